@@ -1,0 +1,1 @@
+"""The Conversations API: its operations as data, and the clients that drive them."""

@@ -1,0 +1,119 @@
+"""A turn as it is captured: what was asked, what was answered, and the facts of the call.
+
+Everything here is frozen on the caller's thread in a few microseconds: strings are kept by reference, nothing is
+copied, hashed, parsed or encoded. `draft.py` makes the wire's messages of it later, on the flusher's thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from converra.conversation.models import Usage  # noqa: TC001 - msgspec reads the annotations at run time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class Call(NamedTuple):
+    """A tool call made by the model. `arguments` is as the provider sent it, mostly a JSON string."""
+
+    id: str | None
+    name: str | None
+    arguments: Any
+
+
+class Attachment(NamedTuple):
+    """A non-text part. `data` is base64 or a data URL and never leaves the process; only its digest does."""
+
+    kind: str
+    """image, audio, file, video, document"""
+    mime: str | None = None
+    data: str | None = None
+    url: str | None = None
+    name: str | None = None
+    """A file name or a provider's file id."""
+
+
+class Said(msgspec.Struct, frozen=True):
+    """One message, as the provider's or the framework's format was read.
+
+    `text` is what goes into `content`, with a placeholder line where each attachment stood. A tool result has
+    `call_id` and, when known, `name`; `calls` are the tool calls of an assistant turn.
+    """
+
+    role: str
+    text: str = ""
+    calls: tuple[Call, ...] = ()
+    call_id: str | None = None
+    name: str | None = None
+    attachments: tuple[Attachment, ...] = ()
+    metadata: dict[str, Any] | None = None
+    latency_ms: float | None = None
+
+
+class Dialect(NamedTuple):
+    """How to read one wire format. Both functions are pure, quick, and must not raise on odd input.
+
+    `look` gives one integer per message: equal when a message was resent unchanged. It reads every message of
+    every request, so it must cost well under a microsecond each.
+    `read` turns one message into what was said; it is called only for messages that `look` has not shown to be old.
+    One message may hold several things said (a Responses item list), or none (an item kind without words).
+    """
+
+    name: str
+    look: Callable[[Sequence[Any]], list[int]]
+    read: Callable[[Any], tuple[Said, ...]]
+
+
+class Failure(NamedTuple):
+    """Why a call ended without a whole answer: the class name of the error and its HTTP status, if any."""
+
+    type: str
+    status: int | None = None
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """What the model said, and what the provider reported about it.
+
+    `said` is in the order of the output; the facts (model, usage, latency, finish reason) go on the last assistant
+    message of it, once.
+    """
+
+    said: tuple[Said, ...] = ()
+    model: str | None = None
+    usage: Usage | None = None
+    usage_details: dict[str, Any] | None = None
+    finish_reason: str | None = None
+    alternatives: tuple[dict[str, Any], ...] = ()
+    response_id: str | None = None
+    partial: bool = False
+    metadata: dict[str, Any] | None = None
+
+
+class Request(msgspec.Struct, kw_only=True):
+    """What a call sent: its messages in order, system first, in one dialect.
+
+    `previous` is the id that says which answer this continues (Responses `previous_response_id` or conversation id):
+    the messages are then all new. `fresh=True` says the same without naming an answer.
+    """
+
+    dialect: Dialect
+    messages: Sequence[Any]
+    instructions: str | None = None
+    model: str | None = None
+    previous: str | None = None
+    tools: Sequence[Any] = ()
+    thread: str | None = None
+    """The framework's own session (LangGraph thread id), if it has one."""
+
+
+class Facts(NamedTuple):
+    """When a call happened and how long it took. `started` is seconds since the epoch."""
+
+    started: float
+    latency_ms: float | None = None
+    first_token_ms: float | None = None
+    trace_id: int = 0
+    span_id: int = 0

@@ -1,0 +1,66 @@
+"""What an integration is, and what it may ask of the recorder.
+
+An integration teaches `converra` one library. It is an object with a `name`, the `module` it waits for, and two
+functions; it is found through the entry-point group `converra.integrations`, ours like anybody's::
+
+    [project.entry-points."converra.integrations"]
+    mylib = "mypackage.converra:INTEGRATION"
+
+Around every model call it does three things, all of which are guarded and none of which may change the call::
+
+    call = capture.begin(request)          # before; None when nothing is to be recorded
+    result = wrapped(*args, **kwargs)      # alone on its line: the app's call
+    call.end(answer)                       # or call.fail(exception), at most one of them counts
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from converra.conversation.turn import Answer, Request
+
+
+class OpenCall(Protocol):
+    """One model call under way. It remembers the conversation it was started in."""
+
+    def first_token(self) -> None:
+        """Note that the first part of the answer has arrived (once; later calls are ignored)."""
+
+    def end(self, answer: Answer) -> None:
+        """Record the turn. Only the first `end` or `fail` of a call counts, from whichever thread."""
+
+    def fail(self, error: BaseException, answer: Answer | None = None) -> None:
+        """Record the request with its error, and whatever of the answer had arrived. Never re-raises."""
+
+
+class Capture(Protocol):
+    """What the recorder offers to integrations. No method raises."""
+
+    @property
+    def active(self) -> bool:
+        """False once capture is switched off: wrappers that could not be removed then do nothing."""
+
+    def begin(self, request: Request) -> OpenCall | None:
+        """Start a call; None when it belongs to no conversation or is claimed by an outer layer."""
+
+
+class Patched(NamedTuple):
+    """One row of the report: what was patched, or why not."""
+
+    target: str
+    state: str
+    """patched | waiting (for the import) | skipped"""
+    why: str | None = None
+
+
+class Integration(NamedTuple):
+    """One library's integration. `install` runs once the module is imported and may be called again."""
+
+    name: str
+    module: str
+    install: Callable[[ModuleType, Capture], list[Patched]]
+    uninstall: Callable[[], None]
