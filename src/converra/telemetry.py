@@ -1,0 +1,47 @@
+"""What `converra` takes from and gives to OpenTelemetry: only the API package, never the SDK, never the provider.
+
+Importing opentelemetry costs tens of milliseconds, and where nobody else has imported it there can be no span and no
+instrumentor to hide from; so everything here looks in `sys.modules` first.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def current_span_ids() -> tuple[int, int]:
+    """Trace and span id of the current span; (0, 0) where there is none."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return 0, 0
+    context = trace.get_current_span().get_span_context()
+    return (context.trace_id, context.span_id) if context.is_valid else (0, 0)
+
+
+def hex_ids(trace_id: int, span_id: int) -> dict[str, str]:
+    """The ids as OpenTelemetry writes them: 32 and 16 hexadecimal digits."""
+    return {"traceId": f"{trace_id:032x}", "spanId": f"{span_id:016x}"}
+
+
+@contextmanager
+def suppressed() -> Iterator[None]:
+    """Keep instrumentations of HTTP clients from tracing our own requests, in the current thread or task."""
+    context = sys.modules.get("opentelemetry.context")
+    if context is None:
+        yield
+        return
+    values = context.get_current()
+    for key in ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY"):
+        name = getattr(context, key, None)
+        if name is not None:
+            values = context.set_value(name, True, values)  # noqa: FBT003 - the API takes the value by position
+    token = context.attach(values)
+    try:
+        yield
+    finally:
+        context.detach(token)
