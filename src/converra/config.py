@@ -6,7 +6,7 @@ An argument wins over the environment, the environment over the default.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping  # noqa: TC003 - msgspec reads the annotations at run time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -114,7 +114,12 @@ SETTINGS: tuple[Setting, ...] = (
         "flush_interval", "CONVERRA_FLUSH_INTERVAL", 2.0, _seconds, "seconds", "longest wait of a turn before sending"
     ),
     Setting(
-        "idle_timeout", "CONVERRA_IDLE_TIMEOUT", 300.0, _seconds, "seconds", "silence that ends an implicit conversation"
+        "idle_timeout",
+        "CONVERRA_IDLE_TIMEOUT",
+        300.0,
+        _seconds,
+        "seconds",
+        "silence that ends an implicit conversation",
     ),
     Setting("timeout", "CONVERRA_TIMEOUT", 10.0, _seconds, "seconds", "one HTTP request"),
     Setting(

@@ -5,7 +5,7 @@ Encoding leaves out every field that is None: the API never sees a null.
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 - msgspec reads the annotations at run time
+from datetime import datetime
 from typing import Any, Literal, get_args
 
 import msgspec

@@ -6,14 +6,15 @@ copied, hashed, parsed or encoded. `draft.py` makes the wire's messages of it la
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from converra.conversation.models import Usage  # noqa: TC001 - msgspec reads the annotations at run time
+from converra.conversation.models import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 
 class Call(NamedTuple):
