@@ -1,0 +1,55 @@
+"""What every test stands on: no network but loopback, and no setting that leaks in from the machine."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.offline import sitecustomize as offline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LEAKY_PREFIXES = ("CONVERRA_", "OPENAI_", "AZURE_OPENAI_", "LANGCHAIN_", "LANGSMITH_", "OTEL_")
+LEAKY_NAMES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "AWS_LAMBDA_FUNCTION_NAME"})
+
+
+def _is_leaky(name: str) -> bool:
+    return name.startswith(LEAKY_PREFIXES) or name.upper() in LEAKY_NAMES
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything else is imported: no settings, no home of the user's, and children that stay offline too."""
+    for name in filter(_is_leaky, list(os.environ)):
+        del os.environ[name]
+    home = tempfile.TemporaryDirectory(prefix="converra-tests-")
+    config.add_cleanup(home.cleanup)
+    for name in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        os.environ[name] = str(Path(home.name) / name.lower())
+    os.environ["PYTHONPATH"] = str(Path(offline.__file__).parent)
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """Whatever a test sets in the environment, the next one starts from the same."""
+    before = _environment()
+    yield
+    for name in _environment().keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def only_loopback() -> Iterator[None]:
+    """A test during which anything reached for the outside fails, whoever swallowed the exception."""
+    offline.attempts.clear()
+    yield
+    assert not offline.attempts, "reached for the outside"
