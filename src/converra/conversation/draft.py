@@ -1,0 +1,218 @@
+"""From what was said to the wire's messages: contract between a captured turn and "Append Messages".
+
+A draft is made on the caller's thread and costs a microsecond. Everything that takes longer (parsing arguments,
+digesting attachments, formatting times) waits for `message()`, which the flusher calls.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from converra.conversation import safe
+from converra.conversation.models import ROLES, Message, ToolCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from converra.conversation.turn import Answer, Attachment, Call, Failure, Said
+
+    Finish = Callable[[Message], Message | None]
+
+PLAIN_STOPS = frozenset({None, "", "stop", "tool_calls", "function_call", "completed", "end_turn", "eos", "stop_sequence"})
+"""Finish reasons that say nothing: the answer ended where the model wanted it to end."""
+
+DIGEST_CHUNK = 4 * 64 * 1024
+"""Base64 characters decoded at once; a multiple of four, small enough not to hold the interpreter for long."""
+
+MAX_URL = 2_048
+OVERHEAD = 400
+"""What a waiting draft weighs besides its strings, in bytes; a measured round number."""
+
+
+class Draft(msgspec.Struct, kw_only=True):
+    """One message to be. `size` bounds the memory of what waits: the bytes of all strings it keeps alive."""
+
+    said: Said
+    id: str
+    finish: Finish
+    started: float
+    """Seconds since the epoch."""
+    answer: Answer | None = None
+    """The provider's facts, on the one message of an answer that carries them."""
+    failure: Failure | None = None
+    latency_ms: float | None = None
+    first_token_ms: float | None = None
+    span: tuple[int, int] = (0, 0)
+    extra: dict[str, Any] | None = None
+    """More metadata: thread, replaces."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, nearly: one per character, plus what the structure weighs."""
+        said = self.said
+        size = OVERHEAD + len(said.text)
+        for call in said.calls:
+            size += len(call.arguments) if isinstance(call.arguments, str) else OVERHEAD
+        for attachment in said.attachments:
+            size += len(attachment.data or "")
+        return size
+
+    def message(self) -> Message | None:
+        """The message, made safe for strict JSON and through the user's redaction; None when that dropped it."""
+        return self.finish(self._message())
+
+    def _message(self) -> Message:
+        said, answer = self.said, self.answer
+        role, content = _role_and_content(said, answer)
+        usage = answer.usage if answer else None
+        return Message(
+            role=role,  # type: ignore[arg-type]  # one of ROLES by construction
+            content=content,
+            timestamp=_moment(self.started + (self.latency_ms or 0.0) / 1000),
+            model=safe.text(answer.model) if answer and answer.model else None,
+            tokens=usage.completion_tokens if usage else None,
+            tool_calls=_tool_calls(said),
+            usage=usage,
+            latency_ms=_milliseconds(said.latency_ms if self.latency_ms is None else self.latency_ms),
+            metadata=safe.plain(dict(self._metadata())),
+        )
+
+    def _metadata(self) -> Iterator[tuple[str, Any]]:
+        yield "messageId", self.id
+        if self.said.role not in ROLES:
+            yield "role", self.said.role
+        if self.said.attachments:
+            yield "attachments", [describe(a) for a in self.said.attachments]
+        if any(self.span):
+            yield "traceId", f"{self.span[0]:032x}"
+            yield "spanId", f"{self.span[1]:016x}"
+        if self.failure:
+            yield "error", failure_record(self.failure)
+        yield from (self.extra or {}).items()
+        yield from (self.said.metadata or {}).items()
+        if self.answer:
+            yield from self._answer_metadata(self.answer)
+
+    def _answer_metadata(self, answer: Answer) -> Iterator[tuple[str, Any]]:
+        if answer.finish_reason not in PLAIN_STOPS:
+            yield "finishReason", answer.finish_reason
+        if answer.usage_details:
+            yield "usageDetails", answer.usage_details
+        if answer.alternatives:
+            yield "alternatives", list(answer.alternatives)
+        if answer.partial:
+            yield "partial", True
+        if self.first_token_ms is not None:
+            yield "timeToFirstTokenMs", _milliseconds(self.first_token_ms)
+        yield from (answer.metadata or {}).items()
+
+
+def _role_and_content(said: Said, answer: Answer | None) -> tuple[str, str]:
+    """Contract, section 3: only `tool` may be empty, so a turn that only calls tools is a `tool` message."""
+    role = said.role if said.role in ROLES else "user"
+    content = safe.text(said.text)
+    if role == "tool" or content.strip():
+        return role, content
+    if role == "assistant" and said.calls:
+        return "tool", ""
+    reason = answer.finish_reason if answer else None
+    return role, f"(no text: {safe.text(reason)})" if reason else "(no text)"
+
+
+def _tool_calls(said: Said) -> list[ToolCall] | None:
+    if said.calls:
+        return [_tool_call(call) for call in said.calls]
+    if said.call_id is not None or (said.role == "tool" and said.name):
+        return [ToolCall(id=_name(said.call_id), name=_name(said.name))]
+    return None
+
+
+def _tool_call(call: Call) -> ToolCall:
+    return ToolCall(id=_name(call.id), name=_name(call.name), arguments=arguments(call.arguments))
+
+
+def _name(value: Any) -> str | None:
+    return None if value is None else safe.text(value if isinstance(value, str) else str(value))
+
+
+def arguments(value: Any) -> Any:
+    """The parsed object; the raw string when it is no JSON object; absent when there was none."""
+    if value is None:
+        return msgspec.UNSET
+    if not isinstance(value, str):
+        return safe.plain(value)
+    try:
+        parsed = msgspec.json.decode(value.encode())
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return safe.text(value)
+    return safe.plain(parsed) if isinstance(parsed, dict) else value
+
+
+def failure_record(failure: Failure) -> dict[str, Any]:
+    """`metadata.error`: the type, and the HTTP status where there was one. Never the words of the exception."""
+    record: dict[str, Any] = {"type": failure.type}
+    if failure.status is not None:
+        record["status"] = failure.status
+    return record
+
+
+def describe(attachment: Attachment) -> dict[str, Any]:
+    """`metadata.attachments`: what the part was, never what it held."""
+    record: dict[str, Any] = {"kind": attachment.kind}
+    mime, digest = attachment.mime, {}
+    if attachment.data is not None:
+        embedded, digest = digested(attachment.data)
+        mime = mime or embedded
+    if mime:
+        record["mime"] = mime
+    record.update(digest)
+    if attachment.url:
+        record["url"] = attachment.url[:MAX_URL]
+    if attachment.name:
+        record["name"] = attachment.name
+    return record
+
+
+def digested(data: str) -> tuple[str | None, dict[str, Any]]:
+    """MIME type (of a data URL), and size in bytes and SHA-256 of the decoded content."""
+    mime, encoded, payload = _data_url(data)
+    if not encoded:
+        content = unquote_to_bytes(safe.text(payload))
+        return mime, {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    digest, size = hashlib.sha256(), 0
+    start = len(data) - len(payload)
+    try:
+        for at in range(start, len(data), DIGEST_CHUNK):
+            piece = base64.b64decode(data[at : at + DIGEST_CHUNK], validate=False)
+            digest.update(piece)
+            size += len(piece)
+    except (binascii.Error, ValueError):  # not base64 after all: the length is still worth knowing
+        return mime, {"bytes": len(payload) * 3 // 4}
+    return mime, {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _data_url(data: str) -> tuple[str | None, bool, str]:
+    """MIME type, whether base64, and the payload; a bare string counts as base64."""
+    if not data.startswith("data:"):
+        return None, True, data
+    head, _, payload = data[:MAX_URL].partition(",")
+    kind, *options = head[len("data:") :].split(";")
+    return kind or None, "base64" in options, data[len(head) + 1 :] if payload else ""
+
+
+def _moment(seconds: float) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(round(seconds, 3), UTC)
+    except (ValueError, OverflowError, OSError):  # a clock that is not set
+        return None
+
+
+def _milliseconds(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
