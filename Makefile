@@ -1,0 +1,62 @@
+# Every target sets up what it needs, in .venv and .venvs; a fresh clone needs Python >= 3.11, git and make.
+# PYTHON=python3.12 chooses the interpreter.
+
+.PHONY: help demo test check docs bench format lint layers types dev wheel clean
+.NOTPARALLEL:
+
+DEV := .venv/bin/
+WHEEL := .venvs/wheel/bin/
+SOURCES := $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
+
+demo: ## a chat of a real openai client turns up in a local Conversations API; KEEP=1 leaves the viewer up
+	@scripts/venv .venvs/demo openai,server
+	@.venvs/demo/bin/python -m converra.cli.demo $(if $(KEEP),--keep)
+
+check: format-check lint layers types test docs ## everything that must hold, in this order, up to the first failure
+
+test: wheel ## the tests, against the built wheel; ARGS="tests/api -k retry" chooses
+	$(WHEEL)coverage erase
+	$(WHEEL)coverage run -m pytest --ignore-glob='tests/test_docs*' $(ARGS)
+	$(WHEEL)coverage combine --quiet
+	$(WHEEL)coverage report $(if $(ARGS),--fail-under=0)
+
+docs: wheel ## README and docs: links, code, settings and names are checked
+	$(WHEEL)pytest tests/test_docs*.py
+
+bench: wheel ## what importing and capturing cost
+	$(WHEEL)python -m benchmarks
+
+format: dev ## rewrite the code in the house's format
+	$(DEV)ruff format
+	$(DEV)ruff check --fix-only
+
+format-check: dev
+	$(DEV)ruff format --check
+
+lint: dev
+	$(DEV)ruff check
+
+layers: dev
+	$(DEV)lint-imports
+
+types: dev
+	$(DEV)mypy
+
+dev: ## .venv: the project, editable, with all tools
+	@scripts/venv .venv all dev
+
+wheel: .venvs/wheel/.installed
+
+.venvs/wheel/.installed: $(SOURCES) scripts/venv
+	@scripts/venv .venvs/wheel all test
+	@rm -rf build/wheel
+	@$(WHEEL)python -m pip wheel -qq --no-deps --no-build-isolation --wheel-dir build/wheel .
+	@$(WHEEL)python -m pip install -qq --no-deps --force-reinstall build/wheel/*.whl
+	@$(WHEEL)python -c 'import converra; assert "site-packages" in converra.__path__[0], converra.__path__'
+	@touch $@
+
+clean: ## remove everything that was made here
+	rm -rf .venv .venvs .cache build dist
