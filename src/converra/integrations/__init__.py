@@ -30,8 +30,19 @@ class OpenCall(Protocol):
     def first_token(self) -> None:
         """Note that the first part of the answer has arrived (once; later calls are ignored)."""
 
-    def end(self, answer: Answer) -> None:
-        """Record the turn. Only the first `end` or `fail` of a call counts, from whichever thread."""
+    def streaming(self, so_far: Callable[[], Answer]) -> None:
+        """Say that the answer comes in pieces; `so_far` reads what has arrived, and may be called from any thread.
+
+        The recorder asks it when the process ends before the stream does: it is the registry of open streams.
+        """
+
+    def end(self, answer: Answer, ended: float | None = None) -> None:
+        """Record the turn. Only the first `end` or `fail` of a call counts, from whichever thread.
+
+        `ended` is the `time.perf_counter()` of the last chunk, where that was earlier than now (a stream that was
+        dropped is noticed late). A finaliser may call this at any moment, also while the same thread is inside the
+        recorder: it must not wait for a lock that is not reentrant.
+        """
 
     def fail(self, error: BaseException, answer: Answer | None = None) -> None:
         """Record the request with its error, and whatever of the answer had arrived. Never re-raises."""
