@@ -42,7 +42,14 @@ class MissingAPIKeyError(ConverraError):
 
 
 class APIConnectionError(ConverraError):
-    """No answer came: the connection was refused, reset or never made."""
+    """No answer came: the connection was refused, reset or never made.
+
+    `sent` is False where no connection was made, so the request cannot have taken effect; else that is unknown.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class APITimeoutError(APIConnectionError):

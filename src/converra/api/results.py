@@ -1,0 +1,207 @@
+"""What the API answers, typed and tolerant: a newer server never breaks an older client.
+
+A missing field or a null is None. A field that is unknown, or whose value is not what the API document says, is kept
+as it came in `extra`, under its name on the wire. A list of objects keeps those that are objects; where one is not, the
+whole list is in `extra` too. Only an answer that is no JSON object at all cannot be read.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args, get_type_hints
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Result(msgspec.Struct, rename="camel", frozen=True, kw_only=True, repr_omit_defaults=True):
+    """An object of an answer, and whatever it holds beyond what this version knows."""
+
+    extra: dict[str, Any] = {}
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        """Read the body of an answer; raises ValueError where it is no JSON object."""
+        return cls.from_dict(_decode(body))
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Self:
+        """Read an object that was decoded from JSON."""
+        known: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        for wire_name, value in raw.items():
+            field = _fields(cls).get(wire_name)
+            if field is None or not field.read_into(known, value):
+                extra[wire_name] = value
+        return cls(**known, extra=extra)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object as the API sent it, `extra` included and nulls left out; ready for JSON."""
+        return dict(self._wire_items()) | self.extra
+
+    def _wire_items(self) -> Iterator[tuple[str, Any]]:
+        for wire_name, field in _fields(type(self)).items():
+            value = getattr(self, field.name)
+            if value is not None:
+                yield wire_name, _plain(value)
+
+
+class StoredToolCall(Result, frozen=True, kw_only=True):
+    """A tool call as the API holds it."""
+
+    id: str | None = None
+    name: str | None = None
+    arguments: Any = None
+
+
+class StoredUsage(Result, frozen=True, kw_only=True):
+    """Token usage as the API holds it, in tokens."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class StoredMessage(Result, frozen=True, kw_only=True):
+    """A message as the API holds it; its role may be one that this version does not know."""
+
+    role: str | None = None
+    content: str | None = None
+    timestamp: datetime | None = None
+    model: str | None = None
+    tokens: int | None = None
+    tool_calls: list[StoredToolCall] | None = None
+    usage: StoredUsage | None = None
+    latency_ms: float | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class Insights(Result, frozen=True, kw_only=True):
+    """What the analysis found (API document, "Get Conversation Insights")."""
+
+    conversation_id: str | None = None
+    sentiment: str | None = None
+    sentiment_score: float | None = None
+    task_completed: bool | None = None
+    topics: list[str] | None = None
+    summary: str | None = None
+    issues: list[Any] | None = None
+    created_at: datetime | None = None
+
+
+class Conversation(Result, frozen=True, kw_only=True):
+    """A conversation. Which fields are set depends on the endpoint: a row of a list has no content, for one."""
+
+    id: str | None = None
+    prompt_id: str | None = None
+    user_id: str | None = None
+    title: str | None = None
+    content: str | None = None
+    messages: list[StoredMessage] | None = None
+    status: str | None = None
+    llm_model: str | None = None
+    has_insights: bool | None = None
+    insights: Insights | None = None
+    metadata: dict[str, Any] | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class Pagination(Result, frozen=True, kw_only=True):
+    """Where a page stands among all results."""
+
+    total: int | None = None
+    limit: int | None = None
+    offset: int | None = None
+
+
+class ConversationPage(Result, frozen=True, kw_only=True):
+    """One page of a list (API document, "List Conversations")."""
+
+    data: list[Conversation] = []
+    pagination: Pagination = Pagination()
+
+
+def _decode(body: bytes) -> dict[str, Any]:
+    try:
+        raw = _decode_any(body)
+    except RecursionError as error:
+        raise ValueError("JSON is nested too deeply") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"expected a JSON object, got {type(raw).__name__}")  # noqa: TRY004 - one error for all bodies
+    return raw
+
+
+def _decode_any(body: bytes) -> Any:
+    """JSON as servers send it: half of a surrogate pair and NaN too, which msgspec refuses.
+
+    JavaScript cuts emoji in half and escapes the halves; one such message must not hide a conversation.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except ValueError:
+        text = json.dumps(json.loads(body, parse_constant=lambda _: None), ensure_ascii=False)
+        return msgspec.json.decode(text.encode(errors="replace"))
+
+
+class _Field(NamedTuple):
+    """How one field is read: `result` is the class of the object, or of each item of the list, that it holds."""
+
+    name: str
+    type: Any
+    result: type[Result] | None
+    many: bool
+
+    def read_into(self, known: dict[str, Any], value: Any) -> bool:
+        """Set what can be read of a value; False when that is not all of it."""
+        if value is None:
+            return True
+        if self.many:
+            return self._read_items(known, value)
+        try:
+            known[self.name] = self._read_one(value)
+        except ValueError:
+            return False
+        return True
+
+    def _read_items(self, known: dict[str, Any], value: Any) -> bool:
+        if not isinstance(value, list):
+            return False
+        good = [self.result.from_dict(item) for item in value if isinstance(item, dict)] if self.result else []
+        known[self.name] = good
+        return len(good) == len(value)
+
+    def _read_one(self, value: Any) -> Any:
+        if self.result is None:
+            return msgspec.convert(value, self.type)
+        return self.result.from_dict(msgspec.convert(value, dict[str, Any]))
+
+
+@cache
+def _fields(cls: type[Result]) -> dict[str, _Field]:
+    hints = get_type_hints(cls)
+    fields = {field.encode_name: _field(field.name, hints[field.name]) for field in msgspec.structs.fields(cls)}
+    return {wire_name: field for wire_name, field in fields.items() if field.name != "extra"}
+
+
+def _field(name: str, hint: Any) -> _Field:
+    """The shapes in use: `X`, `X | None`, `list[X]`, `list[X] | None`."""
+    plain = next((arm for arm in get_args(hint) if arm is not type(None)), hint) if _optional(hint) else hint
+    item = get_args(plain)[0] if getattr(plain, "__origin__", None) is list else plain
+    result = item if isinstance(item, type) and issubclass(item, Result) else None
+    return _Field(name, hint, result, many=result is not None and item is not plain)
+
+
+def _optional(hint: Any) -> bool:
+    return type(None) in get_args(hint)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Result):
+        return value.to_dict()
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return msgspec.to_builtins(value)
