@@ -1,0 +1,197 @@
+"""The endpoints of the API, one function each: from arguments to a request, and how its answer is read.
+
+Arguments that can never work raise InvalidArgumentError here, before anything is sent. The sections named are those of
+the API document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, Literal, TypeVar, get_args
+from urllib.parse import quote
+
+import msgspec
+
+from converra.api.results import Conversation, ConversationPage, Insights
+from converra.conversation import limits, transcript
+from converra.conversation.messages import messages_from, to_json
+from converra.conversation.models import Message, Status
+from converra.errors import InvalidArgumentError
+
+T = TypeVar("T")
+
+AppendStatus = Literal["active", "completed"]
+
+DEFAULT_LIMIT = 20
+"""Rows of a page where the request names no number."""
+
+
+class Operation(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """One request. `path` is relative to the base URL; `read` raises ValueError for a body that it cannot read.
+
+    `idempotent` says that sending it twice has the effect of sending it once.
+    """
+
+    method: str
+    path: str
+    query: dict[str, str] = {}
+    body: bytes | None = None
+    read: Callable[[bytes], T]
+    idempotent: bool
+
+
+def create_conversation(
+    *,
+    prompt_id: str,
+    content: str | Sequence[Message | Mapping[str, Any]],
+    status: Status | None = None,
+    llm_model: str | None = None,
+    company_name: str | None = None,
+    idempotency_key: str | None = None,
+) -> Operation[Conversation]:
+    """Create a conversation ("Create Conversation").
+
+    `content` is either form of the content field, or messages that become the structured form. Over the limits it
+    raises ContentLimitError. Without an idempotency key the request cannot safely be sent again.
+    """
+    text = _content(content)
+    fields = {
+        "promptId": _identifier("prompt_id", prompt_id),
+        "content": text,
+        "status": _one_of("status", status, get_args(Status)),
+        "llmModel": _optional_text("llm_model", llm_model),
+        "companyName": _optional_text("company_name", company_name),
+        "idempotencyKey": _optional_text("idempotency_key", idempotency_key),
+    }
+    return Operation(
+        method="POST",
+        path="/conversations",
+        body=_body(fields),
+        read=Conversation.read,
+        idempotent=idempotency_key is not None,
+    )
+
+
+def append_messages(
+    conversation_id: str,
+    messages: Sequence[Message | Mapping[str, Any]],
+    *,
+    status: AppendStatus | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Operation[Conversation]:
+    """Append at least one message ("Append Messages"); never idempotent, since an append has no key."""
+    fields = {
+        "messages": messages_from(messages),
+        "status": _one_of("status", status, get_args(AppendStatus)),
+        "metadata": metadata,
+    }
+    return Operation(
+        method="POST",
+        path=f"{_conversation(conversation_id)}/messages",
+        body=_body(fields),
+        read=Conversation.read,
+        idempotent=False,
+    )
+
+
+def list_conversations(
+    *,
+    prompt_id: str | None = None,
+    status: Status | None = None,
+    has_insights: bool | None = None,
+    limit: int | None = None,
+    offset: int | None = None,
+) -> Operation[ConversationPage]:
+    """List conversations, one page of them ("List Conversations")."""
+    given = {
+        "promptId": _optional_text("prompt_id", prompt_id),
+        "status": _one_of("status", status, get_args(Status)),
+        "hasInsights": _flag("has_insights", has_insights),
+        "limit": _number("limit", limit, least=1),
+        "offset": _number("offset", offset, least=0),
+    }
+    return _read("/conversations", given, ConversationPage.read)
+
+
+def get_conversation(conversation_id: str, *, include_insights: bool | None = None) -> Operation[Conversation]:
+    """Get one conversation with its content ("Get Conversation")."""
+    query = {"includeInsights": _flag("include_insights", include_insights)}
+    return _read(_conversation(conversation_id), query, Conversation.read)
+
+
+def get_insights(conversation_id: str) -> Operation[Insights]:
+    """Get what the analysis of a conversation found ("Get Conversation Insights")."""
+    return _read(f"{_conversation(conversation_id)}/insights", {}, Insights.read)
+
+
+def _read(path: str, query: Mapping[str, str | None], read: Callable[[bytes], T]) -> Operation[T]:
+    given = {name: value for name, value in query.items() if value is not None}
+    return Operation(method="GET", path=path, query=given, read=read, idempotent=True)
+
+
+def _content(content: str | Sequence[Message | Mapping[str, Any]]) -> str:
+    text = content if isinstance(content, str) else transcript.build_structured(content)
+    if not text.strip():
+        raise InvalidArgumentError("content is empty, expected a transcript or messages")
+    _unicode("content", text)
+    texts, structured = transcript.weighed(text)
+    limits.check_content(text, texts, structured=structured)
+    return text
+
+
+def _conversation(conversation_id: str) -> str:
+    _identifier("conversation_id", conversation_id)
+    if conversation_id in {".", ".."}:
+        raise InvalidArgumentError(f"conversation_id is {conversation_id!r}, which a URL cannot hold")
+    return f"/conversations/{quote(conversation_id, safe='')}"
+
+
+def _identifier(name: str, value: Any) -> str:
+    text = _optional_text(name, value)
+    if text is None:
+        raise InvalidArgumentError(f"{name} is None, expected a non-empty string")
+    return text
+
+
+def _optional_text(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidArgumentError(f"{name} is {value!r}, expected a non-empty string")
+    return _unicode(name, value)
+
+
+def _unicode(name: str, value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(f"{name} is no valid Unicode text: {error}") from error
+    return value
+
+
+def _one_of(name: str, value: Any, known: tuple[str, ...]) -> str | None:
+    if value is None:
+        return None
+    if value not in known:
+        raise InvalidArgumentError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+    return known[known.index(value)]
+
+
+def _flag(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(f"{name} is {value!r}, expected True or False")
+    return "true" if value else "false"
+
+
+def _number(name: str, value: Any, *, least: int) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InvalidArgumentError(f"{name} is {value!r}, expected a whole number of at least {least}")
+    return str(value)
+
+
+def _body(fields: Mapping[str, Any]) -> bytes:
+    return to_json({name: value for name, value in fields.items() if value is not None})
