@@ -18,7 +18,7 @@ from converra.cli.chat import chat
 from converra.server.run import serve
 
 if TYPE_CHECKING:
-    from converra.server.run import Server
+    from converra.server.run import LocalServer
 
 _SHIPPED = Path(__file__).with_name("quickstart.py")
 QUICKSTART = _SHIPPED if _SHIPPED.exists() else Path(__file__).parents[3] / "examples" / "quickstart.py"
@@ -42,7 +42,7 @@ def demo(*, keep: bool) -> None:
             _wait_for_interrupt(console)
 
 
-def _run_quickstart(server: Server) -> None:
+def _run_quickstart(server: LocalServer) -> None:
     finished = subprocess.run(  # noqa: S603 - our own file, this interpreter
         [sys.executable, QUICKSTART], env=_environment(server), timeout=_TIMEOUT, check=False
     )
@@ -50,7 +50,7 @@ def _run_quickstart(server: Server) -> None:
         raise click.ClickException(f"the quickstart ended with status {finished.returncode}")
 
 
-def _environment(server: Server) -> dict[str, str]:
+def _environment(server: LocalServer) -> dict[str, str]:
     """The environment of this process, with the local server in place of its settings of both SDKs."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("CONVERRA_", "OPENAI_"))}
     return ours | {
@@ -63,13 +63,13 @@ def _environment(server: Server) -> dict[str, str]:
     }
 
 
-def _show_conversation(server: Server, console: Console) -> None:
+def _show_conversation(server: LocalServer, console: Console) -> None:
     with Converra(api_key="demo", base_url=server.base_url) as client:
         newest = next(iter(client.conversations.list(limit=1)), None)
         if newest is None or newest.id is None:
             raise click.ClickException("no conversation arrived")
         console.print(chat(client.conversations.get(newest.id)))
-    posts = sum(request.method == "POST" and "/conversations" in request.path for request in server.requests)
+    posts = sum(request.method == "POST" and request.path.startswith("/api/") for request in server.requests)
     console.print(f"Delivered in {posts} requests. In the viewer: {server.url}/conversations/{newest.id}")
 
 

@@ -1,0 +1,86 @@
+"""How cost is measured: blocks of every case in turn, so that a busy machine is equally unfair to all of them.
+
+One round is one block per case, in shuffled order; a block is long enough for the clock (tens of milliseconds). What
+counts is the median over the rounds, and the difference to the plain case: absolute numbers grow with the load of the
+machine, ratios within one run hold. Garbage collection stays on. A second, identical plain case shows the noise.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from random import Random
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+ROUNDS = 40
+BLOCK_SECONDS = 0.02
+
+
+class Case(NamedTuple):
+    """A call to measure, in the surroundings that `around` sets up for each block.
+
+    `settle` is what has to follow a block for its work to be done (a flush): it counts for the process, not the caller.
+    """
+
+    name: str
+    call: Callable[[], object]
+    around: Callable[[], AbstractContextManager[object]] = nullcontext
+    settle: Callable[[], object] = lambda: None
+
+
+class Cost(NamedTuple):
+    """Microseconds of CPU per call: of the calling thread, and of the whole process with the settling."""
+
+    caller: float
+    process: float
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(self.caller - other.caller, self.process - other.process)
+
+
+def measure(cases: Sequence[Case], *, rounds: int = ROUNDS, block_seconds: float = BLOCK_SECONDS) -> dict[str, Cost]:
+    """The median cost of each case, by name."""
+    order = list(cases)
+    shuffle = Random(1).shuffle  # noqa: S311 - an order, not a secret
+    calls = {case.name: _calls_per_block(case, block_seconds) for case in cases}
+    blocks: dict[str, list[Cost]] = {case.name: [] for case in cases}
+    for _ in range(rounds):
+        shuffle(order)
+        for case in order:
+            blocks[case.name].append(_block(case, calls[case.name]))
+    return {name: Cost(*map(median, zip(*costs, strict=True))) for name, costs in blocks.items()}
+
+
+def _calls_per_block(case: Case, seconds: float) -> int:
+    count = 1
+    with case.around():
+        case.call()  # the first call warms caches up
+        while (taken := _seconds(case.call, count)) < seconds / 4:
+            count *= 2
+        case.settle()
+    return max(1, round(count * seconds / taken))
+
+
+def _seconds(call: Callable[[], object], count: int) -> float:
+    began = time.perf_counter()
+    for _ in range(count):
+        call()
+    return time.perf_counter() - began
+
+
+def _block(case: Case, count: int) -> Cost:
+    call = case.call
+    with case.around():
+        call()
+        case.settle()
+        process_began, caller_began = time.process_time_ns(), time.thread_time_ns()
+        for _ in range(count):
+            call()
+        caller = time.thread_time_ns() - caller_began
+        case.settle()
+        process = time.process_time_ns() - process_began
+    return Cost(caller / count / 1000, process / count / 1000)

@@ -1,0 +1,68 @@
+"""The reference pages are complete and say what the source says."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import converra
+from converra import errors
+from converra.config import SETTINGS
+from tests.markdown import page
+
+SETTINGS_PAGE = "docs/reference/settings.md"
+API_PAGE = "docs/reference/api.md"
+ERRORS_PAGE = "docs/reference/errors.md"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def test_every_setting_is_documented() -> None:
+    """The table of settings has the names, variables and defaults that the code has, in its order."""
+    expected = [[f"`{row.name}`", _shown(row.environment), _shown(row.default)] for row in SETTINGS]
+    assert [cells[:3] for cells in page(SETTINGS_PAGE).rows()] == expected
+
+
+def _public_callables() -> dict[str, Any]:
+    return {name: getattr(converra, name) for name in converra.__all__ if not name.startswith("__")}
+
+
+def test_every_public_name_is_documented() -> None:
+    """Each name of the package has a heading of its own on the page of the API."""
+    documented = {re.split(r"\W", heading.removeprefix("`converra."))[0] for heading in page(API_PAGE).headings}
+    assert set(_public_callables()) - documented - set(_error_classes()) == set()
+
+
+def _signature(function: Any) -> str:
+    """Names, kinds and defaults, as documented: the types are in the prose."""
+    bare = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in inspect.signature(function).parameters.values()
+    ]
+    return str(inspect.Signature(bare))
+
+
+def test_documented_signatures_are_the_real_ones() -> None:
+    """A function that the page shows with its parameters has these, with these defaults."""
+    matches = (re.fullmatch(r"`converra\.(\w+)(\(.*\))`", heading) for heading in page(API_PAGE).headings)
+    shown = {match[1]: match[2] for match in matches if match}
+    assert shown == {name: _signature(getattr(converra, name)) for name in shown}
+
+
+def _error_classes() -> dict[str, type[errors.ConverraError]]:
+    return {
+        name: thing
+        for name, thing in vars(errors).items()
+        if isinstance(thing, type) and issubclass(thing, errors.ConverraError)
+    }
+
+
+def test_every_error_is_documented() -> None:
+    """The table of errors has each class of the tree, with the class that it is caught by."""
+    expected = {f"`{name}`": f"`{cls.__mro__[1].__name__}`" for name, cls in _error_classes().items()}
+    assert {cells[0]: cells[1] for cells in page(ERRORS_PAGE).rows()} == expected
