@@ -1,0 +1,59 @@
+"""The local server as one Starlette application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+
+from converra.server import api
+from converra.server.connections import Connections
+from converra.server.faults import FaultMiddleware, Faults
+from converra.server.journal import JournalMiddleware
+from converra.server.refusal import Refusal
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from converra.server.store import Store
+
+_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+
+
+def create_app(store: Store, *, faults: Faults | None = None, connections: Connections | None = None) -> Starlette:
+    """API, stand-in model and viewer over one store. Without `connections`, faults that break one raise instead."""
+    faults = faults or Faults()
+    app = Starlette(
+        routes=[Mount("/api/v1", routes=api.routes())],
+        middleware=[
+            Middleware(JournalMiddleware, store=store),
+            Middleware(FaultMiddleware, faults=faults, connections=connections or Connections()),
+        ],
+        exception_handlers={Refusal: _refused, HTTPException: _not_served, 500: _failed},
+    )
+    app.router.redirect_slashes = False
+    app.state.store = store
+    app.state.faults = faults
+    return app
+
+
+async def _refused(_request: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, Refusal)  # noqa: S101 - registered for nothing else
+    return api.JSON(refusal.body(), refusal.status, headers=refusal.headers)
+
+
+async def _not_served(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    code = _CODES.get(error.status_code, "ERROR")
+    refusal = Refusal(
+        error.status_code, code, f"{error.detail}: {request.method} {request.url.path}", None, error.headers
+    )
+    return await _refused(request, refusal)
+
+
+async def _failed(request: Request, _error: Exception) -> Response:
+    return await _refused(request, Refusal(500, "INTERNAL_ERROR", "The local server failed; its log says why"))

@@ -1,0 +1,122 @@
+"""Reads each request whole, writes it down as it was received, and how it was answered."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from converra.server.refusal import Refusal
+from converra.server.store import fingerprint
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from converra.server.store import Store
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+"""Room for the largest content the API takes with every character escaped, and for tool calls beside it."""
+
+
+class JournalMiddleware:
+    """Outermost around the two APIs; the pages of the viewer are not logged."""
+
+    def __init__(self, app: ASGIApp, store: Store) -> None:
+        self.app = app
+        self.store = store
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI's signature
+        if scope["type"] != "http" or not scope["path"].startswith(("/api/", "/openai/")):
+            await self.app(scope, receive, send)
+            return
+        body, whole = await _read(receive)
+        entry = _Entry(self.store, scope, body)
+        try:
+            if whole:
+                scope["converra.body"] = body
+                await self.app(scope, _replay(body, receive), entry.sending(send))
+            else:
+                await _refuse_body(entry.sending(send))
+        finally:
+            entry.finish()
+
+
+class _Entry:
+    """One line of the log, from arrival to the last byte of the answer."""
+
+    def __init__(self, store: Store, scope: Scope, body: bytes) -> None:
+        self._store = store
+        self._started = time.perf_counter()
+        self._status: int | None = None
+        self._bytes = 0
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        account = _without_key(headers)
+        self._number = store.log_request(
+            account=account, method=scope["method"], path=_target(scope), headers=headers, body=body
+        )
+
+    def sending(self, send: Send) -> Send:
+        """Passes the answer on; the log has it before the client does."""
+
+        async def logged(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._status = message["status"]
+            self._bytes += len(message.get("body", b""))
+            if message["type"] == "http.response.start" or not message.get("more_body"):
+                self.finish()
+            await send(message)
+
+        return logged
+
+    def finish(self) -> None:
+        """Write the present state; the last call has the final numbers."""
+        ms = (time.perf_counter() - self._started) * 1000
+        self._store.log_answer(self._number, status=self._status, ms=round(ms, 3), answer_bytes=self._bytes)
+
+
+def _without_key(headers: dict[str, str]) -> str | None:
+    """Put the key's fingerprint where the key stood."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if not key.strip():
+        headers.pop("authorization", None)
+        return None
+    account = fingerprint(key.strip())
+    headers["authorization"] = f"{scheme} sha256:{account}"
+    return account
+
+
+def _target(scope: Scope) -> str:
+    query = scope["query_string"].decode("latin-1")
+    return f"{scope['path']}?{query}" if query else str(scope["path"])
+
+
+async def _read(receive: Receive) -> tuple[bytes, bool]:
+    """The body, and whether it was read to its end; a client that goes away counts as an end."""
+    parts: list[bytes] = []
+    size = 0
+    while size <= MAX_BODY_BYTES:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if not message.get("more_body"):
+            return b"".join(parts), size <= MAX_BODY_BYTES
+    return b"".join(parts), False
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """The body once more, then whatever the connection says."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replayed
+
+
+async def _refuse_body(send: Send) -> None:
+    """413, and close: the rest of the body is not read."""
+    refusal = Refusal(413, "PAYLOAD_TOO_LARGE", "Request body too large", {"body": f"At most {MAX_BODY_BYTES:,} bytes"})
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": msgspec.json.encode(refusal.body())})

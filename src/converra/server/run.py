@@ -1,0 +1,162 @@
+"""Runs the local server: in a thread for tests, or for good on behalf of the command line.
+
+::
+
+    with serve() as server:
+        client = Converra(api_key="any", base_url=server.base_url)
+        server.faults.add("append", "reset", when="after")
+        assert server.requests[-1].status is None
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from converra.server.app import create_app
+from converra.server.connections import Connections
+from converra.server.faults import Faults
+from converra.server.store import Store
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from converra.server.store import LoggedRequest
+
+LOOPBACK = "127.0.0.1"
+_TICK_SECONDS = 0.5
+
+
+class LocalServer:
+    """A running server: its addresses, what it holds, what it was asked, and its fault switches."""
+
+    def __init__(self, port: int, store: Store, faults: Faults) -> None:
+        self.port = port
+        self.store = store
+        self.faults = faults
+
+    @property
+    def url(self) -> str:
+        """The viewer's address, and the root of the others."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        """The Conversations API, as `CONVERRA_BASE_URL` wants it."""
+        return f"{self.url}/api/v1"
+
+    @property
+    def openai_url(self) -> str:
+        """The stand-in model, as `OPENAI_BASE_URL` wants it."""
+        return f"{self.url}/openai/v1"
+
+    @property
+    def requests(self) -> list[LoggedRequest]:
+        """Every request to the two APIs as it was received, oldest first."""
+        return self.store.requests()
+
+
+@contextlib.contextmanager
+def serve(
+    *, port: int = 0, path: str | os.PathLike[str] | None = None, store: Store | None = None
+) -> Iterator[LocalServer]:
+    """A local server in a thread of this process, on loopback; stopped at the end, whatever hangs.
+
+    `port=0` takes a free one. `path` is the database, in memory by default; a `store` given stays open.
+    """
+    faults, connections = Faults(), Connections()
+    with contextlib.ExitStack() as stack:
+        held = store or stack.enter_context(contextlib.closing(Store(path or ":memory:")))
+        listener = stack.enter_context(contextlib.closing(listen(port)))
+        app = create_app(held, faults=faults, connections=connections)
+        server = _ThreadedServer(_config(app, connections))
+        stack.enter_context(server.running(listener))
+        yield LocalServer(listener.getsockname()[1], held, faults)
+
+
+def run(store: Store, listener: socket.socket) -> None:
+    """Serve until Ctrl-C or SIGTERM."""
+    faults, connections = Faults(), Connections()
+    app = create_app(store, faults=faults, connections=connections)
+    uvicorn.Server(_config(app, connections)).run(sockets=[listener])
+
+
+def listen(port: int) -> socket.socket:
+    """A listening socket on loopback: from now on connections wait instead of being refused.
+
+    The protocol is named because asyncio switches Nagle's algorithm off only where it is; else answers take 40 ms.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((LOOPBACK, port))
+        listener.listen(1024)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _config(app: object, connections: Connections) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type] # uvicorn's own ASGI types are narrower than Starlette's
+        http=connections.protocol(),
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=1,
+    )
+
+
+class _ThreadedServer(uvicorn.Server):
+    """uvicorn polls ten times a second whether to stop; this one is woken."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+
+    @contextlib.contextmanager
+    def running(self, listener: socket.socket) -> Iterator[None]:
+        """Serve in a thread until the block ends; requests under way are dropped then."""
+        thread = threading.Thread(target=self._run, args=(listener,), name="converra-local-server", daemon=True)
+        thread.start()
+        self._ready.wait()
+        try:
+            yield
+        finally:
+            assert self._loop is not None  # noqa: S101 - set before `_ready`
+            self._loop.call_soon_threadsafe(self._stop.set)
+            thread.join()
+
+    def _run(self, listener: socket.socket) -> None:
+        asyncio.run(self._serve([listener]))
+
+    async def main_loop(self) -> None:
+        """Until told to stop; ticks keep the Date header right."""
+        self._loop = asyncio.get_running_loop()
+        self._ready.set()
+        counter = 0
+        while not self._stop.is_set():
+            await self.on_tick(counter * 10)
+            counter += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), _TICK_SECONDS)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - closed by `serve`
+        """Drop what is open instead of waiting for it: a test is over when its block is."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()

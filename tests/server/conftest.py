@@ -1,0 +1,33 @@
+"""A local server per test, and a plain HTTP client for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from converra.server.run import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from converra.server.run import LocalServer
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def http(server: LocalServer) -> Iterator[httpx.Client]:
+    with client(server) as opened:
+        yield opened
+
+
+def client(server: LocalServer, key: str = "key-of-a-test") -> httpx.Client:
+    return httpx.Client(
+        base_url=server.base_url, headers={"Authorization": f"Bearer {key}"}, timeout=5, trust_env=False
+    )
