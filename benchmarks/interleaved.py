@@ -20,14 +20,25 @@ ROUNDS = 40
 BLOCK_SECONDS = 0.02
 
 
+class Shape(NamedTuple):
+    """A way to call a model: what the benchmarks of an integration list, as `SHAPES`.
+
+    `calls` is how many model calls one `call()` makes; costs are per model call.
+    """
+
+    name: str
+    call: Callable[[], object]
+    calls: int = 1
+
+
 class Case(NamedTuple):
-    """A call to measure, in the surroundings that `around` sets up for each block.
+    """A shape to measure, in the surroundings that `around` sets up for each block.
 
     `settle` is what has to follow a block for its work to be done (a flush): it counts for the process, not the caller.
     """
 
     name: str
-    call: Callable[[], object]
+    shape: Shape
     around: Callable[[], AbstractContextManager[object]] = nullcontext
     settle: Callable[[], object] = lambda: None
 
@@ -58,8 +69,8 @@ def measure(cases: Sequence[Case], *, rounds: int = ROUNDS, block_seconds: float
 def _calls_per_block(case: Case, seconds: float) -> int:
     count = 1
     with case.around():
-        case.call()  # the first call warms caches up
-        while (taken := _seconds(case.call, count)) < seconds / 4:
+        case.shape.call()  # the first call warms caches up
+        while (taken := _seconds(case.shape.call, count)) < seconds / 4:
             count *= 2
         case.settle()
     return max(1, round(count * seconds / taken))
@@ -73,7 +84,7 @@ def _seconds(call: Callable[[], object], count: int) -> float:
 
 
 def _block(case: Case, count: int) -> Cost:
-    call = case.call
+    call = case.shape.call
     with case.around():
         call()
         case.settle()
@@ -83,4 +94,5 @@ def _block(case: Case, count: int) -> Cost:
         caller = time.thread_time_ns() - caller_began
         case.settle()
         process = time.process_time_ns() - process_began
-    return Cost(caller / count / 1000, process / count / 1000)
+    calls = count * case.shape.calls
+    return Cost(caller / calls / 1000, process / calls / 1000)

@@ -1,0 +1,57 @@
+"""`make bench`: imports, then each shape of call, against a local server in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from benchmarks import imports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SINK = "from converra.server.run import serve\nwith serve() as server:\n print(server.base_url, flush=True)\n input()"
+
+
+@contextmanager
+def _sink() -> Iterator[str]:
+    """Where the turns go: the local server, outside this process so that its CPU is not counted."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SINK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin is not None  # noqa: S101 - a pipe was asked for
+        assert server.stdout is not None  # noqa: S101 - a pipe was asked for
+        yield server.stdout.readline().strip()
+        server.communicate("\n")
+
+
+def _print_imports() -> None:
+    print(f"{'import':<52}{'CPU ms':>10}{'modules':>10}{'MiB':>8}")
+    for name, footprint in imports.measure().items():
+        print(f"{name:<52}{footprint.cpu_ms:>10.1f}{footprint.modules:>10.0f}{footprint.memory_mib:>8.1f}")
+
+
+def _print_capture() -> None:
+    from benchmarks import capture, capture_openai
+
+    print(f"\n{'µs of CPU per call':<36}{'plain':>10}{'noise':>10}{'captured':>10}{'with delivery':>16}")
+    for name, cost in capture.overheads(capture_openai.SHAPES):
+        print(
+            f"{name:<36}{cost.plain.caller:>10.1f}{cost.noise.caller:>+10.1f}"
+            f"{cost.capture.caller:>+10.1f}{cost.capture.process:>+16.1f}"
+        )
+
+
+def main() -> None:
+    """Print both tables."""
+    _print_imports()
+    with _sink() as base_url:
+        os.environ |= {"CONVERRA_BASE_URL": base_url, "CONVERRA_API_KEY": "benchmark"}
+        _print_capture()
+
+
+if __name__ == "__main__":
+    main()
