@@ -1,0 +1,52 @@
+"""The openai integration: where it is patched, and which requests are conversation turns.
+
+Whatever an app calls (create, parse, stream helpers, raw responses, Azure, subclasses, `client.post`) goes through the
+client's own `request`, once, with the body as it will be on the wire; retries happen inside of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from converra.integrations import Integration
+from converra.integrations.openai_call import Endpoint, ObservedRequest
+from converra.integrations.openai_chat import answer as chat_answer
+from converra.integrations.openai_chat import request as chat_request
+from converra.integrations.openai_chat_chunks import ChatChunks
+from converra.integrations.patching import Patches, PatchPoint
+
+if TYPE_CHECKING:
+    from converra.integrations import Capture
+
+POINTS = (
+    PatchPoint("OpenAI", "request"),
+    PatchPoint("AsyncOpenAI", "request", coroutine=True),
+)
+
+ENDPOINTS = {
+    "/chat/completions": Endpoint(chat_request, chat_answer, ChatChunks),
+}
+
+
+def observe(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObservedRequest | None:
+    """Begin a turn if this request is one. `request(cast_to, options, *, stream, stream_cls)` is what is called."""
+    options = args[1] if len(args) > 1 else kwargs["options"]
+    endpoint = ENDPOINTS.get(options.url) or _endpoint(options.url)
+    body = options.json_data
+    if endpoint is None or not isinstance(body, dict) or options.method.lower() != "post":
+        return None
+    if options.extra_json:  # `extra_body`: it wins, as it does on the wire
+        body = {**body, **options.extra_json}
+    call = capture.begin(endpoint.request(body))
+    return None if call is None else ObservedRequest(call, endpoint)
+
+
+def _endpoint(url: str) -> Endpoint | None:
+    """The endpoint of an unusual address: with a query, or whole (`client.post("https://…/v1/chat/completions")`)."""
+    path = url.partition("?")[0]
+    return next((endpoint for suffix, endpoint in ENDPOINTS.items() if path.endswith(suffix)), None)
+
+
+_patches = Patches(POINTS, observe)
+
+INTEGRATION = Integration("openai", "openai", _patches.install, _patches.uninstall)

@@ -1,0 +1,207 @@
+"""The chunks of a streamed chat completion, put together. Each is read at once: only strings are kept.
+
+The SDK's own accumulator is not used: it repeats roles, and fails on tool calls without an index.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from converra.conversation.turn import Answer
+from converra.integrations.openai_chat import REASONING_FIELDS, alternative, assistant, error_record
+from converra.integrations.openai_fields import fields, items, string
+from converra.integrations.openai_usage import usage, usage_details
+
+
+class ChatChunks:
+    """What has arrived of one stream so far. Chunks may be SDK objects or plain dicts."""
+
+    def __init__(self) -> None:
+        self.started = False
+        """The first token has arrived."""
+        self.finished = False
+        """The model has said that it stopped: what may still come is usage."""
+        self._first = _Choice()
+        self._choices = {0: self._first}
+        self._text = self._first.text
+        self._id: str | None = None
+        self._model: str | None = None
+        self._usage: Any = None
+        self._error: Any = None
+
+    @property
+    def response_id(self) -> str | None:
+        """The provider's id of the answer, once known."""
+        return self._id
+
+    def feed(self, chunk: Any) -> None:
+        """Read one chunk. Nearly all bring a piece of text and nothing else, so those go first."""
+        try:
+            (choice,) = chunk.choices
+            delta = choice.delta
+            if (
+                self.started
+                and (text := delta.content).__class__ is str
+                and choice.finish_reason is None
+                and delta.tool_calls is None
+                and chunk.usage is None
+                and delta.refusal is None
+                and delta.function_call is None
+                and not delta.__pydantic_extra__
+                and choice.index == 0
+            ):
+                self._text.append(text)
+                return
+        except (AttributeError, TypeError, ValueError):  # a dict, an odd chunk, none or several choices
+            pass
+        self._merge(fields(chunk))
+
+    def answer(self) -> Answer:
+        """What has arrived so far, as an answer."""
+        met = [choice for choice in list(self._choices.values()) if choice.met]
+        first, *others = sorted(met, key=_by_index) or [self._first]
+        kept = () if self._error and not first.seen else (assistant(first.message()),)
+        return Answer(
+            said=kept,
+            model=self._model,
+            usage=self._usage and usage(self._usage),
+            usage_details=self._usage and usage_details(self._usage),
+            finish_reason=first.finish_reason,
+            alternatives=tuple(
+                alternative({"index": c.index, "finish_reason": c.finish_reason}, assistant(c.message()))
+                for c in others
+            ),
+            response_id=self._id,
+            metadata={"error": error_record({"error": self._error})} if self._error else None,
+        )
+
+    def _merge(self, own: dict[str, Any]) -> None:
+        self._id = self._id or string(own.get("id")) or None
+        self._model = self._model or string(own.get("model")) or None
+        if own.get("usage"):  # counted up in every chunk by some providers: the last is right
+            self._usage = _counts(own["usage"])
+        if own.get("error"):
+            self._error = {key: string(fields(own["error"]).get(key)) for key in ("type", "code")}
+        for item in items(own.get("choices")):
+            self._merge_choice(fields(item))
+
+    def _merge_choice(self, own: dict[str, Any]) -> None:
+        index = own.get("index")
+        index = index if isinstance(index, int) else 0
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = _Choice(index)
+        choice.merge(fields(own.get("delta")), string(own.get("finish_reason")))
+        self.started = self.started or choice.seen
+        self.finished = self.finished or bool(choice.finish_reason)
+
+
+def _counts(reported: Any) -> dict[str, Any]:
+    """A copy of the counts: the chunk that brought them is not kept alive."""
+    return {key: dict(fields(value)) if fields(value) else value for key, value in fields(reported).items()}
+
+
+def _by_index(choice: _Choice) -> int:
+    return choice.index
+
+
+class _Choice:
+    """One choice, its pieces in order."""
+
+    def __init__(self, index: int = 0) -> None:
+        self.index = index
+        self.met = False
+        self.text: list[str] = []
+        self.finish_reason: str | None = None
+        self._parts: list[Any] = []
+        """Content that came as lists of parts."""
+        self._pieces: dict[str, list[str]] = {}
+        """Refusal, reasoning and transcript."""
+        self._calls: dict[Any, _CallPieces] = {}
+        self._function: _CallPieces | None = None
+        self._audio: dict[str, Any] = {}
+
+    @property
+    def seen(self) -> bool:
+        """Whether a token has arrived."""
+        return bool(self.text or self._parts or self._pieces or self._calls or self._function or self._audio)
+
+    def merge(self, delta: dict[str, Any], finish_reason: str | None) -> None:
+        self.met = True
+        self.finish_reason = finish_reason or self.finish_reason
+        said = delta.get("content")
+        if isinstance(said, str) and said:
+            self.text.append(said)
+        elif isinstance(said, list):
+            self._merge_parts(said)
+        for name in ("refusal", *REASONING_FIELDS):
+            self._piece(name, delta.get(name))
+        for tool_call in items(delta.get("tool_calls")):
+            self._merge_call(fields(tool_call))
+        if fields(delta.get("function_call")):
+            self._function = self._function or _CallPieces()
+            self._function.merge(fields(delta["function_call"]))
+        if fields(delta.get("audio")):
+            self._merge_audio(fields(delta["audio"]))
+
+    def message(self) -> dict[str, Any]:
+        """The choice as the message that it would have been without streaming."""
+        whole: dict[str, Any] = {name: "".join(pieces) for name, pieces in self._pieces.items()}
+        text = "".join(self.text)
+        whole["content"] = [*self._parts, {"type": "text", "text": text}] if self._parts else text
+        whole["tool_calls"] = [pieces.tool_call() for pieces in self._calls.values()]
+        if self._function:
+            whole["function_call"] = self._function.function()
+        if self._audio:
+            audio = {name: "".join(self._pieces.get(f"audio.{name}", ())) for name in ("data", "transcript")}
+            whole["audio"] = {**self._audio, **audio}
+        return whole
+
+    def _merge_parts(self, parts: list[Any]) -> None:
+        for part in parts:
+            own = fields(part)
+            if string(own.get("text")) and own.get("type") in ("text", None):
+                self.text.append(own["text"])
+            elif own:
+                self._parts.append(dict(own))
+
+    def _piece(self, name: str, value: Any) -> None:
+        if isinstance(value, str) and value:
+            self._pieces.setdefault(name, []).append(value)
+
+    def _merge_audio(self, audio: dict[str, Any]) -> None:
+        self._audio.update({k: audio[k] for k in ("id", "expires_at") if audio.get(k) is not None} or {"id": None})
+        self._piece("audio.data", audio.get("data"))
+        self._piece("audio.transcript", audio.get("transcript"))
+
+    def _merge_call(self, own: dict[str, Any]) -> None:
+        index, call_id = own.get("index"), own.get("id")
+        if not isinstance(index, int):  # some providers send none: an id then starts the next call
+            index = len(self._calls) if call_id or not self._calls else list(self._calls)[-1]
+        pieces = self._calls.get(index)
+        if pieces is None:
+            pieces = self._calls[index] = _CallPieces()
+        pieces.id = pieces.id or string(call_id)
+        pieces.merge(fields(own.get("function")))
+        pieces.merge(fields(own.get("custom")))
+
+
+class _CallPieces:
+    """One tool call; its arguments come in fragments."""
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self.name: str | None = None
+        self.fragments: list[str] = []
+
+    def merge(self, own: dict[str, Any]) -> None:
+        self.name = self.name or string(own.get("name"))
+        fragment = own.get("arguments", own.get("input"))
+        if isinstance(fragment, str):
+            self.fragments.append(fragment)
+
+    def function(self) -> dict[str, Any]:
+        return {"name": self.name, "arguments": "".join(self.fragments)}
+
+    def tool_call(self) -> dict[str, Any]:
+        return {"id": self.id, "function": self.function()}

@@ -1,0 +1,55 @@
+"""One integer per message, equal when a message is sent again unchanged: `Dialect.look` of both wire formats.
+
+A whole history is looked at for every call, so the usual shapes have a way of their own: strings keep their hash, and
+a resent message mostly holds the very same strings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_DEPTH = 16
+BARE = 2
+"""Fields of a message that only has a role and content."""
+
+
+def look(messages: Sequence[Any]) -> list[int]:
+    """Digests of all messages, in order."""
+    try:
+        return [
+            hash((m["role"], said)) if (said := m["content"]).__class__ is str and len(m) == BARE else _digest(m)
+            for m in messages
+        ]
+    except (TypeError, KeyError, IndexError):
+        return [_any(m) for m in messages]
+
+
+def _digest(message: Any) -> int:
+    """A message with more than a role and a text, in the usual shapes first."""
+    try:
+        if "tool_calls" in message:
+            calls = [(c["id"], c["function"]["name"], c["function"]["arguments"]) for c in message["tool_calls"]]
+            return hash((message["role"], message.get("content"), *calls))
+        return hash((*message, *message.values()))  # a tool result: all its values are strings
+    except (TypeError, KeyError, IndexError, AttributeError):
+        return _any(message)
+
+
+def _any(value: Any, depth: int = 0) -> int:
+    """A hash of any plain data by content, in the order it stands."""
+    kind = value.__class__
+    if kind is str:
+        return hash(value)
+    if depth >= MAX_DEPTH:
+        return 0
+    if kind is dict:
+        return hash((*value, *[_any(item, depth + 1) for item in value.values()]))
+    if kind is list or kind is tuple:
+        return hash((list, *[_any(item, depth + 1) for item in value]))
+    try:
+        return hash((kind, value))
+    except TypeError:
+        return id(value)

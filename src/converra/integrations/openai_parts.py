@@ -1,0 +1,184 @@
+"""Content of a message: a string, or a list of parts (text, images, audio, files and kinds to come).
+
+A part that is not text becomes a placeholder line and an attachment. Its data is neither decoded nor copied here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from converra.conversation.turn import Attachment
+from converra.integrations.openai_fields import fields, items, string
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KIB = 1024
+MAX_NAME = 200
+"""Characters of a URL or a file name that a placeholder line shows."""
+
+
+class Content(NamedTuple):
+    """What a message's content holds. `reasoning` is what the model thought aloud, kept apart from its text."""
+
+    text: str
+    attachments: tuple[Attachment, ...] = ()
+    refusal: bool = False
+    reasoning: tuple[str, ...] = ()
+
+
+def content(value: Any, glue: str = "\n") -> Content:
+    """Read a message's content; `glue` joins its text parts (an answer's parts are one text cut into pieces)."""
+    if isinstance(value, str):
+        return Content(value)
+    parts = items(value)
+    if not parts:
+        return Content("")
+    found = _Parts()
+    for part in parts:
+        _read(part, found)
+    return Content(_joined(found.lines, glue), tuple(found.attachments), found.refusal, tuple(found.reasoning))
+
+
+class _Parts:
+    """What has been found so far, in order."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, bool]] = []
+        """Text, and whether it stands on a line of its own."""
+        self.attachments: list[Attachment] = []
+        self.refusal = False
+        self.reasoning: list[str] = []
+
+    def attach(self, attachment: Attachment) -> None:
+        self.attachments.append(attachment)
+        self.lines.append((placeholder(attachment), True))
+
+
+def _joined(lines: list[tuple[str, bool]], glue: str) -> str:
+    text, alone = lines[0] if lines else ("", False)
+    for line, own_line in lines[1:]:
+        text += ("\n" if own_line or alone else glue) + line
+        alone = own_line
+    return text
+
+
+def _read(part: Any, found: _Parts) -> None:
+    if isinstance(part, str):
+        found.lines.append((part, False))
+        return
+    own = fields(part)
+    kind = string(own.get("type")) or ("text" if "text" in own else "part")
+    reader = _READERS.get(kind)
+    if reader is None:
+        found.lines.append((f"[{kind}]", True))
+    else:
+        reader(own, found)
+
+
+def _text(part: dict[str, Any], found: _Parts) -> None:
+    found.lines.append((string(part.get("text")) or "", False))
+
+
+def _refusal(part: dict[str, Any], found: _Parts) -> None:
+    found.refusal = True
+    found.lines.append((string(part.get("refusal")) or "", False))
+
+
+def _thinking(part: dict[str, Any], found: _Parts) -> None:
+    thought = part.get("thinking") or part.get("reasoning") or part.get("text")
+    text = content(thought, "").text
+    if text:
+        found.reasoning.append(text)
+
+
+def _image(part: dict[str, Any], found: _Parts) -> None:
+    found.attach(linked("image", part, "image_url"))
+
+
+def _audio(part: dict[str, Any], found: _Parts) -> None:
+    audio = fields(part.get("input_audio"))
+    style = string(audio.get("format"))
+    found.attach(Attachment("audio", f"audio/{style}" if style else None, string(audio.get("data"))))
+
+
+def _video(part: dict[str, Any], found: _Parts) -> None:
+    found.attach(linked("video", part, "video_url"))
+
+
+def _document(part: dict[str, Any], found: _Parts) -> None:
+    found.attach(linked("document", part, "document_url"))
+
+
+def _file(part: dict[str, Any], found: _Parts) -> None:
+    own = fields(part.get("file")) or part
+    data = string(own.get("file_data"))
+    name = string(own.get("filename")) or string(own.get("file_id"))
+    found.attach(Attachment("file", data_mime(data), data, string(own.get("file_url")), name))
+
+
+_READERS: dict[str, Callable[[dict[str, Any], _Parts], None]] = {
+    "text": _text,
+    "input_text": _text,
+    "output_text": _text,
+    "summary_text": _text,
+    "refusal": _refusal,
+    "thinking": _thinking,
+    "reasoning": _thinking,
+    "reasoning_text": _thinking,
+    "image_url": _image,
+    "input_image": _image,
+    "computer_screenshot": _image,
+    "input_audio": _audio,
+    "video_url": _video,
+    "document_url": _document,
+    "file": _file,
+    "input_file": _file,
+}
+
+
+def linked(kind: str, part: dict[str, Any], key: str) -> Attachment:
+    """A part that holds a URL, as a string or as `{"url": …}`: a data URL, an address, or only a file id."""
+    value = part.get(key)
+    url = string(value) or string(fields(value).get("url")) or ""
+    name = string(part.get("file_id")) or string(part.get("document_name"))
+    if url.startswith("data:"):
+        return Attachment(kind, data_mime(url), url, None, name)
+    return Attachment(kind, None, None, url or None, name)
+
+
+def data_mime(data: str | None) -> str | None:
+    """The MIME type that a data URL names."""
+    if data is None or not data.startswith("data:"):
+        return None
+    return data[len("data:") : MAX_NAME].partition(",")[0].partition(";")[0] or None
+
+
+def placeholder(attachment: Attachment) -> str:
+    """A line such as `[image: image/png, 2.2 MB]` that stands in the text where the part stood."""
+    named = attachment.name or attachment.url
+    facts = [named[:MAX_NAME]] if named else []
+    if attachment.mime:
+        facts.append(attachment.mime)
+    if attachment.data is not None:
+        facts.append(_size(_decoded_length(attachment.data)))
+    return f"[{attachment.kind}: {', '.join(facts)}]" if facts else f"[{attachment.kind}]"
+
+
+def _decoded_length(data: str) -> int:
+    """Bytes of what is encoded, from the length alone; a data URL without base64 is taken as it is."""
+    start = 0
+    if data.startswith("data:"):
+        head = data[:MAX_NAME]
+        start = head.find(",") + 1
+        if ";base64" not in head[:start]:
+            return len(data) - start
+    return (len(data) - start) * 3 // 4 - data[-2:].count("=")
+
+
+def _size(count: int) -> str:
+    if count < KIB:
+        return f"{count} bytes"
+    if count < KIB * KIB:
+        return f"{count / KIB:.1f} KB"
+    return f"{count / KIB / KIB:.1f} MB"

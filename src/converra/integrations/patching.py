@@ -1,0 +1,249 @@
+"""Patch points as rows, one installer, one uninstaller: the only door to wrapt.
+
+A wrapper here calls the original with the very arguments it was given, on a line of its own, and hands back the very
+result. All that is ours stands around that line, under the guard, and its outcome is ignored.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import logging
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import wrapt
+
+from converra.guard import guard
+from converra.integrations import Patched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
+
+    from converra.integrations import Capture, Integration
+
+    Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
+
+logger = logging.getLogger("converra")
+
+MAX_CHAIN = 64
+"""Wrappers around one function that are looked at; a longer chain is taken for a cycle."""
+
+
+class PatchPoint(NamedTuple):
+    """One function to wrap: `owner` is a path inside the module, such as `OpenAI`; a coroutine function is awaited."""
+
+    owner: str
+    attribute: str
+    coroutine: bool = False
+
+
+class Observed(Protocol):
+    """One call of a wrapped function. Both methods may raise: the wrapper guards them."""
+
+    def returned(self, result: Any) -> None:
+        """The call has returned `result`, which belongs to the app: look, do not touch."""
+
+    def raised(self, error: BaseException) -> None:
+        """The call has raised; the app gets that very exception."""
+
+
+Observe = "Callable[[Capture, tuple[Any, ...], dict[str, Any]], Observed | None]"
+
+
+class _Installed(NamedTuple):
+    owner: Any
+    attribute: str
+    handle: Any
+    """Our wrapper object."""
+    original: Any
+    inherited: bool
+    """The owner had no attribute of its own before."""
+
+
+class Patches:
+    """The patch points of one integration and, while they are installed, the capture that they serve.
+
+    A bound method that the app has kept outlives its removal (openai's raw responses keep one), so wrappers ask at
+    each call whether there is a capture, and those of an earlier installation serve a later one.
+    """
+
+    def __init__(self, points: tuple[PatchPoint, ...], observe: Callable[..., Observed | None]) -> None:
+        self._points = points
+        self._observe = observe
+        self._capture: Capture | None = None
+        self._installed: dict[PatchPoint, _Installed] = {}
+
+    def install(self, module: ModuleType, capture: Capture) -> list[Patched]:
+        """Wrap each point once. A point that this version of the library lacks is skipped, alone."""
+        self._capture = capture
+        with _lock:
+            return [self._patch(module, point) for point in self._points]
+
+    def uninstall(self) -> None:
+        """Put the originals back; a wrapper that somebody else has wrapped stays, and does nothing."""
+        self._capture = None
+        with _lock:
+            for point, installed in list(self._installed.items()):
+                del self._installed[point]
+                _remove(installed)
+
+    def _patch(self, module: ModuleType, point: PatchPoint) -> Patched:
+        target = f"{module.__name__}.{point.owner}.{point.attribute}"
+        try:
+            owner = _resolve(module, point.owner)
+            original = inspect.getattr_static(owner, point.attribute)
+        except AttributeError as error:
+            logger.debug("converra does not patch %s: %s", target, error)
+            return Patched(target, "skipped", f"{getattr(module, '__file__', None) or 'the module'} has none")
+        previous = self._installed.get(point)
+        if previous is None or not _in_chain(owner, point.attribute, previous.handle):
+            self._installed[point] = self._wrap(owner, point, original)
+        return Patched(target, "patched")
+
+    def _wrap(self, owner: Any, point: PatchPoint, original: Any) -> _Installed:
+        wrapper = self._async_wrapper(original) if point.coroutine else self._wrapper()
+        inherited = point.attribute not in vars(owner)
+        handle = wrapt.wrap_function_wrapper(owner, point.attribute, wrapper)
+        return _Installed(owner, point.attribute, handle, original, inherited)
+
+    def _before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Observed | None:
+        capture = self._capture
+        if capture is None or not capture.active:
+            return None
+        with guard("reading a request"):
+            return self._observe(capture, args, kwargs)
+        return None
+
+    def _wrapper(self) -> Wrapper:
+        before = self._before
+
+        def call(wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            observed = before(args, kwargs)
+            if observed is None:
+                return wrapped(*args, **kwargs)
+            try:
+                result = wrapped(*args, **kwargs)
+            except BaseException as error:
+                with guard("recording a failed call"):
+                    observed.raised(error)
+                raise
+            with guard("reading an answer"):
+                observed.returned(result)
+            return result
+
+        return call
+
+    def _async_wrapper(self, original: Any) -> Wrapper:
+        before = self._before
+
+        async def call(
+            wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> Any:
+            observed = before(args, kwargs)
+            if observed is None:
+                return await wrapped(*args, **kwargs)
+            try:
+                result = await wrapped(*args, **kwargs)
+            except BaseException as error:
+                with guard("recording a failed call"):
+                    observed.raised(error)
+                raise
+            with guard("reading an answer"):
+                observed.returned(result)
+            return result
+
+        # What Python calls the coroutine in a warning about one that was never awaited.
+        call.__qualname__ = getattr(original, "__qualname__", call.__qualname__)
+        return call
+
+
+def _resolve(module: ModuleType, path: str) -> Any:
+    owner: Any = module
+    for name in path.split("."):
+        owner = getattr(owner, name)
+    return owner
+
+
+def _chain(owner: Any, attribute: str) -> Iterator[Any]:
+    """The wrappers around a function, outermost first, and the function itself."""
+    wrapper = inspect.getattr_static(owner, attribute, None)
+    for _ in range(MAX_CHAIN):
+        if wrapper is None:
+            return
+        yield wrapper
+        wrapper = getattr(wrapper, "__wrapped__", None)
+
+
+def _in_chain(owner: Any, attribute: str, handle: Any) -> bool:
+    """Whether our wrapper is still called: others put back the original that they had saved, and ours is gone."""
+    return any(wrapper is handle for wrapper in _chain(owner, attribute))
+
+
+def _remove(installed: _Installed) -> None:
+    owner, attribute, handle, original, inherited = installed
+    if inspect.getattr_static(owner, attribute, None) is handle:
+        if inherited:
+            delattr(owner, attribute)
+        else:
+            setattr(owner, attribute, original)
+        return
+    for outer in _chain(owner, attribute):
+        if isinstance(outer, wrapt.FunctionWrapper) and getattr(outer, "__wrapped__", None) is handle:
+            setattr(outer, "__wrapped__", handle.__wrapped__)  # noqa: B010 - wrapt's stubs do not know it
+            return
+    logger.debug("converra leaves its wrapper of %s, inactive: another one is around it", attribute)
+
+
+_lock = threading.RLock()
+_waiting: dict[str, tuple[Integration, Capture]] = {}
+"""What is to be installed once its module is imported, by the integration's name."""
+_hooked: set[str] = set()
+"""Modules with a post-import hook that has not run; wrapt cannot take one back."""
+
+
+def switch_on(integration: Integration, capture: Capture) -> list[Patched]:
+    """Install an integration now, or as soon as its module is imported. May be called again at any time."""
+    with _lock:
+        module = sys.modules.get(integration.module)
+        if module is not None:
+            return _install(integration, module, capture)
+        _waiting[integration.name] = (integration, capture)
+        if integration.module not in _hooked:
+            _hooked.add(integration.module)
+            wrapt.register_post_import_hook(_imported, integration.module)
+        return [Patched(integration.module, "waiting", _absence(integration.module))]
+
+
+def switch_off(integration: Integration) -> None:
+    """Undo `switch_on`, whether its module has been imported or not."""
+    with _lock:
+        _waiting.pop(integration.name, None)
+        with guard(f"uninstalling the {integration.name} integration"):
+            integration.uninstall()
+
+
+def _install(integration: Integration, module: ModuleType, capture: Capture) -> list[Patched]:
+    with guard(f"installing the {integration.name} integration"):
+        return integration.install(module, capture)
+    return [Patched(integration.module, "skipped", "its integration failed, see the log")]
+
+
+def _absence(module: str) -> str:
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # a parent package that cannot be imported, or a module without a spec
+        found = False
+    return "not imported yet" if found else "not installed"
+
+
+def _imported(module: ModuleType) -> None:
+    """The post-import hook. An exception here would make the app's own import fail."""
+    with guard("patching a module that was just imported"), _lock:
+        _hooked.discard(module.__name__)
+        for name, (integration, capture) in list(_waiting.items()):
+            if integration.module == module.__name__:
+                del _waiting[name]
+                _install(integration, module, capture)

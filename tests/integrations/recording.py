@@ -1,0 +1,94 @@
+"""A capture that keeps what integrations tell it, for tests to look at."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from converra.conversation.turn import Answer, Request, Said
+
+
+class RecordedCall:
+    """One call: its request as it was read at once, and how it ended."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.asked: tuple[Said, ...] = tuple(said for m in request.messages for said in request.dialect.read(m))
+        self.looks = request.dialect.look(request.messages)
+        self.answer: Answer | None = None
+        self.error: BaseException | None = None
+        self.ended: float | None = None
+        self.first_tokens = 0
+        self.so_far: Callable[[], Answer] | None = None
+        self.ends = 0
+
+    def first_token(self) -> None:
+        self.first_tokens += 1
+
+    def streaming(self, so_far: Callable[[], Answer]) -> None:
+        self.so_far = so_far
+
+    def end(self, answer: Answer, ended: float | None = None) -> None:
+        self.ends += 1
+        self.answer, self.ended = answer, ended
+
+    def fail(self, error: BaseException, answer: Answer | None = None) -> None:
+        self.ends += 1
+        self.error, self.answer = error, answer
+
+    def facts(self) -> dict[str, Any]:
+        """Everything that does not depend on time, as plain data without what is empty."""
+        record: dict[str, Any] = {"asked": [bare(said) for said in self.asked]}
+        for name in ("instructions", "model", "previous"):
+            if getattr(self.request, name) is not None:
+                record[name] = getattr(self.request, name)
+        if self.error is not None:
+            record["error"] = type(self.error).__name__
+        if self.answer is not None:
+            record["answer"] = bare(self.answer)
+        return record
+
+
+def bare(struct: Any) -> Any:
+    """A struct as plain data, without the fields that are empty."""
+    if isinstance(struct, msgspec.Struct):
+        pairs = ((name, bare(getattr(struct, name))) for name in struct.__struct_fields__)
+        return {name: value for name, value in pairs if value not in (None, (), "", [], {}, False)}
+    if isinstance(struct, tuple) and hasattr(struct, "_asdict"):
+        return {name: value for name, value in struct._asdict().items() if value is not None}
+    if isinstance(struct, list | tuple):
+        return [bare(item) for item in struct]
+    return struct
+
+
+class RecordingCapture:
+    """Every call that was begun, in order."""
+
+    def __init__(self) -> None:
+        self.active = True
+        self.wanted = True
+        """False: `begin` declines, as it does for a call that belongs to no conversation."""
+        self.calls: list[RecordedCall] = []
+        self._lock = threading.Lock()
+
+    def begin(self, request: Request) -> RecordedCall | None:
+        if not self.wanted:
+            return None
+        call = RecordedCall(request)
+        with self._lock:
+            self.calls.append(call)
+        return call
+
+    def only(self) -> RecordedCall:
+        """The one call that there was."""
+        (call,) = self.calls
+        assert call.ends <= 1, "a call ends once"
+        return call
+
+    def facts(self) -> list[dict[str, Any]]:
+        return [call.facts() for call in self.calls]
