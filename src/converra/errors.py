@@ -85,6 +85,11 @@ class APIStatusError(ConverraError):
         self.details = details
         self.headers = headers or {}
 
+    def __str__(self) -> str:
+        """The status, the API's own code and words, and which fields it names."""
+        known = " ".join(filter(None, (str(self.status_code), self.code)))
+        return f"{known}: {self.message}" + (f" {self.details!r}" if self.details else "")
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from all fields: by default, a pickled exception keeps only its positional arguments."""
         return _rebuild, (type(self), self.message, self.status_code, self.code, self.details, dict(self.headers))
@@ -118,6 +123,9 @@ class PayloadTooLargeError(APIStatusError):
 
 class ContentLimitError(PayloadTooLargeError, ValueError):
     """Over a documented limit, found before anything was sent; `details` names the limit."""
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class RateLimitError(APIStatusError):

@@ -1,0 +1,102 @@
+"""Pages of a list that lead to the next one, sync and async."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from converra.api.operations import DEFAULT_LIMIT
+from converra.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+
+    from converra.api.results import Conversation, ConversationPage, Pagination
+
+Next = TypeVar("Next")
+
+
+class _Place(Generic[Next]):
+    """One page, where it stands, and how to get the page at another offset."""
+
+    def __init__(self, page: ConversationPage, *, offset: int, limit: int | None, fetch: Callable[[int], Next]) -> None:
+        self.data: list[Conversation] = page.data
+        self.pagination: Pagination = page.pagination
+        self._offset = offset
+        self._limit = limit or page.pagination.limit or DEFAULT_LIMIT
+        self._fetch = fetch
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.data)} conversations, {self.pagination!r})"
+
+    def has_next_page(self) -> bool:
+        """Whether more follows: by the total, and where the API names none, by the page being full."""
+        total = self.pagination.total
+        if not self.data or total is None:
+            return len(self.data) >= self._limit
+        return self._offset + len(self.data) < total
+
+    def _fetch_next(self) -> Next:
+        if not self.has_next_page():
+            raise InvalidArgumentError("this is the last page; ask has_next_page() before next_page()")
+        return self._fetch(self._offset + len(self.data))
+
+
+class Page(_Place["Page"]):
+    """A page of conversations. Iterating over it goes on through all pages that follow, fetching them as needed."""
+
+    def next_page(self) -> Page:
+        """Fetch the page that follows."""
+        return self._fetch_next()
+
+    def __iter__(self) -> Iterator[Conversation]:
+        page, seen = self, _Seen()
+        yield from seen.new(page)
+        while page.has_next_page():
+            page = page.next_page()
+            yield from seen.new(page)
+
+
+class AsyncPage(_Place["Awaitable[AsyncPage]"]):
+    """A page of conversations. Iterating over it goes on through all pages that follow, fetching them as needed."""
+
+    async def next_page(self) -> AsyncPage:
+        """Fetch the page that follows."""
+        return await self._fetch_next()
+
+    async def __aiter__(self) -> AsyncIterator[Conversation]:
+        page, seen = self, _Seen()
+        for conversation in seen.new(page):
+            yield conversation
+        while page.has_next_page():
+            page = await page.next_page()
+            for conversation in seen.new(page):
+                yield conversation
+
+
+class AsyncPages:
+    """A list not yet fetched: await it for its first page, or iterate over it for all conversations."""
+
+    def __init__(self, fetch: Callable[[], Awaitable[AsyncPage]]) -> None:
+        self._fetch = fetch
+
+    def __await__(self) -> Generator[object, None, AsyncPage]:
+        return self._fetch().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[Conversation]:
+        async for conversation in await self:
+            yield conversation
+
+
+class _Seen:
+    """Keeps a conversation from coming twice when new ones push the old over a page's edge."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+
+    def new(self, page: Page | AsyncPage) -> Iterator[Conversation]:
+        for conversation in page.data:
+            if conversation.id is None:
+                yield conversation
+            elif conversation.id not in self._ids:
+                self._ids.add(conversation.id)
+                yield conversation
