@@ -10,9 +10,12 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 
 from converra.server import api
+from converra.server.answers import JSON
 from converra.server.connections import Connections
 from converra.server.faults import FaultMiddleware, Faults
 from converra.server.journal import JournalMiddleware
+from converra.server.model.endpoints import Model
+from converra.server.model.wire import ModelError
 from converra.server.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -27,11 +30,12 @@ _CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 def create_app(store: Store, *, faults: Faults | None = None, connections: Connections | None = None) -> Starlette:
     """API, stand-in model and viewer over one store. Without `connections`, faults that break one raise instead."""
     faults = faults or Faults()
+    connections = connections or Connections()
     app = Starlette(
-        routes=[Mount("/api/v1", routes=api.routes())],
+        routes=[Mount("/api/v1", routes=api.routes()), Mount("/openai", routes=Model(connections).routes())],
         middleware=[
             Middleware(JournalMiddleware, store=store),
-            Middleware(FaultMiddleware, faults=faults, connections=connections or Connections()),
+            Middleware(FaultMiddleware, faults=faults, connections=connections),
         ],
         exception_handlers={Refusal: _refused, HTTPException: _not_served, 500: _failed},
     )
@@ -43,11 +47,16 @@ def create_app(store: Store, *, faults: Faults | None = None, connections: Conne
 
 async def _refused(_request: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, Refusal)  # noqa: S101 - registered for nothing else
-    return api.JSON(refusal.body(), refusal.status, headers=refusal.headers)
+    return JSON(refusal.body(), refusal.status, headers=refusal.headers)
 
 
 async def _not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    if request.url.path.startswith("/openai/"):
+        unknown = ModelError(
+            error.status_code, f"Invalid URL ({request.method} {request.url.path})", code="unknown_url"
+        )
+        return JSON(unknown.body(), error.status_code, headers=error.headers)
     code = _CODES.get(error.status_code, "ERROR")
     refusal = Refusal(
         error.status_code, code, f"{error.detail}: {request.method} {request.url.path}", None, error.headers

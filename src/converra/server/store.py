@@ -5,12 +5,12 @@ The API key itself is never stored: an account is known by the fingerprint of it
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -118,17 +118,13 @@ class Store:
         """The store's clock, in milliseconds."""
         return int(self._clock() * 1000)
 
-    @contextmanager
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, and alone: what is read inside cannot change before the end."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with self._db:  # commits, or rolls back for any exception
                 yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
 
     # conversations
 
@@ -271,12 +267,11 @@ def _connect(path: str) -> sqlite3.Connection:
     if path != ":memory:":
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         os.chmod(path, 0o600)  # noqa: PTH101 - `path` is a string; a file made by hand may be open to others
-    db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-    try:
+    with contextlib.ExitStack() as on_failure:
+        db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        on_failure.callback(db.close)
         _prepare(db)
-    except BaseException:
-        db.close()
-        raise
+        on_failure.pop_all()
     return db
 
 

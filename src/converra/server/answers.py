@@ -1,0 +1,106 @@
+"""What the API's answers show of a stored conversation."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.responses import Response
+
+from converra.server import insights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from converra.server.store import Conversation
+
+
+class JSON(Response):
+    """A JSON answer, encoded by msgspec."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Strict UTF-8 JSON."""
+        return msgspec.json.encode(content)
+
+
+def created(conversation: Conversation) -> dict[str, Any]:
+    """What a create answers."""
+    append = {
+        "href": f"/api/v1/conversations/{conversation.id}/messages",
+        "method": "POST",
+        "hint": "Append turns to this conversation. Send status: 'completed' on the final call to trigger analysis.",
+    }
+    return {
+        "id": conversation.id,
+        "promptId": conversation.prompt_id,
+        "status": conversation.status,
+        "createdAt": iso(conversation.created_at),
+        "_links": {"appendMessages": append},
+    }
+
+
+def summary(conversation: Conversation) -> dict[str, Any]:
+    """A line of the list."""
+    return {
+        "id": conversation.id,
+        "promptId": conversation.prompt_id,
+        "status": conversation.status,
+        "hasInsights": has_insights(conversation),
+        "createdAt": iso(conversation.created_at),
+    }
+
+
+def whole(
+    conversation: Conversation, messages: Sequence[Mapping[str, Any]], *, show_messages: bool = True
+) -> dict[str, Any]:
+    """What an append answers, and a get shows: all there is. Fields without a value are left out."""
+    answer = {
+        "id": conversation.id,
+        "userId": f"user_{conversation.account}",
+        "promptId": conversation.prompt_id,
+        "title": conversation.title,
+        "content": transcript(conversation, messages),
+        "messages": messages if show_messages else None,
+        "status": conversation.status,
+        "llmModel": conversation.llm_model,
+        "companyName": conversation.company_name,
+        "createdAt": iso(conversation.created_at),
+        "updatedAt": iso(conversation.updated_at),
+        "metadata": conversation.metadata,
+    }
+    return {name: value for name, value in answer.items() if value is not None}
+
+
+def transcript(conversation: Conversation, messages: Sequence[Mapping[str, Any]]) -> str:
+    """As it was sent, until an append makes it a transcript: for reading, so every role has its label."""
+    if conversation.content is not None:
+        return conversation.content
+    return "\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in messages)
+
+
+def has_insights(conversation: Conversation) -> bool:
+    """Every conversation here is linked to a prompt, so a completed one has insights."""
+    return conversation.completed_at is not None
+
+
+def full_insights(conversation: Conversation, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the insights endpoint answers."""
+    found = insights.simulate(messages)
+    return {"conversationId": conversation.id, **found, "createdAt": iso(conversation.completed_at)}
+
+
+def short_insights(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The insights as a conversation carries them: without score and issues, as in the document."""
+    found = insights.simulate(messages)
+    return {name: value for name, value in found.items() if name not in ("sentimentScore", "issues")}
+
+
+def iso(milliseconds: int | None) -> str | None:
+    """A time as the API writes it, in UTC."""
+    if milliseconds is None:
+        return None
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

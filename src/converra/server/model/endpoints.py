@@ -1,0 +1,183 @@
+"""The stand-in's HTTP side: OpenAI's paths and Azure's, errors in OpenAI's shape, and every way to break off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from converra.server.model import chat, responses
+from converra.server.model.script import reply
+from converra.server.model.wire import ModelError, Stamps
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+    from converra.server.connections import Connections
+    from converra.server.model.script import Asked, Reply
+
+    Handler = Callable[[Request, dict[str, Any]], Awaitable[Response]]
+
+Event = tuple[str | None, dict[str, Any]]
+"""An event of a stream: its name, where the format names events, and its data."""
+
+
+class Model:
+    """The stand-in of one server: its routes and what it remembers."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._stamps = Stamps()
+        self._memory = responses.Memory()
+        self._errors: Counter[str] = Counter()
+
+    def routes(self) -> list[BaseRoute]:
+        """Of OpenAI below `/v1`, and of Azure, which names the model in the path."""
+        return [
+            *(
+                self._route(path, self._chat)
+                for path in ("/v1/chat/completions", "/deployments/{model}/chat/completions")
+            ),
+            *(self._route(path, self._responses) for path in ("/v1/responses", "/responses")),
+            Route("/v1/responses/{id}", self._retrieve, methods=["GET"]),
+            Route("/responses/{id}", self._retrieve, methods=["GET"]),
+        ]
+
+    def _route(self, path: str, handler: Handler) -> Route:
+        async def endpoint(request: Request) -> Response:
+            try:
+                return await handler(request, await _body(request))
+            except ModelError as error:
+                return _json(error.body(), error.status)
+
+        return Route(path, endpoint, methods=["POST"])
+
+    async def _chat(self, request: Request, body: dict[str, Any]) -> Response:
+        body.setdefault("model", request.path_params.get("model"))
+        asked = chat.read(body)
+        answer = reply(asked)
+        self._raise_error(asked, answer)
+        completion = chat.Completion(body, answer, self._stamps)
+        if body.get("stream"):
+            events: Iterable[Event] = ((None, chunk) for chunk in completion.chunks())
+            broken = (None, ModelError(500, "The stand-in was asked to fail.").body())
+            return await self._stream(answer, list(events), broken, end=b"data: [DONE]\n\n")
+        return await self._whole(answer, completion.whole())
+
+    async def _responses(self, _request: Request, body: dict[str, Any]) -> Response:
+        asked = responses.read(body, self._memory)
+        answer = reply(asked)
+        self._raise_error(asked, answer)
+        response = responses.ResponseOf(body, answer, self._stamps)
+        queued = bool(body.get("background"))
+        self._memory.keep(list(asked.turns), response.whole(), queued=queued)
+        if body.get("stream"):
+            events = [(event["type"], event) for event in response.events()]
+            return await self._stream(answer, events, ("response.failed", response.failed()))
+        return await self._whole(answer, response.unfinished("queued") if queued else response.whole())
+
+    async def _retrieve(self, request: Request) -> Response:
+        response_id = request.path_params["id"]
+        found = self._memory.retrieve(response_id)
+        if found is None:
+            return _json(ModelError(404, f"Response with id '{response_id}' not found.").body(), 404)
+        return _json(found)
+
+    async def _whole(self, answer: Reply, body: dict[str, Any]) -> Response:
+        if answer.directives.get("fail"):
+            raise ModelError(500, "The stand-in was asked to fail.")
+        await asyncio.sleep(_pause(answer))
+        breaking = _breaking(answer)
+        return _Stream(self._connections, [], breaking) if breaking else _json(body)
+
+    async def _stream(self, answer: Reply, events: list[Event], broken: Event, end: bytes = b"") -> Response:
+        failing = answer.directives.get("fail")
+        breaking = _breaking(answer)
+        how = failing or (answer.directives.get(breaking) if breaking else None)
+        if how:
+            events, end = events[: how.number(len(events) // 2)], b""
+        if failing:
+            name, data = broken
+            events.append((name, data | ({"sequence_number": len(events)} if name else {})))
+        encoded = [*map(_encoded, events), end]
+        return _Stream(self._connections, encoded, breaking, pause=_pause(answer))
+
+    def _raise_error(self, asked: Asked, answer: Reply) -> None:
+        """The error that a message asks for, to all requests with it or only to the first so many."""
+        wanted = answer.directives.get("error")
+        if wanted is None:
+            return
+        status, times = wanted.named()
+        self._errors[asked.said] += 1
+        if times.startswith("x") and times[1:].isdecimal() and self._errors[asked.said] > int(times[1:]):
+            return
+        number = int(status) if status.isdecimal() else 500
+        raise ModelError(number, f"The stand-in was asked for an error {number}.", code="stand_in_error")
+
+
+class _Stream(Response):
+    """Server-sent events, or the silence or the break that a message asked for."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, connections: Connections, events: list[bytes], breaking: str | None = None, *, pause: float = 0.0
+    ) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._connections = connections
+        self._events = events
+        self._breaking = breaking
+        self._pause = pause
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._events:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        for event in self._events:
+            await asyncio.sleep(self._pause)
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        if self._breaking is None:
+            await send({"type": "http.response.body", "body": b""})
+            return
+        if self._breaking == "cut":
+            self._connections.close(scope)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+def _pause(answer: Reply) -> float:
+    slow = answer.directives.get("slow")
+    return slow.seconds() if slow else 0.0
+
+
+def _breaking(answer: Reply) -> str | None:
+    return next((directive.name for directive in answer.directives.all("cut", "hang")), None)
+
+
+def _encoded(event: Event) -> bytes:
+    name, data = event
+    head = f"event: {name}\n".encode() if name else b""
+    return head + b"data: " + msgspec.json.encode(data) + b"\n\n"
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    if not (request.headers.get("authorization") or request.headers.get("api-key")):
+        raise ModelError(401, "You didn't provide an API key.", code="invalid_api_key")
+    try:
+        body = msgspec.json.decode(await request.body())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ModelError(400, f"We could not parse the JSON body of your request: {error}") from error
+    if not isinstance(body, dict):
+        raise ModelError(400, "The JSON body of a request is an object.")
+    return body
+
+
+def _json(body: dict[str, Any], status: int = 200) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json")
