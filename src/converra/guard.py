@@ -12,6 +12,7 @@ import itertools
 import logging
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -100,17 +101,15 @@ def report(what: str, error: BaseException) -> None:
     """Count and tell one failure of our own, with where it happened and which line of the app led there."""
     global _caught_so_far  # noqa: PLW0603 - a counter without a lock, see `tell`
     _caught_so_far = next(_caught)
-    try:
+    with suppress(Exception):  # a logging handler may raise, and there is nobody left to tell
         tell(
             f"bug:{what}",
-            "converra failed while %s: %s at %s, called from %s. The app is not affected; this turn may be missing.",
+            "converra failed while %s: %s at %s, called from %s. The app is not affected.",
             what,
             type(error).__name__,
             _deepest(error.__traceback__),
             _app_frame(),
         )
-    except Exception:  # noqa: BLE001, S110 - a logging handler may raise, and there is nobody left to tell
-        pass
 
 
 def _deepest(tb: TracebackType | None) -> str:

@@ -17,15 +17,18 @@ import msgspec
 
 from converra.conversation import safe
 from converra.conversation.models import ROLES, Message, ToolCall
+from converra.conversation.turn import Answer, Failure, Said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from converra.conversation.turn import Answer, Attachment, Call, Failure, Said
+    from converra.conversation.turn import Attachment, Call
 
     Finish = Callable[[Message], Message | None]
 
-PLAIN_STOPS = frozenset({None, "", "stop", "tool_calls", "function_call", "completed", "end_turn", "eos", "stop_sequence"})
+PLAIN_STOPS = frozenset(
+    {None, "", "stop", "tool_calls", "function_call", "completed", "end_turn", "eos", "stop_sequence"}
+)
 """Finish reasons that say nothing: the answer ended where the model wanted it to end."""
 
 DIGEST_CHUNK = 4 * 64 * 1024
@@ -52,6 +55,8 @@ class Draft(msgspec.Struct, kw_only=True):
     span: tuple[int, int] = (0, 0)
     extra: dict[str, Any] | None = None
     """More metadata: thread, replaces."""
+    learned: bool = False
+    """To be dropped where the conversation turns out to exist on the server: whoever opened it has sent this."""
 
     @property
     def size(self) -> int:
@@ -166,7 +171,8 @@ def failure_record(failure: Failure) -> dict[str, Any]:
 def describe(attachment: Attachment) -> dict[str, Any]:
     """`metadata.attachments`: what the part was, never what it held."""
     record: dict[str, Any] = {"kind": attachment.kind}
-    mime, digest = attachment.mime, {}
+    mime = attachment.mime
+    digest: dict[str, Any] = {}
     if attachment.data is not None:
         embedded, digest = digested(attachment.data)
         mime = mime or embedded
@@ -216,3 +222,22 @@ def _moment(seconds: float) -> datetime | None:
 
 def _milliseconds(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
+
+
+class Written(msgspec.Struct, kw_only=True):
+    """A message that was added by hand: already in the wire's form."""
+
+    written: Message
+    id: str
+    finish: Finish
+    learned: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes, nearly: one per character, plus what the structure weighs."""
+        return 2 * OVERHEAD + len(self.written.content)
+
+    def message(self) -> Message | None:
+        """The message with its id, after the user's redaction; None when that dropped it."""
+        metadata = {"messageId": self.id, **(self.written.metadata or {})}
+        return self.finish(msgspec.structs.replace(self.written, metadata=metadata))

@@ -1,0 +1,124 @@
+"""The one process-wide recorder: all state that the module-level functions share is the `_recorder` here.
+
+Made at the first use from arguments and environment; `instrument()` with other settings replaces it.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from converra import config
+from converra.recorder import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from converra.conversation.turn import Request
+    from converra.handle import Conversation
+    from converra.reporting import Report, Stats
+
+_recorder: Recorder | None = None
+_making = Lock()
+
+
+def recorder() -> Recorder:
+    """The process-wide recorder, made from the environment if nothing was set yet.
+
+    Raises InvalidArgumentError where the environment holds a setting that can never work.
+    """
+    return _recorder or _made({})
+
+
+def _made(arguments: Mapping[str, Any]) -> Recorder:
+    """The recorder with these settings: the present one if it has them, else a new one in its place."""
+    global _recorder  # noqa: PLW0603 - the one address of state
+    wanted = config.load(arguments)
+    with _making:
+        present = _recorder
+        if present is not None and present.config == wanted:
+            return present
+        _recorder = made = Recorder(wanted)
+    if present is not None:
+        present.uninstrument()
+        present.shutdown()
+    return made
+
+
+def instrument(
+    prompt_id: str | Callable[[Request], str | None] | None = None,
+    *,
+    api_key: str | None = None,
+    base_url: str | None = None,
+    enabled: bool | None = None,
+    outbox: str | None = None,
+    flush_interval: float | None = None,
+    idle_timeout: float | None = None,
+    timeout: float | None = None,
+    shutdown_timeout: float | None = None,
+    max_pending_bytes: int | None = None,
+    redact: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
+    capture_content: bool | None = None,
+    sample_rate: float | None = None,
+    console: bool | None = None,
+    handle_sigterm: bool | None = None,
+) -> Report:
+    """Capture every model call from now on: what is imported is patched, what is not will be when it is.
+
+    Each argument is a setting; None means the environment's, else the default. Calling it again is harmless; with
+    other settings it starts over with those. Raises InvalidArgumentError for a setting that can never work.
+    """
+    return _made(dict(locals())).instrument()
+
+
+def uninstrument() -> None:
+    """Put every original back. What was captured is still delivered."""
+    if _recorder is not None:
+        _recorder.uninstrument()
+
+
+def conversation(
+    prompt_id: str,
+    *,
+    session_id: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    company_name: str | None = None,
+    keep_open: bool = False,
+) -> Conversation:
+    """Record what happens inside as one conversation of this prompt: `with`, `async with`, or a decorator.
+
+    `session_id` names it for other processes; with `keep_open=True` leaving does not complete it, and the next block
+    with the same ids goes on with it, here or on any host. Raises InvalidArgumentError for arguments that can never
+    work, such as an empty prompt id.
+    """
+    return recorder().conversation(
+        prompt_id, session_id=session_id, metadata=metadata, company_name=company_name, keep_open=keep_open
+    )
+
+
+def current_conversation() -> Conversation | None:
+    """The conversation that is active here, or None."""
+    return None if _recorder is None else _recorder.current_conversation()
+
+
+def complete(prompt_id: str, session_id: str) -> None:
+    """End a session that was kept open, from anywhere: also one that another process has opened."""
+    recorder().complete(prompt_id, session_id)
+
+
+def flush(timeout: float | None = None) -> bool:
+    """Send everything that waits. True only if all of it was delivered; never longer than `timeout` seconds."""
+    return True if _recorder is None else _recorder.flush(timeout)
+
+
+def shutdown(timeout: float | None = None) -> bool:
+    """Complete what is open, send everything and stop; True only if all of it was delivered in time (seconds).
+
+    Without a `timeout` it takes at most the setting `shutdown_timeout`.
+    """
+    return True if _recorder is None else _recorder.shutdown(timeout)
+
+
+def stats() -> Stats:
+    """Count what has become of the captured messages."""
+    return recorder().stats()

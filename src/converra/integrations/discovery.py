@@ -1,0 +1,29 @@
+"""Which integrations there are: the entry points of installed packages, ours among them."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+
+from converra.guard import guard
+from converra.integrations import Integration
+
+GROUP = "converra.integrations"
+
+OURS = (EntryPoint("openai", "converra.integrations.openai:INTEGRATION", GROUP),)
+"""Also found where the package was put on the path without being installed."""
+
+
+def integrations() -> list[Integration]:
+    """Load every integration; one that cannot be loaded is told of and left out."""
+    found = {point.name: point for point in (*OURS, *entry_points(group=GROUP))}
+    loaded = (_load(point) for point in found.values())
+    return [integration for integration in loaded if integration is not None]
+
+
+def _load(point: EntryPoint) -> Integration | None:
+    with guard(f"loading the {point.name} integration"):
+        integration = point.load()
+        if not isinstance(integration, Integration):
+            raise TypeError(f"{point.value} is no converra.integrations.Integration")
+        return integration
+    return None

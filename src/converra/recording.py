@@ -1,0 +1,290 @@
+"""One conversation being recorded: what is recorded of it, its lane to the API, and the calls under way in it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from threading import RLock, get_ident
+from typing import TYPE_CHECKING, Any
+
+from converra.conversation.assembly import fold, freeze
+from converra.conversation.draft import Draft, Written
+from converra.conversation.record import Record, atoms_of
+from converra.conversation.turn import Call, Facts, Failure, Said
+from converra.guard import guard, guarded, tell
+from converra.telemetry import current_span_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from converra.conversation.assembly import Heard, View
+    from converra.conversation.draft import Finish
+    from converra.conversation.models import Message
+    from converra.conversation.turn import Answer, Request
+    from converra.delivery.lane import Lane
+
+    Show = Callable[[Sequence[Draft | Written]], None]
+    Learn = Callable[["Recording", list[int], Answer | None], None]
+
+LOCK_SECONDS = 1.0
+"""Longest wait for another thread's fold, which takes microseconds; then the turn is left to that thread."""
+
+
+class Recording:
+    """The state of one conversation. Turns may come from any thread, a finalizer or a signal handler.
+
+    Folding must not run twice at a time, nor inside itself: so every change is a job in a queue, and whoever finds the
+    lock free works it off. A finalizer that fires inside a fold leaves its turn in the queue for that fold's thread.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        finish: Finish,
+        *,
+        joining: bool = False,
+        show: Show | None = None,
+        learn: Learn | None = None,
+    ) -> None:
+        self.lane = lane
+        self.ended = False
+        self.used = time.monotonic()
+        self._finish = finish
+        self._show = show
+        self._learn = learn
+        self.record = Record(joining=joining)
+        self._nonce = os.urandom(8).hex()
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._lock = RLock()
+        self._owner: int | None = None
+        self._calls: set[OpenTurn] = set()
+        self._ending = False
+        self._always = False
+        self._tools: tuple[str, ...] = ()
+
+    @property
+    def busy(self) -> bool:
+        """Whether calls are under way in it."""
+        return bool(self._calls)
+
+    def begin(self, request: Request, looks: list[int] | None = None) -> OpenTurn:
+        """Note that a call starts now."""
+        self.used = time.monotonic()
+        turn = OpenTurn(self, freeze(self.record, request, looks))
+        self._calls.add(turn)
+        if request.tools:
+            self._declare(request.tools)
+        return turn
+
+    def turn(self, view: View, answer: Answer | None, failure: Failure | None, facts: Facts) -> None:
+        """Record a turn that is over."""
+        self._submit(lambda: self._fold(view, answer, failure, facts))
+
+    def add(self, message: Message) -> None:
+        """Record a message that was written by hand; a request that resends it brings nothing new."""
+        self._submit(lambda: self._write(message))
+
+    def annotate(self, metadata: Mapping[str, Any]) -> None:
+        """Merge into the conversation's metadata, which goes with the next message."""
+        self.lane.annotate(metadata)
+
+    def end(self, *, always: bool = False) -> None:
+        """Complete the conversation, once the calls that were started in it are over.
+
+        Where nothing was recorded nothing is sent, unless `always`: another process may have recorded something.
+        """
+        self._always = self._always or always
+        self._submit(self._end)
+
+    def closed(self, turn: OpenTurn) -> None:
+        """Forget a call that is over."""
+        self._calls.discard(turn)
+        if self._ending:
+            self.end()
+
+    def cut(self) -> None:
+        """Record what has arrived of the streams that are still open: the process is about to end."""
+        for turn in list(self._calls):
+            turn.cut()
+
+    def after_fork(self, lane: Lane, *, joining: bool) -> None:
+        """Start clean in a child process: what was captured before is the parent's to deliver."""
+        Recording.__init__(self, lane, self._finish, joining=joining, show=self._show, learn=self._learn)
+
+    # -- one job at a time -----------------------------------------------------------------------------------------
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        self._jobs.append(job)
+        if self._owner == get_ident():
+            return
+        while self._jobs and self._lock.acquire(timeout=LOCK_SECONDS):
+            self._owner = get_ident()
+            try:
+                self._work()
+            finally:
+                self._owner = None
+                self._lock.release()
+
+    def _work(self) -> None:
+        while self._jobs:
+            with guard("recording a turn"):
+                self._jobs.popleft()()
+
+    def _fold(self, view: View, answer: Answer | None, failure: Failure | None, facts: Facts) -> None:
+        if self._over():
+            return
+        heard = fold(self.record, view, answer)
+        carrier = _carrier(heard) if answer else None
+        self._append([self._draft(h, answer, failure, facts, carries=_carries(h, carrier)) for h in heard])
+        if self._learn is not None:
+            self._learn(self, view.looks, answer)
+
+    def _draft(
+        self, heard: Heard, answer: Answer | None, failure: Failure | None, facts: Facts, *, carries: bool
+    ) -> Draft:
+        """Make the message to be: the carrier has the facts of the answer; without one, what was asked has the error."""
+        return Draft(
+            said=heard.said,
+            id=self._id(heard.number),
+            finish=self._finish,
+            started=facts.started,
+            answer=answer if carries else None,
+            failure=failure if carries else None,
+            latency_ms=facts.latency_ms if carries and answer else None,
+            first_token_ms=facts.first_token_ms if carries and answer else None,
+            span=(facts.trace_id, facts.span_id) if heard.answer else (0, 0),
+            extra=self._extra(heard),
+            learned=heard.learned,
+        )
+
+    def _extra(self, heard: Heard) -> dict[str, Any] | None:
+        extra: dict[str, Any] = {}
+        if heard.thread:
+            extra["thread"] = heard.thread
+        if heard.replaces is not None:
+            extra["replaces"] = self._id(heard.replaces)
+        return extra or None
+
+    def _id(self, number: int) -> str:
+        return f"{self._nonce}-{number}"
+
+    def _write(self, message: Message) -> None:
+        if self._over():
+            return
+        said = _said(message)
+        number = self.record.messages
+        self.record.messages += 1
+        self.record.add(said, atoms_of(said), number, 0)
+        self._append([Written(written=message, id=self._id(number), finish=self._finish)])
+
+    def _append(self, drafts: Sequence[Draft | Written]) -> None:
+        self.used = time.monotonic()
+        if drafts:
+            self.lane.append(drafts)
+            if self._show is not None:
+                self._show(drafts)
+
+    def _over(self) -> bool:
+        if self.ended:
+            tell("ended", "converra: a turn came after its conversation was completed; it is not recorded.")
+        return self.ended
+
+    def _end(self) -> None:
+        self._ending = True
+        if not self._calls and not self.ended:
+            self.ended = True
+            self.lane.end(always=self._always)
+
+    def _declare(self, tools: Sequence[Any]) -> None:
+        """Keep the names of the declared tools in the conversation's metadata, when they are others than before."""
+        names = tuple(filter(None, map(_tool_name, tools)))
+        if names != self._tools:
+            self._tools = names
+            self.lane.annotate({"tools": list(names)})
+
+
+class OpenTurn:
+    """One call under way: the `OpenCall` that integrations see. The first `end`, `fail` or `cut` counts."""
+
+    __slots__ = ("__weakref__", "_first", "_once", "_recording", "_so_far", "_span", "_started", "_ticks", "_view")
+
+    def __init__(self, recording: Recording, view: View) -> None:
+        self._recording = recording
+        self._view = view
+        self._span = current_span_ids()
+        self._first: float | None = None
+        self._so_far: Callable[[], Answer] | None = None
+        self._once = [True]
+        self._started = time.time()
+        self._ticks = time.perf_counter()
+
+    def first_token(self) -> None:
+        """Note that the first part of the answer has arrived."""
+        if self._first is None:
+            self._first = time.perf_counter()
+
+    def streaming(self, so_far: Callable[[], Answer]) -> None:
+        """Remember how to read what has arrived."""
+        self._so_far = so_far
+
+    @guarded("recording an answer")
+    def end(self, answer: Answer, ended: float | None = None) -> None:
+        """Record the turn."""
+        self._close(answer, None, ended)
+
+    @guarded("recording a failed call")
+    def fail(self, error: BaseException, answer: Answer | None = None) -> None:
+        """Record the request with its error, and whatever of the answer had arrived."""
+        status = getattr(error, "status_code", None)
+        self._close(answer, Failure(type(error).__name__, status if isinstance(status, int) else None), None)
+
+    @guarded("recording an open stream")
+    def cut(self) -> None:
+        """Record what has arrived of a stream."""
+        if self._so_far is not None:
+            self._close(self._so_far(), None, None)
+
+    def _close(self, answer: Answer | None, failure: Failure | None, ended: float | None) -> None:
+        try:
+            self._once.pop()  # atomic, unlike a flag: a finalizer and a reader may meet here
+        except IndexError:
+            return
+        self._recording.turn(self._view, answer, failure, self._facts(ended))
+        self._recording.closed(self)
+
+    def _facts(self, ended: float | None) -> Facts:
+        first = None if self._first is None else (self._first - self._ticks) * 1000
+        latency = ((ended or time.perf_counter()) - self._ticks) * 1000
+        return Facts(self._started, latency, first, *self._span)
+
+
+def _carrier(heard: Sequence[Heard]) -> Heard | None:
+    """Find the message of the answer that carries its facts: the last with words, else the last."""
+    answers = [h for h in heard if h.answer]
+    spoken = [h for h in answers if h.said.role == "assistant"]
+    return next(reversed(spoken or answers), None)
+
+
+def _carries(heard: Heard, carrier: Heard | None) -> bool:
+    """Whether a message carries facts: the carrier, or with no answer everything that was asked."""
+    return heard is carrier if carrier else heard.said.role != "system"
+
+
+def _tool_name(tool: Any) -> str | None:
+    """Read the name of a declared tool, in either of the provider's shapes; hosted tools have only a type."""
+    if not isinstance(tool, dict):
+        return None
+    function = tool.get("function") or tool.get("custom") or tool
+    name = (function.get("name") if isinstance(function, dict) else None) or tool.get("type")
+    return name if isinstance(name, str) else None
+
+
+def _said(message: Message) -> Said:
+    """Read a message that was written by hand as those of a provider are read, to recognise it when it is resent."""
+    calls = tuple(Call(c.id, c.name, c.arguments) for c in message.tool_calls or ())
+    if message.role != "tool":
+        return Said(role=message.role, text=message.content, calls=calls)
+    if message.content and len(calls) == 1:
+        return Said(role="tool", text=message.content, call_id=calls[0].id, name=calls[0].name)
+    return Said(role="assistant" if calls else "tool", text=message.content, calls=calls)
