@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import converra.conversation  # noqa: F401 - loaded later, this subpackage would take the place of the function
 from converra._version import __version__
 
-del conversation  # the subpackage, which Python has bound here; `__getattr__` has the function
+del globals()["conversation"]  # the subpackage, which Python has bound here; `__getattr__` has the function
 
 if TYPE_CHECKING:
     from converra._default import (

@@ -143,7 +143,7 @@ class Recording:
     def _draft(
         self, heard: Heard, answer: Answer | None, failure: Failure | None, facts: Facts, *, carries: bool
     ) -> Draft:
-        """Make the message to be: the carrier has the facts of the answer; without one, what was asked has the error."""
+        """Make the message to be: the carrier has the facts of the answer; with none, what was asked has the error."""
         return Draft(
             said=heard.said,
             id=self._id(heard.number),
