@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
     from converra.api.results import Conversation, StoredMessage, StoredToolCall
 
+_CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421, 0x9B: 0x241B}
+"""Control characters as the pictures of themselves: what somebody said must not steer the terminal."""
+
 _STYLES = {"system": "dim", "user": "bold", "assistant": "green", "tool": "cyan"}
 
 
 def chat(conversation: Conversation) -> RenderableType:
-    """Its head line and its messages, in order. Everything in it is text: nothing is read as markup."""
-    table = Table.grid(padding=(0, 2, 1, 0))
+    """Its head line and its messages, in order. All of it is text: nothing is read as markup or as a control code."""
+    table = Table.grid(padding=(0, 2))
     for message in conversation.messages or []:
         role = message.role or "?"
-        table.add_row(Text(role, _STYLES.get(role, "")), Group(*_lines(message)))
-    return Group(_head(conversation), Text(), table)
+        table.add_row(_text(role, _STYLES.get(role, "")), Group(*_lines(message), ""))
+    return Group(_head(conversation), "", table)
 
 
 def _head(conversation: Conversation) -> Text:
@@ -33,22 +36,26 @@ def _head(conversation: Conversation) -> Text:
     usages = [message.usage for message in messages if message.usage]
     sent = sum(usage.prompt_tokens or 0 for usage in usages)
     received = sum(usage.completion_tokens or 0 for usage in usages)
-    head = Text(f"{conversation.id}  ", "bold")
-    head.append(f"{conversation.status}", "green" if conversation.status == "completed" else "yellow")
+    head = _text(f"{conversation.id}  ", "bold")
+    head.append(_text(f"{conversation.status}", "green" if conversation.status == "completed" else "yellow"))
     facts = (conversation.prompt_id, f"{len(messages)} messages", f"{sent} tokens in, {received} out")
-    return head.append("  " + " · ".join(fact for fact in facts if fact), "not bold default")
+    return head.append(_text("  " + " · ".join(fact for fact in facts if fact), "not bold"))
+
+
+def _text(words: str, style: str = "") -> Text:
+    return Text(words.translate(_CONTROLS), style)
 
 
 def _lines(message: StoredMessage) -> Iterator[Text]:
     calls = message.tool_calls or []
     if message.content:
         names = ", ".join(call.name for call in calls if call.name) if message.role == "tool" else ""
-        yield Text(f"{names} returned {message.content}" if names else message.content)
+        yield _text(f"{names} returned {message.content}" if names else message.content)
     if message.role != "tool" or not message.content:
-        yield from (Text(_called(call), "cyan") for call in calls)
+        yield from (_text(_called(call), "cyan") for call in calls)
     facts = " · ".join(_facts(message))
     if facts:
-        yield Text(facts, "dim")
+        yield _text(facts, "dim")
 
 
 def _called(call: StoredToolCall) -> str:
@@ -73,4 +80,4 @@ def _facts(message: StoredMessage) -> Iterator[str]:
     if metadata.get("partial"):
         yield "cut short"
     if error := metadata.get("error"):
-        yield f"failed: {error}"
+        yield f"failed: {error.get('type') if isinstance(error, dict) else error}"

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from converra.api.client import Converra
 from converra.cli.chat import chat
-from converra.server.run import serve
+from converra.server.run import LOOPBACK, serve
 
 if TYPE_CHECKING:
     from converra.server.run import LocalServer
@@ -34,43 +34,46 @@ def demo(*, keep: bool) -> None:
     """Run the quickstart against this machine alone, and show the conversation that it left."""
     console = Console(highlight=False)
     with serve() as server:
+        _point_at(server)
         console.rule("examples/quickstart.py", align="left")
-        _run_quickstart(server)
+        _run_quickstart()
         console.rule("what the Conversations API holds", align="left")
         _show_conversation(server, console)
         if keep:
             _wait_for_interrupt(console)
 
 
-def _run_quickstart(server: LocalServer) -> None:
-    finished = subprocess.run(  # noqa: S603 - our own file, this interpreter
-        [sys.executable, QUICKSTART], env=_environment(server), timeout=_TIMEOUT, check=False
-    )
-    if finished.returncode:
-        raise click.ClickException(f"the quickstart ended with status {finished.returncode}")
-
-
-def _environment(server: LocalServer) -> dict[str, str]:
-    """The environment of this process, with the local server in place of its settings of both SDKs."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("CONVERRA_", "OPENAI_"))}
-    return ours | {
+def _point_at(server: LocalServer) -> None:
+    """From here on this process and its children know no other API and no other model, whatever was set before."""
+    for name in [name for name in os.environ if name.startswith(("CONVERRA_", "OPENAI_"))]:
+        del os.environ[name]
+    os.environ |= {
         "CONVERRA_BASE_URL": server.base_url,
         "CONVERRA_API_KEY": "demo",
         "OPENAI_BASE_URL": server.openai_url,
         "OPENAI_API_KEY": "demo",
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
+        "NO_PROXY": LOOPBACK,
+        "no_proxy": LOOPBACK,
     }
 
 
+def _run_quickstart() -> None:
+    program = [sys.executable, str(QUICKSTART)]
+    finished = subprocess.run(program, timeout=_TIMEOUT, check=False)  # noqa: S603 - our own file, this interpreter
+    if finished.returncode:
+        raise click.ClickException(f"the quickstart ended with status {finished.returncode}")
+
+
 def _show_conversation(server: LocalServer, console: Console) -> None:
-    with Converra(api_key="demo", base_url=server.base_url) as client:
+    with Converra() as client:
         newest = next(iter(client.conversations.list(limit=1)), None)
         if newest is None or newest.id is None:
             raise click.ClickException("no conversation arrived")
         console.print(chat(client.conversations.get(newest.id)))
     posts = sum(request.method == "POST" and request.path.startswith("/api/") for request in server.requests)
-    console.print(f"Delivered in {posts} requests. In the viewer: {server.url}/conversations/{newest.id}")
+    console.print(
+        f"Delivered in {posts} requests. In the viewer: {server.url}/conversations/{newest.id}", soft_wrap=True
+    )
 
 
 def _wait_for_interrupt(console: Console) -> None:
