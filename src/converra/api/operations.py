@@ -94,6 +94,24 @@ def append_messages(
     )
 
 
+def append_encoded(
+    conversation_id: str,
+    messages: Sequence[bytes],
+    *,
+    status: AppendStatus | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Operation[Conversation]:
+    """As `append_messages`, for messages that are checked and encoded already."""
+    fields = {"messages": [msgspec.Raw(message) for message in messages], "status": status, "metadata": metadata}
+    return Operation(
+        method="POST",
+        path=f"{_conversation(conversation_id)}/messages",
+        body=_body(fields),
+        read=Conversation.read,
+        idempotent=False,
+    )
+
+
 def list_conversations(
     *,
     prompt_id: str | None = None,

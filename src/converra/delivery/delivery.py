@@ -1,0 +1,144 @@
+"""Where recorded messages go: `Delivery` opens lanes, takes messages in, and has them sent."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from converra.delivery import exits
+from converra.delivery.flusher import Event, Flusher
+from converra.delivery.lane import Draft, Header, Lane
+from converra.delivery.losses import Losses
+from converra.delivery.outbox import MemoryOutbox
+from converra.delivery.stats import Counters, DeliveryStats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from converra.config import Config
+    from converra.delivery.outbox import Outbox
+    from converra.delivery.sender import Connection
+
+__all__ = ["Delivery", "DeliveryStats", "Draft", "Header", "Lane"]
+
+FLUSH_TIMEOUT = 30.0
+"""Seconds that a flush may take when no other number is given."""
+
+
+class Delivery:
+    """Any thread may call any method; none raises for what happens at run time. Nothing starts until the first append.
+
+    `connect` makes the connection from a key; tests put their own there.
+    """
+
+    def __init__(self, config: Config, *, connect: Callable[[str], Connection] | None = None) -> None:
+        self.config = config
+        self._connect = connect or self._connection
+        self.generation = 0
+        """Counts the forks since this was made: what was recorded before one is the parent's."""
+        self._begin()
+        exits.watch(self)
+
+    def __repr__(self) -> str:
+        return f"Delivery({self.config.base_url!r})"
+
+    def _begin(self) -> None:
+        self._counters = Counters()
+        self._outbox: Outbox = MemoryOutbox(self.config.max_pending_bytes)
+        self._losses = Losses(self._outbox, self._counters)
+        self._flusher = Flusher(self.config, self._outbox, self._counters, self._losses, self._connect)
+        self._started = False
+        self._gave_up_at = -1
+
+    def _connection(self, api_key: str) -> Connection:
+        """Import httpx as late as possible: a process that records nothing never pays for it."""
+        from converra.api.client import Connection as HTTPConnection  # noqa: PLC0415 - see the docstring
+
+        return HTTPConnection(api_key, self.config.base_url, self.config.timeout)
+
+    # -- lanes ---------------------------------------------------------------------------------------------------------
+
+    def open(self, header: Header) -> Lane:
+        """Make a lane for one conversation; nothing is sent until something is appended."""
+        return Lane(self, header)
+
+    def append(self, lane: Lane, drafts: Sequence[Draft]) -> None:
+        """Add messages to a lane. A few microseconds: one lock that no worker takes, one append to a queue."""
+        items = self._outbox.put(lane.header, drafts)
+        if not self._started:
+            self._start()
+        flusher = self._flusher
+        if items is not None:
+            flusher.events.append(Event("append", lane, items, time.monotonic()))
+        if flusher.parked:
+            flusher.parked = False
+            flusher.workers.wake()
+
+    def annotate(self, lane: Lane, metadata: Mapping[str, Any]) -> None:
+        """Merge into the metadata of a lane's conversation."""
+        self._flusher.events.append(Event("annotate", lane, dict(metadata)))
+
+    def end(self, lane: Lane, *, always: bool = False) -> None:
+        """Complete a lane's conversation."""
+        if not self._started:
+            if not always:
+                return
+            self._start()
+        self._flusher.post(Event("end", lane, always))
+
+    def _start(self) -> None:
+        self._started = True
+        self._flusher.workers.start()
+
+    # -- flush and stop ------------------------------------------------------------------------------------------------
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Send everything that waits; True only if all of it was delivered within `timeout` seconds."""
+        return self._flush(FLUSH_TIMEOUT if timeout is None else timeout)
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """Complete what is open, send everything and stop. A later append starts anew."""
+        seconds = self.config.shutdown_timeout if timeout is None else timeout
+        until = time.monotonic() + seconds
+        delivered = self._flush(seconds, ends=True)
+        self._started = False
+        self._flusher.close(until - time.monotonic())
+        self._gave_up_at = self._outbox.captured
+        return delivered
+
+    def _flush(self, timeout: float, *, ends: bool = False) -> bool:
+        if not self._started and not self._flusher.events and not self.stats().pending:
+            return True
+        lost = self._lost()
+        if not self._started and not self._flusher.workers.closed:
+            self._start()
+        return self._flusher.flush(timeout, ends=ends) and self._lost() == lost
+
+    def _lost(self) -> int:
+        return self._outbox.dropped + self._counters.rejected
+
+    def before_exit(self) -> None:
+        """Deliver what the process leaves behind, within `shutdown_timeout`, and say what could not be delivered."""
+        self._flusher.workers.closed = True
+        if self._gave_up_at != self._outbox.captured:
+            self._flush(self.config.shutdown_timeout, ends=True)
+        self._losses.total(self.stats().pending)
+
+    def stats(self) -> DeliveryStats:
+        """What has become of everything so far."""
+        counters, outbox = self._counters, self._outbox
+        captured = outbox.captured - counters.withheld
+        gone = counters.delivered + counters.rejected + outbox.dropped
+        return DeliveryStats(
+            captured=captured,
+            pending=max(0, captured - gone),
+            delivered=counters.delivered,
+            rejected=counters.rejected,
+            dropped=outbox.dropped,
+            retries=counters.retries,
+            requests=counters.requests,
+            bytes=counters.bytes,
+            pending_bytes=outbox.pending_bytes,
+            duplicated_risk=counters.duplicated_risk,
+            last_error=counters.last_error,
+        )

@@ -1,0 +1,298 @@
+"""Sends what waits: takes in events, picks the conversation that is next, has it served, and plans again.
+
+Recording and sending share nothing but a queue of events. Callers only ever append to it, which is one step in C: no
+lock of a worker is ever taken on the app's threads, so neither a hung API nor a signal handler can make them wait.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from converra.delivery import batching
+from converra.delivery.pace import Pace
+from converra.delivery.progress import Progress
+from converra.delivery.schedule import Schedule
+from converra.delivery.sender import Sender, Verdict
+from converra.delivery.tickets import Ticket
+from converra.delivery.workers import Workers
+from converra.guard import guard, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from converra.config import Config
+    from converra.delivery.lane import Lane
+    from converra.delivery.losses import Losses
+    from converra.delivery.outbox import Outbox
+    from converra.delivery.sender import Connection
+    from converra.delivery.stats import Counters
+
+LOOK_AROUND = 1.0
+"""Longest rest while something waits, in seconds: an append then needs to wake nobody."""
+
+KEY_MISSING = (
+    "converra: no API key: set CONVERRA_API_KEY, or pass api_key= to instrument(). Nothing is sent until then; "
+    "what is recorded waits, up to the bound of the outbox."
+)
+
+
+class Event(NamedTuple):
+    """What a caller has to say. It is carried out by a worker."""
+
+    kind: str
+    lane: Lane | None = None
+    payload: Any = None
+    since: float = 0.0
+
+
+class Flusher:
+    """One per delivery. Everything with an underscore is done by workers, under their lock."""
+
+    def __init__(
+        self,
+        config: Config,
+        outbox: Outbox,
+        counters: Counters,
+        losses: Losses,
+        connect: Callable[[str], Connection],
+    ) -> None:
+        self.events: deque[Event] = deque()
+        self.parked = False
+        """All workers rest until they are woken."""
+        self.deadline: float | None = None
+        """When the process must be gone."""
+        self.workers = Workers(self.turn)
+        self._config = config
+        self._outbox = outbox
+        self._losses = losses
+        self._connect = connect
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+        self._schedule = Schedule()
+        self._pace = Pace()
+        self._open: set[Progress] = set()
+        self._tickets: list[Ticket] = []
+        self._in_flight = 0
+        self._key_missing = False
+        self._counters = counters
+        self._sender = Sender(
+            outbox,
+            counters,
+            interval=config.flush_interval,
+            monotonic=time.monotonic,
+            now=time.time,
+            jitter=random.random,
+        )
+
+    # -- callers -------------------------------------------------------------------------------------------------------
+
+    def post(self, event: Event) -> None:
+        """Tell the workers something that they should look at soon."""
+        self.events.append(event)
+        self.parked = False
+        self.workers.wake()
+
+    def flush(self, timeout: float, *, ends: bool = False) -> bool:
+        """Have everything sent, and wait for it; with `ends`, complete what is open."""
+        if self.workers.here:  # a logging handler that flushes: it would wait for itself
+            return False
+        ticket = Ticket(ends=ends)
+        until = time.monotonic() + timeout
+        self.post(Event("flush", payload=ticket))
+        if not self.workers.alive:
+            self._work_here(ticket, until)
+        return ticket.wait(max(0.0, until - time.monotonic()))
+
+    def _work_here(self, ticket: Ticket, until: float) -> None:
+        """Send on the caller's thread: no other one can be started any more."""
+        self.deadline = until
+        while not ticket.done and time.monotonic() < until:
+            rest = self.turn()
+            if rest is not None and not ticket.done:
+                time.sleep(max(0.0, min(rest, LOOK_AROUND, until - time.monotonic())))
+        self.deadline = None
+
+    def close(self, timeout: float) -> None:
+        """Let the workers go, and close the connection unless one of them still uses it."""
+        self.workers.stop(timeout)
+        if not self.workers.alive and self._connection is not None:
+            connection, self._connection = self._connection, None
+            with guard("closing the connection"):
+                connection.close()
+
+    def abandon(self) -> None:
+        """Leave everything to the parent process, after a fork."""
+        if self._connection is not None:
+            self._connection.abandon()
+
+    # -- workers -------------------------------------------------------------------------------------------------------
+
+    def turn(self) -> float | None:
+        """Send one request and return None, or return how long there is nothing to do."""
+        with guard("choosing what to send"):
+            self._losses.say()
+            with self._lock:
+                chosen = self._next()
+            if isinstance(chosen, float):
+                return chosen
+            self._serve(*chosen)
+            return None
+        return LOOK_AROUND
+
+    def _next(self) -> tuple[Progress, Connection] | float:
+        self._take_in()
+        now = time.monotonic()
+        due = self._schedule.next_at()
+        if due is None:
+            return self._park()
+        if due <= now and self._connected() is None:
+            return LOOK_AROUND
+        ready = self._pace.ready_at(self._in_flight)
+        if ready is None:
+            return LOOK_AROUND
+        if max(due, ready) > now:
+            return min(max(due, ready) - now, LOOK_AROUND)
+        return self._pick(now)
+
+    def _park(self) -> float:
+        """Rest until somebody calls; said first and checked then, so that no call is missed."""
+        self.parked = True
+        return 0.0 if self.events else math.inf
+
+    def _pick(self, now: float) -> tuple[Progress, Connection] | float:
+        progress, connection = self._schedule.take(now), self._connected()
+        if progress is None or connection is None:
+            return 0.0
+        progress.held = True
+        self._in_flight += 1
+        self._pace.sent(now)
+        following = self._schedule.next_at()
+        ready = self._pace.ready_at(self._in_flight)
+        if following is not None and following <= now and ready is not None and ready <= now:
+            self.workers.more()
+        return progress, connection
+
+    def _serve(self, progress: Progress, connection: Connection) -> None:
+        verdict = Verdict("failed", LOOK_AROUND)
+        progress.retry_at = max(progress.retry_at, time.monotonic())
+        with guard("sending a conversation"):
+            verdict = self._sender.serve(progress, connection, self._timeout())
+        with self._lock:
+            self._in_flight -= 1
+            progress.held = False
+            self._judge(progress, verdict)
+            self._plan(progress)
+            self._tickets = [ticket for ticket in self._tickets if not ticket.check()]
+
+    def _timeout(self) -> float:
+        if self.deadline is None:
+            return self._config.timeout
+        return max(0.05, min(self._config.timeout, self.deadline - time.monotonic()))
+
+    def _judge(self, progress: Progress, verdict: Verdict) -> None:
+        now = time.monotonic()
+        if verdict.kind == "answered":
+            self._pace.answered()
+        elif verdict.kind == "failed":
+            progress.retry_at = max(progress.retry_at, now + min(verdict.wait, LOOK_AROUND))
+            self._pace.failed(progress, now, verdict.wait)
+        elif verdict.kind == "limited":
+            self._pace.limited(now, verdict.wait)
+        elif verdict.kind == "refused":
+            self._refused(now)
+
+    def _refused(self, now: float) -> None:
+        if not self._pace.refused_key:
+            tell("refused", "converra: sending pauses, and is tried again now and then: %s", self._counters.last_error)
+        self._pace.refuse_key(now)
+        self._drop_connection()
+        self._stop_waiting()
+
+    def _drop_connection(self) -> None:
+        """Connect again next time: the key may have been replaced."""
+        if self._in_flight == 0 and self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _plan(self, progress: Progress) -> None:
+        if progress.held:
+            return
+        if not progress.waiting:
+            progress.urgent = False
+        due = batching.due_at(progress, self._config.flush_interval)
+        if due is not None:
+            self._schedule.put(progress, due, batching.rank(progress))
+            return
+        self._schedule.drop(progress)
+        if progress.ended:
+            self._open.discard(progress)
+            self._pace.forget(progress)
+
+    def _connected(self) -> Connection | None:
+        if self._connection is None:
+            key = self._config.api_key_now()
+            if key is None:
+                self._say_key_missing()
+                return None
+            self._connection = self._connect(key)
+            self._key_missing = False
+        return self._connection
+
+    def _say_key_missing(self) -> None:
+        if not self._key_missing:
+            tell("key", KEY_MISSING)
+        self._key_missing = True
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        """Nobody should wait for what cannot be sent."""
+        for ticket in self._tickets:
+            ticket.finish(complete=False)
+        self._tickets.clear()
+
+    # -- events --------------------------------------------------------------------------------------------------------
+
+    def _take_in(self) -> None:
+        touched: set[Progress] = set()
+        while self.events:
+            event = self.events.popleft()
+            if event.kind == "flush":
+                self._on_flush(event.payload)
+            elif event.lane is not None:
+                touched.add(self._on_lane(event, event.lane))
+        for progress in touched:
+            self._plan(progress)
+
+    def _on_lane(self, event: Event, lane: Lane) -> Progress:
+        progress = lane.progress
+        if progress is None:
+            progress = lane.progress = Progress(lane.header, os.urandom(4).hex() if lane.header.joined else "")
+        self._open.add(progress)
+        if event.kind == "append":
+            progress.arrived.extend((event.since, item) for item in event.payload)
+            progress.received += len(event.payload)
+        elif event.kind == "annotate":
+            progress.notes.append(event.payload)
+        else:
+            progress.ended = True
+            progress.always = progress.always or event.payload
+        return progress
+
+    def _on_flush(self, ticket: Ticket) -> None:
+        for progress in list(self._open):
+            if ticket.ends and not progress.header.joined:
+                progress.ended = True
+            if progress.busy:
+                progress.urgent = True
+                progress.retry_at = 0.0
+            self._plan(progress)
+        self._pace.retry_key()
+        ticket.start(progress for progress in self._open if progress.busy or progress.held)
+        if not ticket.check():
+            self._tickets.append(ticket)

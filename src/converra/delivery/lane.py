@@ -1,0 +1,75 @@
+"""What a recorder holds of a conversation that is being delivered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from converra.conversation.models import Message
+    from converra.delivery.delivery import Delivery
+    from converra.delivery.progress import Progress
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """What a conversation is opened with."""
+
+    key: str
+    """Becomes the idempotency key."""
+    prompt_id: str
+    company_name: str | None = None
+    joined: bool = False
+    """The conversation may exist already: its session is shared with other processes, and goes on after this one."""
+    metadata: dict[str, Any] = {}
+
+
+class Draft(Protocol):
+    """A message to be, made on the caller's thread in a microsecond."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds, for the bound of what waits."""
+
+    def message(self) -> Message | None:
+        """The message, redacted and safe for strict JSON, with `metadata.messageId`; None where redaction dropped it.
+
+        Called once, on the flusher's thread for the memory outbox. Never raises.
+        """
+
+
+class Lane:
+    """One conversation's way to the API. Any thread may call any method; none waits for the network or raises."""
+
+    __slots__ = ("__weakref__", "_delivery", "generation", "header", "progress")
+
+    def __init__(self, delivery: Delivery, header: Header) -> None:
+        self._delivery = delivery
+        self.header = header
+        self.progress: Progress | None = None
+        self.generation = delivery.generation
+
+    def __repr__(self) -> str:
+        return f"Lane({self.header.key!r})"
+
+    @property
+    def id(self) -> str | None:
+        """The server's id of the conversation, once it was opened."""
+        return self.progress.first_id if self.progress else None
+
+    def append(self, drafts: Sequence[Draft]) -> None:
+        """Add messages at the end."""
+        self._delivery.append(self, drafts)
+
+    def annotate(self, metadata: Mapping[str, Any]) -> None:
+        """Merge into the conversation's metadata, with the next request."""
+        self._delivery.annotate(self, metadata)
+
+    def end(self, *, always: bool = False) -> None:
+        """Complete the conversation once everything in it was delivered. Idempotent.
+
+        Where nothing was recorded nothing is sent, unless `always`: another process may have opened it.
+        """
+        self._delivery.end(self, always=always)

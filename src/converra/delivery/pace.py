@@ -1,0 +1,89 @@
+"""When the next request may be sent at all: the budget of the API key, and the health of the API. Pure.
+
+Requests are the scarce thing. Nothing is known about the budget until the API refuses one (429): then all
+conversations wait as long as it asked, and afterwards requests keep a distance that each further refusal doubles and
+each success shortens. When several conversations fail in a row, the API and not a conversation is ill, and one request
+at a time finds out when it is well again. A refused key (401, 403) leaves a slow probe.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from converra.delivery.progress import Progress
+
+FIRST_DISTANCE = 0.1
+"""Seconds between requests after the first refusal."""
+
+LONGEST_DISTANCE = 2.0
+RELAXING = 0.85
+"""What a success leaves of the distance."""
+
+ILL_AFTER = 3
+"""So many conversations that fail in a row say that the API is ill."""
+
+FIRST_PROBE = 15.0
+"""Seconds until a refused key is tried again; doubled each time."""
+
+SLOWEST_PROBE = 300.0
+
+
+class Pace:
+    """One for all conversations of a delivery. Times are those of one steady clock, in seconds."""
+
+    def __init__(self) -> None:
+        self.distance = 0.0
+        self.refused_key = False
+        self._not_before = 0.0
+        self._last = 0.0
+        self._probe = FIRST_PROBE
+        self._failing: set[Progress] = set()
+
+    @property
+    def ill(self) -> bool:
+        """Whether the API as a whole seems to be down."""
+        return len(self._failing) >= ILL_AFTER
+
+    def ready_at(self, in_flight: int) -> float | None:
+        """When the next request may go; None: not before one of those under way is answered."""
+        if in_flight and (self.ill or self.refused_key):
+            return None
+        return max(self._not_before, self._last + self.distance)
+
+    def sent(self, now: float) -> None:
+        """Note that a request goes out now."""
+        self._last = now
+
+    def answered(self) -> None:
+        """The API did what it was asked, or refused it for a reason of its own."""
+        self.distance = self.distance * RELAXING if self.distance > FIRST_DISTANCE / 4 else 0.0
+        self.refused_key = False
+        self._probe = FIRST_PROBE
+        self._failing.clear()
+
+    def failed(self, progress: Progress, now: float, delay: float) -> None:
+        """The API failed, or could not be reached."""
+        self._failing.add(progress)
+        if self.ill:
+            self._not_before = max(self._not_before, now + delay)
+
+    def limited(self, now: float, wait: float) -> None:
+        """The API refused a request because there were too many."""
+        self._not_before = max(self._not_before, now + wait)
+        self.distance = min(LONGEST_DISTANCE, max(FIRST_DISTANCE, self.distance * 2))
+
+    def refuse_key(self, now: float) -> None:
+        """The API refused the key."""
+        self.refused_key = True
+        self._not_before = now + self._probe
+        self._probe = min(SLOWEST_PROBE, self._probe * 2)
+
+    def retry_key(self) -> None:
+        """Try a refused key at once: somebody asks for a flush."""
+        if self.refused_key or self.ill:
+            self._not_before = 0.0
+
+    def forget(self, progress: Progress) -> None:
+        """The conversation is over."""
+        self._failing.discard(progress)

@@ -1,0 +1,68 @@
+"""From a step to the request that carries it out. Pure."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from converra.api import operations
+from converra.api.operations import Operation
+from converra.conversation.models import encode
+from converra.delivery.entry import in_content
+
+if TYPE_CHECKING:
+    from converra.api.results import Conversation
+    from converra.delivery.progress import Batch, Opening, Progress
+
+
+class Accepted(msgspec.Struct):
+    """What is read of the answer to an append: that it is one. The whole conversation in it is skipped, not decoded."""
+
+    id: Any = None
+    status: Any = None
+
+
+def create(progress: Progress, opening: Opening) -> Operation[Conversation]:
+    """POST /conversations."""
+    header = progress.header
+    return operations.create_conversation(
+        prompt_id=header.prompt_id,
+        content=_content(progress, opening),
+        status=opening.status or None,  # type: ignore[arg-type]  # one of Status by construction
+        company_name=header.company_name,
+        idempotency_key=progress.key,
+    )
+
+
+def append(progress: Progress, batch: Batch) -> Operation[Accepted]:
+    """POST /conversations/:id/messages."""
+    sent = islice(progress.entries, batch.entries) if batch.entries else (progress.closing,)
+    operation = operations.append_encoded(
+        progress.state.id or "",
+        [entry.raw for entry in sent],
+        status="completed" if batch.completes else None,
+        metadata=batch.metadata,
+    )
+    return Operation(
+        method=operation.method, path=operation.path, body=operation.body, read=_accepted.decode, idempotent=False
+    )
+
+
+def look(progress: Progress) -> Operation[Conversation]:
+    """GET /conversations/:id."""
+    return operations.get_conversation(progress.state.id or "", include_insights=False)
+
+
+_accepted = msgspec.json.Decoder(Accepted)
+
+
+def _content(progress: Progress, opening: Opening) -> str:
+    plain = opening.form == "plain"
+    held = list(islice(progress.entries, opening.entries)) or [progress.first_words]
+    metadata = progress.annotations | progress.state.metadata
+    if progress.writer:
+        metadata[progress.mark] = progress.writer
+    content = {"messages": [in_content(entry, plain=plain) for entry in held], "metadata": metadata}
+    return encode(content).decode()

@@ -1,0 +1,255 @@
+"""Carries out the next request of one conversation, and takes in what came of it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from converra.api import retry
+from converra.conversation import safe
+from converra.delivery import readback, requests
+from converra.delivery.batching import Look, plan
+from converra.delivery.progress import Batch, Opening
+from converra.delivery.refusals import Refusals
+from converra.errors import APIConnectionError, APIStatusError, ConverraError, UnreadableResponseError
+from converra.guard import guard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from converra.api.operations import Operation
+    from converra.api.results import Conversation
+    from converra.delivery.batching import Step
+    from converra.delivery.entry import Entry
+    from converra.delivery.outbox import Outbox
+    from converra.delivery.progress import Progress
+    from converra.delivery.stats import Counters
+
+T = TypeVar("T")
+_OVER = ("completed", "abandoned")
+
+
+class Connection(Protocol):
+    """What carries a request: `converra.api.client.Connection`, or a fake."""
+
+    def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
+        """Send once and read the answer; raises the errors of `converra.errors`."""
+
+    def close(self) -> None:
+        """Close the sockets."""
+
+    def abandon(self) -> None:
+        """Forget the sockets of the parent process."""
+
+
+class Verdict(NamedTuple):
+    """What a request means for the others: idle (there was none), answered, failed, limited, refused (the key)."""
+
+    kind: str
+    wait: float = 0.0
+
+
+IDLE = Verdict("idle")
+ANSWERED = Verdict("answered")
+
+
+class Sender:
+    """Serves one conversation at a time; any number of threads may use it for different conversations."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        counters: Counters,
+        *,
+        interval: float,
+        monotonic: Callable[[], float],
+        now: Callable[[], float],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._outbox = outbox
+        self._counters = counters
+        self._interval = interval
+        self._monotonic = monotonic
+        self._now = now
+        self._jitter = jitter
+        self._refusals = Refusals(self._left)
+
+    def serve(self, progress: Progress, connection: Connection, timeout: float) -> Verdict:
+        """Do the one thing that is next for a conversation."""
+        step = self._decide(progress)
+        if step is None:
+            return IDLE
+        outcome = self._send(progress, step, connection, timeout)
+        if isinstance(outcome, ConverraError):
+            verdict = self._failed(progress, step, outcome)
+        else:
+            progress.attempts, progress.retry_at = 0, 0.0
+            self._succeeded(progress, step, outcome)
+            verdict = ANSWERED
+        self._outbox.save(progress)
+        return verdict
+
+    def _decide(self, progress: Progress) -> Step:
+        """Plan, and write down what is about to be sent: a crash from here on leaves a question, not a doubt."""
+        ended = progress.ended  # read before the messages: when it is set, all of them are there
+        self._prepare(progress)
+        fresh = (
+            not (ended or progress.urgent) and progress.entries and progress.newest + self._interval > self._monotonic()
+        )
+        step = plan(progress, ended=ended, held_back=1 if fresh else 0, refused=self._refusals.statuses)
+        if isinstance(step, Opening):
+            progress.state.opening = step
+        elif isinstance(step, Batch):
+            progress.state.unsettled = step
+        if step is not None:
+            self._outbox.save(progress)
+        return step
+
+    def _prepare(self, progress: Progress) -> None:
+        while progress.notes:
+            progress.annotate(safe.plain(progress.notes.popleft()))
+        while progress.arrived:
+            made = self._outbox.entries(*progress.arrived.popleft())
+            progress.entries.extend(made)
+            if not made:
+                self._counters.add(withheld=1)
+                progress.gone += 1
+
+    def _send(self, progress: Progress, step: Opening | Batch | Look, connection: Connection, timeout: float) -> Any:
+        """The answer, or the error; an exception of another kind (a test's network guard) may mean anything."""
+        self._counters.add(requests=1)
+        with guard("sending to the API"):
+            try:
+                operation = _operation(progress, step)
+                answer = connection.send(operation, timeout=timeout)
+            except ConverraError as error:
+                return error
+            self._counters.add(bytes=len(operation.body or b""))
+            return answer
+        return APIConnectionError("the request failed in an unexpected way")
+
+    # -- success -------------------------------------------------------------------------------------------------------
+
+    def _succeeded(self, progress: Progress, step: Opening | Batch | Look, answer: Any) -> None:
+        if isinstance(step, Batch):
+            self._delivered(progress, progress.stored(step))
+        elif isinstance(step, Opening):
+            self._created(progress, step, answer)
+        elif progress.state.joining:
+            self._joined(progress, answer)
+        else:
+            self._settled(progress, answer)
+
+    def _created(self, progress: Progress, opening: Opening, answer: Conversation) -> None:
+        progress.state.id = answer.id
+        if not progress.header.joined or not opening.entries:
+            self._opened(progress, opening, answer, ours=True)
+        elif answer.status in _OVER:
+            progress.move_on()
+        else:
+            progress.state.joining = True
+
+    def _joined(self, progress: Progress, answer: Conversation) -> None:
+        opening = progress.state.opening
+        if opening is not None:
+            held = [progress.entries[index] for index in range(opening.entries)]
+            self._opened(progress, opening, answer, ours=readback.is_ours(answer, progress, held))
+
+    def _opened(self, progress: Progress, opening: Opening, answer: Conversation, *, ours: bool) -> None:
+        left = progress.opened(answer.id or progress.state.id or "", opening, ours=ours)
+        if progress.header.joined and answer.status in _OVER:
+            progress.state.closed = True
+        self._delivered(progress, left)
+
+    def _settled(self, progress: Progress, answer: Conversation) -> None:
+        batch = progress.state.unsettled
+        if batch is None:
+            return
+        stored = readback.is_stored(answer, progress, batch)
+        if stored:
+            self._delivered(progress, progress.stored(batch))
+        else:
+            self._send_again(progress, batch, sure=stored is not None)
+
+    def _send_again(self, progress: Progress, batch: Batch, *, sure: bool) -> None:
+        progress.not_stored()
+        progress.state.again = True
+        self._counters.add(retries=1, duplicated_risk=0 if sure else max(1, batch.entries))
+
+    def _delivered(self, progress: Progress, left: list[Entry]) -> None:
+        self._refusals.accepted(left)
+        self._left(progress, left, rejected=False)
+
+    def _left(self, progress: Progress, left: list[Entry], *, rejected: bool = True) -> None:
+        whole = sum(entry.whole for entry in left)
+        self._counters.add(rejected=whole * rejected, delivered=whole * (not rejected))
+        self._outbox.release(progress, left)
+
+    # -- failure -------------------------------------------------------------------------------------------------------
+
+    def _failed(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> Verdict:
+        self._counters.last_error = _told(error)
+        status = error.status_code if isinstance(error, APIStatusError) else 0
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) or (
+            status != HTTPStatus.NOT_FOUND and not isinstance(step, Look) and self._refusals.is_elsewhere(error)
+        ):
+            return self._paused(progress, step)
+        if retry.transient(error) or self._may_pass(progress, step, error):
+            return self._later(progress, step, error)
+        progress.attempts, progress.retry_at = 0, 0.0
+        if isinstance(step, Opening):
+            self._refusals.opening(progress, step, error)
+        elif isinstance(step, Batch):
+            self._refusals.batch(progress, step, error)
+        else:
+            self._blind(progress, status)
+        return ANSWERED
+
+    def _paused(self, progress: Progress, step: Opening | Batch | Look) -> Verdict:
+        if isinstance(step, Batch):
+            progress.not_stored()
+        return Verdict("refused")
+
+    def _later(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> Verdict:
+        if isinstance(step, Batch) and retry.nothing_stored(error):
+            progress.not_stored()
+        self._counters.add(retries=1)
+        progress.attempts += 1
+        asked = retry.retry_after(error, self._now())
+        wait = retry.backoff(progress.attempts, self._jitter()) if asked is None else asked
+        progress.retry_at = self._monotonic() + wait
+        limited = isinstance(error, APIStatusError) and error.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        return Verdict("limited" if limited else "failed", wait)
+
+    def _may_pass(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> bool:
+        """Whether a 404 may be a replica that lags behind, or a gateway that lost its way."""
+        if (
+            isinstance(step, Opening)
+            or not isinstance(error, APIStatusError)
+            or error.status_code != HTTPStatus.NOT_FOUND
+        ):
+            return False
+        return progress.attempts < (1 if error.code else 3)
+
+    def _blind(self, progress: Progress, status: int) -> None:
+        """The conversation cannot be read back: it is gone, or the API does not let us."""
+        if status == HTTPStatus.NOT_FOUND:
+            progress.move_on()
+        elif progress.state.unsettled is not None:
+            self._send_again(progress, progress.state.unsettled, sure=False)
+        elif progress.state.opening is not None:
+            self._delivered(progress, progress.opened(progress.state.id or "", progress.state.opening, ours=True))
+
+
+def _operation(progress: Progress, step: Opening | Batch | Look) -> Operation[Any]:
+    if isinstance(step, Opening):
+        return requests.create(progress, step)
+    if isinstance(step, Batch):
+        return requests.append(progress, step)
+    return requests.look(progress)
+
+
+def _told(error: ConverraError) -> str:
+    if isinstance(error, UnreadableResponseError):
+        return f"{error.status_code}: the answer cannot be read"
+    return f"{error.status_code}: {error}" if isinstance(error, APIStatusError) else str(error)

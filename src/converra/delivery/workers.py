@@ -1,0 +1,110 @@
+"""The threads that send: a few, started when there is something to do, never while Python finalises.
+
+They are daemons, since a thread that hangs in a socket must not keep the process alive. Callers wake them through a
+bare lock used as a flag: `release` and `acquire` are single steps in C, so a signal handler or a finalizer that
+interrupts a caller may wake them too. An Event or a Condition could be found half set.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from converra.telemetry import suppressed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST = 4
+LINGER = 1.0
+"""Seconds for which a second idle worker stays."""
+
+JOIN = 0.2
+"""Longest wait for idle workers to go, in seconds."""
+
+
+class Workers:
+    """Run `turn` again and again, in one thread or several.
+
+    `turn` does one piece of work and returns None, or returns the seconds that it may rest (infinity: until woken).
+    """
+
+    def __init__(self, turn: Callable[[], float | None]) -> None:
+        self._turn = turn
+        self._starting = threading.RLock()
+        self._flag = threading.Lock()
+        self._flag.acquire()
+        self._threads: set[threading.Thread] = set()
+        self._resting = 0
+        self.stopping = False
+        self.closed = False
+        """No thread can be started any more: the interpreter is on its way out."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether anybody works."""
+        return any(thread.is_alive() for thread in tuple(self._threads))
+
+    @property
+    def here(self) -> bool:
+        """Whether this is a worker's own thread."""
+        return threading.current_thread() in self._threads
+
+    def start(self) -> None:
+        """Have at least one worker."""
+        with self._starting:
+            self.stopping = False
+            if not self.alive:
+                self._threads.clear()
+                self._resting = 0
+                self._add()
+
+    def wake(self) -> None:
+        """Let one of those that rest look for work."""
+        try:
+            self._flag.release()
+        except RuntimeError:  # it is set already
+            return
+
+    def more(self) -> None:
+        """There is work for one more."""
+        if self._resting:
+            self.wake()
+        elif len(self._threads) < MOST:
+            self._add()
+
+    def stop(self, timeout: float) -> None:
+        """Let all go once they have finished what they are at; wait for them no longer than `timeout` seconds."""
+        self.stopping = True
+        self.wake()
+        for thread in tuple(self._threads):
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, min(timeout, JOIN)))
+
+    def _add(self) -> None:
+        if self.closed:
+            return
+        thread = threading.Thread(target=self._run, name="converra", daemon=True)
+        self._threads.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:  # "can't start new thread": at the system's limit, or Python is finalising
+            self._threads.discard(thread)
+
+    def _run(self) -> None:
+        with suppressed():
+            while not self.stopping:
+                rest = self._turn()
+                if rest is not None and not self._rest(rest):
+                    break
+        self._threads.discard(threading.current_thread())
+        self.wake()  # whoever rests takes over, or goes as well
+
+    def _rest(self, seconds: float) -> bool:
+        """Wait to be woken; False where another one waits already and nobody called for a while."""
+        self._resting += 1
+        surplus = self._resting > 1
+        longest = LINGER if surplus else threading.TIMEOUT_MAX
+        woken = self._flag.acquire(timeout=min(seconds, longest))
+        self._resting -= 1
+        return woken or not surplus
