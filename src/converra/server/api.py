@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route
 
 from converra.conversation.limits import MAX_CONTENT_BYTES, MAX_MESSAGE_BYTES
-from converra.server import answers, content, schemas, validation
+from converra.server import answers, content, openapi, schemas, validation
 from converra.server.answers import JSON
 from converra.server.refusal import Refusal
 from converra.server.store import NewConversation, fingerprint
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 def routes() -> list[BaseRoute]:
     """One row per path of the document."""
     return [
+        _route("/openapi.json", GET=get_document),
         _route("/conversations", GET=list_conversations, POST=create_conversation),
         _route("/conversations/{id}", GET=get_conversation),
         _route("/conversations/{id}/messages", POST=append_messages),
@@ -50,6 +51,11 @@ def _route(path: str, **endpoints: Endpoint) -> Route:
         return await endpoint(request)
 
     return Route(path, dispatch, methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"])
+
+
+async def get_document(_request: Request) -> Response:
+    """GET /openapi.json. Needs no key."""
+    return JSON(openapi.document())
 
 
 async def create_conversation(request: Request) -> Response:

@@ -9,10 +9,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
-from converra.server import api
+from converra.server import api, viewer
 from converra.server.answers import JSON
 from converra.server.connections import Connections
 from converra.server.faults import FaultMiddleware, Faults
+from converra.server.gate import GateMiddleware
 from converra.server.journal import JournalMiddleware
 from converra.server.model.endpoints import Model
 from converra.server.model.wire import ModelError
@@ -32,8 +33,13 @@ def create_app(store: Store, *, faults: Faults | None = None, connections: Conne
     faults = faults or Faults()
     connections = connections or Connections()
     app = Starlette(
-        routes=[Mount("/api/v1", routes=api.routes()), Mount("/openai", routes=Model(connections).routes())],
+        routes=[
+            Mount("/api/v1", routes=api.routes()),
+            Mount("/openai", routes=Model(connections).routes()),
+            *viewer.routes(),
+        ],
         middleware=[
+            Middleware(GateMiddleware),
             Middleware(JournalMiddleware, store=store),
             Middleware(FaultMiddleware, faults=faults, connections=connections),
         ],

@@ -103,6 +103,11 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
+def address(listener: socket.socket) -> str:
+    """The URL that a listening socket is reached by."""
+    return f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+
+
 def _config(app: object, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type] # uvicorn's own ASGI types are narrower than Starlette's

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -86,8 +87,8 @@ class LoggedRequest(NamedTuple):
         return msgspec.json.decode(self.body) if self.body else None
 
 
-class StoreVersionError(Exception):
-    """The file was written by another version of this package."""
+class StoreError(Exception):
+    """The file cannot be used; the message says why."""
 
 
 class Store:
@@ -160,9 +161,10 @@ class Store:
         )
         return self._by_number(conversation.number)
 
-    def find(self, account: str, conversation_id: str) -> Conversation | None:
-        """An account's conversation; None when there is none of this id or it is another account's."""
-        return self._first("SELECT * FROM conversations WHERE id = ? AND account = ?", (conversation_id, account))
+    def find(self, account: str | None, conversation_id: str) -> Conversation | None:
+        """An account's conversation; None when there is none of this id or it is another account's. None: anybody's."""
+        where, values = _where(id=conversation_id, account=account)
+        return self._first(f"SELECT * FROM conversations WHERE {where}", values)  # noqa: S608 - `where` is made of literals
 
     def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
         """The messages of a conversation in order, field for field as they were sent."""
@@ -264,15 +266,24 @@ class Store:
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    if path != ":memory:":
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        os.chmod(path, 0o600)  # noqa: PTH101 - `path` is a string; a file made by hand may be open to others
-    with contextlib.ExitStack() as on_failure:
-        db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        on_failure.callback(db.close)
-        _prepare(db)
-        on_failure.pop_all()
+    """Open or make the file; StoreError where that is impossible."""
+    try:
+        if path != ":memory:":
+            _keep_private(path)
+        with contextlib.ExitStack() as on_failure:
+            db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            on_failure.callback(db.close)
+            _prepare(db)
+            on_failure.pop_all()
+    except (OSError, sqlite3.Error, StoreError) as error:
+        raise StoreError(f"cannot use {path}: {error}") from error
     return db
+
+
+def _keep_private(path: str) -> None:
+    """The owner's alone, also where the file was there before and open to others."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    Path(path).chmod(0o600)
 
 
 def _prepare(db: sqlite3.Connection) -> None:
@@ -284,9 +295,8 @@ def _prepare(db: sqlite3.Connection) -> None:
         schema = files("converra.server").joinpath("schema.sql").read_text("utf-8")
         db.executescript(f"BEGIN; {schema}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     elif version != SCHEMA_VERSION:
-        raise StoreVersionError(
-            f"the file has schema version {version}, this version of converra reads {SCHEMA_VERSION}:"
-            " use another file, or delete this one"
+        raise StoreError(
+            f"it has schema version {version} and this version of converra reads {SCHEMA_VERSION}; use another file"
         )
 
 

@@ -1,0 +1,5 @@
+"""`python -m converra` is the command `converra`."""
+
+from converra.cli import main
+
+main()

@@ -1,0 +1,33 @@
+"""The command line: one file per group of commands. Needs the extra `cli`; the commands that serve need `server`."""
+
+from __future__ import annotations
+
+import sys
+
+_HINTS = {
+    "cli": ("click", "rich"),
+    "server": ("starlette", "uvicorn", "jinja2", "sse_starlette"),
+    "openai": ("openai",),
+}
+
+
+def main() -> None:
+    """Run `converra`; the entry point exists without the extras, so what is missing is said here."""
+    try:
+        from converra.cli.commands import commands  # noqa: PLC0415 - so that a missing extra ends in the hint below
+
+        commands(prog_name="converra")
+    except ModuleNotFoundError as missing:
+        hint = _hint(missing.name or "")
+        if hint is None:
+            raise
+        sys.exit(hint)
+
+
+def _hint(module: str) -> str | None:
+    """What to install for a module of an extra; None for any other module, whose absence is a fault."""
+    package = module.partition(".")[0]
+    extra = next((name for name, packages in _HINTS.items() if package in packages), None)
+    return (
+        f'converra: {package} is not installed; this command needs: pip install "converra[{extra}]"' if extra else None
+    )

@@ -1,0 +1,45 @@
+"""The command `converra`, which loads a command's module only when that command runs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import NamedTuple
+
+import click
+
+from converra._version import __version__
+
+
+class _Row(NamedTuple):
+    """Where a command is, and what the list of commands says about it, so that listing loads none."""
+
+    module: str
+    summary: str
+
+
+_COMMANDS = {
+    "demo": _Row("converra.cli.demo", "Run the quickstart against this machine alone."),
+    "dev": _Row("converra.cli.dev", "Serve a local Conversations API with its viewer."),
+}
+
+
+class _Commands(click.Group):
+    """Commands by name, each the function of that name in its module."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        row = _COMMANDS.get(cmd_name)
+        found: click.Command | None = getattr(import_module(row.module), cmd_name) if row else None
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, row.summary) for name, row in _COMMANDS.items()])
+
+
+@click.command(cls=_Commands)
+@click.version_option(__version__, package_name="converra")
+def commands() -> None:
+    """Log the conversations of your LLM app, and look at them."""
