@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+import httpx
 import pytest
 
 from converra.api.client import AsyncConverra, Converra
@@ -23,16 +24,31 @@ class Caller(Protocol):
 
 
 def call_sync(base_url: str, call: Callable[[Any], Any], /, **options: Any) -> Any:
-    with Converra(api_key=KEY, base_url=base_url, **options) as client:
-        return call(client)
+    """By `Converra`. `given`, if any, makes an HTTP client of the user's, which must stay open."""
+    given = options.pop("given", None)
+    if given is None:
+        with Converra(api_key=KEY, base_url=base_url, **options) as client:
+            return call(client)
+    with given(httpx.Client) as http_client:
+        result = call_sync(base_url, call, http_client=http_client, **options)
+        assert not http_client.is_closed
+        return result
 
 
 def call_async(base_url: str, call: Callable[[Any], Any], /, **options: Any) -> Any:
-    async def main() -> Any:
+    """By `AsyncConverra`, in an event loop of its own."""
+    return asyncio.run(_call_async(base_url, call, **options))
+
+
+async def _call_async(base_url: str, call: Callable[[Any], Any], **options: Any) -> Any:
+    given = options.pop("given", None)
+    if given is None:
         async with AsyncConverra(api_key=KEY, base_url=base_url, **options) as client:
             return await call(client)
-
-    return asyncio.run(main())
+    async with given(httpx.AsyncClient) as http_client:
+        result = await _call_async(base_url, call, http_client=http_client, **options)
+        assert not http_client.is_closed
+        return result
 
 
 both = pytest.mark.parametrize("caller", [pytest.param(call_sync, id="sync"), pytest.param(call_async, id="async")])
