@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from converra.conversation.assembly import Heard, View
     from converra.conversation.draft import Finish
-    from converra.conversation.models import Message
+    from converra.conversation.models import Message, ToolCall
     from converra.conversation.turn import Answer, Request
     from converra.delivery.lane import Lane
 
@@ -282,9 +282,16 @@ def _tool_name(tool: Any) -> str | None:
 
 def _said(message: Message) -> Said:
     """Read a message that was written by hand as those of a provider are read, to recognise it when it is resent."""
-    calls = tuple(Call(c.id, c.name, c.arguments) for c in message.tool_calls or ())
+    calls = tuple(_call(call) for call in message.tool_calls or ())
     if message.role != "tool":
         return Said(role=message.role, text=message.content, calls=calls)
     if message.content and len(calls) == 1:
         return Said(role="tool", text=message.content, call_id=calls[0].id, name=calls[0].name)
     return Said(role="assistant" if calls else "tool", text=message.content, calls=calls)
+
+
+def _call(call: ToolCall | dict[str, Any]) -> Call:
+    """Read a tool call as it was given by hand; a dict has stayed one."""
+    if isinstance(call, dict):
+        return Call(call.get("id"), call.get("name"), call.get("arguments"))
+    return Call(call.id, call.name, call.arguments)
