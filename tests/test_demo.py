@@ -15,7 +15,8 @@ DEMO = [sys.executable, "-m", "converra.cli.demo"]
 
 def test_demo_shows_the_conversation_that_arrived() -> None:
     """One command runs a real client, reads its conversation back and prints it with tokens and latency."""
-    finished = subprocess.run(DEMO, capture_output=True, text=True, check=False)
+    wide = os.environ | {"COLUMNS": "160"}
+    finished = subprocess.run(DEMO, env=wide, capture_output=True, text=True, check=False)
     assert (finished.returncode, finished.stderr) == (0, "")
     shown = finished.stdout
     assert "completed  prompt_support" in shown

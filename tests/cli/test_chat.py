@@ -46,7 +46,8 @@ def test_turns_read_like_a_chat() -> None:
         ]
     )
     assert shown == snapshot("""\
-conv_1  completed  prompt_1 · 5 messages · 60 tokens in, 11 out
+conv_1  completed  prompt_1
+5 messages · 60 tokens in, 11 out
 
 system     Be kind.
 
@@ -77,7 +78,8 @@ def test_trouble_shows() -> None:
         ]
     )
     assert shown == snapshot("""\
-conv_1  completed  prompt_1 · 3 messages · 0 tokens in, 0 out
+conv_1  completed  prompt_1
+3 messages · 0 tokens in, 0 out
 
 assistant  It is
            calls look_up({order: 47)
@@ -103,6 +105,7 @@ def test_what_was_said_does_not_steer_the_terminal() -> None:
 def test_a_conversation_without_messages() -> None:
     """An API that does not show messages leaves the head line."""
     assert _shown([]) == snapshot("""\
-conv_1  completed  prompt_1 · 0 messages · 0 tokens in, 0 out
+conv_1  completed  prompt_1
+0 messages · 0 tokens in, 0 out
 
 """)

@@ -38,8 +38,8 @@ def _head(conversation: Conversation) -> Text:
     received = sum(usage.completion_tokens or 0 for usage in usages)
     head = _text(f"{conversation.id}  ", "bold")
     head.append(_text(f"{conversation.status}", "green" if conversation.status == "completed" else "yellow"))
-    facts = (conversation.prompt_id, f"{len(messages)} messages", f"{sent} tokens in, {received} out")
-    return head.append(_text("  " + " · ".join(fact for fact in facts if fact), "not bold"))
+    head.append(_text(f"  {conversation.prompt_id}", "not bold"))
+    return head.append(_text(f"\n{len(messages)} messages · {sent} tokens in, {received} out", "not bold"))
 
 
 def _text(words: str, style: str = "") -> Text:
