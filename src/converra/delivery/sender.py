@@ -189,11 +189,10 @@ class Sender:
 
     def _failed(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> Verdict:
         self._counters.last_error = _told(error)
-        status = error.status_code if isinstance(error, APIStatusError) else 0
-        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) or (
-            status != HTTPStatus.NOT_FOUND and not isinstance(step, Look) and self._refusals.is_elsewhere(error)
-        ):
-            return self._paused(progress, step)
+        if self._stops_all(step, error):
+            if isinstance(step, Batch):
+                progress.not_stored()
+            return Verdict("refused")
         if retry.transient(error) or self._may_pass(progress, step, error):
             return self._later(progress, step, error)
         progress.attempts, progress.retry_at = 0, 0.0
@@ -202,13 +201,17 @@ class Sender:
         elif isinstance(step, Batch):
             self._refusals.batch(progress, step, error)
         else:
-            self._blind(progress, status)
+            self._blind(progress, _status(error))
         return ANSWERED
 
-    def _paused(self, progress: Progress, step: Opening | Batch | Look) -> Verdict:
-        if isinstance(step, Batch):
-            progress.not_stored()
-        return Verdict("refused")
+    def _stops_all(self, step: Opening | Batch | Look, error: ConverraError) -> bool:
+        """Whether it is not about this conversation: the key is refused, or this is not the API."""
+        if retry.transient(error):
+            return False
+        if _status(error) in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            return True
+        lost = isinstance(step, Batch) and _status(error) == HTTPStatus.NOT_FOUND
+        return not isinstance(step, Look) and not lost and self._refusals.is_elsewhere(error)
 
     def _later(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> Verdict:
         if isinstance(step, Batch) and retry.nothing_stored(error):
@@ -218,8 +221,7 @@ class Sender:
         asked = retry.retry_after(error, self._now())
         wait = retry.backoff(progress.attempts, self._jitter()) if asked is None else asked
         progress.retry_at = self._monotonic() + wait
-        limited = isinstance(error, APIStatusError) and error.status_code == HTTPStatus.TOO_MANY_REQUESTS
-        return Verdict("limited" if limited else "failed", wait)
+        return Verdict("limited" if _status(error) == HTTPStatus.TOO_MANY_REQUESTS else "failed", wait)
 
     def _may_pass(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> bool:
         """Whether a 404 may be a replica that lags behind, or a gateway that lost its way."""
@@ -247,6 +249,10 @@ def _operation(progress: Progress, step: Opening | Batch | Look) -> Operation[An
     if isinstance(step, Batch):
         return requests.append(progress, step)
     return requests.look(progress)
+
+
+def _status(error: ConverraError) -> int:
+    return error.status_code if isinstance(error, APIStatusError) else 0
 
 
 def _told(error: ConverraError) -> str:

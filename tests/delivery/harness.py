@@ -1,0 +1,84 @@
+"""What the tests of delivery share: small drafts, a delivery against a local server, and what that server holds."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from converra.config import Config
+from converra.conversation.models import Message, Usage
+from converra.delivery.delivery import Delivery, Header
+
+if TYPE_CHECKING:
+    from converra.delivery.lane import Lane
+    from converra.server.run import LocalServer
+
+_numbers = itertools.count()
+
+
+class Note:
+    """A draft whose message is ready."""
+
+    def __init__(self, message: Message | None, size: int = 400) -> None:
+        self.size = size
+        self._message = message
+
+    def message(self) -> Message | None:
+        return self._message
+
+
+def said(role: str, content: str, **fields: Any) -> Note:
+    """A message with an id, as a recorder makes them."""
+    number = next(_numbers)
+    metadata = {"messageId": f"m{number}", **fields.pop("metadata", {})}
+    message = Message(role=role, content=content, metadata=metadata, **fields)  # type: ignore[arg-type]
+    return Note(message, 400 + len(content))
+
+
+def turn(number: int | str) -> list[Note]:
+    """A question and its answer, which has facts that no create can hold."""
+    return [
+        said("user", f"question {number}"),
+        said("assistant", f"answer {number}", usage=Usage(1, 2), latency_ms=3.5, model="gpt"),
+    ]
+
+
+def words(*numbers: int | str) -> list[str]:
+    """What the server should hold of these turns."""
+    return [f"{kind} {number}" for number in numbers for kind in ("question", "answer")]
+
+
+def delivery(server: LocalServer, **settings: Any) -> Delivery:
+    """A delivery to a local server."""
+    given = {"api_key": "k", "base_url": server.base_url, "timeout": 5.0, "flush_interval": 0.2, "shutdown_timeout": 5.0}
+    return Delivery(Config(**{**given, **settings}))
+
+
+def lane(sender: Delivery, key: str = "key", **fields: Any) -> Lane:
+    """A lane for one conversation."""
+    return sender.open(Header(key=key, prompt_id="prompt", **fields))
+
+
+class Held:
+    """One conversation as the server holds it."""
+
+    def __init__(self, server: LocalServer, index: int = 0) -> None:
+        found, self.count = server.store.conversations(limit=1000)
+        conversation = found[::-1][index]
+        self.id = conversation.id
+        self.status = conversation.status
+        self.metadata = conversation.metadata
+        self.messages = server.store.messages(conversation)
+        self.words = [message["content"] for message in self.messages]
+
+
+def held(server: LocalServer) -> list[Held]:
+    """All conversations, oldest first."""
+    _, count = server.store.conversations()
+    return [Held(server, index) for index in range(count)]
+
+
+def posts(server: LocalServer) -> list[tuple[str, int | None]]:
+    """The requests that changed or tried to change something: kind and status."""
+    kinds = (("append" if r.path.endswith("/messages") else "create", r.status) for r in server.requests if r.method == "POST")
+    return list(kinds)
