@@ -67,6 +67,12 @@ def test_what_may_be_stored_is_never_called_not_stored(error: ConverraError) -> 
     assert retry.nothing_stored(error) == again
 
 
+@pytest.mark.parametrize("error", [pytest.param(row[1], id=row[0]) for row in TABLE if not row[2]])
+def test_a_refusal_stored_nothing(error: ConverraError) -> None:
+    """What the API or the client itself refuses has had no effect."""
+    assert retry.nothing_stored(error)
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from converra.api import retry
@@ -24,12 +23,13 @@ def exchange(
     What drives it sends back the answer or the error. `jitter` gives numbers from 0 to 1, `now` seconds since the
     epoch.
     """
-    for attempt in itertools.count(1):
+    attempt = 0
+    while True:
+        attempt += 1
         outcome = yield operation
         if not isinstance(outcome, ConverraError):
-            break
+            return cast("T", outcome)
         delay = retry.after(attempt, outcome, idempotent=operation.idempotent, jitter=jitter(), now=now())
         if delay is None or attempt > max_retries:
             raise outcome
         yield delay
-    return cast("T", outcome)
