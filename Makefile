@@ -13,7 +13,7 @@ help:
 
 demo: ## a chat of a real openai client turns up in a local Conversations API; KEEP=1 leaves the viewer up
 	@scripts/venv .venvs/demo openai,server
-	@.venvs/demo/bin/python -m converra.cli.demo $(if $(KEEP),--keep)
+	@.venvs/demo/bin/converra demo $(if $(KEEP),--keep)
 
 check: format-check lint layers types test docs ## everything that must hold, in this order, up to the first failure
 

@@ -6,16 +6,19 @@ import inspect
 import re
 from typing import Any
 
+import click
 import msgspec
 
 import converra
 from converra import errors
+from converra.cli.commands import commands
 from converra.config import SETTINGS
 from tests.markdown import page
 
 SETTINGS_PAGE = "docs/reference/settings.md"
 API_PAGE = "docs/reference/api.md"
 STATS_PAGE = "docs/reference/stats.md"
+CLI_PAGE = "docs/reference/command-line.md"
 ERRORS_PAGE = "docs/reference/errors.md"
 
 
@@ -55,6 +58,18 @@ def test_documented_signatures_are_the_real_ones() -> None:
     matches = (re.fullmatch(r"`converra\.(\w+)(\(.*\))`", heading) for heading in page(API_PAGE).headings)
     shown = {match[1]: match[2] for match in matches if match}
     assert shown == {name: _signature(getattr(converra, name)) for name in shown}
+
+
+def test_every_command_is_documented() -> None:
+    """Each command has its part of the page, with its options in the order of its help."""
+    expected: list[str] = []
+    with click.Context(commands) as context:
+        for name in commands.list_commands(context):
+            command = commands.get_command(context, name)
+            assert command is not None
+            options = [option for option in command.params if isinstance(option, click.Option)]
+            expected += [f"`converra {name}`", *(f"`{option.opts[-1]}`" for option in options)]
+    assert re.findall(r"^(?:## |\| )(`(?:converra |--)\S+`)", page(CLI_PAGE).path.read_text(), re.MULTILINE) == expected
 
 
 def _error_classes() -> dict[str, type[errors.ConverraError]]:
