@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -71,7 +72,6 @@ class ScriptedModel:
 def serve(scripts: dict[str, Callable[[Received], Reply]]) -> Iterator[ScriptedModel]:
     """A scripted model on a free port."""
     server = _Server(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
     model = ScriptedModel(f"http://127.0.0.1:{server.server_port}", scripts)
     server.model = model  # type: ignore[attr-defined]  # the handler finds it there
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -81,11 +81,32 @@ def serve(scripts: dict[str, Callable[[Received], Reply]]) -> Iterator[ScriptedM
     finally:
         model.release.set()
         server.shutdown()
+        server.hang_up()
         server.server_close()
         thread.join()
 
 
 class _Server(ThreadingHTTPServer):
+    daemon_threads = False  # so that closing the server waits for the connections' threads
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._open: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        """End the connections that clients keep alive."""
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     def handle_error(self, *args: Any) -> None:
         """A client that has gone is what some scripts are about."""
 
