@@ -8,6 +8,8 @@ import weakref
 import zlib
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from converra import context
 from converra._version import __version__
 from converra.config import Config
@@ -46,6 +48,7 @@ class Recorder:
         self._implicit = Stitcher()
         self._sessions: dict[tuple[str, str], Recording] = {}
         self._recordings: weakref.WeakSet[Recording] = weakref.WeakSet()
+        _tell_of_forks(self)
 
     # -- switching on and off ----------------------------------------------------------------------------------------
 
@@ -186,6 +189,18 @@ class Recorder:
         for recording in self._implicit.silent(self.config.idle_timeout):
             recording.end()
 
+    def after_fork(self) -> None:
+        """Start clean in a child process: the parent delivers what it has captured, and completes what it has opened.
+
+        A block that was active goes on in the child as a conversation of its own, a session as the same one, joined.
+        """
+        self._implicit = Stitcher()
+        for recording in list(self._recordings):
+            header = recording.lane.header
+            if not header.joined:
+                header = msgspec.structs.replace(header, key=_fresh_key())
+            recording.after_fork(self.delivery.open(header), joining=header.joined)
+
     # -- delivery ------------------------------------------------------------------------------------------------------
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -236,3 +251,22 @@ def _header(conversation: Conversation, key: str, *, joined: bool = False) -> He
 
 def _fresh_key() -> str:
     return os.urandom(16).hex()
+
+
+_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
+"""Those that must hear of a fork; Python cannot take a fork hook back, so there is one for all of them."""
+_hooked = False
+
+
+def _tell_of_forks(recorder: Recorder) -> None:
+    global _hooked  # noqa: PLW0603 - says something about the process, not about a recorder
+    if not _hooked and hasattr(os, "register_at_fork"):
+        _hooked = True
+        os.register_at_fork(after_in_child=_in_child)
+    _recorders.add(recorder)
+
+
+def _in_child() -> None:
+    for recorder in list(_recorders):
+        with guard("starting clean after a fork"):
+            recorder.after_fork()
