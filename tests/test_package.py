@@ -1,0 +1,64 @@
+"""The package as it is installed and imported."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.metadata import metadata, version
+from pathlib import Path
+
+import pytest
+
+import converra
+
+DEPENDENCIES = {"httpx", "wrapt", "msgspec", "opentelemetry", "openai", "langchain_core", "starlette", "click", "rich"}
+
+
+def _loaded_by(program: str) -> set[str]:
+    """Top-level packages that a program has loaded when it ends, in a fresh interpreter."""
+    show = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    return set(subprocess.check_output([sys.executable, "-c", f"{program}\n{show}"], text=True).split())
+
+
+def test_importing_loads_no_dependency() -> None:
+    """`import converra` is light: it loads none of its dependencies and no library that it could capture."""
+    assert _loaded_by("import converra") & DEPENDENCIES == set()
+
+
+def test_instrumenting_imports_no_library_of_the_app() -> None:
+    """`instrument()` waits for what it captures, and for the network until there is something to send."""
+    loaded = _loaded_by("import converra; converra.instrument(api_key='k')")
+    assert loaded & {"openai", "langchain_core", "httpx", "starlette"} == set()
+
+
+def test_importing_starts_nothing() -> None:
+    """Importing every public name starts no thread."""
+    names = ", ".join(name for name in converra.__all__ if name != "__version__")
+    program = f"import threading\nfrom converra import {names}\nprint(threading.active_count())"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "1\n"
+
+
+def test_every_public_name_is_there() -> None:
+    """What the package lists it has, and a name that it has not is an ordinary AttributeError."""
+    assert all(getattr(converra, name) is not None for name in converra.__all__)
+    assert set(converra.__all__) <= set(dir(converra))
+    with pytest.raises(AttributeError, match="module 'converra' has no attribute 'instrumemt'"):
+        getattr(converra, "instrumemt")  # noqa: B009 - as an attribute it would be an error of the type checker
+
+
+def test_the_version_stands_in_one_place() -> None:
+    """What is installed and what is imported name the same version."""
+    assert converra.__version__ == version("converra")
+
+
+def test_the_core_depends_on_four_packages() -> None:
+    """Without extras nothing else is installed."""
+    required = metadata("converra").get_all("Requires-Dist") or []
+    core = sorted(re.split(r"[<>=]", name)[0] for name in required if "extra ==" not in name)
+    assert core == ["httpx", "msgspec", "opentelemetry-api", "wrapt"]
+
+
+def test_type_checkers_find_the_types() -> None:
+    """The package is marked as typed."""
+    assert (Path(converra.__path__[0]) / "py.typed").exists()
