@@ -174,6 +174,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return self.api_key or (os.environ.get("CONVERRA_API_KEY") or "").strip() or None
 
 
+def freezes_between_calls(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether this is a function (AWS Lambda) that stands still between calls, so that nothing may wait for later."""
+    return bool((os.environ if environ is None else environ).get("AWS_LAMBDA_FUNCTION_NAME"))
+
+
 def _masked(name: str, value: Any) -> Any:
     return "***" if name == "api_key" and value else value
 

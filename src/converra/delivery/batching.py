@@ -94,11 +94,9 @@ def opening(progress: Progress, ready: Sequence[Entry], *, ended: bool, refused:
         return Opening(0, status, "neutral")
     last = _last_word(progress, ready, refused) if ended and len(ready) == len(progress.entries) else ""
     if last:
-        return Opening(len(ready), last, form)
-    count = _leading(progress, ready)
-    if count or ready[0].fit is not Fit.RICH:
-        return Opening(count or 1, status, form)
-    return Opening(0, status, "neutral")
+        return Opening(len(ready), last, form, _ids(ready))
+    count = _leading(progress, ready) or int(ready[0].fit is not Fit.RICH)
+    return Opening(count, status, form if count else "neutral", _ids(ready[:count]))
 
 
 def _last_word(progress: Progress, ready: Sequence[Entry], refused: Collection[str]) -> str:
@@ -136,9 +134,13 @@ def _batch(progress: Progress, sent: Sequence[Entry], *, completes: bool) -> Bat
         entries=len(sent),
         completes=completes,
         closing=closing,
-        ids=tuple(entry.id for entry in sent or (progress.closing,)),
+        ids=_ids(sent or (progress.closing,)),
         metadata=state.metadata | written,
     )
+
+
+def _ids(entries: Sequence[Entry]) -> tuple[str, ...]:
+    return tuple(entry.id for entry in entries)
 
 
 def _most(progress: Progress) -> int:

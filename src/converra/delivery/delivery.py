@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from converra.config import freezes_between_calls
 from converra.delivery import exits
 from converra.delivery.flusher import Event, Flusher
 from converra.delivery.lane import Draft, Header, Lane
@@ -44,15 +45,25 @@ class Delivery:
 
     def _begin(self) -> None:
         self._counters = Counters()
-        self._outbox: Outbox = MemoryOutbox(self.config.max_pending_bytes)
+        self._outbox = self._new_outbox()
         self._losses = Losses(self._outbox, self._counters)
         self._flusher = Flusher(self.config, self._outbox, self._counters, self._losses, self._connect)
         self._started = False
         self._gave_up_at = -1
+        self._at_once = freezes_between_calls()
+
+    def _new_outbox(self) -> Outbox:
+        memory = MemoryOutbox(self.config.max_pending_bytes)
+        if self.config.outbox is None:
+            return memory
+        from converra.delivery.outbox_sqlite import SQLiteOutbox  # noqa: PLC0415 - most never need SQLite
+
+        return SQLiteOutbox(self.config.outbox, memory, idle_timeout=self.config.idle_timeout)
 
     def _connection(self, api_key: str) -> Connection:
         """Import httpx as late as possible: a process that records nothing never pays for it."""
-        from converra.api.client import Connection as HTTPConnection  # noqa: PLC0415 - see the docstring
+        with exits.importing.lock:
+            from converra.api.client import Connection as HTTPConnection  # noqa: PLC0415 - see the docstring
 
         return HTTPConnection(api_key, self.config.base_url, self.config.timeout)
 
@@ -64,7 +75,9 @@ class Delivery:
 
     def append(self, lane: Lane, drafts: Sequence[Draft]) -> None:
         """Add messages to a lane. A few microseconds: one lock that no worker takes, one append to a queue."""
-        items = self._outbox.put(lane.header, drafts)
+        if lane.generation != self.generation:
+            lane.fork()
+        items = self._outbox.put(lane, drafts)
         if not self._started:
             self._start()
         flusher = self._flusher
@@ -76,18 +89,31 @@ class Delivery:
 
     def annotate(self, lane: Lane, metadata: Mapping[str, Any]) -> None:
         """Merge into the metadata of a lane's conversation."""
-        self._flusher.events.append(Event("annotate", lane, dict(metadata)))
+        if lane.generation != self.generation:
+            lane.fork()
+        self._flusher.events.append(Event("annotate", lane, self._outbox.note(lane, metadata)))
 
     def end(self, lane: Lane, *, always: bool = False) -> None:
         """Complete a lane's conversation."""
+        if lane.generation != self.generation:
+            lane.fork()
         if not self._started:
             if not always:
                 return
             self._start()
+        self._outbox.end(lane, always=always)
         self._flusher.post(Event("end", lane, always))
+        if self._at_once:
+            self._flush(self.config.shutdown_timeout)
+
+    def start(self) -> None:
+        """Deliver what an earlier process has left in the durable outbox; without one there is nothing to start."""
+        if self.config.outbox is not None and not self._started:
+            self._start()
 
     def _start(self) -> None:
         self._started = True
+        exits.arm(self)
         self._flusher.workers.start()
 
     # -- flush and stop ------------------------------------------------------------------------------------------------
@@ -117,12 +143,25 @@ class Delivery:
     def _lost(self) -> int:
         return self._outbox.dropped + self._counters.rejected
 
-    def before_exit(self) -> None:
-        """Deliver what the process leaves behind, within `shutdown_timeout`, and say what could not be delivered."""
-        self._flusher.workers.closed = True
+    def before_exit(self, *, finalising: bool) -> None:
+        """Deliver what the process leaves behind, within `shutdown_timeout`, and say what could not be delivered.
+
+        Where Python is `finalising`, no thread can be started any more; what is still recorded then, by other exit
+        handlers, is delivered as each conversation ends.
+        """
+        self._flusher.workers.closed = finalising
         if self._gave_up_at != self._outbox.captured:
             self._flush(self.config.shutdown_timeout, ends=True)
+        self._gave_up_at = self._outbox.captured
+        self._at_once = self._at_once or finalising
         self._losses.total(self.stats().pending)
+
+    def after_fork(self) -> None:
+        """Start clean in a child process: nothing of the parent's is sent, and none of its sockets or locks is used."""
+        self.generation += 1
+        self._flusher.abandon()
+        self._outbox.abandon()
+        self._begin()
 
     def stats(self) -> DeliveryStats:
         """What has become of everything so far."""

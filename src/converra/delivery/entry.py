@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from converra.conversation import limits
 from converra.conversation.models import Message, encode
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-_PLAIN_FIELDS = frozenset({"role", "content", "timestamp"})
-_ANSWER_FIELDS = _PLAIN_FIELDS | {"model", "tokens"}
+_CONTENT_FIELDS = frozenset({"role", "content", "timestamp", "model", "tokens"})
 _NAMES = frozenset({"messageId", "traceId", "spanId"})
 """Metadata that only names a message: a create may leave it out."""
 
@@ -46,6 +42,7 @@ class Entry(msgspec.Struct, gc=False, frozen=True):
     whole: int = 1
     """1 where a recorded message ends with it; 0 for all parts of a split one but the last, and for our own words."""
     row: int = 0
+    """Where it stands in a durable outbox: negative for a piece of what stands there, 0 for nowhere."""
 
     @property
     def weight(self) -> int:
@@ -62,10 +59,10 @@ def entries_of(
     return [*first, entry(parts[-1], since, charge=charge)]
 
 
-def entry(message: Message, since: float, *, charge: int = 0, whole: int = 1) -> Entry:
-    """One message as one entry."""
+def entry(message: Message, since: float, *, charge: int = 0, whole: int = 1, raw: bytes | None = None) -> Entry:
+    """One message as one entry; `raw` is its encoding where that is known."""
     return Entry(
-        raw=encode(message),
+        raw=encode(message) if raw is None else raw,
         role=message.role,
         id=str((message.metadata or {}).get("messageId", "")),
         size=len(message.content.encode()),
@@ -84,7 +81,9 @@ def message_of(waiting: Entry) -> Message:
 def resplit(waiting: Entry, limit: int) -> list[Entry]:
     """A message over the limit of a server that takes less than the API document says, in smaller parts."""
     again = entries_of(message_of(waiting), waiting.since, charge=waiting.charge, limit=limit)
-    return [*again[:-1], msgspec.structs.replace(again[-1], whole=waiting.whole)]
+    row = -abs(waiting.row)
+    first = [msgspec.structs.replace(part, row=row) for part in again[:-1]]
+    return [*first, msgspec.structs.replace(again[-1], row=row, whole=waiting.whole)]
 
 
 def own_words(text: str, message_id: str) -> Entry:
@@ -95,19 +94,14 @@ def own_words(text: str, message_id: str) -> Entry:
 def in_content(waiting: Entry, *, plain: bool) -> dict[str, Any]:
     """The message as a create's content holds it; `plain` leaves out whatever the API document has no field for."""
     fields = msgspec.json.decode(waiting.raw)
-    keep = fields.keys() if waiting.fit is Fit.NAMED and not plain else _ANSWER_FIELDS
+    keep = fields.keys() if waiting.fit is Fit.NAMED and not plain else _CONTENT_FIELDS
     return {name: value for name, value in fields.items() if name in keep}
 
 
 def _fit(message: Message) -> Fit:
-    fields = set(_set_fields(message))
-    if message.role == "tool" or fields - _ANSWER_FIELDS - {"metadata"}:
+    facts = (message.usage, message.latency_ms, message.tool_calls)
+    if message.role == "tool" or any(fact is not None for fact in facts):
         return Fit.RICH
-    if not (message.metadata or {}).keys() <= _NAMES:
+    if message.metadata and not message.metadata.keys() <= _NAMES:
         return Fit.RICH if message.role == "assistant" else Fit.NAMED
-    return Fit.PLAIN if fields - {"metadata"} <= _PLAIN_FIELDS else Fit.ANSWER
-
-
-def _set_fields(message: Message) -> Iterator[str]:
-    given: Mapping[str, Any] = msgspec.structs.asdict(message)
-    return (name for name, value in given.items() if value is not None)
+    return Fit.PLAIN if message.model is None and message.tokens is None else Fit.ANSWER

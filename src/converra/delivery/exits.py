@@ -1,28 +1,119 @@
-"""The ends of a process, for every delivery in it."""
+"""The ends and the forks of a process, for every delivery in it.
+
+=====================================  ============================================================================
+how a process ends                     who delivers
+=====================================  ============================================================================
+normally, sys.exit, exception, Ctrl-C  `atexit`: registered with the first delivery, so handlers of the app run first
+multiprocessing child (os._exit)       `multiprocessing.util.Finalize`, as `atexit` does not run there
+SIGTERM                                our handler, where asked for and where none was set; a durable outbox otherwise
+os._exit, SIGKILL                      the next process, with a durable outbox
+fork                                   the child starts clean; what was recorded before is the parent's
+=====================================  ============================================================================
+"""
 
 from __future__ import annotations
 
 import atexit
+import os
+import signal
+import sys
+import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from converra.guard import guard
+from converra.guard import guard, tell
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from converra.delivery.delivery import Delivery
 
+FORK_WAIT = 2.0
+"""Longest wait of a fork for an import that is under way, in seconds."""
+
 _deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
+_hooked: list[bool] = []
+_armed_in: list[int] = []
+"""The process whose multiprocessing finalizer is set."""
+
+
+class _Importing:
+    """Held while a worker imports httpx. A child that is forked meanwhile would find it half imported, for ever."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.forking = False
+
+
+importing = _Importing()
 
 
 def watch(delivery: Delivery) -> None:
-    """See to it that a delivery is asked before the process ends."""
-    if not _deliveries:
-        atexit.unregister(_at_exit)
+    """See to it that a delivery is asked before the process ends, and told when it is forked."""
+    if delivery.config.handle_sigterm and threading.current_thread() is threading.main_thread():
+        _handle_sigterm()
+    if not _hooked:
+        _hooked.append(True)
         atexit.register(_at_exit)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
     _deliveries.add(delivery)
 
 
+def arm(delivery: Delivery) -> None:
+    """Prepare for the ends that have no `atexit`, once there is something to deliver."""
+    if delivery.config.handle_sigterm:
+        _handle_sigterm()
+    for name in ("multiprocessing", "billiard"):
+        util, process = sys.modules.get(f"{name}.util"), sys.modules.get(f"{name}.process")
+        if util is not None and process is not None and _is_child(process) and os.getpid() not in _armed_in:
+            _armed_in.append(os.getpid())
+            util.Finalize(None, _before_end, exitpriority=-100)
+
+
+def _is_child(process: object) -> bool:
+    current = getattr(process, "current_process", None)
+    return current is not None and getattr(current(), "_parent_pid", None) is not None
+
+
 def _at_exit() -> None:
+    _before_end(finalising=True)
+
+
+def _before_end(*, finalising: bool = False) -> None:
     for delivery in tuple(_deliveries):
         with guard("delivering at exit"):
-            delivery.before_exit()
+            delivery.before_exit(finalising=finalising)
+
+
+def _handle_sigterm() -> None:
+    """Take the signal where nobody else has; Python lets only the main thread do so."""
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _on_sigterm)
+    else:
+        tell("sigterm", "converra: handle_sigterm works only where instrument() is called in the main thread.")
+
+
+def _on_sigterm(number: int, _frame: FrameType | None) -> None:
+    _before_end()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _before_fork() -> None:
+    importing.forking = importing.lock.acquire(timeout=FORK_WAIT)
+
+
+def _after_fork_in_parent() -> None:
+    if importing.forking:
+        importing.forking = False
+        importing.lock.release()
+
+
+def _after_fork() -> None:
+    importing.lock = threading.Lock()
+    for delivery in tuple(_deliveries):
+        with guard("starting clean in a child process"):
+            delivery.after_fork()

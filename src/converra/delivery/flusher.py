@@ -6,8 +6,6 @@ lock of a worker is ever taken on the app's threads, so neither a hung API nor a
 
 from __future__ import annotations
 
-import math
-import os
 import random
 import threading
 import time
@@ -79,6 +77,7 @@ class Flusher:
         self._open: set[Progress] = set()
         self._tickets: list[Ticket] = []
         self._in_flight = 0
+        self._look_at = 0.0
         self._key_missing = False
         self._counters = counters
         self._sender = Sender(
@@ -111,6 +110,8 @@ class Flusher:
 
     def _work_here(self, ticket: Ticket, until: float) -> None:
         """Send on the caller's thread: no other one can be started any more."""
+        if self.deadline is not None:  # a signal handler that flushes has interrupted just this
+            return
         self.deadline = until
         while not ticket.done and time.monotonic() < until:
             rest = self.turn()
@@ -119,11 +120,17 @@ class Flusher:
         self.deadline = None
 
     def close(self, timeout: float) -> None:
-        """Let the workers go, and close the connection unless one of them still uses it."""
+        """Let the workers go, and close the connection and the outbox unless one of them still uses them."""
         self.workers.stop(timeout)
-        if not self.workers.alive and self._connection is not None:
+        if self.workers.alive:
+            return
+        with guard("closing"), self._lock:
+            for progress in self._open:
+                if not progress.busy:
+                    self._outbox.forget(progress)
+            self._outbox.close()
             connection, self._connection = self._connection, None
-            with guard("closing the connection"):
+            if connection is not None:
                 connection.close()
 
     def abandon(self) -> None:
@@ -148,6 +155,7 @@ class Flusher:
     def _next(self) -> tuple[Progress, Connection] | float:
         self._take_in()
         now = time.monotonic()
+        self._adopt(now)
         due = self._schedule.next_at()
         if due is None:
             return self._park()
@@ -163,12 +171,24 @@ class Flusher:
     def _park(self) -> float:
         """Rest until somebody calls; said first and checked then, so that no call is missed."""
         self.parked = True
-        return 0.0 if self.events else math.inf
+        return 0.0 if self.events else self._outbox.look_every
+
+    def _adopt(self, now: float) -> None:
+        """Take over, now and then, what dead processes have left in a shared outbox."""
+        if now < self._look_at:
+            return
+        self._look_at = now + self._outbox.look_every
+        for progress in self._outbox.recover():
+            progress.orphan = True
+            self._open.add(progress)
+            self._plan(progress)
 
     def _pick(self, now: float) -> tuple[Progress, Connection] | float:
         progress, connection = self._schedule.take(now), self._connected()
         if progress is None or connection is None:
             return 0.0
+        if progress.ends_at is not None and progress.ends_at <= now:
+            progress.ended = True
         progress.held = True
         self._in_flight += 1
         self._pace.sent(now)
@@ -230,9 +250,12 @@ class Flusher:
             self._schedule.put(progress, due, batching.rank(progress))
             return
         self._schedule.drop(progress)
-        if progress.ended:
+        if progress.ends_at is not None and not progress.ended:
+            self._schedule.put(progress, progress.ends_at, progress.ends_at)
+        elif progress.ended or progress.orphan:
             self._open.discard(progress)
             self._pace.forget(progress)
+            self._outbox.forget(progress)
 
     def _connected(self) -> Connection | None:
         if self._connection is None:
@@ -272,7 +295,7 @@ class Flusher:
     def _on_lane(self, event: Event, lane: Lane) -> Progress:
         progress = lane.progress
         if progress is None:
-            progress = lane.progress = Progress(lane.header, os.urandom(4).hex() if lane.header.joined else "")
+            progress = lane.progress = Progress(lane.header, lane.writer, file=lane.file)
         self._open.add(progress)
         if event.kind == "append":
             progress.arrived.extend((event.since, item) for item in event.payload)
@@ -286,7 +309,7 @@ class Flusher:
 
     def _on_flush(self, ticket: Ticket) -> None:
         for progress in list(self._open):
-            if ticket.ends and not progress.header.joined:
+            if ticket.ends and not (progress.header.joined or progress.orphan):
                 progress.ended = True
             if progress.busy:
                 progress.urgent = True

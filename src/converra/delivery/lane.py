@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
+
+from converra.delivery.progress import Filed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,13 +46,27 @@ class Draft(Protocol):
 class Lane:
     """One conversation's way to the API. Any thread may call any method; none waits for the network or raises."""
 
-    __slots__ = ("__weakref__", "_delivery", "generation", "header", "progress")
+    __slots__ = ("__weakref__", "_delivery", "file", "generation", "header", "progress", "writer")
 
     def __init__(self, delivery: Delivery, header: Header) -> None:
         self._delivery = delivery
         self.header = header
+        self.start()
+
+    def start(self) -> None:
+        """Begin, or begin anew in a forked child: what was recorded before is the parent's."""
         self.progress: Progress | None = None
-        self.generation = delivery.generation
+        self.file = Filed()
+        self.writer = os.urandom(4).hex() if self.header.joined else ""
+        self.generation = self._delivery.generation
+
+    def fork(self) -> None:
+        """Go on in a child process: in the shared session, or in a conversation of its own that names the parent's."""
+        if not self.header.joined:
+            metadata = {**self.header.metadata, "forkedFrom": self.id or self.header.key}
+            key = f"{self.header.key}-{os.urandom(4).hex()}"
+            self.header = msgspec.structs.replace(self.header, key=key, metadata=metadata)
+        self.start()
 
     def __repr__(self) -> str:
         return f"Lane({self.header.key!r})"

@@ -1,7 +1,8 @@
-"""What waits: kept in memory, bounded by bytes."""
+"""What waits: in memory, bounded by bytes."""
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,37 +10,71 @@ from converra.delivery.entry import entries_of
 from converra.guard import guard
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from converra.delivery.entry import Entry
-    from converra.delivery.lane import Draft, Header
+    from converra.delivery.lane import Draft, Lane
     from converra.delivery.progress import Progress
 
 
 class Outbox(Protocol):
     """What the recording side puts in and the sending side takes out.
 
-    The two never wait for each other: `put` runs on the app's threads, which a signal handler may interrupt anywhere.
+    The two never wait for each other: the first group runs on the app's threads, which a signal handler may interrupt
+    anywhere, and which must not wait for a worker.
     """
 
-    captured: int
-    dropped: int
+    # recording
 
-    @property
-    def pending_bytes(self) -> int:
-        """What waits."""
+    def put(self, lane: Lane, drafts: Sequence[Draft]) -> Sequence[Any] | None:
+        """Take a turn in: one item for each draft. None where there is no room; then all of it is dropped."""
 
-    def put(self, header: Header, drafts: Sequence[Draft]) -> Sequence[Any] | None:
-        """Take messages in; what is returned goes to the conversation's progress, None says that there is no room."""
+    def note(self, lane: Lane, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Take metadata in; returns it with the number under which it is written down."""
+
+    def end(self, lane: Lane, *, always: bool) -> None:
+        """Write down that a conversation has ended."""
+
+    # sending
 
     def entries(self, since: float, item: Any) -> list[Entry]:
         """One item as messages of the wire; none where redaction dropped it."""
 
     def release(self, progress: Progress, left: Sequence[Entry]) -> None:
-        """Let go of messages that were delivered or refused."""
+        """Let go of messages that were delivered or refused; what is written down goes with the next `save`."""
 
     def save(self, progress: Progress) -> None:
-        """Write down how far a conversation has come."""
+        """Write down how far a conversation has come, and what of it has left, in one step."""
+
+    def forget(self, progress: Progress) -> None:
+        """The conversation is over."""
+
+    def recover(self) -> list[Progress]:
+        """What dead processes have left behind; it is ours from now on."""
+
+    # both
+
+    @property
+    def look_every(self) -> float:
+        """Seconds between looks for what dead processes have left behind."""
+
+    @property
+    def captured(self) -> int:
+        """Messages that came in."""
+
+    @property
+    def dropped(self) -> int:
+        """Messages that there was no room for."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """What waits in memory."""
+
+    def close(self) -> None:
+        """Close what is open; a later `put` opens it again."""
+
+    def abandon(self) -> None:
+        """Leave everything to the parent process, after a fork."""
 
 
 class MemoryOutbox:
@@ -49,6 +84,8 @@ class MemoryOutbox:
     takes, and what left by workers. So a signal handler that interrupts `put` and waits for the workers does get there.
     The lock is reentrant because that handler, or a finalizer, may itself record.
     """
+
+    look_every = math.inf
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -64,18 +101,29 @@ class MemoryOutbox:
         """Bytes that wait."""
         return self._came - self._left
 
-    def put(self, _header: Header, drafts: Sequence[Draft]) -> Sequence[Draft] | None:
+    def put(self, _lane: Lane, drafts: Sequence[Draft]) -> Sequence[Draft] | None:
         """Take a turn in, or all of it not."""
         size = 0
         for draft in drafts:
             size += draft.size
+        return drafts if self.admit(size, len(drafts)) else None
+
+    def admit(self, size: int, count: int, *, elsewhere: bool = False) -> bool:
+        """Count messages in; False where there is no room. They are dropped then, unless they wait `elsewhere`."""
         with self._entering:
-            self.captured += len(drafts)
+            self.captured += count
             if self._came - self._left + size > self._limit:
-                self.dropped += len(drafts)
-                return None
+                self.dropped += 0 if elsewhere else count
+                return False
             self._came += size
-        return drafts
+        return True
+
+    def note(self, _lane: Lane, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Copy the metadata: the caller may change it afterwards."""
+        return 0, dict(metadata)
+
+    def end(self, lane: Lane, *, always: bool) -> None:
+        """Memory needs no writing down."""
 
     def entries(self, since: float, item: Draft) -> list[Entry]:
         """Make the message, on a worker's thread."""
@@ -84,16 +132,30 @@ class MemoryOutbox:
             message = item.message()
             if message is not None:
                 return entries_of(message, since, charge=size)
-        self._release(size)
+        self.give_back(size)
         return []
 
     def release(self, _progress: Progress, left: Sequence[Entry]) -> None:
         """Give back the room."""
-        self._release(sum(entry.charge for entry in left))
+        self.give_back(sum(entry.charge for entry in left))
+
+    def give_back(self, size: int) -> None:
+        """Make room."""
+        with self._leaving:
+            self._left += size
 
     def save(self, progress: Progress) -> None:
         """Memory needs no writing down."""
 
-    def _release(self, size: int) -> None:
-        with self._leaving:
-            self._left += size
+    def forget(self, progress: Progress) -> None:
+        """Memory needs no writing down."""
+
+    def recover(self) -> list[Progress]:
+        """A dead process leaves no memory behind."""
+        return []
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def abandon(self) -> None:
+        """Nothing is shared."""

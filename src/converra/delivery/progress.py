@@ -34,6 +34,7 @@ class Opening(msgspec.Struct, frozen=True):
     status: str
     form: str = "whole"
     """whole; plain: without what the document has no field for; neutral: only a system message of ours."""
+    ids: tuple[str, ...] = ()
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -63,6 +64,8 @@ class State(msgspec.Struct):
     """Messages appended by us: the counter that every append writes into the metadata."""
     metadata: dict[str, Any] = {}
     """To be merged with the next append."""
+    annotations: dict[str, Any] = {}
+    """All metadata so far: what a further conversation of the chain starts with."""
     opening: Opening | None = None
     unsettled: Batch | None = None
     """Sent, and not yet known to be stored."""
@@ -81,21 +84,31 @@ class State(msgspec.Struct):
     """Completed or abandoned: nothing more can be sent to it."""
 
 
+class Filed:
+    """Where a conversation stands in a durable outbox."""
+
+    def __init__(self) -> None:
+        self.row = 0
+        self.left: list[int] = []
+        """Rows of messages that have left but are still written there."""
+        self.noted = 0
+        """Up to which row its notes are in the state."""
+
+
 class Progress:
     """One conversation of this process on its way to the API. One worker at a time holds it."""
 
-    def __init__(self, header: Header, writer: str = "", state: State | None = None) -> None:
+    def __init__(self, header: Header, writer: str = "", state: State | None = None, file: Filed | None = None) -> None:
         self.header = header
         self.writer = writer
         """Tells those apart who share the conversation; empty for one that is nobody else's."""
-        self.state = state or State(metadata=dict(header.metadata))
-        self.annotations = dict(header.metadata)
-        """All metadata so far: what a further conversation of the chain starts with."""
+        self.state = state or State(metadata=dict(header.metadata), annotations=dict(header.metadata))
         self.first_id: str | None = None
         self.arrived: deque[tuple[float, Any]] = deque()
         """Since when, and what the outbox keeps; not yet made into entries."""
         self.entries: deque[Entry] = deque()
-        self.notes: deque[dict[str, Any]] = deque()
+        self.notes: deque[tuple[int, dict[str, Any]]] = deque()
+        """Metadata to be merged, each with its row in a durable outbox."""
         self.ended = False
         self.always = False
         """It is completed although nothing was recorded here: another process may have opened it."""
@@ -108,10 +121,11 @@ class Progress:
         """Recorded messages that came in, …"""
         self.gone = 0
         """… and that left, by being delivered or refused."""
-        self.row = 0
-        """Its number in a durable outbox."""
-        self.orphan_until: float | None = None
-        """Left behind by another process: when it is completed."""
+        self.file = file or Filed()
+        self.orphan = False
+        """Another process has left it behind, …"""
+        self.ends_at: float | None = None
+        """… and it is completed at this time."""
 
     @property
     def key(self) -> str:
@@ -165,13 +179,13 @@ class Progress:
 
     def annotate(self, metadata: dict[str, Any]) -> None:
         """Merge metadata into what the next append carries."""
-        self.annotations |= metadata
+        self.state.annotations |= metadata
         self.state.metadata |= metadata
 
     def drop_metadata(self) -> bool:
         """Go on without metadata of the user's; False where there was none."""
         had = bool(self.state.metadata)
-        self.annotations.clear()
+        self.state.annotations = {}
         self.state.metadata = {}
         return had
 
@@ -250,7 +264,8 @@ class Progress:
         self.state = State(
             part=state.part + 1,
             previous=previous,
-            metadata=self.annotations | ({_CONTINUES: previous} if previous else {}),
+            metadata=state.annotations | ({_CONTINUES: previous} if previous else {}),
+            annotations=state.annotations,
             suspects=state.suspects,
             most=state.most,
             ended=state.ended,

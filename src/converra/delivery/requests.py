@@ -61,7 +61,7 @@ _accepted = msgspec.json.Decoder(Accepted)
 def _content(progress: Progress, opening: Opening) -> str:
     plain = opening.form == "plain"
     held = list(islice(progress.entries, opening.entries)) or [progress.first_words]
-    metadata = progress.annotations | progress.state.metadata
+    metadata = progress.state.annotations | progress.state.metadata
     if progress.writer:
         metadata[progress.mark] = progress.writer
     content = {"messages": [in_content(entry, plain=plain) for entry in held], "metadata": metadata}

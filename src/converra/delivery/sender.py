@@ -107,7 +107,9 @@ class Sender:
 
     def _prepare(self, progress: Progress) -> None:
         while progress.notes:
-            progress.annotate(safe.plain(progress.notes.popleft()))
+            row, metadata = progress.notes.popleft()
+            progress.file.noted = max(progress.file.noted, row)
+            progress.annotate(safe.plain(metadata))
         while progress.arrived:
             made = self._outbox.entries(*progress.arrived.popleft())
             progress.entries.extend(made)
