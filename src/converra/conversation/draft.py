@@ -77,7 +77,7 @@ class Draft(msgspec.Struct, kw_only=True):
         said, answer = self.said, self.answer
         role, content = _role_and_content(said, answer)
         usage = answer.usage if answer else None
-        return Message(
+        message = Message(
             role=role,  # type: ignore[arg-type]  # one of ROLES by construction
             content=content,
             timestamp=_moment(self.started + (self.latency_ms or 0.0) / 1000),
@@ -88,6 +88,7 @@ class Draft(msgspec.Struct, kw_only=True):
             latency_ms=_milliseconds(said.latency_ms if self.latency_ms is None else self.latency_ms),
             metadata=safe.plain(dict(self._metadata())),
         )
+        return _whole_usage(message)
 
     def _metadata(self) -> Iterator[tuple[str, Any]]:
         yield "messageId", self.id
@@ -129,6 +130,16 @@ def _role_and_content(said: Said, answer: Answer | None) -> tuple[str, str]:
         return "tool", ""
     reason = answer.finish_reason if answer else None
     return role, f"(no text: {safe.text(reason)})" if reason else "(no text)"
+
+
+def _whole_usage(message: Message) -> Message:
+    """The API document's usage has both counts; where only one is known, it goes with the details."""
+    usage = message.usage
+    if usage is None or not (usage.prompt_tokens is None or usage.completion_tokens is None):
+        return message
+    details = {**msgspec.to_builtins(usage), **(message.metadata or {}).get("usageDetails", {})}
+    metadata = {**(message.metadata or {}), **({"usageDetails": details} if details else {})}
+    return msgspec.structs.replace(message, usage=None, metadata=metadata)
 
 
 def _tool_calls(said: Said) -> list[ToolCall] | None:
@@ -240,4 +251,4 @@ class Written(msgspec.Struct, kw_only=True):
     def message(self) -> Message | None:
         """The message with its id, after the user's redaction; None when that dropped it."""
         metadata = {"messageId": self.id, **(self.written.metadata or {})}
-        return self.finish(msgspec.structs.replace(self.written, metadata=metadata))
+        return self.finish(_whole_usage(msgspec.structs.replace(self.written, metadata=metadata)))
