@@ -24,7 +24,7 @@ def look(messages: Sequence[Any]) -> list[int]:
             for m in messages
         ]
     except (TypeError, KeyError, IndexError):
-        return [_any(m) for m in messages]
+        return [digest(m) for m in messages]
 
 
 def _digest(message: Any) -> int:
@@ -35,20 +35,20 @@ def _digest(message: Any) -> int:
             return hash((message["role"], message.get("content"), *calls))
         return hash((*message, *message.values()))  # a tool result: all its values are strings
     except (TypeError, KeyError, IndexError, AttributeError):
-        return _any(message)
+        return digest(message)
 
 
-def _any(value: Any, depth: int = 0) -> int:
-    """A hash of any plain data by content, in the order it stands."""
+def digest(value: Any, depth: int = 0) -> int:
+    """Hash any plain data by its content, in the order it stands."""
     kind = value.__class__
     if kind is str:
         return hash(value)
     if depth >= MAX_DEPTH:
         return 0
     if kind is dict:
-        return hash((*value, *[_any(item, depth + 1) for item in value.values()]))
+        return hash((*value, *[digest(item, depth + 1) for item in value.values()]))
     if kind is list or kind is tuple:
-        return hash((list, *[_any(item, depth + 1) for item in value]))
+        return hash((list, *[digest(item, depth + 1) for item in value]))
     try:
         return hash((kind, value))
     except TypeError:
