@@ -50,7 +50,13 @@ def words(*numbers: int | str) -> list[str]:
 
 def delivery(server: LocalServer, **settings: Any) -> Delivery:
     """A delivery to a local server."""
-    given = {"api_key": "k", "base_url": server.base_url, "timeout": 5.0, "flush_interval": 0.2, "shutdown_timeout": 5.0}
+    given = {
+        "api_key": "k",
+        "base_url": server.base_url,
+        "timeout": 5.0,
+        "flush_interval": 0.2,
+        "shutdown_timeout": 5.0,
+    }
     return Delivery(Config(**{**given, **settings}))
 
 
@@ -80,5 +86,9 @@ def held(server: LocalServer) -> list[Held]:
 
 def posts(server: LocalServer) -> list[tuple[str, int | None]]:
     """The requests that changed or tried to change something: kind and status."""
-    kinds = (("append" if r.path.endswith("/messages") else "create", r.status) for r in server.requests if r.method == "POST")
+    kinds = (
+        ("append" if r.path.endswith("/messages") else "create", r.status)
+        for r in server.requests
+        if r.method == "POST"
+    )
     return list(kinds)

@@ -144,6 +144,10 @@ class Connection(_Door[httpx.Client]):
 
     _build = httpx.Client
 
+    def open(self) -> None:
+        """Load what the first request needs (modules, certificates), ahead of it; nothing is connected."""
+        self._client()
+
     def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
         """Send a request and read its answer, all within `timeout` seconds; raises the errors of `converra.errors`."""
         attempt = Attempt(self._timeout if timeout is None else timeout)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from converra.config import Config
     from converra.delivery.outbox import Outbox
     from converra.delivery.sender import Connection
+    from converra.delivery.tickets import Ticket
 
 __all__ = ["Delivery", "DeliveryStats", "Draft", "Header", "Lane"]
 
@@ -65,7 +66,9 @@ class Delivery:
         with exits.importing.lock:
             from converra.api.client import Connection as HTTPConnection  # noqa: PLC0415 - see the docstring
 
-        return HTTPConnection(api_key, self.config.base_url, self.config.timeout)
+            connection = HTTPConnection(api_key, self.config.base_url, self.config.timeout)
+            connection.open()
+        return connection
 
     # -- lanes ---------------------------------------------------------------------------------------------------------
 
@@ -133,27 +136,37 @@ class Delivery:
         return delivered
 
     def _flush(self, timeout: float, *, ends: bool = False) -> bool:
-        if not self._started and not self._flusher.events and not self.stats().pending:
-            return True
+        until = time.monotonic() + timeout
         lost = self._lost()
+        ticket = self._ask(ends=ends)
+        return (ticket is None or self._flusher.wait(ticket, until)) and self._lost() == lost
+
+    def _ask(self, *, ends: bool) -> Ticket | None:
+        """Ask for a flush; None where nothing was ever recorded."""
+        if not self._started and not self._flusher.events and not self.stats().pending:
+            return None
         if not self._started and not self._flusher.workers.closed:
             self._start()
-        return self._flusher.flush(timeout, ends=ends) and self._lost() == lost
+        return self._flusher.ask(ends=ends)
 
     def _lost(self) -> int:
         return self._outbox.dropped + self._counters.rejected
 
-    def before_exit(self, *, finalising: bool) -> None:
-        """Deliver what the process leaves behind, within `shutdown_timeout`, and say what could not be delivered.
+    def begin_exit(self, *, finalising: bool) -> Ticket | None:
+        """Begin to deliver what the process leaves behind; None where there is nothing, or it was tried in vain.
 
         Where Python is `finalising`, no thread can be started any more; what is still recorded then, by other exit
         handlers, is delivered as each conversation ends.
         """
         self._flusher.workers.closed = finalising
-        if self._gave_up_at != self._outbox.captured:
-            self._flush(self.config.shutdown_timeout, ends=True)
-        self._gave_up_at = self._outbox.captured
         self._at_once = self._at_once or finalising
+        return None if self._gave_up_at == self._outbox.captured else self._ask(ends=True)
+
+    def finish_exit(self, ticket: Ticket | None, until: float) -> None:
+        """Wait for that, and say what could not be delivered."""
+        if ticket is not None:
+            self._flusher.wait(ticket, until)
+        self._gave_up_at = self._outbox.captured
         self._losses.total(self.stats().pending)
 
     def after_fork(self) -> None:

@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from converra.delivery.delivery import Delivery
+    from converra.delivery.tickets import Ticket
 
 FORK_WAIT = 2.0
 """Longest wait of a fork for an import that is under way, in seconds."""
@@ -81,9 +83,13 @@ def _at_exit() -> None:
 
 
 def _before_end(*, finalising: bool = False) -> None:
-    for delivery in tuple(_deliveries):
-        with guard("delivering at exit"):
-            delivery.before_exit(finalising=finalising)
+    """All at the same time, so that together they take no longer than one may."""
+    asked: list[tuple[Delivery, Ticket | None]] = []
+    with guard("delivering at exit"):
+        began = time.monotonic()
+        asked.extend((delivery, delivery.begin_exit(finalising=finalising)) for delivery in tuple(_deliveries))
+        for delivery, ticket in asked:
+            delivery.finish_exit(ticket, began + delivery.config.shutdown_timeout)
 
 
 def _handle_sigterm() -> None:

@@ -97,13 +97,16 @@ class Flusher:
         self.parked = False
         self.workers.wake()
 
-    def flush(self, timeout: float, *, ends: bool = False) -> bool:
-        """Have everything sent, and wait for it; with `ends`, complete what is open."""
+    def ask(self, *, ends: bool = False) -> Ticket:
+        """Ask for everything to be sent; with `ends`, for what is open to be completed."""
+        ticket = Ticket(ends=ends)
+        self.post(Event("flush", payload=ticket))
+        return ticket
+
+    def wait(self, ticket: Ticket, until: float) -> bool:
+        """Wait for that, until a time of the steady clock."""
         if self.workers.here:  # a logging handler that flushes: it would wait for itself
             return False
-        ticket = Ticket(ends=ends)
-        until = time.monotonic() + timeout
-        self.post(Event("flush", payload=ticket))
         if not self.workers.alive:
             self._work_here(ticket, until)
         return ticket.wait(max(0.0, until - time.monotonic()))
@@ -159,7 +162,7 @@ class Flusher:
         due = self._schedule.next_at()
         if due is None:
             return self._park()
-        if due <= now and self._connected() is None:
+        if self._connected(needed=due <= now) is None:
             return LOOK_AROUND
         ready = self._pace.ready_at(self._in_flight)
         if ready is None:
@@ -257,11 +260,13 @@ class Flusher:
             self._pace.forget(progress)
             self._outbox.forget(progress)
 
-    def _connected(self) -> Connection | None:
+    def _connected(self, *, needed: bool = True) -> Connection | None:
+        """Ahead of need where there is a key: importing httpx takes a while, and is better not done at exit."""
         if self._connection is None:
             key = self._config.api_key_now()
             if key is None:
-                self._say_key_missing()
+                if needed:
+                    self._say_key_missing()
                 return None
             self._connection = self._connect(key)
             self._key_missing = False

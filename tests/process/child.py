@@ -1,0 +1,28 @@
+"""What the child processes of these tests share. Their settings come from the environment, as a user's would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from converra.config import load
+from converra.delivery.delivery import Delivery, Header
+from tests.delivery.harness import turn
+
+
+def started(**settings: Any) -> Delivery:
+    """A delivery as a program would have it."""
+    return Delivery(load(settings))
+
+
+def record(sender: Delivery, key: str, *numbers: int | str, end: bool = True) -> None:
+    """Record turns in a conversation."""
+    lane = sender.open(Header(key=key, prompt_id="prompt"))
+    for number in numbers:
+        lane.append(turn(number))
+    if end:
+        lane.end()
+
+
+def work(number: int) -> None:
+    """What a child of multiprocessing does: it has a delivery of its own, or the one that it inherited."""
+    record(started(), f"child {number}", number)

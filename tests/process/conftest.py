@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from converra.server.run import LocalServer, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[2]
+HEAD = """
+import atexit, os, signal, sys, threading, time
+from tests.process.child import record, started
+"""
+
+
+class Ended(NamedTuple):
+    """How a child process ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Child:
+    """A child process that runs a few lines and says "ready" when a test may act on it."""
+
+    def __init__(self, code: str, environ: dict[str, str]) -> None:
+        source = HEAD + textwrap.dedent(code)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", source],
+            cwd=ROOT,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ready(self) -> Child:
+        """Wait for the word."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.strip() == "ready":
+                return self
+        raise AssertionError(self.ended().err)
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def ended(self, timeout: float = 30) -> Ended:
+        try:
+            out, err = self._process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+        return Ended(self._process.returncode, out, err)
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def start(server: LocalServer) -> Iterator[Callable[..., Child]]:
+    """Starts a child process against the server; settings are given as in the environment."""
+    children: list[Child] = []
+
+    def begin(code: str, **settings: Any) -> Child:
+        given = {"API_KEY": "k", "BASE_URL": server.base_url, "FLUSH_INTERVAL": "60", "TIMEOUT": "5"}
+        own = {f"CONVERRA_{name}": str(value) for name, value in {**given, **settings}.items() if value is not None}
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        child = Child(code, {**os.environ, **own, "PYTHONPATH": path})
+        children.append(child)
+        return child
+
+    yield begin
+    for child in children:
+        child.signal(signal.SIGKILL)
+        child.ended()
+
+
+@pytest.fixture
+def stopwatch() -> Callable[[], float]:
+    """Seconds since the test began."""
+    began = time.monotonic()
+    return lambda: time.monotonic() - began
