@@ -84,6 +84,14 @@ ERROR = {
     "error": {"message": "no such model", "type": "invalid_request_error", "param": None, "code": "model_not_found"}
 }
 
+LEGACY: dict[str, Any] = {
+    "id": "cmpl-1",
+    "object": "text_completion",
+    "created": 1_700_000_000,
+    "model": "davinci-002",
+    "choices": [{"index": 0, "text": "Hello.", "finish_reason": "stop", "logprobs": None}],
+}
+
 
 def _always(reply: Reply) -> Callable[[Received], Reply]:
     return lambda request: reply
@@ -125,5 +133,11 @@ SCRIPTS: dict[str, Callable[[Received], Reply]] = {
     "stream-held": _always(stream(*TEXT_CHUNKS, hold=True)),
     "bad-request": _always(document(ERROR, 400)),
     "error-in-200": _always(document(ERROR)),
+    "models": _always(document({"object": "list", "data": []})),
+    "embeddings": _always(
+        document({"object": "list", "model": "e", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}]})
+    ),
+    "legacy": _always(document(LEGACY)),
+    "legacy-stream": _always(stream({**LEGACY, "choices": [{**LEGACY["choices"][0], "finish_reason": None}]}, LEGACY)),
     "plain-text": _always(Reply((b"<html>gateway</html>",), content_type="text/plain")),
 }

@@ -1,0 +1,209 @@
+"""What any integration must pass: the app sees and sends what it would without us, and each call is one turn.
+
+A test module names its subject and inherits the promises::
+
+    class TestOpenAI(Conformance):
+        subject = Subject(INTEGRATION, functions, shapes, serve)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import pytest
+
+from converra import guard
+from converra.integrations import patching
+from tests.integrations.recording import RecordingCapture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from converra.integrations import Integration
+    from tests.integrations.scripted import ScriptedModel
+
+
+class Shape(NamedTuple):
+    """One way in which an app calls the library. `run` returns all that the app can see of it, comparable with `==`."""
+
+    name: str
+    run: Callable[[ScriptedModel], Any]
+    turns: int = 1
+    twin: str | None = None
+    """The shape that does the same with the other client, sync or async."""
+
+
+class Subject(NamedTuple):
+    """An integration to be judged."""
+
+    integration: Integration
+    functions: Callable[[], list[tuple[Any, str]]]
+    """Owner and name of each function that it patches."""
+    shapes: tuple[Shape, ...]
+    serve: Callable[[], contextlib.AbstractContextManager[ScriptedModel]]
+
+    def shape(self, name: str) -> Shape:
+        """The shape of that name."""
+        return next(shape for shape in self.shapes if shape.name == name)
+
+
+class FailingCapture(RecordingCapture):
+    """A capture with a bug: what it is asked to do raises."""
+
+    def __init__(self, methods: list[str]) -> None:
+        super().__init__()
+        self._methods = methods
+
+    def begin(self, request: Any) -> Any:
+        call = super().begin(request)
+        if "begin" in self._methods:
+            raise ZeroDivisionError
+        for method in self._methods:
+            setattr(call, method, _fail)
+        return call
+
+
+def _fail(*args: Any, **kwargs: Any) -> Any:
+    raise ZeroDivisionError
+
+
+class Conformance:
+    """The promises. `subject` is set by the test module."""
+
+    subject: Subject
+    unobserved: ClassVar[dict[str, tuple[Any, list[Any]]]] = {}
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """One test for each shape of the subject."""
+        if "shape" in metafunc.fixturenames:
+            twins = metafunc.function.__name__ == "test_sync_and_async_are_captured_alike"
+            shapes = [shape for shape in self.subject.shapes if shape.twin or not twins]
+            metafunc.parametrize("shape", shapes, ids=[shape.name for shape in shapes])
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls) -> Iterator[ScriptedModel]:
+        with cls.subject.serve() as served:
+            yield served
+
+    @pytest.fixture(autouse=True)
+    def off_afterwards(self) -> Iterator[None]:
+        yield
+        patching.switch_off(self.subject.integration)
+
+    @contextlib.contextmanager
+    def on(self, capture: RecordingCapture | None = None) -> Iterator[RecordingCapture]:
+        """The integration, switched on."""
+        capture = capture or RecordingCapture()
+        patching.switch_on(self.subject.integration, capture)
+        try:
+            yield capture
+        finally:
+            patching.switch_off(self.subject.integration)
+
+    def plain(self, shape: Shape, model: ScriptedModel) -> tuple[Any, list[Any]]:
+        """What is seen without us, which is the same every time."""
+        if shape.name not in self.unobserved:
+            self.unobserved[shape.name] = self.seen(shape, model)
+        return self.unobserved[shape.name]
+
+    def seen(self, shape: Shape, model: ScriptedModel) -> tuple[Any, list[Any]]:
+        """What the app saw and what the provider received."""
+        before = len(model.received)
+        outcome = shape.run(model)
+        return outcome, model.received[before:]
+
+    def test_the_app_sees_and_sends_the_same(
+        self, shape: Shape, model: ScriptedModel, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Requests byte for byte, results, chunks, exceptions: all as without us, and nothing is logged."""
+        plain = self.plain(shape, model)
+        with self.on(), caplog.at_level(logging.INFO, "converra"):
+            captured = self.seen(shape, model)
+        assert captured == plain
+        assert not [record for record in caplog.records if record.name.startswith("converra")]
+
+    def test_each_call_is_one_turn(self, shape: Shape, model: ScriptedModel) -> None:
+        """However it is read, each call is recorded once, and whole."""
+        before = guard.caught()
+        with self.on() as capture:
+            shape.run(model)
+            capture.settle()
+        assert [call.ends for call in capture.calls] == [1] * shape.turns
+        assert guard.caught() == before
+
+    def test_sync_and_async_are_captured_alike(self, shape: Shape, model: ScriptedModel) -> None:
+        """The async client's turn is that of the sync one."""
+        with self.on() as capture:
+            shape.run(model)
+            capture.settle()
+        with self.on() as twin:
+            self.subject.shape(shape.twin or "").run(model)
+            twin.settle()
+        assert twin.facts() == capture.facts()
+
+    def test_a_call_that_is_not_wanted_is_left_alone(self, shape: Shape, model: ScriptedModel) -> None:
+        """A call that belongs to no conversation is not even looked at."""
+        plain = self.plain(shape, model)
+        declining = RecordingCapture()
+        declining.wanted = False
+        with self.on(declining):
+            assert self.seen(shape, model) == plain
+        assert declining.calls == []
+
+    @pytest.mark.parametrize("methods", ["begin", "end fail first_token", "streaming"])
+    def test_a_bug_of_ours_stays_ours(self, shape: Shape, model: ScriptedModel, methods: str) -> None:
+        """Whatever fails on our side, the app sees and sends the same."""
+        plain = self.plain(shape, model)
+        with self.on(FailingCapture(methods.split())):
+            assert self.seen(shape, model) == plain
+        guard.hush()
+
+    def test_a_wrapped_function_looks_like_the_original(self) -> None:
+        """Name, signature, documentation, and whether it is a coroutine function: all as before."""
+        plain = [_looks(getattr(owner, name)) for owner, name in self.subject.functions()]
+        with self.on():
+            assert [_looks(getattr(owner, name)) for owner, name in self.subject.functions()] == plain
+
+    def test_undoing_restores_every_original(self) -> None:
+        """After switching off, each function is the very object that it was."""
+        before = [_static(owner, name) for owner, name in self.subject.functions()]
+        with self.on():
+            during = [_static(owner, name) for owner, name in self.subject.functions()]
+        after = [_static(owner, name) for owner, name in self.subject.functions()]
+        assert all(a[0] is b[0] and a[1] == b[1] for a, b in zip(before, after, strict=True))
+        assert all(a[0] is not b[0] for a, b in zip(before, during, strict=True))
+
+    def test_switching_on_again_changes_nothing(self, model: ScriptedModel) -> None:
+        """Switched on three times, a call is still one turn."""
+        shape = self.subject.shapes[0]
+        with self.on() as capture, self.on(capture):
+            patching.switch_on(self.subject.integration, capture)
+            shape.run(model)
+        assert len(capture.calls) == shape.turns
+
+    def test_switched_off_nothing_is_captured(self, model: ScriptedModel) -> None:
+        """After switching off, and while the capture is not active, calls pass by."""
+        shape = self.subject.shapes[0]
+        with self.on() as capture:
+            capture.active = False
+            shape.run(model)
+        shape.run(model)
+        assert capture.calls == []
+
+
+def _looks(function: Any) -> tuple[Any, ...]:
+    names = ("__name__", "__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__", "__annotations__")
+    return (
+        inspect.signature(function),
+        inspect.iscoroutinefunction(function),
+        inspect.isfunction(function),
+        *[getattr(function, name) for name in names],
+    )
+
+
+def _static(owner: Any, name: str) -> tuple[Any, bool]:
+    return inspect.getattr_static(owner, name), name in vars(owner)
