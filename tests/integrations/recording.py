@@ -11,7 +11,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from converra.conversation.turn import Answer, Request, Said
+    from converra.conversation.turn import Answer, Request, Said, Scope
 
 
 class RecordedCall:
@@ -84,6 +84,12 @@ class RecordingCapture:
         with self._lock:
             self.calls.append(call)
         return call
+
+    def say(self, said: Said, scope: Scope, started: float) -> None:
+        """A client's integration has nothing to say outside of calls."""
+
+    def pause(self, scope: Scope) -> None:
+        """Nor does it know of interrupted runs."""
 
     def only(self) -> RecordedCall:
         """The one call that there was."""

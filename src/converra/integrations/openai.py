@@ -9,10 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from converra.integrations import Integration
+from converra.integrations.openai_background import BackgroundCall, waited_for
 from converra.integrations.openai_call import Endpoint, ObservedRequest
 from converra.integrations.openai_chat import answer as chat_answer
 from converra.integrations.openai_chat import request as chat_request
 from converra.integrations.openai_chat_chunks import ChatChunks
+from converra.integrations.openai_completions import CompletionChunks
+from converra.integrations.openai_completions import answer as completions_answer
+from converra.integrations.openai_completions import request as completions_request
+from converra.integrations.openai_events import ResponseEvents
+from converra.integrations.openai_responses import answer as responses_answer
+from converra.integrations.openai_responses import request as responses_request
 from converra.integrations.patching import Patches, PatchPoint
 
 if TYPE_CHECKING:
@@ -23,8 +30,10 @@ POINTS = (
     PatchPoint("AsyncOpenAI", "request", coroutine=True),
 )
 
-ENDPOINTS = {
+ENDPOINTS = {  # an unusual address belongs to the first that its path ends with
     "/chat/completions": Endpoint(chat_request, chat_answer, ChatChunks),
+    "/responses": Endpoint(responses_request, responses_answer, ResponseEvents),
+    "/completions": Endpoint(completions_request, completions_answer, CompletionChunks),
 }
 
 
@@ -34,17 +43,25 @@ def observe(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     endpoint = ENDPOINTS.get(options.url) or _endpoint(options.url)
     body = options.json_data
     if endpoint is None or not isinstance(body, dict) or options.method.lower() != "post":
-        return None
+        return _follow_up(options)
     if options.extra_json:  # `extra_body`: it wins, as it does on the wire
         body = {**body, **options.extra_json}
     call = capture.begin(endpoint.request(body))
-    return None if call is None else ObservedRequest(call, endpoint)
+    if call is None:
+        return None
+    return ObservedRequest(BackgroundCall(call) if body.get("background") else call, endpoint)
 
 
 def _endpoint(url: str) -> Endpoint | None:
     """The endpoint of an unusual address: with a query, or whole (`client.post("https://…/v1/chat/completions")`)."""
     path = url.partition("?")[0]
     return next((endpoint for suffix, endpoint in ENDPOINTS.items() if path.endswith(suffix)), None)
+
+
+def _follow_up(options: Any) -> ObservedRequest | None:
+    """Go on with the turn of a background response that this request asks for."""
+    call = waited_for(options.method.lower(), options.url)
+    return None if call is None else ObservedRequest(call, ENDPOINTS["/responses"])
 
 
 _patches = Patches(POINTS, observe)

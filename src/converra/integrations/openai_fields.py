@@ -40,17 +40,30 @@ def number(value: Any) -> int | None:
     return value if type(value) is int and value >= 0 else None
 
 
-def plain(value: Any, depth: int = 0) -> Any:
-    """A copy as plain data without nulls, for what is kept opaque; encoded binary data becomes its length."""
-    if isinstance(value, str):
-        return f"<{len(value)} characters>" if is_blob(value) else value
-    if value is None or isinstance(value, bool | int | float):
+def copied(value: Any, depth: int = 0) -> Any:
+    """A copy as plain data, without nulls: nothing of the SDK stays alive by it."""
+    if value is None or isinstance(value, str | bool | int | float):
         return value
     if depth >= MAX_DEPTH:
         return "<too deep>"
     if isinstance(value, list | tuple):
-        return [plain(item, depth + 1) for item in value]
-    return {key: plain(item, depth + 1) for key, item in fields(value).items() if item is not None}
+        return [copied(item, depth + 1) for item in value]
+    return {key: copied(item, depth + 1) for key, item in fields(value).items() if item is not None}
+
+
+def plain(value: Any) -> Any:
+    """A copy as plain data for what is kept opaque; encoded binary data becomes its length."""
+    return _without_blobs(copied(value))
+
+
+def _without_blobs(value: Any) -> Any:
+    if isinstance(value, str):
+        return f"<{len(value)} characters>" if is_blob(value) else value
+    if isinstance(value, list):
+        return [_without_blobs(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_blobs(item) for key, item in value.items()}
+    return value
 
 
 def is_blob(value: str) -> bool:

@@ -169,7 +169,7 @@ def _resolve(module: ModuleType, path: str) -> Any:
 
 def _chain(owner: Any, attribute: str) -> Iterator[Any]:
     """The wrappers around a function, outermost first, and the function itself."""
-    wrapper = inspect.getattr_static(owner, attribute, None)
+    wrapper: Any = inspect.getattr_static(owner, attribute, None)
     for _ in range(MAX_CHAIN):
         if wrapper is None:
             return
@@ -190,10 +190,10 @@ def _remove(installed: _Installed) -> None:
         else:
             setattr(owner, attribute, original)
         return
-    for outer in _chain(owner, attribute):
-        if isinstance(outer, wrapt.FunctionWrapper) and getattr(outer, "__wrapped__", None) is handle:
-            setattr(outer, "__wrapped__", handle.__wrapped__)  # noqa: B010 - wrapt's stubs do not know it
-            return
+    above = next((w for w in _chain(owner, attribute) if getattr(w, "__wrapped__", None) is handle), None)
+    if isinstance(above, wrapt.FunctionWrapper):  # the plain attribute of others is only a note
+        above.__wrapped__ = original
+        return
     logger.debug("converra leaves its wrapper of %s, inactive: another one is around it", attribute)
 
 

@@ -1,0 +1,149 @@
+"""Items of the Responses API, in the input and in the output: messages, calls, results, hosted tools, reasoning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from converra.conversation.turn import Attachment, Call, Said
+from converra.integrations.openai_chat import ROLES
+from converra.integrations.openai_fields import fields, items, plain, string
+from converra.integrations.openai_parts import content, placeholder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def read(item: Any) -> tuple[Said, ...]:
+    """What an item says. One without words, or of a kind that nobody knows yet, says nothing."""
+    own = fields(item)
+    kind = string(own.get("type")) or "message"
+    if kind == "message":
+        return _message(own)
+    reader = _READERS.get(kind)
+    return () if reader is None else (reader(kind, own),)
+
+
+def known(item: Any) -> bool:
+    """Whether `read` understands this kind of item."""
+    kind = string(fields(item).get("type")) or "message"
+    return kind == "message" or kind in _READERS
+
+
+def thoughts(item: Any) -> str | None:
+    """The summary, or else the text, of a reasoning item; what is encrypted stays unread."""
+    own = fields(item)
+    if own.get("type") != "reasoning":
+        return None
+    texts = [string(fields(part).get("text")) for part in items(own.get("summary")) or items(own.get("content"))]
+    return "\n".join(filter(None, texts))
+
+
+def _message(own: dict[str, Any]) -> tuple[Said, ...]:
+    role = string(own.get("role"))
+    if role is None:
+        return ()
+    found = content(own.get("content"), "" if role == "assistant" else "\n")
+    metadata: dict[str, Any] = {"refusal": True} if found.refusal else {}
+    annotations = [plain(a) for part in items(own.get("content")) for a in items(fields(part).get("annotations"))]
+    if annotations:
+        metadata["annotations"] = annotations
+    return (Said(ROLES.get(role, role), found.text, (), None, None, found.attachments, metadata or None),)
+
+
+def _called(kind: str, own: dict[str, Any]) -> Said:
+    """A call that the app is to carry out. Results refer to `call_id`, not to the item's own id."""
+    return Said("assistant", "", (Call(_call_id(own), _tool(kind, own), _arguments(own)),))
+
+
+def _result(_kind: str, own: dict[str, Any]) -> Said:
+    found = content(_output(own.get("output", own.get("result", own.get("tools")))))
+    return Said("tool", found.text, (), _call_id(own), string(own.get("name")), found.attachments)
+
+
+def _hosted(kind: str, own: dict[str, Any]) -> Said:
+    """A call that the provider carried out itself: call and result in one item, which is kept whole."""
+    call = Call(_call_id(own), _tool(kind, own), _arguments(own))
+    attachments = _pictures(own)
+    lines = [placeholder(attachment) for attachment in attachments] or [_hosted_output(own)]
+    return Said("tool", "\n".join(lines), (call,), call.id, call.name, attachments, {"item": plain(own)})
+
+
+_READERS: dict[str, Callable[[str, dict[str, Any]], Said]] = {
+    "function_call": _called,
+    "custom_tool_call": _called,
+    "computer_call": _called,
+    "local_shell_call": _called,
+    "shell_call": _called,
+    "apply_patch_call": _called,
+    "mcp_approval_request": _called,
+    "function_call_output": _result,
+    "custom_tool_call_output": _result,
+    "computer_call_output": _result,
+    "local_shell_call_output": _result,
+    "shell_call_output": _result,
+    "apply_patch_call_output": _result,
+    "tool_search_output": _result,
+    "program_output": _result,
+    "web_search_call": _hosted,
+    "file_search_call": _hosted,
+    "code_interpreter_call": _hosted,
+    "image_generation_call": _hosted,
+    "mcp_call": _hosted,
+    "mcp_list_tools": _hosted,
+    "tool_search_call": _hosted,
+    "program": _hosted,
+}
+
+_ARGUMENT_FIELDS = ("arguments", "input", "action", "operation", "code", "queries", "revised_prompt")
+
+
+def _call_id(own: dict[str, Any]) -> str | None:
+    return string(own.get("call_id")) or string(own.get("id"))
+
+
+def _tool(kind: str, own: dict[str, Any]) -> str:
+    return string(own.get("name")) or kind.removesuffix("_call")
+
+
+def _arguments(own: dict[str, Any]) -> Any:
+    """Arguments as the model wrote them; a kind with a field of its own for them gets an object with that name."""
+    name = next((name for name in _ARGUMENT_FIELDS if own.get(name) is not None), None)
+    if name is None:
+        return None
+    value = own[name]
+    if name in ("arguments", "input"):
+        return value if isinstance(value, str) else plain(value)
+    return {name: plain(value)}
+
+
+def _output(value: Any) -> Any:
+    """A tool's output as the content of a message: text, parts of it, or any object as JSON."""
+    if isinstance(value, str) or value is None:
+        return value
+    parts = items(value) or (value,)
+    if all(isinstance(part, str) or "text" in fields(part) or _is_file(fields(part)) for part in parts):
+        return parts
+    return msgspec.json.encode(plain(value)).decode()
+
+
+def _is_file(part: dict[str, Any]) -> bool:
+    return part.get("type") in ("input_image", "input_file", "computer_screenshot")
+
+
+def _hosted_output(own: dict[str, Any]) -> str:
+    """What a hosted tool brought back, where that is text: MCP's output or error, a code interpreter's logs."""
+    output = own.get("output") if own.get("output") is not None else own.get("error")
+    if output is not None:
+        return content(_output(output)).text
+    logs = [string(fields(entry).get("logs")) for entry in items(own.get("outputs"))]
+    return "\n".join(filter(None, logs))
+
+
+def _pictures(own: dict[str, Any]) -> tuple[Attachment, ...]:
+    """The picture of an image generation call: its `result` is base64."""
+    result = string(own.get("result")) if own.get("type") == "image_generation_call" else None
+    if not result:
+        return ()
+    return (Attachment("image", f"image/{string(own.get('output_format')) or 'png'}", result),)

@@ -1,0 +1,106 @@
+"""Responses, read: requests as JSON, answers as SDK objects or JSON. Pure, and nothing of the SDK is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from converra.conversation.turn import Answer, Dialect, Request, Said
+from converra.integrations.openai_chat import error_record
+from converra.integrations.openai_digest import look
+from converra.integrations.openai_fields import fields, items, plain, string
+from converra.integrations.openai_items import known, read, thoughts
+from converra.integrations.openai_usage import usage, usage_details
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RESPONSES = Dialect("openai.responses", look, read)
+
+AT_WORK = ("queued", "in_progress")
+"""The states of a response that has no answer yet; its id is kept, so that the answer can be asked for."""
+
+
+def request(body: dict[str, Any]) -> Request:
+    """What a call to `/responses` sends. Its input is all new where it names a response or a conversation to go on."""
+    said = body.get("input")
+    conversation = body.get("conversation")
+    return Request(
+        dialect=RESPONSES,
+        messages=({"role": "user", "content": said},) if isinstance(said, str) else items(said),
+        instructions=string(body.get("instructions")),
+        model=string(body.get("model")),
+        previous=string(body.get("previous_response_id")) or _conversation_id(conversation),
+        tools=items(body.get("tools")),
+    )
+
+
+def answer(response: Any) -> Answer:
+    """A whole response, also one that is queued, incomplete or failed."""
+    own = fields(response)
+    return answer_of(own, items(own.get("output")))
+
+
+def answer_of(own: dict[str, Any], output: Sequence[Any]) -> Answer:
+    """The answer that a response's fields and its output items make.
+
+    A response in a conversation is known by the conversation's id, since that is what the next request will name.
+    """
+    said, metadata = _said(output)
+    if own.get("status") in AT_WORK and string(own.get("id")):
+        metadata["responseId"] = own["id"]
+    if own.get("error"):
+        metadata["error"] = error_record(own)
+    if not said and "error" not in metadata:
+        said = [Said("assistant")]
+    reported = own.get("usage")
+    return Answer(
+        said=tuple(said),
+        model=string(own.get("model")) or None,
+        usage=usage(reported),
+        usage_details=usage_details(reported),
+        finish_reason=_finish_reason(own),
+        response_id=_conversation_id(own.get("conversation")) or string(own.get("id")),
+        metadata=metadata or None,
+    )
+
+
+def _conversation_id(conversation: Any) -> str | None:
+    return string(conversation) or string(fields(conversation).get("id"))
+
+
+def _finish_reason(own: dict[str, Any]) -> str | None:
+    return string(fields(own.get("incomplete_details")).get("reason")) or string(own.get("status"))
+
+
+def _said(output: Sequence[Any]) -> tuple[list[Said], dict[str, Any]]:
+    """What the items say, in order, and what is left for the metadata: last thoughts, kinds that are not known."""
+    said: list[Said] = []
+    pending: list[str] = []
+    opaque: list[Any] = []
+    for item in output:
+        thought = thoughts(item)
+        if thought is not None:
+            pending.append(thought)
+        elif known(item):
+            for one in read(item):
+                _add(said, one, pending)
+        else:
+            opaque.append(plain(item))
+    reasoning = "\n".join(filter(None, pending))
+    left = {"reasoning": reasoning, "items": opaque}
+    return said, {key: value for key, value in left.items() if value}
+
+
+def _add(said: list[Said], one: Said, pending: list[str]) -> None:
+    """Add what an item says; a turn's text and calls are one message, and what was thought before it goes with it."""
+    reasoning = "\n".join(filter(None, pending))
+    pending.clear()
+    last = said[-1] if said else None
+    if last and last.role == one.role == "assistant" and one.calls and not reasoning:
+        said[-1] = msgspec.structs.replace(last, calls=last.calls + one.calls)
+        return
+    if reasoning:
+        one = msgspec.structs.replace(one, metadata={**(one.metadata or {}), "reasoning": reasoning})
+    said.append(one)
