@@ -8,20 +8,22 @@ from collections import deque
 from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any
 
-from converra.conversation.assembly import fold, freeze
+from converra.conversation.assembly import fold, write
 from converra.conversation.draft import Draft, Written
-from converra.conversation.record import Record, atoms_of
+from converra.conversation.record import Record
 from converra.conversation.turn import Call, Facts, Failure, Said
+from converra.conversation.view import freeze
 from converra.guard import guard, guarded, tell
 from converra.telemetry import current_span_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from converra.conversation.assembly import Heard, View
+    from converra.conversation.assembly import Heard
     from converra.conversation.draft import Finish
     from converra.conversation.models import Message, ToolCall
     from converra.conversation.turn import Answer, Request
+    from converra.conversation.view import View
     from converra.delivery.lane import Lane
 
     Show = Callable[[Sequence[Draft | Written]], None]
@@ -172,10 +174,7 @@ class Recording:
     def _write(self, message: Message) -> None:
         if self._over():
             return
-        said = _said(message)
-        number = self.record.messages
-        self.record.messages += 1
-        self.record.add(said, atoms_of(said), number, 0)
+        number = write(self.record, _said(message))
         self._append([Written(written=message, id=self._id(number), finish=self._finish)])
 
     def _append(self, drafts: Sequence[Draft | Written]) -> None:

@@ -1,6 +1,6 @@
 """What is recorded of one conversation, in the form in which resent history can be recognised.
 
-Nothing of the words is kept but their hashes, except an assistant's text: frameworks resend it edited.
+Nothing of the words is kept but their hashes, except the latest of an assistant: frameworks resend them edited.
 """
 
 from __future__ import annotations
@@ -12,17 +12,23 @@ import msgspec
 if TYPE_CHECKING:
     from converra.conversation.turn import Said
 
-SYSTEM, WORDS, REPLY, KEYED = range(4)
+SYSTEM, KEYED, WORDS, REPLY = range(4)
 
 MAX_TRAILS = 32
 """How many different resent histories one conversation is compared with; beyond them, the general alignment is used."""
+
+MAX_WORDS = 64
+"""How many of an assistant's texts are kept, the latest ones, to recognise them when they come back edited."""
+
+START = -1
+"""The position before the first text."""
 
 
 class Atom(NamedTuple):
     """The unit in which messages are recognised.
 
-    SYSTEM: a system text, a member of the set of those recorded. WORDS and REPLY: what the user and what the assistant
-    said, compared in order. KEYED: a tool call or a tool result, known by its id (else by name and content), counted.
+    SYSTEM: a system text, a member of the set of those recorded. KEYED: a tool call or a tool result, known by its id
+    (else by name and content), counted. WORDS and REPLY: what the user and what the assistant said, compared in order.
     """
 
     kind: int
@@ -36,17 +42,25 @@ Atoms = tuple[Atom, ...]
 def atoms_of(said: Said) -> Atoms:
     """Take one message apart."""
     if said.role == "system":
-        return (Atom(SYSTEM, hash(said.text)),)
+        return (Atom(SYSTEM, system_key(said.text)),)
     if said.role == "tool" and (said.call_id is not None or said.name is not None):
         return (Atom(KEYED, result_key(said)),)
+    words = Atom(REPLY if said.role == "assistant" else WORDS, text_key(said))
+    if not said.calls:
+        return (words,)
     calls = tuple(Atom(KEYED, call_key(call.id, call.name, call.arguments)) for call in said.calls)
-    if calls and not said.text:
-        return calls
-    return (Atom(REPLY if said.role == "assistant" else WORDS, text_key(said)), *calls)
+    return (words, *calls) if said.text else calls
+
+
+def system_key(text: str) -> int:
+    """A system text; white space around it does not count."""
+    return hash(text.strip())
 
 
 def text_key(said: Said) -> int:
     """Words and attachments; white space around them gets lost on the way through frameworks."""
+    if not said.attachments:
+        return hash((said.role, said.text.strip()))
     attached = tuple(hash(a.data or a.url or a.name) for a in said.attachments)
     return hash((said.role, said.text.strip(), attached))
 
@@ -71,15 +85,26 @@ def _squashed_arguments(arguments: object) -> str:
     return "" if words == "{}" else words
 
 
-class Spoken(NamedTuple):
+class Place(NamedTuple):
+    """Where in the conversation something is said."""
+
+    thread: int
+    """0 for the conversation itself, 1 and up for side calls."""
+    system: int | None
+    """Hash of the system text it was said under."""
+    parent: int
+    """Position of the text before it in the request that brought it; START if there is none."""
+
+
+class Spoken(msgspec.Struct, gc=False, frozen=True):
     """One text of the user or the assistant that is recorded."""
 
     number: int
     """Of the message, counted from 0 in the order of recording."""
     thread: int
+    system: int | None
+    parent: int
     assistant: bool
-    text: str | None
-    """An assistant's text; None for a user's."""
     version: int
 
 
@@ -89,12 +114,50 @@ class Trail(msgspec.Struct, kw_only=True):
     thread: int
     system: int | None
     looks: list[int]
-    after: int
-    """How many texts were recorded when that request had been recorded: its answer begins here, or later."""
+    last: int
+    """Position of the last text of that request: its answer comes after it."""
     counts: dict[tuple[object, ...], int]
     """Occurrences of KEYED atoms in that request."""
     replies: int
-    """How many of an assistant's texts were recorded when that request had been recorded."""
+    """How many texts of an assistant are in that request."""
+
+
+class Keyed:
+    """The tool calls and tool results that are recorded."""
+
+    def __init__(self) -> None:
+        self.counts: dict[Any, int] = {}
+        """Key → how often it is recorded; `("unnamed", tool)` for the calls without an id."""
+        self.threads: dict[Any, int] = {}
+        """Key → thread in which it was recorded last."""
+        self.names: dict[str, str | None] = {}
+        """Call id → name of the tool."""
+        self._calls: dict[str, int] = {}
+        """Call id → how many calls had it."""
+        self._results: dict[Any, set[int]] = {}
+        """Key → hashes of the texts."""
+
+    def add(self, said: Said, key: Any, thread: int) -> None:
+        """Note that a call or a result is recorded now."""
+        self.counts[key] = self.counts.get(key, 0) + 1
+        self.threads[key] = thread
+        kind, identity, *rest = key
+        if kind == "result":
+            self._results.setdefault(key, set()).add(hash(said.text))
+        elif kind == "call" and identity is None:
+            unnamed = ("unnamed", rest[0])
+            self.counts[unnamed] = self.counts.get(unnamed, 0) + 1
+        elif kind == "call":
+            self._calls[identity] = self._calls.get(identity, 0) + 1
+            self.names[identity] = rest[0]
+
+    def awaited(self, key: Any) -> bool:
+        """Whether a result is still to come for a later call that had an answered id again."""
+        return key[0] == "result" and key[1] is not None and self.counts.get(key, 0) < self._calls.get(key[1], 0)
+
+    def answered_with(self, key: Any, text: str) -> bool:
+        """Whether a result with this text is recorded."""
+        return hash(text) in self._results.get(key, ())
 
 
 class Record:
@@ -107,22 +170,23 @@ class Record:
         self.messages = 0
         self.threads = 0
         self.trails: list[Trail] = []
+        """The one used last is last."""
         self.known: dict[int, tuple[Atoms, ...]] = {}
         """Look of a message → its atoms, one tuple for each thing said."""
         self.systems: set[int] = set()
-        self.counts: dict[Any, int] = {}
-        """KEYED atom → how often it is recorded."""
-        self.result_texts: dict[Any, set[int]] = {}
-        self.calls_by_id: dict[str, int] = {}
-        self.call_names: dict[str, str | None] = {}
-        self.unnamed_calls: dict[str | None, int] = {}
-        """Tool name → calls that were recorded without an id."""
-        self.keyed_threads: dict[Any, int] = {}
+        self.system_threads: dict[int | None, int] = {}
+        """System text → thread of the last call under it."""
+        self.keyed = Keyed()
         self.texts: list[int] = []
+        """Keys of WORDS and REPLY, in the order of recording: an index into it is a position."""
         self.spoken: list[Spoken] = []
-        """Parallel to `texts`."""
+        """Parallel to `texts`, and never shorter."""
+        self.latest: dict[int, int] = {}
+        """Key of a text → its last position."""
+        self.words: dict[int, str] = {}
+        """Position → text, of the latest replies."""
         self.replies = 0
-        """How many of them are an assistant's."""
+        """How many of the texts are an assistant's."""
         self.answers: dict[str, int] = {}
         """Provider's answer id → its thread."""
         self.failed_looks: list[int] | None = None
@@ -140,35 +204,38 @@ class Record:
                 best = trail
         return best
 
-    def keep(self, trail: Trail, instead_of: Trail | None) -> None:
-        """Remember a trail as the newest one."""
-        if instead_of is not None:
-            self.trails.remove(instead_of)
-        self.trails.append(trail)
-        if len(self.trails) > MAX_TRAILS:
-            del self.trails[0]
+    def keep(self, trail: Trail) -> None:
+        """Make a trail the newest one."""
+        trails = self.trails
+        if trails and trails[-1] is trail:
+            return
+        if trail in trails:
+            trails.remove(trail)
+        trails.append(trail)
+        if len(trails) > MAX_TRAILS:
+            del trails[0]
 
-    def add(self, said: Said, atoms: Atoms, number: int, thread: int) -> None:
-        """Note that these atoms of a message are recorded now."""
+    def add(self, said: Said, atoms: Atoms, number: int, place: Place) -> int:
+        """Note that these atoms of a message are recorded now; say the position of its text, or else its parent's."""
+        at = place.parent
         for atom in atoms:
-            if atom.kind == SYSTEM:
+            if atom.kind >= WORDS:
+                at = self._add_text(said, atom, number, place)
+            elif atom.kind == SYSTEM:
                 self.systems.add(atom.key)
-            elif atom.kind == KEYED:
-                self._add_keyed(said, atom.key, thread)
             else:
-                assistant = atom.kind == REPLY
-                self.replies += assistant
-                self.texts.append(atom.key)
-                self.spoken.append(Spoken(number, thread, assistant, said.text if assistant else None, self.version))
+                self.keyed.add(said, atom.key, place.thread)
+        return at
 
-    def _add_keyed(self, said: Said, key: Any, thread: int) -> None:
-        self.counts[key] = self.counts.get(key, 0) + 1
-        self.keyed_threads[key] = thread
-        kind, identity, *rest = key
-        if kind == "result":
-            self.result_texts.setdefault(key, set()).add(hash(said.text))
-        elif kind == "call" and identity is None:
-            self.unnamed_calls[rest[0]] = self.unnamed_calls.get(rest[0], 0) + 1
-        elif kind == "call":
-            self.calls_by_id[identity] = self.calls_by_id.get(identity, 0) + 1
-            self.call_names[identity] = rest[0]
+    def _add_text(self, said: Said, atom: Atom, number: int, place: Place) -> int:
+        at = len(self.texts)
+        assistant = atom.kind == REPLY
+        self.spoken.append(Spoken(number, *place, assistant, self.version))
+        self.texts.append(atom.key)
+        self.latest[atom.key] = at
+        if assistant:
+            self.replies += 1
+            self.words[at] = said.text
+            if len(self.words) > MAX_WORDS:
+                del self.words[next(iter(self.words))]
+        return at
