@@ -1,8 +1,12 @@
-"""Which conversation is active here: one context variable, so threads, tasks and generators follow Python's rules."""
+"""Which conversation is active here, and what an outer layer has claimed to record.
+
+Both are context variables, so threads, tasks and generators follow Python's rules.
+"""
 
 from __future__ import annotations
 
 from contextvars import ContextVar
+from typing import Protocol
 
 _active: ContextVar[object | None] = ContextVar("converra_conversation", default=None)
 
@@ -30,3 +34,24 @@ class Entered:
         """Make what was active before active again, if this is still the active one here."""
         if _active.get() is self.scope:
             _active.set(self.before)
+
+
+class Claim(Protocol):
+    """What a layer above (a framework's handler) records itself, though layers below (a client's patch) see it too."""
+
+    def covers(self, model: str | None) -> bool:
+        """Say whether a call that begins here, now, of this model, is part of it."""
+
+
+_claim: ContextVar[Claim | None] = ContextVar("converra_claim", default=None)
+
+
+def claim(layer: Claim) -> None:
+    """Claim the calls that begin in this context from now on, as far as the claim covers them."""
+    _claim.set(layer)
+
+
+def claimed(model: str | None) -> bool:
+    """Say whether the call that begins here is recorded by an outer layer."""
+    present = _claim.get()
+    return present is not None and present.covers(model)

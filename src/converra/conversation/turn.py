@@ -6,7 +6,7 @@ copied, hashed, parsed or encoded. `draft.py` makes the wire's messages of it la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -93,6 +93,43 @@ class Answer(msgspec.Struct, kw_only=True):
     metadata: dict[str, Any] | None = None
 
 
+class Trace:
+    """One run of a framework, with all that runs inside of it: where nothing else tells, its calls belong together."""
+
+    __slots__ = ("documents", "recording")
+
+    def __init__(self) -> None:
+        self.recording: Any = None
+        """Where the last call of it is recorded; for the recorder."""
+        self.documents: list[Any] = []
+        """What was retrieved for the next call."""
+
+
+class Origin:
+    """What the user gave to a framework's handler: the conversation's prompt, session and metadata. Known by identity."""
+
+    __slots__ = ("__weakref__", "metadata", "prompt_id", "session_id")
+
+    def __init__(
+        self,
+        prompt_id: str | None = None,
+        session_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.prompt_id = prompt_id
+        self.session_id = session_id
+        self.metadata = dict(metadata or {})
+
+
+class Scope(NamedTuple):
+    """Where a framework says that something belongs, outside of any `conversation()` block."""
+
+    thread: str | None = None
+    """The framework's own session, such as a LangGraph thread id."""
+    origin: Origin | None = None
+    trace: Trace | None = None
+
+
 class Request(msgspec.Struct, kw_only=True):
     """What a call sent: its messages in order, system first, in one dialect.
 
@@ -106,8 +143,12 @@ class Request(msgspec.Struct, kw_only=True):
     model: str | None = None
     previous: str | None = None
     tools: Sequence[Any] = ()
-    thread: str | None = None
-    """The framework's own session (LangGraph thread id), if it has one."""
+    scope: Scope | None = None
+
+    @property
+    def thread(self) -> str | None:
+        """The framework's own session, such as a LangGraph thread id, if it has one."""
+        return self.scope.thread if self.scope else None
 
 
 class Facts(NamedTuple):

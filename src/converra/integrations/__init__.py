@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from converra.conversation.turn import Answer, Request
+    from converra.conversation.turn import Answer, Scope, Request, Said
 
 
 class OpenCall(Protocol):
@@ -57,6 +57,16 @@ class Capture(Protocol):
 
     def begin(self, request: Request) -> OpenCall | None:
         """Start a call; None when it belongs to no conversation or is claimed by an outer layer."""
+
+    def say(self, said: Said, scope: Scope, started: float) -> None:
+        """Record what was said outside of a model call: the result of a tool that a framework ran.
+
+        It goes where a call made here would go; where only history could tell that, nothing is recorded: the next
+        call resends it. `started` is seconds since the epoch.
+        """
+
+    def pause(self, scope: Scope) -> None:
+        """Keep the conversation of an interrupted run open: another process may be the one that goes on with it."""
 
 
 class Patched(NamedTuple):
