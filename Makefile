@@ -40,7 +40,7 @@ lint: dev
 	$(DEV)ruff check
 
 layers: dev
-	$(DEV)lint-imports
+	$(DEV)lint-imports --no-logo
 
 types: dev
 	$(DEV)mypy
