@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -56,10 +57,11 @@ class Conversation:
             )
         self.company_name = company_name
         self.keep_open = keep_open
-        self.metadata = _metadata({} if metadata is None else metadata)
+        self.metadata = checked_metadata({} if metadata is None else metadata)
         self._start = start
         self._recording: Recording | None = None
         self._started = False
+        self._starting = Lock()
         self._entered: list[Entered] = []
 
     def __repr__(self) -> str:
@@ -74,9 +76,11 @@ class Conversation:
     def recording(self) -> Recording | None:
         """Where to record; None while capture is off or when this conversation was sampled out. For integrations."""
         if not self._started:
-            self._started = True
-            with guard("starting a conversation"):
-                self._recording = self._start(self)
+            with self._starting:
+                if not self._started:
+                    with guard("starting a conversation"):
+                        self._recording = self._start(self)
+                    self._started = True
         return self._recording
 
     def add_message(
@@ -104,7 +108,7 @@ class Conversation:
             "usage": usage,
             "tool_calls": tool_calls,
             "timestamp": timestamp,
-            "metadata": None if metadata is None else _metadata(metadata),
+            "metadata": None if metadata is None else checked_metadata(metadata),
         }
         message = message_from(fields)
         message.content = safe.text(message.content)
@@ -118,7 +122,7 @@ class Conversation:
         with guard("updating metadata"):
             recording = self.recording()
             if recording is not None:
-                recording.annotate(_metadata(values))
+                recording.annotate(checked_metadata(values))
 
     @guarded("completing a conversation")
     def complete(self) -> None:
@@ -179,7 +183,8 @@ def checked_id(name: str, value: Any) -> str:
     return trimmed
 
 
-def _metadata(values: Any) -> dict[str, Any]:
+def checked_metadata(values: Any) -> dict[str, Any]:
+    """Metadata as plain data; raises InvalidArgumentError for what is no mapping."""
     if not isinstance(values, Mapping):
         raise InvalidArgumentError(f"metadata is {type(values).__name__}, expected a mapping")
     return dict(safe.plain(values, described))
