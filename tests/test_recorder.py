@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -567,3 +570,26 @@ def test_parallel_calls_of_one_conversation_are_all_recorded(
     assert status == "completed"
     pairs = [pair for n in range(20) for pair in (("user", f"[[say:{n}]]"), ("assistant", f"{n}"))]
     assert sorted(found) == sorted([("system", "You help."), *pairs])
+
+
+BESIDE_OPENAI = """
+import sys
+import openai
+import converra
+
+converra.instrument()
+with converra.conversation("prompt") as conversation:
+    conversation.add_message("assistant", "x")
+assert converra.flush(5), converra.stats()
+print("httpx" in sys.modules)
+"""
+
+
+def test_the_flusher_imports_no_http_library_beside_openai(server: LocalServer) -> None:
+    """Openai 3 fails a call while another thread is importing httpx, so ours sends with the library that is there."""
+    environment = {**os.environ, "CONVERRA_API_KEY": "key", "CONVERRA_BASE_URL": server.base_url}
+    child = subprocess.run(
+        [sys.executable, "-c", BESIDE_OPENAI], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert child.stdout == "False\n"
+    assert held(server) == [("completed", [("assistant", "x")])]
