@@ -87,9 +87,9 @@ def has_insights(conversation: Conversation) -> bool:
 
 
 def full_insights(conversation: Conversation, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the insights endpoint answers."""
+    """What the insights endpoint answers; they are made when the conversation is completed, the last thing it sees."""
     found = insights.simulate(messages)
-    return {"conversationId": conversation.id, **found, "createdAt": iso(conversation.completed_at)}
+    return {"conversationId": conversation.id, **found, "createdAt": iso(conversation.updated_at)}
 
 
 def short_insights(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -98,9 +98,7 @@ def short_insights(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name not in ("sentimentScore", "issues")}
 
 
-def iso(milliseconds: int | None) -> str | None:
+def iso(milliseconds: int) -> str:
     """A time as the API writes it, in UTC."""
-    if milliseconds is None:
-        return None
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Mount
+from starlette.routing import Mount, Router
 
 from converra.server import api, viewer
 from converra.server.answers import JSON
@@ -34,8 +34,8 @@ def create_app(store: Store, *, faults: Faults | None = None, connections: Conne
     connections = connections or Connections()
     app = Starlette(
         routes=[
-            Mount("/api/v1", routes=api.routes()),
-            Mount("/openai", routes=Model(connections).routes()),
+            Mount("/api/v1", Router(api.routes(), redirect_slashes=False)),
+            Mount("/openai", Router(Model(connections).routes(), redirect_slashes=False)),
             *viewer.routes(),
         ],
         middleware=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import MutableMapping
+    from starlette.types import Receive, Scope
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 """SO_LINGER with no time to linger: closing sends a reset."""
@@ -37,19 +37,34 @@ class Connections:
 
         return RegisteredProtocol
 
-    def reset(self, scope: MutableMapping[str, Any]) -> None:
+    def reset(self, scope: Scope) -> None:
         """Break the connection with a TCP reset: what was not yet sent is gone."""
         transport = self._transport(scope)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
         transport.abort()
 
-    def close(self, scope: MutableMapping[str, Any]) -> None:
+    def close(self, scope: Scope) -> None:
         """Close the connection in order: what was written is still sent."""
         self._transport(scope).close()
 
-    def _transport(self, scope: MutableMapping[str, Any]) -> asyncio.Transport:
+    def _transport(self, scope: Scope) -> asyncio.Transport:
         client = scope.get("client")
         try:
             return self._transports[tuple(client) if client else None]
         except KeyError:
             raise ConnectionResetError("a fault broke this connection, which no socket of ours carries") from None
+
+
+async def disconnected(receive: Receive) -> None:
+    """Wait until the connection is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def gone_within(seconds: float, receive: Receive) -> bool:
+    """Wait so long, or until the connection is gone."""
+    try:
+        await asyncio.wait_for(disconnected(receive), seconds)
+    except TimeoutError:
+        return False
+    return True

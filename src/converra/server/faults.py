@@ -16,9 +16,11 @@ import asyncio
 import random
 import threading
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import msgspec
+
+from converra.server.connections import disconnected, gone_within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -206,18 +208,18 @@ class FaultMiddleware:
 
     async def _reset(self, _fault: Fault, _answer: list[Message], scope: Scope, receive: Receive, _send: Send) -> None:
         self.connections.reset(scope)
-        await _disconnected(receive)
+        await disconnected(receive)
 
     async def _close(self, _fault: Fault, _answer: list[Message], scope: Scope, receive: Receive, _send: Send) -> None:
         self.connections.close(scope)
-        await _disconnected(receive)
+        await disconnected(receive)
 
     async def _cut(self, _fault: Fault, answer: list[Message], scope: Scope, receive: Receive, send: Send) -> None:
         start, body = answer[0], _body(answer)
         await send(start)
         await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
         self.connections.close(scope)
-        await _disconnected(receive)
+        await disconnected(receive)
 
     async def _status(self, fault: Fault, _answer: list[Message], _scope: Scope, _receive: Receive, send: Send) -> None:
         error = {"error": {"code": f"FAULT_{fault.status}", "message": "A fault that was switched on"}}
@@ -229,16 +231,17 @@ class FaultMiddleware:
     ) -> None:
         await _respond(send, 200, {"content-type": "text/html"}, b"<html><body>It works!</body></html>")
 
-    async def _drip(self, fault: Fault, answer: list[Message], _scope: Scope, _receive: Receive, send: Send) -> None:
+    async def _drip(self, fault: Fault, answer: list[Message], _scope: Scope, receive: Receive, send: Send) -> None:
         body = _body(answer)
         await send(answer[0])
         for index in range(len(body)):
             await send({"type": "http.response.body", "body": body[index : index + 1], "more_body": True})
-            await asyncio.sleep(fault.seconds)
+            if await gone_within(fault.seconds, receive):
+                return
         await send({"type": "http.response.body", "body": b""})
 
     async def _hang(self, _fault: Fault, _answer: list[Message], _scope: Scope, receive: Receive, _send: Send) -> None:
-        await _disconnected(receive)
+        await disconnected(receive)
 
     async def _delay(self, fault: Fault, answer: list[Message], scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(fault.seconds)
@@ -264,10 +267,3 @@ async def _respond(send: Send, status: int, headers: Mapping[str, str], body: by
     raw.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
-
-
-async def _disconnected(receive: Receive) -> None:
-    """Wait until the connection is gone."""
-    message: Any = None
-    while message is None or message["type"] != "http.disconnect":
-        message = await receive()

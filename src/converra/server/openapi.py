@@ -137,7 +137,7 @@ def _operation(
 ) -> dict[str, Any]:
     answered: dict[str, Any] = {"description": "OK", "content": _json(answer)}
     if links:
-        targets = ("appendMessages", "getConversation", "getInsights")
+        targets = ("appendMessages", "getConversation")
         answered["links"] = {to: {"operationId": to, "parameters": {"id": "$response.body#/id"}} for to in targets}
     errors = {status: {"description": words, "content": _json("Error")} for status, words in _ERRORS.items()}
     operation: dict[str, Any] = {"operationId": name, "responses": {"200": answered, **errors}}

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 _TICK_SECONDS = 0.5
+_LAST_SECONDS = 0.5
 
 
 class LocalServer:
@@ -160,8 +161,10 @@ class _ThreadedServer(uvicorn.Server):
                 await asyncio.wait_for(self._stop.wait(), _TICK_SECONDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - closed by `serve`
-        """Drop what is open instead of waiting for it: a test is over when its block is."""
+        """Drop what is open: a test is over when its block is. Requests learn of it, and have a moment to end."""
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
             connection.transport.abort()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=_LAST_SECONDS)

@@ -43,9 +43,12 @@ def check(value: Any, schema: Schema, message: str = "Invalid request body", at:
 
 
 def query(given: Mapping[str, str], schema: Mapping[str, Schema]) -> dict[str, Any]:
-    """The query parameters of a request, read and checked, with defaults for those not given."""
-    values = {name: _read(given[name], rule) for name, rule in schema.items() if name in given}
-    rules = {"type": "object", "properties": {name: schema[name] for name in values}}
+    """The query parameters of a request, read and checked, with defaults for those not given.
+
+    An unknown one is refused: a misspelt filter would give an answer that looks right.
+    """
+    values = {name: _read(text, schema[name]) if name in schema else text for name, text in given.items()}
+    rules = {"type": "object", "properties": dict(schema), "additionalProperties": False}
     check(values, rules, "Invalid query parameters")
     return {name: values.get(name, rule.get("default")) for name, rule in schema.items()}
 

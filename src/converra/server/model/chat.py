@@ -53,7 +53,7 @@ def _functions(given: Any) -> list[Tool]:
 
 def _forced(choice: Any) -> str | None:
     if isinstance(choice, dict):
-        return str(choice.get("function", {}).get("name"))
+        return str((choice.get("function") or choice.get("custom") or {}).get("name"))
     return choice if choice in ("none", "required") else None
 
 

@@ -51,9 +51,6 @@ class Directives:
     def __init__(self, found: list[Directive]) -> None:
         self._found = found
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
-
     def get(self, name: str) -> Directive | None:
         """The first of this name."""
         return next(self.all(name), None)

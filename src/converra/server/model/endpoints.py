@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from converra.server.connections import disconnected, gone_within
 from converra.server.model import chat, responses
 from converra.server.model.script import reply
 from converra.server.model.wire import ModelError, Stamps
@@ -69,9 +69,9 @@ class Model:
             events: Iterable[Event] = ((None, chunk) for chunk in completion.chunks())
             broken = (None, ModelError(500, "The stand-in was asked to fail.").body())
             return await self._stream(answer, list(events), broken, end=b"data: [DONE]\n\n")
-        return await self._whole(answer, completion.whole())
+        return await self._whole(request, answer, completion.whole())
 
-    async def _responses(self, _request: Request, body: dict[str, Any]) -> Response:
+    async def _responses(self, request: Request, body: dict[str, Any]) -> Response:
         asked = responses.read(body, self._memory)
         answer = reply(asked)
         self._raise_error(asked, answer)
@@ -81,7 +81,7 @@ class Model:
         if body.get("stream"):
             events = [(event["type"], event) for event in response.events()]
             return await self._stream(answer, events, ("response.failed", response.failed()))
-        return await self._whole(answer, response.unfinished("queued") if queued else response.whole())
+        return await self._whole(request, answer, response.unfinished("queued") if queued else response.whole())
 
     async def _retrieve(self, request: Request) -> Response:
         response_id = request.path_params["id"]
@@ -90,10 +90,11 @@ class Model:
             return _json(ModelError(404, f"Response with id '{response_id}' not found.").body(), 404)
         return _json(found)
 
-    async def _whole(self, answer: Reply, body: dict[str, Any]) -> Response:
+    async def _whole(self, request: Request, answer: Reply, body: dict[str, Any]) -> Response:
         if answer.directives.get("fail"):
             raise ModelError(500, "The stand-in was asked to fail.")
-        await asyncio.sleep(_pause(answer))
+        if pause := _pause(answer):
+            await gone_within(pause, request.receive)
         breaking = _breaking(answer)
         return _Stream(self._connections, [], breaking) if breaking else _json(body)
 
@@ -141,15 +142,15 @@ class _Stream(Response):
         if self._events:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         for event in self._events:
-            await asyncio.sleep(self._pause)
+            if self._pause and await gone_within(self._pause, receive):
+                return
             await send({"type": "http.response.body", "body": event, "more_body": True})
         if self._breaking is None:
             await send({"type": "http.response.body", "body": b""})
             return
         if self._breaking == "cut":
             self._connections.close(scope)
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await disconnected(receive)
 
 
 def _pause(answer: Reply) -> float:

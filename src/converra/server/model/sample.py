@@ -37,18 +37,15 @@ def _value(schema: Mapping[str, Any], root: Mapping[str, Any], name: str, text: 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
     """Follow a reference, and take the first alternative that is not null; deep down null, where that ends it."""
-    for _ in range(_DEEPEST):
-        if "$ref" in schema:
-            target: Any = root
-            for part in schema["$ref"].removeprefix("#/").split("/"):
-                target = target.get(part, {}) if part != "#" else root
-            schema = target
-        elif alternatives := schema.get("anyOf") or schema.get("oneOf"):
-            wanted = depth < _DEEP
-            fitting = (each for each in alternatives if (each.get("type") != "null") == wanted)
-            schema = next(fitting, alternatives[0])
-        else:
-            break
+    if "$ref" in schema:
+        target: Any = root
+        for part in schema["$ref"].split("/")[1:]:
+            target = target.get(part, {})
+        return _resolved(target, root, depth + 1) if depth < _DEEPEST else {"type": "object"}
+    if alternatives := schema.get("anyOf") or schema.get("oneOf"):
+        wanted = depth < _DEEP
+        fitting = (each for each in alternatives if (each.get("type") != "null") == wanted)
+        return _resolved(next(fitting, alternatives[0]), root, depth)
     return schema
 
 

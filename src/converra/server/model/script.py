@@ -63,12 +63,8 @@ class Asked(NamedTuple):
     @property
     def results(self) -> list[str]:
         """The tool results at the end."""
-        found: list[str] = []
-        for turn in reversed(self.turns):
-            if turn.role != "tool":
-                break
-            found.insert(0, turn.text)
-        return found
+        last = itertools.takewhile(lambda turn: turn.role == "tool", reversed(self.turns))
+        return [turn.text for turn in last][::-1]
 
     @property
     def step(self) -> int:

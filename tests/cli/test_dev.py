@@ -1,0 +1,127 @@
+"""`converra dev` as a user runs it: a real process, on a real port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+from click.testing import CliRunner
+
+from converra.cli import dev as dev_module
+from converra.cli.commands import commands
+from converra.server.run import listen
+from converra.server.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+READY_SECONDS = 10.0
+"""What a busy machine may take; the promise of one second is measured by the benchmarks."""
+
+
+@contextlib.contextmanager
+def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command in a process, and all that it says at the start."""
+    command = [sys.executable, "-m", "converra", "dev", "--port", "0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout is not None
+            greeting = "".join(iter(process.stdout.readline, "Ctrl-C ends it.\n"))
+            yield process, greeting
+        finally:
+            process.kill()
+
+
+def test_it_serves_what_it_says(tmp_path: Path) -> None:
+    """The addresses it prints answer at once, it stays small, and Ctrl-C ends it cleanly with everything kept."""
+    path = tmp_path / "local.sqlite3"
+    began = time.monotonic()
+    with running("--db", str(path)) as (process, greeting):
+        assert time.monotonic() - began < READY_SECONDS
+        found = re.search(r"CONVERRA_BASE_URL=(\S+) CONVERRA_API_KEY=(\S+)", greeting)
+        assert found is not None
+        base_url, key = found.groups()
+        answer = httpx.post(
+            f"{base_url}/conversations",
+            json={"promptId": "p", "content": "User: Hello"},
+            headers={"Authorization": f"Bearer {key}"},
+        )
+        viewer = httpx.get(base_url.removesuffix("/api/v1"))
+        resident = int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())[0])
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=10)
+    assert (answer.status_code, viewer.status_code) == (200, 200)
+    assert "Hello" in viewer.text
+    assert resident < 60 * 1024
+    assert (process.returncode, output) == (0, "")
+    assert base_url in greeting
+    assert str(path) in greeting
+    with contextlib.closing(Store(path)) as store:
+        assert [each.title for each in store.conversations()[0]] == ["Hello"]
+
+
+def test_sigterm_ends_it_too(tmp_path: Path) -> None:
+    """As a supervisor stops it."""
+    with running("--db", str(tmp_path / "db")) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_by_default_conversations_are_kept_in_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where programs keep a user's data, in a folder that only the user can enter."""
+    seen = invoke_without_serving(monkeypatch)
+    folder = Path(os.environ["XDG_DATA_HOME"]) / "converra"
+    assert f"Kept in     {folder / 'local.sqlite3'}" in seen
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_without_the_variable_the_data_folder_is_in_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The usual place on Linux."""
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert str(tmp_path / ".local" / "share" / "converra") in invoke_without_serving(monkeypatch)
+
+
+def test_a_taken_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for by number: an error. Not asked for: a free one instead."""
+    with contextlib.closing(listen(0)) as taken:
+        port = taken.getsockname()[1]
+        ran = CliRunner().invoke(commands, ["dev", "--port", str(port), "--db", ":memory:"])
+        monkeypatch.setattr(dev_module, "PORT", port)
+        seen = invoke_without_serving(monkeypatch, "--db", ":memory:")
+    expected = f"Error: port {port} cannot be used: Address already in use; --port 0 takes a free one\n"
+    assert (ran.exit_code, ran.output) == (1, expected)
+    assert f"http://127.0.0.1:{port}/" not in seen
+    assert "Viewer      http://127.0.0.1:" in seen
+
+
+def test_a_database_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+    """With the path and the reason, before anything is served."""
+    ran = CliRunner().invoke(commands, ["dev", "--port", "0", "--db", str(tmp_path)])
+    assert (ran.exit_code, ran.output) == (
+        1,
+        f"Error: cannot use {tmp_path}: [Errno 21] Is a directory: '{tmp_path}'\n",
+    )
+
+
+def invoke_without_serving(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """What the command says, with Ctrl-C at once."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dev_module, "run", interrupt)
+    ran = CliRunner().invoke(commands, ["dev", *arguments])
+    assert ran.exit_code == 0, ran.output
+    return ran.output

@@ -1,0 +1,107 @@
+"""The OpenAPI document, and the server held to it by schemathesis."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from converra.server.run import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from converra.server.run import LocalServer
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters=":\r"), min_size=1).filter(str.strip)
+TEXT = st.lists(WORDS, min_size=1, max_size=3).map(lambda said: "\n".join(f"User: x{words}" for words in said))
+STRUCTURED = st.lists(WORDS, min_size=1, max_size=3).map(
+    lambda said: json.dumps({"messages": [{"role": "user", "content": words} for words in said]})
+)
+schemathesis.openapi.format("conversation-content", TEXT | STRUCTURED)
+
+EXCLUDED = [schemathesis.checks.ignored_auth]  # any key is an account here
+HEADERS = {"Authorization": "Bearer schemathesis"}
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[LocalServer]:
+    with serve() as running:
+        yield running
+
+
+def test_the_document_is_served_without_a_key(server: LocalServer) -> None:
+    """Whoever writes a client may read it, and it names every operation."""
+    document = httpx.get(f"{server.base_url}/openapi.json").json()
+    operations = {f"{method} {path}" for path, methods in document["paths"].items() for method in methods}
+    assert document["openapi"] == "3.1.0"
+    assert operations - {f"parameters {path}" for path in document["paths"]} == {
+        "post /conversations",
+        "get /conversations",
+        "get /conversations/{id}",
+        "post /conversations/{id}/messages",
+        "get /conversations/{id}/insights",
+    }
+
+
+@pytest.fixture(scope="module")
+def document(shared: LocalServer) -> Any:
+    return schemathesis.openapi.from_url(f"{shared.base_url}/openapi.json")
+
+
+OPERATIONS = ("createConversation", "listConversations", "getConversation", "appendMessages", "getInsights")
+
+
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_keeps_to_the_document(
+    shared: LocalServer, document: Any, name: str, mode: schemathesis.GenerationMode
+) -> None:
+    """Whatever is sent, right or wrong: a documented status, a documented body, never a 5xx."""
+    operation = document.find_operation_by_id(name)
+    identified = {"path_parameters": {"id": opened(shared)}} if "{id}" in operation.path else {}
+
+    @settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy(generation_mode=mode, **identified))
+    def check(case: Any) -> None:
+        if name == "appendMessages":  # the last one may have completed it
+            case.path_parameters["id"] = opened(shared)
+        case.call_and_validate(headers=HEADERS, excluded_checks=EXCLUDED)
+
+    check()
+
+
+def opened(server: LocalServer) -> str:
+    """A conversation that can be appended to."""
+    body = {"promptId": "p", "content": "User: Hello"}
+    answer = httpx.post(f"{server.base_url}/conversations", json=body, headers=HEADERS)
+    return str(answer.json()["id"])
+
+
+def test_a_conversation_lives_as_the_links_say(document: Any) -> None:
+    """Created, then appended to, read and analysed in any order: every answer fits the document."""
+    machine = document.as_state_machine()
+
+    class Machine(machine):  # type: ignore[misc, valid-type] # made at run time
+        def get_call_kwargs(self, case: Any) -> dict[str, Any]:
+            return {"headers": HEADERS}
+
+        def validate_response(self, response: Any, case: Any, **kwargs: Any) -> None:
+            excluded = [*EXCLUDED, schemathesis.checks.positive_data_acceptance]  # an append may come too late
+            case.validate_response(response, excluded_checks=excluded)
+
+    Machine.run(
+        settings=settings(
+            max_examples=8,
+            stateful_step_count=6,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+    )

@@ -1,0 +1,122 @@
+"""What the local server keeps, and what it never keeps."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import threading
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from converra.server.run import serve
+from converra.server.store import NewConversation, Store, StoreError, fingerprint
+from tests.server.conftest import client
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def conversation(number: int = 1, account: str = "a") -> NewConversation:
+    return NewConversation(
+        id=f"conv_{number}", account=account, prompt_id="p", status="active", content="User: Hello", messages=HELLO
+    )
+
+
+def test_the_key_is_nowhere_in_the_file(tmp_path: Path) -> None:
+    """Neither the conversations nor the request log hold the API key, only its fingerprint."""
+    path = tmp_path / "local.sqlite3"
+    with serve(path=path) as server, client(server, "sk-very-secret") as http:
+        http.post("/conversations", json={"promptId": "p", "content": "User: hi"})
+        httpx.post(f"{server.openai_url}/responses", json={}, headers={"Authorization": "Bearer sk-very-secret"})
+    stored = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert b"sk-very-secret" not in stored
+    assert fingerprint("sk-very-secret").encode() in stored
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    """Nobody else on the machine reads it, also where it was open to others before."""
+    path = tmp_path / "local.sqlite3"
+    path.touch(0o666)
+    path.chmod(0o666)
+    store = Store(path)
+    store.create(conversation())
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    store.close()
+    assert modes == {"local.sqlite3": 0o600, "local.sqlite3-wal": 0o600, "local.sqlite3-shm": 0o600}
+
+
+def test_a_file_of_another_version_is_left_alone(tmp_path: Path) -> None:
+    """The error says which version the file has and what to do; the file is not touched."""
+    path = tmp_path / "local.sqlite3"
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    expected = f"cannot use {path}: it has schema version 99 and this version of converra reads 1; use another file"
+    with pytest.raises(StoreError) as raised:
+        Store(path)
+    assert str(raised.value) == expected
+
+
+@pytest.mark.parametrize("name", ["is a folder", "no/such/folder.sqlite3", "no database"])
+def test_a_path_that_cannot_be_used_is_named(tmp_path: Path, name: str) -> None:
+    """A folder, a missing folder or another kind of file: one error with the path and the reason."""
+    (tmp_path / "is a folder").mkdir()
+    (tmp_path / "no database").write_bytes(b"not SQLite at all" * 100)
+    with pytest.raises(StoreError, match=f"^cannot use {tmp_path / name}: "):
+        Store(tmp_path / name)
+
+
+def test_a_transaction_is_all_or_nothing() -> None:
+    """What failed half-way leaves no trace."""
+    store = Store()
+
+    def fail() -> None:
+        with store.transaction():
+            store.create(conversation())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert store.conversations() == ([], 0)
+    store.close()
+
+
+def test_many_threads_may_append_at_once() -> None:
+    """Every message of every thread is kept, each once."""
+    store = Store()
+    made = store.create(conversation())
+
+    def append(thread: int) -> None:
+        for number in range(25):
+            with store.transaction():
+                found = store.find("a", made.id)
+                assert found is not None
+                store.append(found, [{"role": "user", "content": f"{thread}/{number}"}], metadata={}, end=False)
+
+    threads = [threading.Thread(target=append, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    said = [message["content"] for message in store.messages(made)][1:]
+    assert sorted(said) == sorted(f"{thread}/{number}" for thread in range(4) for number in range(25))
+    store.close()
+
+
+def test_the_request_log_is_bounded() -> None:
+    """The oldest requests are forgotten, and of a huge body only the beginning is kept."""
+    store = Store(keep_requests=10)
+    for number in range(600):
+        store.log_request(account=None, method="GET", path=f"/{number}", headers={}, body=b"")
+    store.log_request(account=None, method="POST", path="/huge", headers={}, body=b"x" * 1_500_000)
+    requests = store.requests()
+    newest = requests[-1]
+    assert len(requests) <= 10 + 256
+    assert (newest.path, len(newest.body), newest.body_bytes) == ("/huge", 1024 * 1024, 1_500_000)
+    assert [request.path for request in store.requests(limit=2)] == ["/599", "/huge"]
+    assert store.requests(limit=2)[0].json() is None
+    store.close()

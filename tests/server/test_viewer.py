@@ -1,0 +1,188 @@
+"""The pages of the local server."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from converra.server import viewer
+from converra.server.store import NewConversation, Store
+
+if TYPE_CHECKING:
+    from converra.server.run import LocalServer
+
+HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">{{ 7*7 }}\u202eright to left\u202c'
+
+
+def page(server: LocalServer, path: str = "/") -> httpx.Response:
+    return httpx.get(f"{server.url}{path}")
+
+
+def conversation(http: httpx.Client, *messages: dict[str, Any], **fields: Any) -> str:
+    created = http.post(
+        "/conversations", json={"promptId": "prompt_1", "content": "User: Where is it?", "status": "active"} | fields
+    )
+    assert created.status_code == 200, created.text
+    conversation_id = str(created.json()["id"])
+    if messages:
+        answer = http.post(
+            f"/conversations/{conversation_id}/messages", json={"messages": list(messages), "status": "completed"}
+        )
+        assert answer.status_code == 200, answer.text
+    return conversation_id
+
+
+def test_an_empty_list_says_what_to_type(server: LocalServer) -> None:
+    """The first page a new user sees has the one line that he needs, with the right port."""
+    text = page(server).text
+    assert f"export CONVERRA_BASE_URL={server.base_url} CONVERRA_API_KEY=dev" in text
+    assert f"export OPENAI_BASE_URL={server.openai_url} OPENAI_API_KEY=dev" in text
+
+
+def test_the_list_shows_each_conversation(server: LocalServer, http: httpx.Client) -> None:
+    """First words, prompt, status, messages, tokens, models and errors, with a link to the chat."""
+    conversation_id = conversation(
+        http,
+        {
+            "role": "assistant",
+            "content": "There.",
+            "model": "gpt-4o",
+            "usage": {"promptTokens": 1234, "completionTokens": 5},
+        },
+        {"role": "user", "content": "No.", "metadata": {"error": {"type": "RateLimitError"}}},
+    )
+    text = page(server).text
+    for shown in (f'href="/conversations/{conversation_id}"', "Where is it?", "prompt_1", "gpt-4o", "1,234", "1 error"):
+        assert shown in text
+    assert 'class="status completed"' in text
+
+
+def test_a_conversation_reads_as_a_chat(server: LocalServer, http: httpx.Client) -> None:
+    """Roles in order, a call with arguments and result, tokens, latency, session, simulated insights."""
+    conversation_id = conversation(
+        http,
+        {
+            "role": "tool",
+            "content": "",
+            "toolCalls": [{"id": "1", "name": "look_up", "arguments": {"order": 7}}],
+            "latencyMs": 412,
+        },
+        {"role": "tool", "content": "lost at sea", "toolCalls": [{"id": "1", "name": "look_up"}]},
+        {"role": "assistant", "content": "It is lost.", "metadata": {"partial": True}},
+        content=json.dumps(
+            {"messages": [{"role": "user", "content": "Where is it?"}], "metadata": {"sessionId": "sess_1"}}
+        ),
+    )
+    text = page(server, f"/conversations/{conversation_id}").text
+    order = ["Where is it?", "look_up", "&#34;order&#34;: 7", "lost at sea", "412 ms", "It is lost."]
+    positions = [text.index(shown, text.index('class="chat"')) for shown in order[1:]]
+    assert positions == sorted(positions)
+    for shown in ("cut short", "sess_1", "simulated", "Tool call", "answered"):
+        assert shown in text
+
+
+def test_an_open_conversation_says_so(server: LocalServer, http: httpx.Client) -> None:
+    """And has no insights yet."""
+    text = page(server, f"/conversations/{conversation(http)}").text
+    assert "The conversation is open." in text
+    assert "Insights" not in text
+
+
+def test_hostile_content_is_only_text(server: LocalServer, http: httpx.Client) -> None:
+    """Whatever a user or a tool says, no tag, no attribute and no template of it comes alive."""
+    conversation_id = conversation(
+        http,
+        {"role": "user", "content": HOSTILE, "timestamp": "2025-01-20T12:00:00Z", "colour": HOSTILE},
+        {
+            "role": "tool",
+            "content": "",
+            "model": HOSTILE,
+            "toolCalls": [{"id": "1", "name": HOSTILE, "arguments": {HOSTILE: HOSTILE}}],
+        },
+        {"role": "tool", "content": HOSTILE, "toolCalls": [{"id": "1"}]},
+        {
+            "role": "assistant",
+            "content": HOSTILE * 100,
+            "metadata": {"error": {"type": HOSTILE}, "finishReason": HOSTILE},
+        },
+        promptId=HOSTILE,
+        content=f"User: {HOSTILE}",
+        companyName=HOSTILE,
+        llmModel=HOSTILE,
+    )
+    for path in ("/", f"/conversations/{conversation_id}"):
+        text = page(server, path).text
+        assert "alert(1)" in text
+        assert "{{ 7*7 }}" in text
+        assert "<script" not in text
+        assert "<img src=x" not in text
+        assert "onerror=&#34;alert(2)&#34;" in text
+
+
+def test_pages_are_locked_down(server: LocalServer, http: httpx.Client) -> None:
+    """No script, style, picture or connection but from this server itself, no framing, no sniffing, no cache."""
+    headers = page(server).headers
+    assert headers["content-security-policy"] == (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self';"
+        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+    assert [headers[name] for name in ("x-content-type-options", "referrer-policy", "cache-control")] == [
+        "nosniff",
+        "no-referrer",
+        "no-store",
+    ]
+    for path in ("/", f"/conversations/{conversation(http)}", "/conversations/conv_none"):
+        text = page(server, path).text
+        assert "style=" not in text
+        assert "http://" not in text.replace(server.url, "")
+
+
+def test_a_missing_conversation_is_a_page_too(server: LocalServer) -> None:
+    """With a way back."""
+    answer = page(server, "/conversations/conv_none")
+    assert (answer.status_code, "There is no such conversation" in answer.text) == (404, True)
+
+
+@pytest.mark.parametrize("name", ["viewer.css", "icon.svg"])
+def test_styles_come_from_this_server(server: LocalServer, name: str) -> None:
+    """Nothing is fetched from anywhere else."""
+    answer = page(server, f"/static/{name}")
+    assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (
+        200,
+        {"viewer.css": "text/css", "icon.svg": "image/svg+xml"}[name],
+    )
+
+
+def test_the_list_has_pages(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer and older, and any nonsense for a page number is the first."""
+    monkeypatch.setattr(viewer, "PAGE", 2)
+    fill(server.store, 5)
+
+    def shown(query: str) -> tuple[list[str], bool, bool]:
+        text = page(server, f"/?{query}").text
+        return [f"No. {n}" for n in range(5) if f"No. {n}<" in text], "← newer" in text, "older →" in text
+
+    assert shown("") == (["No. 3", "No. 4"], False, True)
+    assert shown("page=2") == (["No. 1", "No. 2"], True, True)
+    assert shown("page=3") == (["No. 0"], True, False)
+    for nonsense in ("page=0", "page=-1", "page=x", "page=99999999999999999999", "page=²"):
+        assert shown(nonsense) == shown("")
+
+
+def fill(store: Store, count: int) -> None:
+    for number in range(count):
+        message = {"role": "user", "content": f"No. {number}"}
+        store.create(
+            NewConversation(
+                id=f"conv_{number}",
+                account="a",
+                prompt_id="p",
+                status="active",
+                content="",
+                messages=[message],
+                title=f"No. {number}",
+            )
+        )
