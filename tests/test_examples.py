@@ -35,7 +35,8 @@ def _run(example: str) -> Recorded:
         }
         program = [sys.executable, "-W", "error", str(ROOT / "examples" / example)]
         finished = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
-        assert (finished.returncode, finished.stderr) == (0, "")
+        assert finished.stderr == ""
+        assert finished.returncode == 0
         sent = [f"{request.method} {request.path}" for request in server.requests if request.path.startswith("/api/")]
         with Converra(api_key="examples", base_url=server.base_url) as client:
             (row,) = client.conversations.list()
