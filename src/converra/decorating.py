@@ -85,7 +85,7 @@ def _steps(inner: Generator[Any, Any, Any], scope: Block) -> Generator[Any, Any,
             inner.close()
             raise
         except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, and handed on
-            value, step = error, inner.throw  # type: ignore[assignment]
+            value, step = error, inner.throw
 
 
 def _async_generator(function: Callable[..., Any], block: Callable[[], Block]) -> Callable[..., Any]:

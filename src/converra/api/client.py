@@ -68,7 +68,7 @@ class _Door(Generic[Client]):
         self._authorization = f"Bearer {header_safe(api_key)}"
         self.base_url = _url(base_url)
         self._timeout = timeout
-        self._given = http_client
+        self._given: Client | None = http_client
         self._built: dict[_Owner, Client] = {}
 
     def __repr__(self) -> str:
