@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from converra.server.records import fingerprint
 from converra.server.run import serve
-from converra.server.store import Store, fingerprint
+from converra.server.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path

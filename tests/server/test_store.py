@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from converra.server.records import NewConversation, fingerprint
 from converra.server.run import serve
-from converra.server.store import NewConversation, Store, StoreError, fingerprint
+from converra.server.store import Store, StoreError
 from tests.server.conftest import client
 
 if TYPE_CHECKING:

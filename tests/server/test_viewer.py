@@ -9,10 +9,11 @@ import httpx
 import pytest
 
 from converra.server import viewer
-from converra.server.store import NewConversation, Store
+from converra.server.records import NewConversation
 
 if TYPE_CHECKING:
     from converra.server.run import LocalServer
+    from converra.server.store import Store
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">{{ 7*7 }}\u202eright to left\u202c'
 

@@ -13,7 +13,7 @@ from converra.server import insights
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from converra.server.store import Conversation
+    from converra.server.records import Conversation
 
 
 class JSON(Response):

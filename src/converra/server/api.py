@@ -15,8 +15,8 @@ from starlette.routing import BaseRoute, Route
 from converra.conversation.limits import MAX_CONTENT_BYTES, MAX_MESSAGE_BYTES
 from converra.server import answers, content, openapi, schemas, validation
 from converra.server.answers import JSON
+from converra.server.records import NewConversation, fingerprint
 from converra.server.refusal import Refusal
-from converra.server.store import NewConversation, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from converra.server.faults import Faults
-    from converra.server.store import Conversation, Store
+    from converra.server.records import Conversation
+    from converra.server.store import Store
 
     Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from converra.server.records import fingerprint
 from converra.server.refusal import Refusal
-from converra.server.store import fingerprint
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from converra.server.store import LoggedRequest
+    from converra.server.records import LoggedRequest
 
 LOOPBACK = "127.0.0.1"
 _TICK_SECONDS = 0.5

@@ -6,19 +6,22 @@ The API key itself is never stored: an account is known by the fingerprint of it
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sqlite3
 import threading
 import time
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from converra.server.records import Conversation, LoggedRequest
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from converra.server.records import NewConversation
 
 SCHEMA_VERSION = 1
 KEY_LIFETIME_MS = 24 * 60 * 60 * 1000
@@ -26,65 +29,6 @@ KEY_LIFETIME_MS = 24 * 60 * 60 * 1000
 
 _LOGGED_BODY_BYTES = 1024 * 1024
 _PRUNE_EVERY = 256
-
-
-def fingerprint(api_key: str) -> str:
-    """What stands for a key wherever it would be stored or shown."""
-    return hashlib.sha256(api_key.encode()).hexdigest()[:16]
-
-
-class Conversation(NamedTuple):
-    """A stored conversation without its messages. Times are milliseconds since the epoch."""
-
-    number: int
-    id: str
-    account: str
-    prompt_id: str
-    status: str
-    llm_model: str | None
-    company_name: str | None
-    title: str | None
-    content: str | None
-    """As it was sent; None once an append has made it the transcript of the messages."""
-    metadata: dict[str, Any]
-    created_at: int
-    updated_at: int
-    completed_at: int | None
-
-
-class NewConversation(NamedTuple):
-    """What `Store.create` needs to know."""
-
-    id: str
-    account: str
-    prompt_id: str
-    status: str
-    content: str
-    messages: Sequence[Mapping[str, Any]]
-    metadata: Mapping[str, Any] = {}
-    llm_model: str | None = None
-    company_name: str | None = None
-    title: str | None = None
-
-
-class LoggedRequest(NamedTuple):
-    """A request as it was received, and how it was answered. `status` is None where no answer was sent."""
-
-    number: int
-    received_at: int
-    account: str | None
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-    body_bytes: int
-    status: int | None
-    ms: float | None
-    answer_bytes: int | None
-
-    def json(self) -> Any:
-        """The body, decoded; None where there was none."""
-        return msgspec.json.decode(self.body) if self.body else None
 
 
 class StoreError(Exception):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from converra.server.store import Conversation, Store
+    from converra.server.records import Conversation
+    from converra.server.store import Store
 
 PAGE = 50
 

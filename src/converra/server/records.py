@@ -1,0 +1,70 @@
+"""What the store holds, row by row."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def fingerprint(api_key: str) -> str:
+    """What stands for a key wherever it would be stored or shown."""
+    return hashlib.sha256(api_key.encode()).hexdigest()[:16]
+
+
+class Conversation(NamedTuple):
+    """A stored conversation without its messages. Times are milliseconds since the epoch."""
+
+    number: int
+    id: str
+    account: str
+    prompt_id: str
+    status: str
+    llm_model: str | None
+    company_name: str | None
+    title: str | None
+    content: str | None
+    """As it was sent; None once an append has made it the transcript of the messages."""
+    metadata: dict[str, Any]
+    created_at: int
+    updated_at: int
+    completed_at: int | None
+
+
+class NewConversation(NamedTuple):
+    """What `Store.create` needs to know."""
+
+    id: str
+    account: str
+    prompt_id: str
+    status: str
+    content: str
+    messages: Sequence[Mapping[str, Any]]
+    metadata: Mapping[str, Any] = {}
+    llm_model: str | None = None
+    company_name: str | None = None
+    title: str | None = None
+
+
+class LoggedRequest(NamedTuple):
+    """A request as it was received, and how it was answered. `status` is None where no answer was sent."""
+
+    number: int
+    received_at: int
+    account: str | None
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    body_bytes: int
+    status: int | None
+    ms: float | None
+    answer_bytes: int | None
+
+    def json(self) -> Any:
+        """The body, decoded; None where there was none."""
+        return msgspec.json.decode(self.body) if self.body else None
