@@ -130,7 +130,7 @@ SCRIPTS: dict[str, Callable[[Received], Reply]] = {
     ),
     "stream-cut": _always(stream(*TEXT_CHUNKS[:3], cut=True)),
     "stream-error": _always(stream(*TEXT_CHUNKS[:3], {"error": {"message": "overloaded", "type": "server_error"}})),
-    "stream-held": _always(stream(*TEXT_CHUNKS, hold=True)),
+    "stream-held": _always(stream(*TEXT_CHUNKS, hold=3)),
     "bad-request": _always(document(ERROR, 400)),
     "error-in-200": _always(document(ERROR)),
     "models": _always(document({"object": "list", "data": []})),

@@ -59,7 +59,7 @@ def bare(struct: Any) -> Any:
     """A struct as plain data, without the fields that are empty."""
     if isinstance(struct, msgspec.Struct):
         pairs = ((name, bare(getattr(struct, name))) for name in struct.__struct_fields__)
-        return {name: value for name, value in pairs if value not in (None, (), "", [], {}, False)}
+        return {name: value for name, value in pairs if value or type(value) is int}
     if isinstance(struct, tuple) and hasattr(struct, "_asdict"):
         return {name: value for name, value in struct._asdict().items() if value is not None}
     if isinstance(struct, list | tuple):

@@ -183,7 +183,7 @@ SCRIPTS: dict[str, Callable[[Received], Reply]] = {
     "r-stream-json": _always(stream(*text_events('{"name": "Ada", ', '"age": 36}'), done=False, named=True)),
     "r-stream-tools": _always(stream(*call_events(), done=False, named=True)),
     "r-stream-cut": _always(stream(*TEXT_EVENTS[:6], cut=True, named=True)),
-    "r-stream-held": _always(stream(*TEXT_EVENTS[:6], TEXT_EVENTS[-1], done=False, hold=True, named=True)),
+    "r-stream-held": _always(stream(*TEXT_EVENTS, done=False, hold=6, named=True)),
     "r-bad-request": _always(document(ERROR, 400)),
     "r-background": _background,
 }

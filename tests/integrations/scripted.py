@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class Reply(NamedTuple):
-    """An answer. `cut` drops the connection after the pieces, `hold` waits before the last one until released."""
+    """An answer. `cut` drops the connection after the pieces; `hold` of them are sent, the rest waits to be released."""
 
     pieces: tuple[bytes, ...]
     status: int = 200
     content_type: str = "application/json"
     cut: bool = False
-    hold: bool = False
+    hold: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -41,7 +41,7 @@ def document(value: Any, status: int = 200, **headers: str) -> Reply:
     return Reply((json.dumps(value).encode(),), status, headers=tuple(headers.items()))
 
 
-def stream(*events: Any, done: bool = True, cut: bool = False, hold: bool = False, named: bool = False) -> Reply:
+def stream(*events: Any, done: bool = True, cut: bool = False, hold: int | None = None, named: bool = False) -> Reply:
     """Server-sent events, one piece of the body each."""
     pieces = [
         (f"event: {event['type']}\n" if named else "").encode() + b"data: " + json.dumps(event).encode() + b"\n\n"
@@ -131,8 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         with contextlib.suppress(OSError):  # the client may have gone, which is what some scripts are about
-            for number, piece in enumerate(reply.pieces, 1):
-                if reply.hold and number == len(reply.pieces):
+            for number, piece in enumerate(reply.pieces):
+                if number == reply.hold:
                     model.release.wait(10)
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             if not reply.cut:

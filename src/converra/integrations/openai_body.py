@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.conversation.turn import Answer
+from converra.conversation.turn import Answer, Said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ class BodyPieces:
     def answer(self) -> Answer:
         """Read what has arrived."""
         body = b"".join(self._chunks)
-        if body.lstrip()[:1] in (b"{", b""):
+        if b"data:" not in body or body.lstrip().startswith(b"{"):
             return self._whole(body)
         pieces = self._pieces()
         for event in events(body):
@@ -43,10 +43,10 @@ class BodyPieces:
         return pieces.answer()
 
     def _whole(self, body: bytes) -> Answer:
+        if not body:
+            return Answer(said=(Said("assistant"),))
         document = _document(body)
-        if document is None:
-            return Answer(partial=True)
-        self.finished = True
+        self.finished = document is not None
         return self._answer(document)
 
 

@@ -106,8 +106,11 @@ def answer(completion: Any) -> Answer:
     own = fields(completion)
     first, *others = _choices(own) or [_NO_CHOICE]
     reported = own.get("usage")
+    said: tuple[Said, ...] = (assistant(fields(first["message"])),) if first else ()
+    if not said and reported:  # without words, but not for free
+        said = (Said("assistant"),)
     return Answer(
-        said=(assistant(fields(first["message"])),) if "message" in first else (),
+        said=said,
         model=string(own.get("model")) or None,
         usage=usage(reported),
         usage_details=usage_details(reported),

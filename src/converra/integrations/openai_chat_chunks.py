@@ -170,7 +170,8 @@ class _Choice:
             self._pieces.setdefault(name, []).append(value)
 
     def _merge_audio(self, audio: dict[str, Any]) -> None:
-        self._audio.update({k: audio[k] for k in ("id", "expires_at") if audio.get(k) is not None} or {"id": None})
+        self._audio.setdefault("id", None)
+        self._audio.update({key: audio[key] for key in ("id", "expires_at") if audio.get(key) is not None})
         self._piece("audio.data", audio.get("data"))
         self._piece("audio.transcript", audio.get("transcript"))
 

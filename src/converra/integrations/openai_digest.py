@@ -23,8 +23,18 @@ def look(messages: Sequence[Any]) -> list[int]:
             hash((m["role"], said)) if (said := m["content"]).__class__ is str and len(m) == BARE else _digest(m)
             for m in messages
         ]
+    except (TypeError, KeyError, IndexError):  # an item without a role, or what is no message at all
+        return [_careful(m) for m in messages]
+
+
+def _careful(message: Any) -> int:
+    """The digest that `look` gives where no message of the list is odd."""
+    try:
+        if message["content"].__class__ is str and len(message) == BARE:
+            return hash((message["role"], message["content"]))
     except (TypeError, KeyError, IndexError):
-        return [digest(m) for m in messages]
+        pass
+    return _digest(message)
 
 
 def _digest(message: Any) -> int:

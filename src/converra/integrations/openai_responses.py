@@ -39,6 +39,8 @@ def request(body: dict[str, Any]) -> Request:
 def answer(response: Any) -> Answer:
     """A whole response, also one that is queued, incomplete or failed."""
     own = fields(response)
+    if "output" not in own and not own.get("error"):
+        return Answer(metadata={"error": error_record(None)})
     return answer_of(own, items(own.get("output")))
 
 
@@ -52,9 +54,9 @@ def answer_of(own: dict[str, Any], output: Sequence[Any]) -> Answer:
         metadata["responseId"] = own["id"]
     if own.get("error"):
         metadata["error"] = error_record(own)
-    if not said and "error" not in metadata:
-        said = [Said("assistant")]
     reported = own.get("usage")
+    if not said and (reported or "error" not in metadata):
+        said = [Said("assistant")]
     return Answer(
         said=tuple(said),
         model=string(own.get("model")) or None,
