@@ -83,7 +83,7 @@ class Flusher:
         self._sender = Sender(
             outbox,
             counters,
-            interval=config.flush_interval,
+            config=config,
             monotonic=time.monotonic,
             now=time.time,
             jitter=random.random,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from converra.api import retry
 from converra.conversation import safe
@@ -11,7 +12,7 @@ from converra.delivery import readback, requests
 from converra.delivery.batching import Look, plan
 from converra.delivery.progress import Batch, Opening
 from converra.delivery.refusals import Refusals
-from converra.errors import APIConnectionError, APIStatusError, ConverraError, UnreadableResponseError
+from converra.errors import APIConnectionError, APIStatusError, APITimeoutError, ConverraError, UnreadableResponseError
 from converra.guard import guard
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from converra.api.operations import Operation
     from converra.api.results import Conversation
+    from converra.config import Config
     from converra.delivery.batching import Step
     from converra.delivery.entry import Entry
     from converra.delivery.outbox import Outbox
@@ -61,14 +63,17 @@ class Sender:
         outbox: Outbox,
         counters: Counters,
         *,
-        interval: float,
+        config: Config,
         monotonic: Callable[[], float],
         now: Callable[[], float],
         jitter: Callable[[], float],
     ) -> None:
         self._outbox = outbox
         self._counters = counters
-        self._interval = interval
+        self._interval = config.flush_interval
+        self._settling = config.timeout / 4
+        """Seconds for which an append that got no answer in time may still be stored."""
+        self._host = urlsplit(config.base_url).netloc.rpartition("@")[2]
         self._monotonic = monotonic
         self._now = now
         self._jitter = jitter
@@ -190,7 +195,7 @@ class Sender:
     # -- failure -------------------------------------------------------------------------------------------------------
 
     def _failed(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> Verdict:
-        self._counters.last_error = _told(error)
+        self._counters.last_error = self._told(error)
         if self._stops_all(step, error):
             if isinstance(step, Batch):
                 progress.not_stored()
@@ -215,6 +220,12 @@ class Sender:
         lost = isinstance(step, Batch) and _status(error) == HTTPStatus.NOT_FOUND
         return not isinstance(step, Look) and not lost and self._refusals.is_elsewhere(error)
 
+    def _told(self, error: ConverraError) -> str:
+        if not isinstance(error, APIStatusError):
+            return str(error)  # names the host
+        what = "the answer cannot be read" if isinstance(error, UnreadableResponseError) else error.message
+        return f"{error.status_code} from {self._host}: {what}"
+
     def _later(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> Verdict:
         if isinstance(step, Batch) and retry.nothing_stored(error):
             progress.not_stored()
@@ -222,6 +233,8 @@ class Sender:
         progress.attempts += 1
         asked = retry.retry_after(error, self._now())
         wait = retry.backoff(progress.attempts, self._jitter()) if asked is None else asked
+        if isinstance(step, Batch) and isinstance(error, APITimeoutError):
+            wait = max(wait, self._settling)
         progress.retry_at = self._monotonic() + wait
         return Verdict("limited" if _status(error) == HTTPStatus.TOO_MANY_REQUESTS else "failed", wait)
 
@@ -255,9 +268,3 @@ def _operation(progress: Progress, step: Opening | Batch | Look) -> Operation[An
 
 def _status(error: ConverraError) -> int:
     return error.status_code if isinstance(error, APIStatusError) else 0
-
-
-def _told(error: ConverraError) -> str:
-    if isinstance(error, UnreadableResponseError):
-        return f"{error.status_code}: the answer cannot be read"
-    return f"{error.status_code}: {error}" if isinstance(error, APIStatusError) else str(error)
