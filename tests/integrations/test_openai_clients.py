@@ -6,6 +6,7 @@ import asyncio
 import gc
 import pickle
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -249,11 +250,11 @@ def test_nothing_of_the_sdk_is_kept(model: ScriptedModel, capture: RecordingCapt
     """Chunks and streams are free to go as soon as the app lets go of them."""
     with client_for(model, "stream-tools") as client:
         stream = client.chat.completions.create(**CHAT, stream=True)
-        kinds = {type(chunk) for chunk in stream}
+        kept = [weakref.ref(chunk) for chunk in stream]
+        kept += [weakref.ref(stream), weakref.ref(stream.response)]
         del stream
     gc.collect()
-    kept = [o for o in gc.get_objects() if type(o) in kinds or type(o) is openai.Stream]
-    assert kept == []
+    assert [reference() for reference in kept] == [None] * 9
 
 
 # -- cancellation ------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def request(body: dict[str, Any]) -> Request:
 def answer(response: Any) -> Answer:
     """A whole response, also one that is queued, incomplete or failed."""
     own = fields(response)
-    if "output" not in own and not own.get("error"):
+    if not any(own.get(name) for name in ("output", "status", "error")):
         return Answer(metadata={"error": error_record(None)})
     return answer_of(own, items(own.get("output")))
 
