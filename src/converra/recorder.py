@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import os
-import random
 import weakref
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from converra import context
-from converra._version import __version__
+from converra.belonging import Belonging, fresh_key
 from converra.config import Config
 from converra.console import show
-from converra.delivery.delivery import Delivery, Header
-from converra.guard import caught, guard, guarded, tell
-from converra.handle import Conversation, checked_id
+from converra.delivery.delivery import Delivery
+from converra.guard import caught, guard, guarded
+from converra.handle import Conversation
 from converra.privacy import Privacy
-from converra.recording import OpenTurn, Recording
+from converra.recording import Recording
 from converra.reporting import Report, Stats
-from converra.stitching import Stitcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from converra.conversation.turn import Answer, Request
+    from converra.conversation.turn import Origin, Request, Said, Scope
+    from converra.delivery.delivery import Header
     from converra.integrations import Integration
-
-SDK = {"name": "converra", "version": __version__}
-
-HOMELESS = (
-    "converra: a model call was made outside any conversation and is not recorded. Put it in a "
-    "`with converra.conversation(prompt_id):` block, or set prompt_id in converra.instrument()."
-)
+    from converra.recording import Learn, OpenTurn
 
 
 class Recorder:
@@ -45,8 +37,7 @@ class Recorder:
         self._finish = Privacy(capture_content=self.config.capture_content, redact=self.config.redact)
         self._show = show if self.config.console else None
         self._integrations: dict[str, Integration] = {}
-        self._implicit = Stitcher()
-        self._sessions: dict[tuple[str, str], Recording] = {}
+        self._belonging = Belonging(self.config, self._open)
         self._recordings: weakref.WeakSet[Recording] = weakref.WeakSet()
         _tell_of_forks(self)
 
@@ -86,7 +77,7 @@ class Recorder:
         Raises InvalidArgumentError for arguments that can never work.
         """
         return Conversation(
-            self._start,
+            self._belonging.of_block,
             prompt_id,
             session_id=session_id,
             metadata=metadata,
@@ -106,41 +97,19 @@ class Recorder:
         if recording is not None:
             recording.end(always=True)
 
-    def _start(self, conversation: Conversation) -> Recording | None:
-        """Find or make the recording behind a conversation; None when it is switched off or sampled out."""
-        session_id = conversation.session_id
-        if not self.config.enabled or not self._sampled(session_id):
-            return None
-        if session_id is None:
-            return self._record(_header(conversation, _fresh_key()))
-        session = (conversation.prompt_id, session_id)
-        known = self._sessions.get(session)
-        if known is not None and not known.ended:
-            known.annotate(conversation.metadata)
-            return known
-        header = _header(conversation, f"{conversation.prompt_id}:{session_id}", joined=True)
-        recording = self._sessions[session] = self._record(header)
-        return recording
+    def complete_origin(self, origin: Origin) -> None:
+        """End what was recorded for a framework's handler; or else its session, which another may have opened."""
+        for recording in [r for r in list(self._recordings) if r.origin is origin]:
+            recording.end()
+        prompt_id = origin.prompt_id or self.config.prompt_id
+        if origin.session_id is not None and isinstance(prompt_id, str) and not origin.used:
+            self.complete(prompt_id, origin.session_id)
 
-    def _record(self, header: Header, *, implicit: bool = False) -> Recording:
-        recording = Recording(
-            self.delivery.open(header),
-            self._finish,
-            joining=header.joined,
-            show=self._show,
-            learn=self._learn if implicit else None,
-        )
+    def _open(self, header: Header, *, learn: Learn | None = None, origin: Origin | None = None) -> Recording:
+        lane = self.delivery.open(header)
+        recording = Recording(lane, self._finish, joining=header.joined, show=self._show, learn=learn, origin=origin)
         self._recordings.add(recording)
         return recording
-
-    def _sampled(self, session_id: str | None) -> bool:
-        """Decide once for a whole conversation; for a session, the same in every process."""
-        rate = self.config.sample_rate
-        if rate >= 1:
-            return True
-        if session_id is None:
-            return random.random() < rate  # noqa: S311 - a sample, not a secret
-        return zlib.crc32(session_id.encode(errors="replace")) < rate * 2**32
 
     # -- capture: what integrations ask of the recorder ----------------------------------------------------------------
 
@@ -151,42 +120,32 @@ class Recorder:
 
     @guarded("starting a turn")
     def begin(self, request: Request) -> OpenTurn | None:
-        """Start a turn in the conversation that the call belongs to, if there is one."""
-        current = context.active()
-        if isinstance(current, Conversation):
-            recording = current.recording()
-            return None if recording is None else recording.begin(request)
-        return self._begin_implicit(request)
-
-    def _begin_implicit(self, request: Request) -> OpenTurn | None:
-        prompt_id = self._prompt_of(request)
-        if prompt_id is None:
-            tell("homeless", HOMELESS)
+        """Start a turn in the conversation that the call belongs to, if there is one and no outer layer records it."""
+        if context.claimed(request.model):
             return None
-        looks = request.dialect.look(request.messages)
-        recording = self._implicit.find(prompt_id, request, looks) or self._open_implicit(prompt_id)
-        return None if recording is None else recording.begin(request, looks)
-
-    def _prompt_of(self, request: Request) -> str | None:
-        prompt_id = self.config.prompt_id
-        if not callable(prompt_id):
-            return prompt_id
-        with guard("asking your prompt_id function"):
-            found = prompt_id(request)
-            return None if found is None else checked_id("prompt_id", found)
-        return None
-
-    def _open_implicit(self, prompt_id: str) -> Recording | None:
-        if not self._sampled(None):
+        recording, looks = self._belonging.of_call(request)
+        if recording is None:
             return None
-        return self._record(Header(key=_fresh_key(), prompt_id=prompt_id, metadata={"sdk": SDK}), implicit=True)
+        if request.scope is not None and request.scope.origin is not None:
+            request.scope.origin.used = True
+        return recording.begin(request, looks)
 
-    def _learn(self, recording: Recording, looks: list[int], answer: Answer | None) -> None:
-        self._implicit.learn(recording, recording.lane.header.prompt_id, looks, answer)
+    @guarded("recording the result of a tool")
+    def say(self, said: Said, scope: Scope, at: float) -> None:
+        """Record the result of a tool that a framework ran; see `integrations.Capture`."""
+        recording = self._belonging.of_result(scope)
+        if recording is not None:
+            recording.say(said, at)
+
+    @guarded("noting an interrupted run")
+    def pause(self, scope: Scope) -> None:
+        """Keep the conversation of an interrupted run open."""
+        if scope.trace is not None and scope.trace.recording is not None:
+            scope.trace.recording.paused = True
 
     def sweep(self) -> None:
-        """Complete the implicit conversations that have been silent for `idle_timeout`."""
-        for recording in self._implicit.silent(self.config.idle_timeout):
+        """Complete the implicit conversations, and those of frameworks, that have been silent for `idle_timeout`."""
+        for recording in self._belonging.silent():
             recording.end()
 
     def after_fork(self) -> None:
@@ -194,11 +153,11 @@ class Recorder:
 
         A block that was active goes on in the child as a conversation of its own, a session as the same one, joined.
         """
-        self._implicit = Stitcher()
+        self._belonging.after_fork()
         for recording in list(self._recordings):
             header = recording.lane.header
             if not header.joined:
-                header = msgspec.structs.replace(header, key=_fresh_key())
+                header = msgspec.structs.replace(header, key=fresh_key())
             recording.after_fork(self.delivery.open(header), joining=header.joined)
 
     # -- delivery ------------------------------------------------------------------------------------------------------
@@ -215,7 +174,7 @@ class Recorder:
         for recording in list(self._recordings):
             with guard("closing open streams"):
                 recording.cut()
-        for recording in self._implicit.all():
+        for recording in self._belonging.all():
             recording.end()
         return self.delivery.shutdown(self.config.shutdown_timeout if timeout is None else timeout)
 
@@ -233,24 +192,6 @@ class Recorder:
             last_error=sent.last_error,
             failures=caught(),
         )
-
-
-def _header(conversation: Conversation, key: str, *, joined: bool = False) -> Header:
-    """What opening needs to know. The user's own metadata cannot displace ours."""
-    own: dict[str, Any] = {"sdk": SDK}
-    if conversation.session_id is not None:
-        own["sessionId"] = conversation.session_id
-    return Header(
-        key=key,
-        prompt_id=conversation.prompt_id,
-        company_name=conversation.company_name,
-        joined=joined,
-        metadata={**conversation.metadata, **own},
-    )
-
-
-def _fresh_key() -> str:
-    return os.urandom(16).hex()
 
 
 _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()

@@ -8,7 +8,7 @@ from collections import deque
 from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any
 
-from converra.conversation.assembly import fold, write
+from converra.conversation.assembly import fold, say, write
 from converra.conversation.draft import Draft, Written
 from converra.conversation.record import Record
 from converra.conversation.turn import Call, Facts, Failure, Said
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from converra.conversation.assembly import Heard
     from converra.conversation.draft import Finish
     from converra.conversation.models import Message, ToolCall
-    from converra.conversation.turn import Answer, Request
+    from converra.conversation.turn import Answer, Origin, Request
     from converra.conversation.view import View
     from converra.delivery.lane import Lane
 
@@ -48,9 +48,13 @@ class Recording:
         joining: bool = False,
         show: Show | None = None,
         learn: Learn | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.lane = lane
+        self.origin = origin
         self.ended = False
+        self.paused = False
+        """An interrupted run of a framework is to go on in it, here or in another process."""
         self.used = time.monotonic()
         self._finish = finish
         self._show = show
@@ -73,6 +77,7 @@ class Recording:
     def begin(self, request: Request, looks: list[int] | None = None) -> OpenTurn:
         """Note that a call starts now."""
         self.used = time.monotonic()
+        self.paused = False
         turn = OpenTurn(self, freeze(self.record, request, looks))
         self._calls.add(turn)
         if request.tools:
@@ -82,6 +87,10 @@ class Recording:
     def turn(self, view: View, answer: Answer | None, failure: Failure | None, facts: Facts) -> None:
         """Record a turn that is over."""
         self._submit(lambda: self._fold(view, answer, failure, facts))
+
+    def say(self, said: Said, at: float) -> None:
+        """Record a tool's result; a request that resends it brings nothing new. `at` is seconds since the epoch."""
+        self._submit(lambda: self._say(said, Facts(at)))
 
     def add(self, message: Message) -> None:
         """Record a message that was written by hand; a request that resends it brings nothing new."""
@@ -112,7 +121,9 @@ class Recording:
 
     def after_fork(self, lane: Lane, *, joining: bool) -> None:
         """Start clean in a child process: what was captured before is the parent's to deliver."""
-        Recording.__init__(self, lane, self._finish, joining=joining, show=self._show, learn=self._learn)
+        Recording.__init__(
+            self, lane, self._finish, joining=joining, show=self._show, learn=self._learn, origin=self.origin
+        )
 
     # -- one job at a time -----------------------------------------------------------------------------------------
 
@@ -170,6 +181,11 @@ class Recording:
 
     def _id(self, number: int) -> str:
         return f"{self._nonce}-{number}"
+
+    def _say(self, said: Said, facts: Facts) -> None:
+        heard = None if self._over() else say(self.record, said)
+        if heard is not None:
+            self._append([self._draft(heard, None, None, facts, carries=False)])
 
     def _write(self, message: Message) -> None:
         if self._over():

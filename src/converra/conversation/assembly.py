@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from converra.conversation.alignment import Alignment
-from converra.conversation.record import KEYED, REPLY, START, SYSTEM, Atom, Place, Trail, atoms_of, system_key
+from converra.conversation.record import (
+    KEYED,
+    REPLY,
+    START,
+    SYSTEM,
+    Atom,
+    Place,
+    Trail,
+    atoms_of,
+    call_key,
+    result_key,
+    system_key,
+)
 from converra.conversation.turn import Said
 from converra.conversation.view import freeze
 
@@ -47,6 +59,18 @@ def write(record: Record, said: Said) -> int:
     record.messages += 1
     record.add(said, atoms_of(said), number, Place(0, None, len(record.texts) - 1))
     return number
+
+
+def say(record: Record, said: Said) -> Heard | None:
+    """Record a tool's result before any request brings it; None where it is recorded already."""
+    key, keyed = result_key(said), record.keyed
+    if keyed.counts.get(key, 0) and not keyed.awaited(key):
+        return None
+    thread = keyed.threads.get(call_key(said.call_id, said.name, None), 0)
+    number = record.messages
+    record.messages += 1
+    keyed.add(said, key, thread)
+    return Heard(said, number, thread)
 
 
 class Overlap(NamedTuple):

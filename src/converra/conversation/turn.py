@@ -106,9 +106,9 @@ class Trace:
 
 
 class Origin:
-    """What the user gave to a framework's handler: the conversation's prompt, session and metadata. Known by identity."""
+    """What the user gave to a framework's handler: prompt, session and metadata. Known by identity."""
 
-    __slots__ = ("__weakref__", "metadata", "prompt_id", "session_id")
+    __slots__ = ("metadata", "prompt_id", "session_id", "used")
 
     def __init__(
         self,
@@ -119,6 +119,8 @@ class Origin:
         self.prompt_id = prompt_id
         self.session_id = session_id
         self.metadata = dict(metadata or {})
+        self.used = False
+        """Whether anything was recorded on its behalf."""
 
 
 class Scope(NamedTuple):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from converra.conversation.turn import Answer, Scope, Request, Said
+    from converra.conversation.turn import Answer, Request, Said, Scope
 
 
 class OpenCall(Protocol):
@@ -58,11 +58,11 @@ class Capture(Protocol):
     def begin(self, request: Request) -> OpenCall | None:
         """Start a call; None when it belongs to no conversation or is claimed by an outer layer."""
 
-    def say(self, said: Said, scope: Scope, started: float) -> None:
+    def say(self, said: Said, scope: Scope, at: float) -> None:
         """Record what was said outside of a model call: the result of a tool that a framework ran.
 
-        It goes where a call made here would go; where only history could tell that, nothing is recorded: the next
-        call resends it. `started` is seconds since the epoch.
+        It goes where the framework's run is recorded, or where its session is; where only history could tell that,
+        nothing is recorded: the next call resends it. `at` is seconds since the epoch.
         """
 
     def pause(self, scope: Scope) -> None:

@@ -1,0 +1,206 @@
+"""Which conversation something belongs to.
+
+====  ==========================================  =========================================================
+      what there is                               the conversation
+====  ==========================================  =========================================================
+1     an active `conversation()`                  that one
+2     a session of a framework (a thread id), or  the one of that prompt and session, here and in other
+      of its handler                              processes; its first call opens it
+3     a history that was recorded                 the one that it continues best
+4     a run of a framework, with other calls      the one of those calls
+5     a prompt                                    a new one
+6     nothing of all this                         none, which is said once
+====  ==========================================  =========================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import zlib
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from converra import context
+from converra._version import __version__
+from converra.conversation.turn import Scope
+from converra.delivery.delivery import Header
+from converra.errors import InvalidArgumentError
+from converra.guard import guard, tell
+from converra.handle import Conversation, checked_id
+from converra.sessions import Sessions
+from converra.stitching import Stitcher
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Protocol
+
+    from converra.config import Config
+    from converra.conversation.turn import Answer, Origin, Request
+    from converra.recording import Learn, Recording
+
+    class Open(Protocol):
+        """Makes a recording."""
+
+        def __call__(self, header: Header, *, learn: Learn | None = None, origin: Origin | None = None) -> Recording:
+            """Make one."""
+
+
+SDK = {"name": "converra", "version": __version__}
+
+HOMELESS = (
+    "converra: a model call was made outside any conversation and is not recorded. Put it in a "
+    "`with converra.conversation(prompt_id):` block, or set prompt_id in converra.instrument()."
+)
+
+
+class Belonging:
+    """The open conversations of one recorder, and how calls find theirs."""
+
+    def __init__(self, config: Config, open_: Open) -> None:
+        self._config = config
+        self._open = open_
+        self._lock = RLock()
+        self._sessions = Sessions()
+        self._implicit = Stitcher()
+
+    def of_block(self, block: Conversation) -> Recording | None:
+        """Find or make the recording behind a conversation; None when it is switched off or sampled out."""
+        if not self._wanted(block.session_id):
+            return None
+        if block.session_id is None:
+            return self._open(_header(block.prompt_id, None, block.metadata, block.company_name))
+        session = (block.prompt_id, block.session_id)
+        known = self._sessions.find(session)
+        if known is not None:
+            known.annotate(block.metadata)
+            return known
+        return self._sessions.add(session, self._open(_header(*session, block.metadata, block.company_name)))
+
+    def of_call(self, request: Request) -> tuple[Recording | None, list[int] | None]:
+        """The recording that a call belongs to, and the looks of its messages where they were needed to tell."""
+        current = context.active()
+        if isinstance(current, Conversation):
+            return current.recording(), None
+        prompt_id = self._prompt_of(request)
+        if prompt_id is None:
+            tell("homeless", HOMELESS)
+            return None, None
+        scope = request.scope or NOWHERE
+        with self._lock:  # the branches of a run may begin at the same time
+            looks, session = None, _session(scope)
+            if session is not None:
+                recording = self._of_session(prompt_id, session, scope.origin)
+            else:
+                looks = request.dialect.look(request.messages)
+                recording = self._implicit.find(prompt_id, request, looks) or self._of_trace(prompt_id, scope)
+            if scope.trace is not None:
+                scope.trace.recording = recording
+        return recording, looks
+
+    def of_result(self, scope: Scope) -> Recording | None:
+        """The recording that the result of a tool belongs to, where that is known without a history."""
+        current = context.active()
+        if isinstance(current, Conversation):
+            return current.recording()
+        traced: Recording | None = scope.trace.recording if scope.trace else None
+        if traced is not None and not traced.ended:
+            return traced
+        session, prompt_id = _session(scope), self._own_prompt(scope.origin)
+        if session is None or not isinstance(prompt_id, str):
+            return None
+        return self._of_session(prompt_id, session, scope.origin)
+
+    def learn(self, recording: Recording, looks: list[int], answer: Answer | None) -> None:
+        """Note what a turn makes an implicit conversation known by."""
+        self._implicit.learn(recording, recording.lane.header.prompt_id, looks, answer)
+
+    def silent(self) -> list[Recording]:
+        """Take out what has been silent for `idle_timeout`, of all that nobody else ends."""
+        seconds = self._config.idle_timeout
+        return [*self._implicit.silent(seconds), *self._sessions.silent(seconds)]
+
+    def all(self) -> list[Recording]:
+        """Take out all that nobody else ends."""
+        return [*self._implicit.all(), *self._sessions.all()]
+
+    def after_fork(self) -> None:
+        """Forget the implicit conversations: the parent completes what it has opened."""
+        self._lock = RLock()
+        self._implicit = Stitcher()
+        self._sessions.after_fork()
+
+    def _of_session(self, prompt_id: str, session_id: str, origin: Origin | None) -> Recording | None:
+        session = (prompt_id, session_id)
+        known = self._sessions.find(session)
+        if known is not None or not self._wanted(session_id):
+            return known
+        header = _header(prompt_id, session_id, origin.metadata if origin else {})
+        return self._sessions.add(session, self._open(header, origin=origin), lent=True)
+
+    def _of_trace(self, prompt_id: str, scope: Scope) -> Recording | None:
+        """The implicit conversation of the framework's run, or a new one."""
+        present: Recording | None = scope.trace.recording if scope.trace else None
+        if present is not None and not present.ended and present.lane.header.prompt_id == prompt_id:
+            return present
+        if not self._wanted(None):
+            return None
+        header = _header(prompt_id, None, scope.origin.metadata if scope.origin else {})
+        return self._open(header, learn=self.learn, origin=scope.origin)
+
+    def _own_prompt(self, origin: Origin | None) -> Any:
+        return (origin.prompt_id if origin else None) or self._config.prompt_id
+
+    def _prompt_of(self, request: Request) -> str | None:
+        prompt_id = self._own_prompt(request.scope.origin if request.scope else None)
+        if not callable(prompt_id):
+            return prompt_id  # type: ignore[no-any-return]  # a string or None, as settings are read
+        with guard("asking your prompt_id function"):
+            found = prompt_id(request)
+            return None if found is None else checked_id("prompt_id", found)
+        return None
+
+    def _wanted(self, session_id: str | None) -> bool:
+        """Decide once for a whole conversation; for a session, the same in every process."""
+        rate = self._config.sample_rate
+        if rate >= 1 or not self._config.enabled:
+            return self._config.enabled
+        if session_id is None:
+            return random.random() < rate  # noqa: S311 - a sample, not a secret
+        return zlib.crc32(session_id.encode(errors="replace")) < rate * 2**32
+
+
+def _session(scope: Scope) -> str | None:
+    """The framework's session, else its handler's; one that cannot be an id as it is goes by its digest."""
+    session = scope.thread or (scope.origin.session_id if scope.origin else None)
+    if session is None:
+        return None
+    try:
+        return checked_id("session_id", session)
+    except InvalidArgumentError:
+        return hashlib.sha256(session.encode(errors="replace")).hexdigest()
+
+
+def _header(
+    prompt_id: str, session_id: str | None, metadata: Mapping[str, Any], company_name: str | None = None
+) -> Header:
+    """What opening needs to know. The user's own metadata cannot displace ours."""
+    own: dict[str, Any] = {"sdk": SDK}
+    if session_id is not None:
+        own["sessionId"] = session_id
+    return Header(
+        key=fresh_key() if session_id is None else f"{prompt_id}:{session_id}",
+        prompt_id=prompt_id,
+        company_name=company_name,
+        joined=session_id is not None,
+        metadata={**metadata, **own},
+    )
+
+
+def fresh_key() -> str:
+    """An idempotency key that nobody else has."""
+    return os.urandom(16).hex()
+
+
+NOWHERE = Scope()

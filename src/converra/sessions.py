@@ -1,0 +1,73 @@
+"""The conversations that have a session id, in this process: those that the user keeps open, and those of frameworks.
+
+A framework's session (a LangGraph thread, a handler's session) is opened by its first call, and nobody says when it is
+over: it ends by silence, or with the process.
+"""
+
+from __future__ import annotations
+
+import time
+from threading import RLock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from converra.recording import Recording
+
+    Key = tuple[str, str]
+
+MAX_OPEN = 10_000
+"""Sessions of frameworks that are open at a time; past it, the one that has been silent longest is completed."""
+
+
+class Sessions:
+    """Open conversations by prompt id and session id."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._open: dict[Key, Recording] = {}
+        self._of_frameworks: dict[Key, Recording] = {}
+
+    def find(self, key: Key) -> Recording | None:
+        """The open conversation of this prompt and session."""
+        with self._lock:
+            recording = self._open.get(key)
+            if recording is None or not recording.ended:
+                return recording
+            self._forget(key)
+            return None
+
+    def add(self, key: Key, recording: Recording, *, lent: bool = False) -> Recording:
+        """Remember a conversation; the one that another thread was quicker to open wins.
+
+        One that is lent to a framework ends by silence.
+        """
+        with self._lock:
+            kept = self.find(key) or self._open.setdefault(key, recording)
+            if lent and kept is recording:
+                self._of_frameworks[key] = recording
+            return kept
+
+    def silent(self, seconds: float) -> list[Recording]:
+        """Take out those of frameworks that have been silent for so long, and those past the bound.
+
+        One whose run was interrupted waits, for a human being perhaps, and does not count as silent.
+        """
+        before = time.monotonic() - seconds
+        with self._lock:
+            idle = sorted(((r.used, key) for key, r in self._of_frameworks.items() if not r.busy))
+            overdue = max(0, len(self._of_frameworks) - MAX_OPEN)
+            silent = [key for used, key in idle[overdue:] if used < before and not self._of_frameworks[key].paused]
+            return [self._forget(key) for key in (*(key for _, key in idle[:overdue]), *silent)]
+
+    def all(self) -> list[Recording]:
+        """Take out those of frameworks, but for those that are to be resumed."""
+        with self._lock:
+            return [self._forget(key) for key, r in list(self._of_frameworks.items()) if not r.paused]
+
+    def _forget(self, key: Key) -> Recording:
+        self._of_frameworks.pop(key, None)
+        return self._open.pop(key)
+
+    def after_fork(self) -> None:
+        """Start with a lock that nobody holds; a session goes on in the child, joined."""
+        self._lock = RLock()
