@@ -10,6 +10,7 @@ from benchmarks.interleaved import Case, Cost, Shape, measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
 PLAIN, AGAIN, CAPTURED = "plain", "plain again", "captured"
 
@@ -25,19 +26,25 @@ class Overhead(NamedTuple):
 def overheads(shapes: Sequence[Shape]) -> Iterator[tuple[str, Overhead]]:
     """Measure the shapes one after the other, so that each can be printed when it is done."""
     for shape in shapes:
-        costs = measure([Case(PLAIN, shape), Case(AGAIN, shape), Case(CAPTURED, shape, captured, flush)])
+        costs = measure(
+            [Case(PLAIN, shape), Case(AGAIN, shape), Case(CAPTURED, shape, conversation, instrumented, flush)]
+        )
         yield shape.name, Overhead(costs[PLAIN], costs[AGAIN] - costs[PLAIN], costs[CAPTURED] - costs[PLAIN])
 
 
 @contextmanager
-def captured() -> Iterator[None]:
-    """A block's calls are one conversation: patched for it, and put back after it."""
+def instrumented() -> Iterator[None]:
+    """Patched for a block, and put back after it."""
     converra.instrument()
     try:
-        with converra.conversation("prompt_benchmark"):
-            yield
+        yield
     finally:
         converra.uninstrument()
+
+
+def conversation() -> AbstractContextManager[object]:
+    """Each conversation of a shape is one of ours."""
+    return converra.conversation("prompt_benchmark")
 
 
 def flush() -> None:

@@ -8,38 +8,44 @@ machine, ratios within one run hold. Garbage collection stays on. A second, iden
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from random import Random
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 ROUNDS = 40
 BLOCK_SECONDS = 0.02
 
 
-class Shape(NamedTuple):
-    """A way to call a model: what the benchmarks of an integration list, as `SHAPES`.
+Scope = Callable[[], AbstractContextManager[object]]
+"""What is put around each conversation: nothing, or a recorded one."""
 
-    `calls` is how many model calls one `call()` makes; costs are per model call.
+
+class Shape(NamedTuple):
+    """A way to talk to a model: `talk` has one conversation, or several, each inside a scope.
+
+    `calls` is how many model calls one `talk()` makes; costs are per model call.
     """
 
     name: str
-    call: Callable[[], object]
-    calls: int = 1
+    talk: Callable[[Scope], object]
+    calls: int
 
 
 class Case(NamedTuple):
-    """A shape to measure, in the surroundings that `around` sets up for each block.
+    """A shape to measure, with a scope, in the surroundings that `around` sets up for each block.
 
     `settle` is what has to follow a block for its work to be done (a flush): it counts for the process, not the caller.
     """
 
     name: str
     shape: Shape
-    around: Callable[[], AbstractContextManager[object]] = nullcontext
+    scope: Scope = nullcontext
+    around: Scope = nullcontext
     settle: Callable[[], object] = lambda: None
 
 
@@ -57,40 +63,39 @@ def measure(cases: Sequence[Case], *, rounds: int = ROUNDS, block_seconds: float
     """The median cost of each case, by name."""
     order = list(cases)
     shuffle = Random(1).shuffle  # noqa: S311 - an order, not a secret
-    calls = {case.name: _calls_per_block(case, block_seconds) for case in cases}
+    talks = {case.name: _talks_per_block(case, block_seconds) for case in cases}
     blocks: dict[str, list[Cost]] = {case.name: [] for case in cases}
     for _ in range(rounds):
         shuffle(order)
         for case in order:
-            blocks[case.name].append(_block(case, calls[case.name]))
+            blocks[case.name].append(_block(case, talks[case.name]))
     return {name: Cost(*map(median, zip(*costs, strict=True))) for name, costs in blocks.items()}
 
 
-def _calls_per_block(case: Case, seconds: float) -> int:
+def _talks_per_block(case: Case, seconds: float) -> int:
     count = 1
     with case.around():
-        case.shape.call()  # the first call warms caches up
-        while (taken := _seconds(case.shape.call, count)) < seconds / 4:
+        _talk(case, 1)  # the first warms caches up
+        while (taken := _talk(case, count)) < seconds / 4:
             count *= 2
         case.settle()
     return max(1, round(count * seconds / taken))
 
 
-def _seconds(call: Callable[[], object], count: int) -> float:
+def _talk(case: Case, count: int) -> float:
+    talk, scope = case.shape.talk, case.scope
     began = time.perf_counter()
     for _ in range(count):
-        call()
+        talk(scope)
     return time.perf_counter() - began
 
 
 def _block(case: Case, count: int) -> Cost:
-    call = case.shape.call
     with case.around():
-        call()
+        _talk(case, 1)
         case.settle()
         process_began, caller_began = time.process_time_ns(), time.thread_time_ns()
-        for _ in range(count):
-            call()
+        _talk(case, count)
         caller = time.thread_time_ns() - caller_began
         case.settle()
         process = time.process_time_ns() - process_began
