@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -16,14 +17,21 @@ import pytest
 from opentelemetry import context
 
 from converra.api import operations
-from converra.api.client import AsyncConnection, AsyncConverra, Connection, Converra
+from converra.api.client import AsyncConverra, Converra
+from converra.api.connection import AsyncConnection, Connection
 from converra.api.results import Conversation
-from converra.errors import APIConnectionError, APITimeoutError, InvalidArgumentError, MissingAPIKeyError
+from converra.errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    InvalidArgumentError,
+    MissingAPIKeyError,
+)
 from tests.api.callers import KEY, Caller, both, call_async
 from tests.api.scripted import answer, drip, hang, reset, scripted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 GET = operations.get_conversation("c")
 CLIENTS = pytest.mark.parametrize("kind", [Converra, AsyncConverra])
@@ -155,7 +163,7 @@ def test_a_forked_child_has_sockets_of_its_own() -> None:
         child = os.fork()
         client.conversations.get("child" if child == 0 else "parent")
         if child == 0:
-            os._exit(0)
+            os._exit(len(client._connection._built) - 1)
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
     with scripted(*[answer({})] * 3) as server:
@@ -237,17 +245,50 @@ def test_no_time_at_all_is_a_timeout(caller: Caller) -> None:
     assert server.asked == []
 
 
-def test_a_slow_reader_cannot_stretch_the_timeout() -> None:
-    """A server that does not read a large request holds it no longer than the timeout."""
-    big = operations.append_messages("c", [{"role": "user", "content": "x" * 1024 * 100}] * 200)
+@contextlib.contextmanager
+def listening(react: Callable[[socket.socket], bool]) -> Iterator[str]:
+    """The address of a server that accepts one connection and does with it what it is told, until that is enough."""
+    over = threading.Event()
+
+    def run() -> None:
+        with contextlib.suppress(OSError):
+            accepted, _ = listener.accept()
+            with accepted:
+                while react(accepted) and not over.wait(0.02):
+                    pass
+                over.wait(10)
+
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        connection = Connection(KEY, f"http://127.0.0.1:{listener.getsockname()[1]}", 0.3)
+        listener.settimeout(10)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            over.set()
+            thread.join()
+
+
+@both
+@pytest.mark.parametrize("taken", [0, 4096], ids=["nothing", "a little at a time"])
+def test_a_server_that_does_not_read_cannot_stretch_the_timeout(caller: Caller, taken: int) -> None:
+    """A large request is held up no longer than the timeout, also where some of it is taken now and then."""
+    messages = [{"role": "user", "content": "x" * 1024 * 100}] * 200
+    with listening(lambda accepted: bool(taken and accepted.recv(taken))) as address:
         started = time.monotonic()
         with pytest.raises(APITimeoutError) as caught:
-            connection.send(big)
-        assert time.monotonic() - started < 2
-        assert caught.value.sent is True
-        connection.close()
+            caller(f"http://{address}", lambda c: c.conversations.append_messages("c", messages=messages), timeout=0.5)
+        assert time.monotonic() - started < 3
+    assert caught.value.sent is True
+
+
+@both
+def test_a_handshake_that_hangs_has_sent_nothing(caller: Caller) -> None:
+    """Without a secure connection no request was made, so sending it again is safe."""
+    with listening(lambda _: False) as address, pytest.raises(APITimeoutError) as caught:
+        caller(f"https://{address}", get, timeout=0.3, max_retries=0)
+    assert caught.value.sent is False
 
 
 @both
@@ -258,8 +299,11 @@ def test_a_given_http_client_is_used_and_stays_open(caller: Caller) -> None:
         headers = {"X-Mine": "1", "Authorization": "Basic other"}
         return kind(headers=headers, auth=("me", "pw"), follow_redirects=True)
 
-    with scripted(answer({"id": "c"})) as server:
+    with scripted(answer({"id": "c"}), answer({}, 307, Location="/elsewhere")) as server:
         assert caller(server.base_url, get, given=given) == Conversation(id="c")
+        with pytest.raises(APIStatusError):
+            caller(server.base_url, get, given=given)
+    assert len(server.asked) == 2
     assert server.asked[0].headers["x-mine"] == "1"
     assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
 

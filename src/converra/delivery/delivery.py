@@ -64,7 +64,7 @@ class Delivery:
     def _connection(self, api_key: str) -> Connection:
         """Import httpx as late as possible: a process that records nothing never pays for it."""
         with exits.importing.lock:
-            from converra.api.client import Connection as HTTPConnection  # noqa: PLC0415 - see the docstring
+            from converra.api.connection import Connection as HTTPConnection  # noqa: PLC0415 - see the docstring
 
             connection = HTTPConnection(api_key, self.config.base_url, self.config.timeout)
             connection.open()

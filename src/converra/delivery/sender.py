@@ -32,7 +32,7 @@ _OVER = ("completed", "abandoned")
 
 
 class Connection(Protocol):
-    """What carries a request: `converra.api.client.Connection`, or a fake."""
+    """What carries a request: `converra.api.connection.Connection`, or a fake."""
 
     def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
         """Send once and read the answer; raises the errors of `converra.errors`."""

@@ -1,0 +1,212 @@
+"""The connections that carry requests: one for threads, one for an event loop.
+
+What happens to a request is written once, here and in the modules beside; of the two classes, each only does its own
+kind of waiting. Redirects are not followed: a moved API is for the programmer to know, and the key must not travel.
+Proxies and certificates come from the environment, as httpx reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import aclosing, closing, contextmanager
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
+from urllib.parse import urlsplit
+
+from converra._version import __version__
+from converra.api.answers import answer_from
+from converra.api.attempt import Attempt
+from converra.api.http import classes, errors, library
+from converra.api.settings import header_safe
+from converra.errors import APIConnectionError, APITimeoutError, InvalidArgumentError
+from converra.telemetry import suppressed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
+
+    from converra.api.operations import Operation
+
+T = TypeVar("T")
+Client = TypeVar("Client", bound="httpx.Client | httpx.AsyncClient")
+
+_NOT_SENT = ("ConnectError", "ConnectTimeout", "InvalidURL", "PoolTimeout", "ProxyError", "UnsupportedProtocol")
+
+_GRACE = 0.05
+"""Seconds by which a loop's own timeout is later: the transport's comes first, and knows what it was waiting for."""
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What a request can end in. httpx raises RuntimeError for a closed client, and misses that a host is no name."""
+    return errors("HTTPError", "InvalidURL", also=(OSError, RuntimeError, UnicodeError))
+
+
+class _Owner(NamedTuple):
+    """Who may use an HTTP client's sockets."""
+
+    pid: int
+    loop: asyncio.AbstractEventLoop | None
+
+    def is_gone(self) -> bool:
+        return self.pid != os.getpid() or (self.loop is not None and self.loop.is_closed())
+
+
+class _Door(Generic[Client]):
+    """What both connections know: where the API is, the key, and the HTTP client of this process and event loop."""
+
+    _kind: str
+    """The name of the client's class."""
+
+    def __init__(self, api_key: str, base_url: str, timeout: float, *, http_client: Client | None = None) -> None:
+        if http_client is not None and not isinstance(http_client, classes(self._kind)):
+            raise InvalidArgumentError(f"http_client is {http_client!r}, expected an httpx.{self._kind}")
+        self._authorization = f"Bearer {header_safe(api_key)}"
+        self.base_url = _url(base_url)
+        self._timeout = timeout
+        self._given: Client | None = http_client
+        self._built: dict[_Owner, Client] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self.base_url!r})"
+
+    def abandon(self) -> None:
+        """Forget the open sockets without touching them: after a fork they are the parent's."""
+        self._built = {}
+
+    def _client(self, loop: asyncio.AbstractEventLoop | None = None) -> Client:
+        """The given client, or our own: each process and each event loop has one."""
+        if self._given is not None:
+            return self._given
+        owner = _Owner(os.getpid(), loop)
+        for other in [other for other in self._built if other.is_gone()]:
+            self._built.pop(other, None)
+        return self._built.get(owner) or self._built.setdefault(owner, self._opened())
+
+    def _opened(self) -> Client:
+        build = cast("type[Client]", getattr(library(), self._kind))
+        try:
+            return build()
+        except errors("InvalidURL", also=(ImportError, OSError, ValueError)) as error:
+            reason = f"proxies or certificates of the environment cannot be used: {error}"
+            raise APIConnectionError(reason, sent=False) from error
+
+    def _closed(self) -> list[Client]:
+        """Give up the clients that are ours, for closing."""
+        built, self._built = self._built, {}
+        return list(built.values())
+
+    def _request(self, client: Client, operation: Operation[Any], attempt: Attempt) -> httpx.Request:
+        headers = {"Accept": "application/json", "User-Agent": f"converra-python/{__version__}"}
+        if operation.body is not None:
+            headers["Content-Type"] = "application/json"
+        return client.build_request(
+            operation.method,
+            f"{self.base_url}{operation.path}",
+            params=operation.query or None,
+            headers=headers,
+            content=operation.body,
+            timeout=attempt.left(),
+            extensions={"trace": attempt.trace} if isinstance(client, classes("Client")) else None,
+        )
+
+    def _authorized(self, request: httpx.Request) -> httpx.Request:
+        """Set the key last, so that nothing in a user's client replaces it."""
+        request.headers["Authorization"] = self._authorization
+        return request
+
+    @contextmanager
+    def _telling(self, attempt: Attempt) -> Iterator[None]:
+        try:
+            yield
+        except _failures() as error:
+            raise self._failure(error, attempt) from error
+
+    def _failure(self, error: Exception, attempt: Attempt) -> APIConnectionError:
+        host = urlsplit(self.base_url).netloc
+        sent = not isinstance(error, errors(*_NOT_SENT, also=(UnicodeError,)))
+        if isinstance(error, errors("TimeoutException", also=(TimeoutError,))):
+            return APITimeoutError(f"no answer from {host} within {attempt.seconds:g} s", sent=sent)
+        reason = str(error) or type(error).__name__
+        return APIConnectionError(f"no answer from {host}: {reason}", sent=sent)
+
+
+class Connection(_Door["httpx.Client"]):
+    """Sends operations one at a time or from many threads, once each: retrying is the caller's.
+
+    It survives a fork: the child opens sockets of its own. A closed one opens again when it is used.
+    """
+
+    _kind = "Client"
+
+    def open(self) -> None:
+        """Load what the first request needs (modules, certificates), ahead of it; nothing is connected."""
+        self._client()
+
+    def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
+        """Send a request and read its answer, all within `timeout` seconds; raises the errors of `converra.errors`."""
+        attempt = Attempt(self._timeout if timeout is None else timeout)
+        with suppressed(), self._telling(attempt), attempt.under_way():
+            client = self._client()
+            request = self._request(client, operation, attempt)
+            response = client.send(request, stream=True, auth=self._authorized, follow_redirects=False)
+            body = bytearray()
+            with closing(response), _as_far_as_needed(response):
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    attempt.left()
+        return answer_from(operation, response.status_code, response.headers, bytes(body))
+
+    def close(self) -> None:
+        """Close the sockets; a client that was given stays open, it is its owner's."""
+        for client in self._closed():
+            client.close()
+
+
+class AsyncConnection(_Door["httpx.AsyncClient"]):
+    """As `Connection`, in an event loop; each loop gets sockets of its own."""
+
+    _kind = "AsyncClient"
+
+    async def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:  # noqa: ASYNC109 - as sync
+        """Send a request and read its answer, all within `timeout` seconds; raises the errors of `converra.errors`."""
+        attempt = Attempt(self._timeout if timeout is None else timeout)
+        with suppressed(), self._telling(attempt):
+            client = self._client(asyncio.get_running_loop())
+            request = self._request(client, operation, attempt)
+            async with asyncio.timeout(attempt.left() + _GRACE):
+                response = await client.send(request, stream=True, auth=self._authorized, follow_redirects=False)
+            body = bytearray()
+            async with aclosing(response):
+                with _as_far_as_needed(response):
+                    async with asyncio.timeout(attempt.left() + _GRACE):
+                        async for chunk in response.aiter_bytes():
+                            body += chunk
+        return answer_from(operation, response.status_code, response.headers, bytes(body))
+
+    async def close(self) -> None:
+        """Close the sockets; a client that was given stays open, it is its owner's."""
+        for client in self._closed():
+            await client.aclose()
+
+
+@contextmanager
+def _as_far_as_needed(response: httpx.Response) -> Iterator[None]:
+    """Let an answer count without the rest of its body where its status says enough, or where it cannot be decoded."""
+    try:
+        yield
+    except errors("DecodingError"):
+        return
+    except errors("HTTPError", also=(TimeoutError,)):
+        if response.is_success:
+            raise
+
+
+def _url(base_url: str) -> str:
+    try:
+        url = library().URL(base_url.rstrip("/"))
+    except errors("InvalidURL") as error:
+        raise InvalidArgumentError(f"base_url is no URL: {error}") from error
+    if url.userinfo or url.query or url.fragment:
+        raise InvalidArgumentError("base_url holds a user, a query or a fragment; expected scheme, host and path")
+    return str(url).rstrip("/")
