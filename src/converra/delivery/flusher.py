@@ -65,7 +65,7 @@ class Flusher:
         """All workers rest until they are woken."""
         self.deadline: float | None = None
         """When the process must be gone."""
-        self.workers = Workers(self.turn)
+        self.workers = Workers(self.turn, self._finish)
         self._config = config
         self._outbox = outbox
         self._losses = losses
@@ -123,18 +123,10 @@ class Flusher:
         self.deadline = None
 
     def close(self, timeout: float) -> None:
-        """Let the workers go, and close the connection and the outbox unless one of them still uses them."""
+        """Let the workers go. The last one closes what is open; where one hangs, that is later."""
         self.workers.stop(timeout)
-        if self.workers.alive:
-            return
-        with guard("closing"), self._lock:
-            for progress in self._open:
-                if not progress.busy:
-                    self._outbox.forget(progress)
-            self._outbox.close()
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.close()
+        if not self.workers.alive:
+            self._finish()
 
     def abandon(self) -> None:
         """Leave everything to the parent process, after a fork."""
@@ -197,8 +189,7 @@ class Flusher:
         self._pace.sent(now)
         following = self._schedule.next_at()
         ready = self._pace.ready_at(self._in_flight)
-        if following is not None and following <= now and ready is not None and ready <= now:
-            self.workers.more()
+        self.workers.watch(more=following is not None and following <= now and ready is not None and ready <= now)
         return progress, connection
 
     def _serve(self, progress: Progress, connection: Connection) -> None:
@@ -283,6 +274,16 @@ class Flusher:
         for ticket in self._tickets:
             ticket.finish(complete=False)
         self._tickets.clear()
+
+    def _finish(self) -> None:
+        with guard("closing"), self._lock:
+            for progress in self._open:
+                if not progress.busy:
+                    self._outbox.forget(progress)
+            self._outbox.close()
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
 
     # -- events --------------------------------------------------------------------------------------------------------
 

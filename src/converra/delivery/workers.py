@@ -1,8 +1,9 @@
 """The threads that send: a few, started when there is something to do, never while Python finalises.
 
-They are daemons, since a thread that hangs in a socket must not keep the process alive. Callers wake them through a
-bare lock used as a flag: `release` and `acquire` are single steps in C, so a signal handler or a finalizer that
-interrupts a caller may wake them too. An Event or a Condition could be found half set.
+They are daemons, since a thread that hangs in a socket must not keep the process alive. While one sends, another one
+watches what becomes due, so that a slow answer holds up nobody else. Callers wake them through a bare lock used as a
+flag: `release` and `acquire` are single steps in C, so a signal handler or a finalizer that interrupts a caller may
+wake them too. An Event or a Condition could be found half set.
 """
 
 from __future__ import annotations
@@ -16,22 +17,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST = 4
-LINGER = 1.0
+LINGER = 10.0
 """Seconds for which a second idle worker stays."""
 
 JOIN = 0.2
-"""Longest wait for idle workers to go, in seconds."""
+"""Longest wait for workers to go, in seconds."""
 
 
 class Workers:
-    """Run `turn` again and again, in one thread or several.
+    """Run `turn` again and again, in one thread or several; `finished` when the last one has gone.
 
     `turn` does one piece of work and returns None, or returns the seconds that it may rest (infinity: until woken).
     """
 
-    def __init__(self, turn: Callable[[], float | None]) -> None:
+    def __init__(self, turn: Callable[[], float | None], finished: Callable[[], None]) -> None:
         self._turn = turn
+        self._finished = finished
         self._starting = threading.RLock()
+        self._counting = threading.Lock()
+        """Only workers take it, as all their locks."""
         self._flag = threading.Lock()
         self._flag.acquire()
         self._threads: set[threading.Thread] = set()
@@ -66,12 +70,12 @@ class Workers:
         except RuntimeError:  # it is set already
             return
 
-    def more(self) -> None:
-        """There is work for one more."""
-        if self._resting:
-            self.wake()
-        elif len(self._threads) < MOST:
+    def watch(self, *, more: bool) -> None:
+        """See to it that somebody watches while this worker is busy; at once where there is `more` to do."""
+        if not self._resting:
             self._add()
+        elif more:
+            self.wake()
 
     def stop(self, timeout: float) -> None:
         """Let all go once they have finished what they are at; wait for them no longer than `timeout` seconds."""
@@ -82,7 +86,7 @@ class Workers:
                 thread.join(max(0.0, min(timeout, JOIN)))
 
     def _add(self) -> None:
-        if self.closed:
+        if self.closed or len(self._threads) >= MOST:
             return
         thread = threading.Thread(target=self._run, name="converra", daemon=True)
         self._threads.add(thread)
@@ -97,14 +101,19 @@ class Workers:
                 rest = self._turn()
                 if rest is not None and not self._rest(rest):
                     break
-        self._threads.discard(threading.current_thread())
+            with self._counting:
+                self._threads.discard(threading.current_thread())
+                last = not self._threads
+            if last and self.stopping:
+                self._finished()
         self.wake()  # whoever rests takes over, or goes as well
 
     def _rest(self, seconds: float) -> bool:
         """Wait to be woken; False where another one waits already and nobody called for a while."""
-        self._resting += 1
-        surplus = self._resting > 1
-        longest = LINGER if surplus else threading.TIMEOUT_MAX
-        woken = self._flag.acquire(timeout=min(seconds, longest))
-        self._resting -= 1
-        return woken or not surplus
+        with self._counting:
+            self._resting += 1
+            surplus = self._resting > 1
+        woken = self._flag.acquire(timeout=min(seconds, LINGER if surplus else threading.TIMEOUT_MAX))
+        with self._counting:
+            self._resting -= 1
+            return woken or not surplus or seconds < LINGER
