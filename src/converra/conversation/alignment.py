@@ -9,7 +9,7 @@ tool call         by id and name, counted; without an id by name and arguments
 tool result       by the id of its call, counted; a reused id with another text is another result
 words             a run that ends where the record ends; else the longest common subsequence with the
                   recorded words, in which an assistant's count double
-moved words       an assistant's text in another place is old, and so is the text that it answered
+moved words       before the last answer of the request, recorded words are old in any order
 edited words      an assistant's text that only gained or lost something is old, what was appended is new
 ================  ====================================================================================
 """
@@ -35,19 +35,31 @@ MAX_EDITED = 8
 
 
 class Item(msgspec.Struct):
-    """One thing said in the request."""
+    """One thing said in the request: its words (if it has any), and calls, a result or a system text."""
 
     index: int
     """Of its message."""
     part: int
-    atoms: Atoms
     kind: int
-    """Of its first atom."""
-    old: list[bool]
-    """Whether each atom is recorded."""
+    key: Any
+    """Kind and key of its first atom."""
+    atoms: Atoms
+    old: tuple[bool, ...] = ()
+    """Whether each atom is recorded, without that of the words."""
     at: int | None = None
-    """Position of its text, if that is recorded."""
+    """Position of its words, if they are recorded."""
     appended: list[str] = []
+
+    @property
+    def is_old(self) -> bool:
+        """Whether all of it is recorded."""
+        return (self.kind < WORDS or self.at is not None) and all(self.old)
+
+    def new_atoms(self) -> Atoms:
+        """Those that are not recorded."""
+        words = self.kind >= WORDS
+        rest = zip(self.atoms[words:], self.old, strict=True)
+        return (*(self.atoms[:1] if words and self.at is None else ()), *(atom for atom, old in rest if not old))
 
 
 class Alignment:
@@ -58,16 +70,26 @@ class Alignment:
         self.view = view
         unchanged = view.version == record.version
         self.trail = view.trail if unchanged or view.previous is not None else record.continued(view.looks)
+        if not self._align() and self.trail:  # its words were said in another place too, and this is that place
+            self.trail = None
+            self._align()
+
+    def _align(self) -> bool:
+        """Lay the request beside the record; False if recorded words of an assistant found no place."""
         self.base = self.trail.last + 1 if self.trail else 0
         """Texts before this position are matched by the prefix."""
         self.counts: dict[Any, int] = {}
         """Occurrences of KEYED atoms in the request, after the prefix."""
         self.items = self._items()
-        self._match_texts([item for item in self.items if item.kind >= WORDS])
+        return self._match_texts([item for item in self.items if item.kind >= WORDS])
 
     def said(self, item: Item) -> Said:
         """Read what an item says."""
         return self.view.said(item.index)[item.part]
+
+    def prefix_replies(self) -> int:
+        """How many texts of an assistant the prefix holds."""
+        return self.trail.replies if self.trail else 0
 
     def system(self) -> int | None:
         """Hash the first system text of the request: what tells a side call from a new question."""
@@ -89,19 +111,25 @@ class Alignment:
             return False
         return self._count(atom.key) or self._invented_id(atom.key)
 
+    def accounts_for(self, key: Any) -> bool:
+        """Whether every occurrence of a KEYED atom in the request is taken for a recorded one."""
+        before = self.trail.counts.get(key, 0) if self.trail else 0
+        return before + self.counts.get(key, 0) <= self.record.keyed.counts.get(key, 0)
+
     def _items(self) -> list[Item]:
         items, view, record = [], self.view, self.record
         for index in range(len(self.trail.looks) if self.trail else 0, len(view.looks)):
             for part, atoms in enumerate(view.atoms(index, record)):
-                old = [atom.kind < WORDS and self.is_old(atom) for atom in atoms]
-                items.append(Item(index, part, atoms, atoms[0].kind, old))
+                kind, key = atoms[0]
+                others = atoms[1:] if kind >= WORDS else atoms
+                old = tuple(map(self.is_old, others)) if others else ()
+                items.append(Item(index, part, kind, key, atoms, old))
         return items
 
     def _count(self, key: Any) -> bool:
         """Count an occurrence; it is old if no more than that are recorded."""
-        self.counts[key] = seen = self.counts.get(key, 0) + 1
-        before = self.trail.counts.get(key, 0) if self.trail else 0
-        return before + seen <= self.record.keyed.counts.get(key, 0)
+        self.counts[key] = self.counts.get(key, 0) + 1
+        return self.accounts_for(key)
 
     def _invented_id(self, key: Any) -> bool:
         """A call that was recorded without an id may come back with one that a framework made up."""
@@ -109,28 +137,35 @@ class Alignment:
 
     # -- words ---------------------------------------------------------------------------------------------------
 
-    def _match_texts(self, said: list[Item]) -> None:
+    def _match_texts(self, said: list[Item]) -> bool:
         """Align the words of the request with those recorded since the prefix that is known to be old."""
         if self.view.previous is not None:
-            return
-        start, rest = self._follow(said) if self.trail else (self.base, said)
+            return True
+        start, rest = self._follow(said) if self.trail else (0, said)
         latest = self.record.latest
-        if any(latest.get(item.atoms[0].key, START) >= start for item in rest) and not self._slide(rest, start):
-            self._subsequence(rest, start)
-        if any(item.at is None and item.kind == REPLY for item in rest):
-            self._match_edited(rest, start)
-            self._match_moved(rest)
+        shared = [item for item in rest if latest.get(item.key, START) >= start]
+        if shared and not self._slide(rest, start):
+            self._subsequence(shared, start)
+        if any(item.kind == REPLY and item.at is None for item in rest):
+            return self._match_loosely(rest, start)
+        return True
 
-    def _same(self, item: Item, at: int) -> None:
-        item.old[0], item.at = True, at
+    def _match_loosely(self, said: list[Item], start: int) -> bool:
+        answers = [n for n, item in enumerate(said) if item.kind == REPLY]
+        displaced = [item for item in said[: answers[-1] + 1] if item.at is None and item.key in self.record.latest]
+        if displaced and self.trail:
+            return False
+        self._match_edited(said, start)
+        self._match_moved(displaced, said)
+        return True
 
     def _follow(self, said: list[Item]) -> tuple[int, list[Item]]:
         """Match the texts that were recorded right after the prefix; say where the rest begins."""
         at, texts = self.base, self.record.texts
         for n, item in enumerate(said):
-            if at == len(texts) or texts[at] != item.atoms[0].key:
+            if at == len(texts) or texts[at] != item.key:
                 return at, said[n:]
-            self._same(item, at)
+            item.at = at
             at += 1
         return at, []
 
@@ -139,29 +174,28 @@ class Alignment:
 
         What follows the run is new even where it repeats something, unless an assistant has said it.
         """
-        texts, keys = self.record.texts, [item.atoms[0].key for item in said]
+        texts, keys = self.record.texts, [item.key for item in said]
         if texts[-1] not in keys:
             return False
         end = len(keys) - keys[::-1].index(texts[-1])
         first = len(texts) - end
         if first < start or texts[first:] != keys[:end]:
             return False
-        if any(item.kind == REPLY and item.atoms[0].key in self.record.latest for item in said[end:]):
+        if any(item.kind == REPLY and item.key in self.record.latest for item in said[end:]):
             return False
         for at, item in enumerate(said[:end], first):
-            self._same(item, at)
+            item.at = at
         return True
 
     def _subsequence(self, said: list[Item], start: int) -> None:
         """Match the longest common subsequence, of those texts that request and record have both."""
-        texts, spoken, latest = self.record.texts, self.record.spoken, self.record.latest
-        shared = [item for item in said if latest.get(item.atoms[0].key, START) >= start]
-        keys = {item.atoms[0].key for item in shared}
+        texts, spoken = self.record.texts, self.record.spoken
+        keys = {item.key for item in said}
         places = [at for at in range(start, len(texts)) if texts[at] in keys]
         old, old_at = _weighted((texts[at], spoken[at].assistant) for at in places)
-        new, new_at = _weighted((item.atoms[0].key, item.kind == REPLY) for item in shared)
+        new, new_at = _weighted((item.key, item.kind == REPLY) for item in said)
         for j, i in lcs(old, new).items():
-            self._same(shared[new_at[j]], places[old_at[i]])
+            said[new_at[j]].at = places[old_at[i]]
 
     def _match_edited(self, said: list[Item], start: int) -> None:
         """Between two texts that match, an assistant's that only gained or lost something is still the same."""
@@ -172,7 +206,7 @@ class Alignment:
             until = until if item.at is None else item.at
         for item in said:
             limit = limits.pop()
-            if item.at is None and item.kind == REPLY and item.atoms[0].key not in self.record.latest:
+            if item.at is None and item.kind == REPLY and item.key not in self.record.latest:
                 self._edited(item, range(before, limit))
             before = before if item.at is None else item.at + 1
 
@@ -183,35 +217,23 @@ class Alignment:
             rest = edits.appended(words[at], resent) if at in words else None
             if rest is None:
                 continue
-            self._same(item, at)
+            item.at = at
             if rest:
                 later = ((n, words[n]) for n in gap[at - gap.start + 1 :][:MAX_EDITED] if n in words)
                 item.appended, found = edits.divided(rest, later)
                 item.at = max((at, *found))
             return
 
-    def _match_moved(self, said: list[Item]) -> None:
-        """An assistant's text is old wherever it stands, and so is the one that it answered: calls ran side by side."""
-        taken = {item.at for item in said}
-        for n, item in enumerate(said):
-            at = self._untaken(item.atoms[0].key, taken) if item.at is None and item.kind == REPLY else None
-            if at is not None:
-                self._same(item, at)
-                taken.add(at)
-                self._match_question(said[n - 1] if n else item, self.record.spoken[at].parent)
-
-    def _untaken(self, key: int, taken: set[int | None]) -> int | None:
-        """The last position of a text that neither an item nor the prefix accounts for."""
-        if key not in self.record.latest:
-            return None
-        places = [at for at, text in enumerate(self.record.texts) if text == key and at not in taken]
-        before = self.view.looks[: len(self.trail.looks) if self.trail else 0]
-        in_prefix = sum(atoms[0].key == key for look in before for atoms in self.record.known[look])
-        return places[-1] if len(places) > in_prefix else None
-
-    def _match_question(self, item: Item, at: int) -> None:
-        if item.at is None and at != START and self.record.texts[at] == item.atoms[0].key:
-            self._same(item, at)
+    def _match_moved(self, displaced: list[Item], said: list[Item]) -> None:
+        """Recorded words are old in whatever order, where an answer follows them: calls ran side by side."""
+        taken, keys = {item.at for item in said}, {item.key for item in displaced}
+        places: dict[int, list[int]] = {key: [] for key in keys}
+        for at, key in enumerate(self.record.texts):
+            if key in keys and at not in taken:
+                places[key].append(at)
+        for item in displaced:
+            if item.at is None and places[item.key]:
+                item.at = places[item.key].pop(0)
 
 
 def _weighted(texts: Iterable[tuple[int, bool]]) -> tuple[list[tuple[int, int]], list[int]]:

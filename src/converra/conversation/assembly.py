@@ -16,6 +16,7 @@ from converra.conversation.record import (
     REPLY,
     START,
     SYSTEM,
+    WORDS,
     Atom,
     Place,
     Trail,
@@ -87,8 +88,8 @@ class Overlap(NamedTuple):
 def overlap(record: Record, request: Request, looks: list[int]) -> Overlap:
     """Say how well a request continues a conversation, without recording anything."""
     trial = Alignment(record, freeze(record, request, looks))
-    prefix = trial.trail.replies if trial.trail else 0
-    shared = prefix + sum(item.kind in (REPLY, KEYED) and all(item.old) for item in trial.items)
+    prefix = trial.prefix_replies()
+    shared = prefix + sum(item.kind in (REPLY, KEYED) and item.is_old for item in trial.items)
     known = prefix + sum(item.kind == REPLY and item.at is not None for item in trial.items)
     return Overlap(shared, known - record.replies, record.failed_looks == looks)
 
@@ -105,7 +106,6 @@ class _Fold:
         self.system = self.alignment.system()
         self.last = self.trail.last if self.trail else START
         """Position of the last text so far of the request, while walking through it."""
-        self.replies = self.trail.replies if self.trail else 0
         self.thread = 0
         self.heard: list[Heard] = []
 
@@ -146,8 +146,8 @@ class _Fold:
         for item in reversed(self.items):
             if item.at is not None and item.kind == REPLY:
                 return self.record.spoken[item.at].thread
-            if item.kind == KEYED and item.old[0] and item.atoms[0].key in self.record.keyed.threads:
-                return self.record.keyed.threads[item.atoms[0].key]
+            if item.kind == KEYED and item.old[0] and item.key in self.record.keyed.threads:
+                return self.record.keyed.threads[item.key]
         return None
 
     # -- recording -----------------------------------------------------------------------------------------------
@@ -174,9 +174,7 @@ class _Fold:
     def _item(self, item: Item, *, learned: bool = False) -> None:
         if item.at is not None:
             self.last = item.at
-        if item.kind == REPLY:
-            self.replies += 1
-        if not all(item.old):
+        if not item.is_old:
             self._new(item, learned=learned)
         elif item.kind == KEYED:
             self._reused_id(item)
@@ -185,19 +183,17 @@ class _Fold:
 
     def _new(self, item: Item, *, learned: bool) -> None:
         said = self.alignment.said(item)
-        if said.role == "assistant" and not (said.text or said.calls or said.attachments):
+        if said.role == "assistant" and not (said.text.strip() or said.calls or said.attachments):
             return  # an answer that is resent by reference (audio): it was recorded when it was given
-        if item.kind == SYSTEM and item.atoms[0].key in self.record.systems:
+        if item.kind == SYSTEM and item.key in self.record.systems:
             return  # the same system text twice in one request
-        atoms = tuple(atom for atom, old in zip(item.atoms, item.old, strict=True) if not old)
-        branches = item.at is None and item.kind not in (SYSTEM, KEYED)
-        replaces = self._replaced(assistant=item.kind == REPLY) if branches else None
-        self._record(_without_old(said, item), atoms, replaces, learned=learned)
+        replaces = self._replaced(assistant=item.kind == REPLY) if item.kind >= WORDS and item.at is None else None
+        self._record(_without_old(said, item), item.new_atoms(), replaces, learned=learned)
 
     def _reused_id(self, item: Item) -> None:
         """A result whose id has been answered before is new where a later call had that id, and this is its result."""
-        key, keyed = item.atoms[0].key, self.record.keyed
-        if keyed.awaited(key):
+        key, keyed = item.key, self.record.keyed
+        if keyed.awaited(key) and self.alignment.accounts_for(key):
             said = self.alignment.said(item)
             if self._ends_request(item) or not keyed.answered_with(key, said.text):
                 self._record(said, item.atoms)
@@ -205,7 +201,7 @@ class _Fold:
     def _ends_request(self, item: Item) -> bool:
         """Whether no answer follows in the request: the model is to hear this now."""
         later = (i for i in self.items if i.index > item.index)
-        return not any(i.kind == REPLY or i.atoms[0].key[0] == "call" for i in later if i.kind in (REPLY, KEYED))
+        return not any(i.kind == REPLY or i.key[0] == "call" for i in later if i.kind in (REPLY, KEYED))
 
     def _observation(self, text: str) -> None:
         """What a ReAct framework appended to a resent text is the tool's result: it exists nowhere else."""
@@ -268,7 +264,8 @@ class _Fold:
             trail.counts = {}
         for key, count in self.alignment.counts.items():
             trail.counts[key] = trail.counts.get(key, 0) + count
-        trail.looks, trail.last, trail.replies = self.view.looks, self.last, self.replies
+        trail.replies = self.alignment.prefix_replies() + sum(item.kind == REPLY for item in self.items)
+        trail.looks, trail.last = self.view.looks, self.last
         self.record.keep(trail)
 
     def _is_ours(self, trail: Trail) -> bool:
@@ -289,8 +286,8 @@ class _Fold:
 
 def _without_old(said: Said, item: Item) -> Said:
     """Take only the part of a message that is new: a text without its old calls, calls without their old text."""
-    if not any(item.old):
+    spoken = item.kind >= WORDS and item.at is not None
+    if not spoken and not any(item.old):
         return said
-    keyed = [old for atom, old in zip(item.atoms, item.old, strict=True) if atom.kind == KEYED]
-    calls = tuple(call for call, old in zip(said.calls, keyed, strict=True) if not old)
-    return msgspec.structs.replace(said, text="" if item.kind == REPLY and item.old[0] else said.text, calls=calls)
+    calls = tuple(call for call, old in zip(said.calls, item.old, strict=True) if not old)
+    return msgspec.structs.replace(said, text="" if spoken else said.text, calls=calls)

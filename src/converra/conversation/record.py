@@ -49,7 +49,7 @@ def atoms_of(said: Said) -> Atoms:
     if not said.calls:
         return (words,)
     calls = tuple(Atom(KEYED, call_key(call.id, call.name, call.arguments)) for call in said.calls)
-    return (words, *calls) if said.text else calls
+    return (words, *calls) if said.text.strip() else calls
 
 
 def system_key(text: str) -> int:
@@ -76,7 +76,7 @@ def result_key(said: Said) -> tuple[object, ...]:
     """The id of the call that is answered; without one, name and text."""
     if said.call_id:
         return ("result", said.call_id)
-    return ("result", None, said.name, hash(said.text))
+    return ("result", None, said.name, hash(said.text.strip()))
 
 
 def _squashed_arguments(arguments: object) -> str:
@@ -143,7 +143,7 @@ class Keyed:
         self.threads[key] = thread
         kind, identity, *rest = key
         if kind == "result":
-            self._results.setdefault(key, set()).add(hash(said.text))
+            self._results.setdefault(key, set()).add(hash(said.text.strip()))
         elif kind == "call" and identity is None:
             unnamed = ("unnamed", rest[0])
             self.counts[unnamed] = self.counts.get(unnamed, 0) + 1
@@ -157,7 +157,7 @@ class Keyed:
 
     def answered_with(self, key: Any, text: str) -> bool:
         """Whether a result with this text is recorded."""
-        return hash(text) in self._results.get(key, ())
+        return hash(text.strip()) in self._results.get(key, ())
 
 
 class Record:
