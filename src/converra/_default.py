@@ -5,6 +5,7 @@ Made at the first use from arguments and environment; `instrument()` with other 
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,19 @@ from converra import config
 from converra.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from converra.config import Config
     from converra.conversation.turn import Request
     from converra.handle import Conversation
     from converra.reporting import Report, Stats
 
 _recorder: Recorder | None = None
 _making = Lock()
+_asked: Config | None = None
+"""The settings that `instrument()` asked for last."""
+_make: Callable[[Config], Recorder] = Recorder
+"""What makes a recorder of settings; tests put another one in its place, see `swapped`."""
 
 
 def recorder() -> Recorder:
@@ -32,17 +38,52 @@ def recorder() -> Recorder:
 
 def _made(arguments: Mapping[str, Any]) -> Recorder:
     """The recorder with these settings: the present one if it has them, else a new one in its place."""
-    global _recorder  # noqa: PLW0603 - the one address of state
+    global _asked, _recorder  # noqa: PLW0603 - the one address of state
     wanted = config.load(arguments)
     with _making:
         present = _recorder
-        if present is not None and present.config == wanted:
+        if present is not None and _asked == wanted:
+            _asked = wanted  # the same, and yet another: `swapped` wants to know who asked
             return present
-        _recorder = made = Recorder(wanted)
+        _asked, _recorder = wanted, _make(wanted)
+        made = _recorder
     if present is not None:
         present.uninstrument()
         present.shutdown()
     return made
+
+
+@contextmanager
+def swapped(make: Callable[[Config], Recorder]) -> Iterator[None]:
+    """Have everything recorded by a recorder that `make` makes of the settings, until the block ends; for tests.
+
+    It is switched on at once. Afterwards all is as if it had never been there. An `instrument()` that was called
+    meanwhile holds from then on: a module of the app that calls it is imported only once.
+    """
+    global _asked, _make, _recorder  # noqa: PLW0603 - the one address of state
+    before, usual = (_recorder, _asked, _recorder is not None and _recorder.active), _make
+    _uninstrument(_recorder)
+    _make, _asked = make, _asked or config.load({})
+    _recorder, at_first = make(_asked), _asked
+    _recorder.instrument()
+    try:
+        yield
+    finally:
+        _uninstrument(_recorder)
+        _recorder.shutdown()
+        _make = usual
+        _recorder, asked, on = before
+        if _asked is at_first:
+            _asked = asked
+        elif _recorder is None or asked != _asked:
+            _recorder, on = usual(_asked), True
+        if on and _recorder is not None:
+            _recorder.instrument()
+
+
+def _uninstrument(recorder: Recorder | None) -> None:
+    if recorder is not None:
+        recorder.uninstrument()
 
 
 def instrument(
@@ -73,8 +114,7 @@ def instrument(
 
 def uninstrument() -> None:
     """Put every original back. What was captured is still delivered."""
-    if _recorder is not None:
-        _recorder.uninstrument()
+    _uninstrument(_recorder)
 
 
 def conversation(

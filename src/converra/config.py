@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 DEFAULT_BASE_URL = "https://converra.ai/api/v1"
 
+SILENCED = "CONVERRA_SILENCED"
+"""The variable that the pytest plugin sets for the tests and their child processes: nothing is captured, whatever the
+settings say."""
+
 
 def _text(value: Any) -> str | None:
     """A trimmed string; None for an empty one, since a blank setting is no setting."""
@@ -193,7 +197,9 @@ def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None)
     if unknown:
         known = ", ".join(row.name for row in SETTINGS)
         raise TypeError(f"unknown setting {', '.join(sorted(unknown))}; known are: {known}")
-    return Config(**dict(_values(arguments, os.environ if environ is None else environ)))
+    environ = os.environ if environ is None else environ
+    values = dict(_values(arguments, environ))
+    return Config(**values | ({"enabled": False} if environ.get(SILENCED) else {}))
 
 
 def _values(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:

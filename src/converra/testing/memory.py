@@ -1,0 +1,142 @@
+"""Delivery into a test's memory. Ids and times are made the same in every run, here and not in the app's own clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from converra.conversation.draft import Written
+from converra.delivery.delivery import Delivery, DeliveryStats
+from converra.delivery.lane import Lane
+from converra.testing.capture import CapturedConversation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from converra.config import Config
+    from converra.conversation.models import Message
+    from converra.delivery.lane import Draft, Header
+    from converra.testing.capture import Capture
+
+BEGINNING = datetime(2025, 1, 1, tzinfo=UTC)
+"""When the first message of every test is said; each that follows comes a second later. Calls take no time."""
+
+_OURS = ("sdk", "sessionId")
+
+
+class MemoryLane(Lane):
+    """A conversation's way into memory."""
+
+    __slots__ = ("kept", "notes", "number")
+
+    def __init__(self, delivery: Delivery, header: Header) -> None:
+        super().__init__(delivery, header)
+        self.kept: CapturedConversation | None = None
+        self.number = 0
+        self.notes: dict[str, Any] = dict(header.metadata)
+
+    @property
+    def id(self) -> str | None:
+        """The id that a server would have given, once something was recorded."""
+        return f"conv_{self.number}" if self.number else None
+
+
+class MemoryDelivery(Delivery):
+    """Takes messages in at once, and sends nothing."""
+
+    def __init__(self, config: Config, capture: Capture) -> None:
+        self._capture = capture
+        self._lock = RLock()
+        self._keyed: dict[str, CapturedConversation] = {}
+        """The conversations that others may join, by idempotency key."""
+        self._ids: dict[str, str] = {}
+        """What the messages are called here, by the ids that they were given."""
+        super().__init__(config)
+
+    def open(self, header: Header) -> Lane:
+        """Make a lane into memory."""
+        return MemoryLane(self, header)
+
+    def append(self, lane: Lane, drafts: Sequence[Draft]) -> None:
+        """Keep messages, in the wire's form, after the user's redaction."""
+        assert isinstance(lane, MemoryLane)  # noqa: S101 - all lanes come from `open`
+        with self._lock:
+            joined = self._keyed.get(lane.header.key) if lane.kept is None else None
+            for draft in drafts:
+                if joined is not None and getattr(draft, "learned", False):
+                    continue  # whoever opened the conversation has recorded it
+                message = draft.message()
+                if message is not None:
+                    self._keep(lane, draft, message)
+
+    def annotate(self, lane: Lane, metadata: Mapping[str, Any]) -> None:
+        """Merge into the metadata."""
+        assert isinstance(lane, MemoryLane)  # noqa: S101 - as above
+        lane.notes.update(metadata)
+        if lane.kept is not None:
+            lane.kept.metadata.update(metadata)
+
+    def end(self, lane: Lane, *, always: bool = False) -> None:
+        """Complete a conversation, or abandon it where nobody answered."""
+        assert isinstance(lane, MemoryLane)  # noqa: S101 - as above
+        kept = lane.kept or (self._keyed.get(lane.header.key) if always else None)
+        self._keyed.pop(lane.header.key, None)
+        if kept is not None:
+            answered = any(message.role in ("assistant", "tool") for message in kept.messages)
+            kept.status = "completed" if answered else "abandoned"
+
+    def flush(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - the signature of delivery
+        """Nothing waits."""
+        return True
+
+    def shutdown(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - the signature of delivery
+        """Nothing waits, and nothing runs."""
+        return True
+
+    def stats(self) -> DeliveryStats:
+        """Everything that came has arrived."""
+        return DeliveryStats(captured=len(self._ids), delivered=len(self._ids))
+
+    def _conversation(self, lane: MemoryLane) -> CapturedConversation:
+        if lane.kept is None:
+            header, known = lane.header, self._capture.conversations
+            kept = self._keyed.get(header.key)
+            if kept is None:
+                kept = CapturedConversation(
+                    prompt_id=header.prompt_id,
+                    session_id=header.metadata.get("sessionId"),
+                    company_name=header.company_name,
+                )
+                known.append(kept)
+            kept.metadata.update((name, value) for name, value in lane.notes.items() if name not in _OURS)
+            lane.kept, lane.number = kept, next(n for n, one in enumerate(known, 1) if one is kept)
+            if header.joined:
+                self._keyed[header.key] = kept
+        return lane.kept
+
+    def _keep(self, lane: MemoryLane, draft: Draft, message: Message) -> None:
+        kept = self._conversation(lane)
+        metadata = dict(message.metadata or {})
+        given = metadata.get("messageId")
+        if isinstance(given, str):
+            metadata["messageId"] = self._ids[given] = f"message-{lane.number}-{len(kept.messages) + 1}"
+        if metadata.get("replaces") in self._ids:
+            metadata["replaces"] = self._ids[metadata["replaces"]]
+        changes: dict[str, Any] = {"metadata": metadata or None}
+        if not isinstance(draft, Written):
+            changes |= _timeless(message, BEGINNING + timedelta(seconds=len(self._ids) - 1))
+            metadata |= {name: 0.0 for name in ("timeToFirstTokenMs",) if name in metadata}
+        kept.messages.append(msgspec.structs.replace(message, **changes))
+
+
+def _timeless(message: Message, moment: datetime) -> dict[str, Any]:
+    """What a call that takes no time says of its time; what was not measured, or was redacted, stays away."""
+    changes: dict[str, Any] = {}
+    if message.timestamp is not None:
+        changes["timestamp"] = moment
+    if message.latency_ms is not None:
+        changes["latency_ms"] = 0.0
+    return changes
