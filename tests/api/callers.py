@@ -52,3 +52,4 @@ async def _call_async(base_url: str, call: Callable[[Any], Any], **options: Any)
 
 
 both = pytest.mark.parametrize("caller", [pytest.param(call_sync, id="sync"), pytest.param(call_async, id="async")])
+each_library = pytest.mark.parametrize("library", ["httpx", "httpx2"], indirect=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import socket
 import subprocess
@@ -27,7 +28,7 @@ from converra.errors import (
     InvalidArgumentError,
     MissingAPIKeyError,
 )
-from tests.api.callers import KEY, Caller, both, call_async
+from tests.api.callers import KEY, Caller, both, call_async, each_library
 from tests.api.scripted import answer, drip, hang, reset, scripted
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ def test_the_key_is_never_shown() -> None:
         assert repr(opened(KEY, url, 1)) == f"{opened.__name__}(base_url='http://127.0.0.1:1/api/v1')"
 
 
+@each_library
+@pytest.mark.usefixtures("library")
 def test_connections_are_kept_and_closed() -> None:
     """Requests share a socket; a closed client opens a new one when it is used again."""
     with scripted(*[answer({}, Connection="keep-alive")] * 3) as server:
@@ -270,6 +273,8 @@ def listening(react: Callable[[socket.socket], bool]) -> Iterator[str]:
             thread.join()
 
 
+@each_library
+@pytest.mark.usefixtures("library")
 @both
 @pytest.mark.parametrize("taken", [0, 4096], ids=["nothing", "a little at a time"])
 def test_a_server_that_does_not_read_cannot_stretch_the_timeout(caller: Caller, taken: int) -> None:
@@ -283,6 +288,8 @@ def test_a_server_that_does_not_read_cannot_stretch_the_timeout(caller: Caller, 
     assert caught.value.sent is True
 
 
+@each_library
+@pytest.mark.usefixtures("library")
 @both
 def test_a_handshake_that_hangs_has_sent_nothing(caller: Caller) -> None:
     """Without a secure connection no request was made, so sending it again is safe."""
@@ -306,6 +313,34 @@ def test_a_given_http_client_is_used_and_stays_open(caller: Caller) -> None:
     assert len(server.asked) == 2
     assert server.asked[0].headers["x-mine"] == "1"
     assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("given", ["httpx", "httpx2"])
+def test_a_given_http_client_may_be_of_either_library(given: str) -> None:
+    """Where a process has both, a client of either is taken, and its failures are told alike."""
+    pytest.importorskip("httpx2")
+    with importlib.import_module(given).Client() as http_client, scripted(reset) as server:
+        connection = Connection(KEY, server.base_url, 5, http_client=http_client)
+        with pytest.raises(APIConnectionError):
+            connection.send(GET)
+        with pytest.raises(APITimeoutError):
+            connection.send(GET, timeout=0)
+
+
+def test_the_library_of_the_app_is_used() -> None:
+    """Where the app has httpx2, our requests use it, and httpx is not imported beside it."""
+    program = """if True:
+        import sys, httpx2
+        from converra.api.connection import Connection
+        from converra.api.operations import get_conversation
+        print(Connection("k", sys.argv[1], 5).send(get_conversation("c")), "httpx" in sys.modules)
+    """
+    pytest.importorskip("httpx2")
+    with scripted(answer({"id": "c"})) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", program, server.base_url], capture_output=True, text=True, timeout=30, check=True
+        )
+    assert done.stdout == "Conversation(id='c') False\n"
 
 
 def test_a_given_http_client_that_was_closed_is_told() -> None:

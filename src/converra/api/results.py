@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -31,10 +31,11 @@ class Result(msgspec.Struct, rename="camel", frozen=True, kw_only=True, repr_omi
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self:
         """Read an object that was decoded from JSON."""
+        fields = _fields(cls)
         known: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         for wire_name, value in raw.items():
-            field = _fields(cls).get(wire_name)
+            field = fields.get(wire_name)
             if field is None or not field.read_into(known, value):
                 extra[wire_name] = value
         return cls(**known, extra=extra)
@@ -175,9 +176,10 @@ class _Field(NamedTuple):
         return len(good) == len(value)
 
     def _read_one(self, value: Any) -> Any:
-        if self.result is None:
-            return msgspec.convert(value, self.type)
-        return self.result.from_dict(msgspec.convert(value, dict[str, Any]))
+        if self.result is not None:
+            return self.result.from_dict(msgspec.convert(value, dict))
+        # Most values are of the type itself, and `convert` would work out the type anew for each.
+        return value if type(value) is self.type else msgspec.convert(value, self.type)
 
 
 @cache
@@ -190,9 +192,11 @@ def _fields(cls: type[Result]) -> dict[str, _Field]:
 def _field(name: str, hint: Any) -> _Field:
     """The shapes in use: `X`, `X | None`, `list[X]`, `list[X] | None`."""
     plain = next((arm for arm in get_args(hint) if arm is not type(None)), hint) if _optional(hint) else hint
-    item = get_args(plain)[0] if getattr(plain, "__origin__", None) is list else plain
+    item = get_args(plain)[0] if get_origin(plain) is list else plain
     result = item if isinstance(item, type) and issubclass(item, Result) else None
-    return _Field(name, hint, result, many=result is not None and item is not plain)
+    return _Field(
+        name, dict if get_origin(plain) is dict else plain, result, many=result is not None and item is not plain
+    )
 
 
 def _optional(hint: Any) -> bool:
