@@ -29,7 +29,7 @@ from converra.errors import (
     MissingAPIKeyError,
 )
 from tests.api.callers import KEY, Caller, both, call_async, each_library
-from tests.api.scripted import answer, drip, hang, reset, scripted
+from tests.api.scripted import answer, drip, hang, refusing_url, reset, scripted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -137,6 +137,17 @@ def _watch_ports(server: Any) -> list[int]:
 
     server.script[:] = [noting(line) for line in server.script]
     return ports
+
+
+def test_a_connection_can_be_made_ready_ahead() -> None:
+    """`open` does what is slow about the first request, and reaches for nothing."""
+    connection = Connection(KEY, refusing_url(), 5)
+    connection.open()
+    [ready] = connection._built.values()
+    with pytest.raises(APIConnectionError):
+        connection.send(GET)
+    assert list(connection._built.values()) == [ready]
+    connection.close()
 
 
 def test_abandoned_sockets_are_left_alone() -> None:

@@ -42,6 +42,19 @@ def shown(operation: Operation[Any]) -> tuple[Any, ...]:
             ("POST", "/conversations/c/messages", {}, b'{"messages":[{"role":"user","content":"Hello"}]}', False),
             id="append",
         ),
+        pytest.param(
+            operations.append_encoded(
+                "c", [b'{"role":"user","content":"Hello"}'], status="completed", metadata={"a": 1}
+            ),
+            (
+                "POST",
+                "/conversations/c/messages",
+                {},
+                b'{"messages":[{"role":"user","content":"Hello"}],"status":"completed","metadata":{"a":1}}',
+                False,
+            ),
+            id="append what is encoded",
+        ),
         pytest.param(operations.list_conversations(), ("GET", "/conversations", {}, None, True), id="list"),
         pytest.param(
             operations.get_conversation("c", include_insights=True),
