@@ -42,8 +42,13 @@ def _head(conversation: Conversation) -> Text:
     return head.append(_text(f"\n{len(messages)} messages · {sent} tokens in, {received} out", "not bold"))
 
 
+def visible(words: str) -> str:
+    """Words in which control characters are shown instead of obeyed."""
+    return words.translate(_CONTROLS)
+
+
 def _text(words: str, style: str = "") -> Text:
-    return Text(words.translate(_CONTROLS), style)
+    return Text(visible(words), style)
 
 
 def _lines(message: StoredMessage) -> Iterator[Text]:
@@ -52,13 +57,14 @@ def _lines(message: StoredMessage) -> Iterator[Text]:
         names = ", ".join(call.name for call in calls if call.name) if message.role == "tool" else ""
         yield _text(f"{names} returned {message.content}" if names else message.content)
     if message.role != "tool" or not message.content:
-        yield from (_text(_called(call), "cyan") for call in calls)
-    facts = " · ".join(_facts(message))
-    if facts:
-        yield _text(facts, "dim")
+        yield from (_text(shown_call(call), "cyan") for call in calls)
+    cost = " · ".join(facts(message))
+    if cost:
+        yield _text(cost, "dim")
 
 
-def _called(call: StoredToolCall) -> str:
+def shown_call(call: StoredToolCall) -> str:
+    """A tool call as one would write it."""
     arguments = call.arguments
     if isinstance(arguments, dict):
         shown = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
@@ -67,7 +73,7 @@ def _called(call: StoredToolCall) -> str:
     return f"calls {call.name}({shown})"
 
 
-def _facts(message: StoredMessage) -> Iterator[str]:
+def facts(message: StoredMessage) -> Iterator[str]:
     """Model, tokens and latency, as far as they are known."""
     metadata: dict[str, Any] = message.metadata or {}
     first = metadata.get("timeToFirstTokenMs")

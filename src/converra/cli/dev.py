@@ -1,43 +1,95 @@
-"""`converra dev`: the local API, its viewer and the stand-in model, on loopback."""
+"""`converra dev`: the local API, its viewer and the stand-in model, on loopback; and a command that it records."""
 
 from __future__ import annotations
 
 import os
-from contextlib import closing, suppress
-from pathlib import Path
+import sys
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from converra.server.run import address, listen, run
-from converra.server.store import Store, StoreError
+from converra.cli import child
+from converra.cli.feed import Feed
+from converra.cli.lines import line
+from converra.cli.local import default_path, opened
+from converra.server.run import LocalServer, address, listen, run, serve
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
+
+    from converra.server.store import Store
 
 PORT = 8787
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+"""The shell's exit statuses for a command that cannot be started."""
 
 
-@click.command()
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--port", type=click.IntRange(0, 65535), help=f"0 takes a free one.  [default: {PORT}, or a free one]")
 @click.option(
     "--db", metavar="PATH", help='Where conversations are kept; ":memory:" forgets them.  [default: your data folder]'
 )
-def dev(*, port: int | None, db: str | None) -> None:
-    """Serve a local Conversations API, its viewer and a stand-in model on this machine alone."""
-    path = db or str(_data_folder() / "local.sqlite3")
-    with closing(_listening(port)) as listener, closing(_opened(path)) as store:
-        click.echo(_greeting(address(listener), path))
-        with suppress(KeyboardInterrupt):
-            run(store, listener)
+@click.option("--fake-llm", is_flag=True, help="Have the stand-in model answer the command's OpenAI calls.")
+@click.option(
+    "--prompt-id",
+    metavar="ID",
+    help="Prompt of the command's calls outside a conversation().  [default: $CONVERRA_PROMPT_ID, or dev]",
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def dev(*, port: int | None, db: str | None, fake_llm: bool, prompt_id: str | None, command: tuple[str, ...]) -> None:
+    """Serve a local Conversations API, its viewer and a stand-in model on this machine alone.
+
+    With a COMMAND (`converra dev -- python app.py`) run it, record its conversations here without a change of its code,
+    show each turn as it comes, and end with its exit status.
+    """
+    if (fake_llm or prompt_id) and not command:
+        raise click.UsageError("--fake-llm and --prompt-id are for a command: converra dev --fake-llm -- python app.py")
+    path = db or default_path()
+    with closing(opened(path)) as store:
+        if command:
+            sys.exit(_recorded(command, store, port, prompt_id=prompt_id, fake_llm=fake_llm))
+        with closing(_listening(port)) as listener:
+            click.echo(_greeting(address(listener), path))
+            with suppress(KeyboardInterrupt):
+                run(store, listener)
 
 
-def _data_folder() -> Path:
-    """Where programs keep a user's data; made if it is not there."""
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    folder = Path(base) / "converra"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+def _recorded(command: Sequence[str], store: Store, port: int | None, *, prompt_id: str | None, fake_llm: bool) -> int:
+    """Run a command whose conversations arrive here; its exit status. What is ours goes to standard error."""
+    with ExitStack() as stack:
+        server = _serving(stack, store, port)
+        click.echo(f"converra dev: conversations of this command are at {server.url}", err=True)
+        environ = child.environment(
+            os.environ,
+            base_url=server.base_url,
+            openai_url=server.openai_url if fake_llm else None,
+            prompt_id=prompt_id,
+        )
+        feed = Feed(store)
+        try:
+            status = child.run(command, environ, lambda: _show(feed))
+        except OSError as error:
+            click.echo(f"converra dev: cannot run {command[0]}: {error.strerror}", err=True)
+            return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+        _show(feed)
+        return status
+
+
+def _show(feed: Feed) -> None:
+    for said in feed.new():
+        click.echo(line(said, colour=sys.stderr.isatty()), err=True)
+
+
+def _serving(stack: ExitStack, store: Store, port: int | None) -> LocalServer:
+    if port is None:
+        with suppress(OSError):
+            return stack.enter_context(serve(port=PORT, store=store))
+    try:
+        return stack.enter_context(serve(port=port or 0, store=store))
+    except OSError as error:
+        raise _unusable(port, error) from error
 
 
 def _listening(port: int | None) -> socket.socket:
@@ -48,16 +100,11 @@ def _listening(port: int | None) -> socket.socket:
     try:
         return listen(port or 0)
     except OSError as error:
-        raise click.ClickException(
-            f"port {port} cannot be used: {error.strerror}; --port 0 takes a free one"
-        ) from error
+        raise _unusable(port, error) from error
 
 
-def _opened(path: str) -> Store:
-    try:
-        return Store(path)
-    except StoreError as error:
-        raise click.ClickException(str(error)) from error
+def _unusable(port: int | None, error: OSError) -> click.ClickException:
+    return click.ClickException(f"port {port} cannot be used: {error.strerror}; --port 0 takes a free one")
 
 
 def _greeting(url: str, path: str) -> str:
@@ -68,7 +115,9 @@ def _greeting(url: str, path: str) -> str:
             f"Model       {url}/openai/v1   (a stand-in; for the openai package)",
             f"Kept in     {path}",
             "",
-            "For your app:",
+            "To record an app here, without a change of its code:",
+            "  converra dev -- python app.py      (--fake-llm does without a model's key)",
+            "For an app that you start yourself:",
             f"  export CONVERRA_BASE_URL={url}/api/v1 CONVERRA_API_KEY=dev",
             "And to do without a model's key:",
             f"  export OPENAI_BASE_URL={url}/openai/v1 OPENAI_API_KEY=dev",

@@ -1,0 +1,89 @@
+"""A command that `converra dev` runs: its environment, the signals it gets, and how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from converra.config import SILENCED
+from converra.integrations.discovery import integrations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import FrameType
+
+HOOK = Path(__file__).with_name("hook")
+"""The folder whose `sitecustomize` switches capture on."""
+
+LOOPBACK = "127.0.0.1"
+TICK_SECONDS = 0.1
+
+_ELSEWHERE = ("CONVERRA_ENABLED", "CONVERRA_OUTBOX", "CONVERRA_SAMPLE_RATE", SILENCED)
+"""Settings by which conversations would go elsewhere than here, or nowhere."""
+
+_FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+_OF_TERMINALS = ("SIGINT", "SIGQUIT")
+"""A terminal sends these to the command as well."""
+
+
+def environment(
+    before: Mapping[str, str], *, base_url: str, openai_url: str | None, prompt_id: str | None
+) -> dict[str, str]:
+    """Variables with which a command's conversations arrive at `base_url`, and its model calls at `openai_url`."""
+    after = {name: value for name, value in before.items() if name not in _ELSEWHERE}
+    after |= {
+        "CONVERRA_BASE_URL": base_url,
+        "CONVERRA_API_KEY": "dev",
+        "CONVERRA_PROMPT_ID": prompt_id or before.get("CONVERRA_PROMPT_ID") or "dev",
+        "CONVERRA_FLUSH_INTERVAL": before.get("CONVERRA_FLUSH_INTERVAL") or "0.2",
+        "CONVERRA_PYTEST_SEND": "1",
+        "CONVERRA_DEV_MODULES": ",".join(sorted({known.module.partition(".")[0] for known in integrations()})),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(HOOK), before.get("PYTHONPATH")))),
+    }
+    for name in ("NO_PROXY", "no_proxy"):
+        after[name] = ",".join(filter(None, (before.get(name), LOOPBACK)))
+    if openai_url is not None:
+        after |= {"OPENAI_BASE_URL": openai_url, "OPENAI_API_KEY": "dev"}
+    return after
+
+
+def run(command: Sequence[str], environ: Mapping[str, str], tick: Callable[[], None]) -> int:
+    """Run a command to its end and give its exit status, 128 + n for signal n; `tick` is called all the while.
+
+    Raises OSError where it cannot be started.
+    """
+    with subprocess.Popen(list(command), env=dict(environ)) as process, _forwarding(process):  # noqa: S603 - the user's own command
+        while True:
+            try:
+                status = process.wait(TICK_SECONDS)
+            except subprocess.TimeoutExpired:
+                tick()
+            else:
+                return status if status >= 0 else 128 - status
+
+
+@contextmanager
+def _forwarding(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    def forward(number: int, _frame: FrameType | None) -> None:
+        if signal.Signals(number).name not in _OF_TERMINALS or not _at_terminal():
+            process.send_signal(number)
+
+    numbers = [getattr(signal, name) for name in (*_FORWARDED, *_OF_TERMINALS) if hasattr(signal, name)]
+    before = [(number, signal.signal(number, forward)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+def _at_terminal() -> bool:
+    """Whether this process is in the foreground of a terminal, so that its keys reach the command without us."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:  # standard input is no terminal
+        return False

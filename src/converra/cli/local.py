@@ -1,0 +1,34 @@
+"""Where the conversations of `converra dev` are kept, and how a command opens them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from converra.server.store import Store, StoreError
+
+
+def default_path() -> str:
+    """The file in the folder where programs keep a user's data; the folder is made if it is not there."""
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    folder = Path(base) / "converra"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return str(folder / "local.sqlite3")
+
+
+def opened(path: str) -> Store:
+    """The store, new where there was none; a click error where it cannot be used."""
+    try:
+        return Store(path)
+    except StoreError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def recorded(path: str | None) -> Store:
+    """The store of what was recorded before; a click error where nothing was."""
+    found = path or default_path()
+    if not Path(found).exists():
+        raise click.ClickException(f"nothing is recorded in {found}; `converra dev` records there")
+    return opened(found)
