@@ -121,7 +121,7 @@ class Books:
         progress.file.row, progress.ended, progress.always = number, bool(ended), bool(always)
         progress.arrived = deque(self._messages(number, clock))
         progress.notes = deque(self._notes(number))
-        progress.received = len(progress.arrived)
+        progress.received = sum(row.whole for _, item in progress.arrived for row in item)
         progress.first_id = progress.state.id
         progress.urgent = True
         if not progress.header.joined:

@@ -44,17 +44,17 @@ class Delivery:
     def __repr__(self) -> str:
         return f"Delivery({self.config.base_url!r})"
 
-    def _begin(self) -> None:
-        self._counters = Counters()
-        self._outbox = self._new_outbox()
+    def _begin(self, counters: Counters | None = None, memory: MemoryOutbox | None = None) -> None:
+        self._counters = counters or Counters()
+        self._memory = memory or MemoryOutbox(self.config.max_pending_bytes)
+        self._outbox = self._new_outbox(self._memory)
         self._losses = Losses(self._outbox, self._counters)
         self._flusher = Flusher(self.config, self._outbox, self._counters, self._losses, self._connect)
         self._started = False
         self._gave_up_at = -1
         self._at_once = freezes_between_calls()
 
-    def _new_outbox(self) -> Outbox:
-        memory = MemoryOutbox(self.config.max_pending_bytes)
+    def _new_outbox(self, memory: MemoryOutbox) -> Outbox:
         if self.config.outbox is None:
             return memory
         from converra.delivery.outbox_sqlite import SQLiteOutbox  # noqa: PLC0415 - most never need SQLite
@@ -80,6 +80,7 @@ class Delivery:
         """Add messages to a lane. A few microseconds: one lock that no worker takes, one append to a queue."""
         if lane.generation != self.generation:
             lane.fork()
+        lane.used = True
         items = self._outbox.put(lane, drafts)
         if not self._started:
             self._start()
@@ -94,15 +95,18 @@ class Delivery:
         """Merge into the metadata of a lane's conversation."""
         if lane.generation != self.generation:
             lane.fork()
-        self._flusher.events.append(Event("annotate", lane, self._outbox.note(lane, metadata)))
+        if lane.used:
+            self._flusher.events.append(Event("annotate", lane, self._outbox.note(lane, metadata)))
+        else:
+            lane.begin_with(metadata)
 
     def end(self, lane: Lane, *, always: bool = False) -> None:
         """Complete a lane's conversation."""
         if lane.generation != self.generation:
             lane.fork()
+        if not (lane.used or always):
+            return
         if not self._started:
-            if not always:
-                return
             self._start()
         self._outbox.end(lane, always=always)
         self._flusher.post(Event("end", lane, always))
@@ -132,8 +136,15 @@ class Delivery:
         delivered = self._flush(seconds, ends=True)
         self._started = False
         self._flusher.close(until - time.monotonic())
+        if self.config.outbox is not None and self.stats().pending:
+            self._hand_over()
         self._gave_up_at = self._outbox.captured
         return delivered
+
+    def _hand_over(self) -> None:
+        """Leave the rest to whoever opens the file next: sending it here as well would double it."""
+        self.generation += 1
+        self._begin(self._counters, self._memory.emptied())
 
     def _flush(self, timeout: float, *, ends: bool = False) -> bool:
         until = time.monotonic() + timeout
@@ -167,7 +178,7 @@ class Delivery:
         if ticket is not None:
             self._flusher.wait(ticket, until)
         self._gave_up_at = self._outbox.captured
-        self._losses.total(self.stats().pending)
+        self._losses.total(self.stats().pending, kept=self.config.outbox is not None)
 
     def after_fork(self) -> None:
         """Start clean in a child process: nothing of the parent's is sent, and none of its sockets or locks is used."""

@@ -46,7 +46,7 @@ class Draft(Protocol):
 class Lane:
     """One conversation's way to the API. Any thread may call any method; none waits for the network or raises."""
 
-    __slots__ = ("__weakref__", "_delivery", "file", "generation", "header", "progress", "writer")
+    __slots__ = ("__weakref__", "_delivery", "file", "generation", "header", "progress", "used", "writer")
 
     def __init__(self, delivery: Delivery, header: Header) -> None:
         self._delivery = delivery
@@ -57,8 +57,14 @@ class Lane:
         """Begin, or begin anew in a forked child: what was recorded before is the parent's."""
         self.progress: Progress | None = None
         self.file = Filed()
+        self.used = False
+        """Something was appended."""
         self.writer = os.urandom(4).hex() if self.header.joined else ""
         self.generation = self._delivery.generation
+
+    def begin_with(self, metadata: Mapping[str, Any]) -> None:
+        """Merge metadata into what the conversation will be opened with."""
+        self.header = msgspec.structs.replace(self.header, metadata={**self.header.metadata, **metadata})
 
     def fork(self) -> None:
         """Go on in a child process: in the shared session, or in a conversation of its own that names the parent's."""

@@ -38,14 +38,15 @@ class Losses:
             self._counters.last_error or "none",
         )
 
-    def total(self, pending: int) -> None:
-        """Tell at the end what did not arrive."""
+    def total(self, pending: int, *, kept: bool) -> None:
+        """Tell at the end what did not arrive; where it is `kept` in a file, the next process delivers what waited."""
         dropped, rejected = self._outbox.dropped, self._counters.rejected
         if pending or dropped or rejected:
             logger.warning(
-                "converra: not delivered at exit: %d messages were still waiting, %d had been dropped, %d refused. "
+                "converra: not delivered at exit: %d messages were still waiting%s, %d had been dropped, %d refused. "
                 "Last error: %s",
                 pending,
+                " and are kept in the outbox" if kept else "",
                 dropped,
                 rejected,
                 self._counters.last_error or "none",

@@ -135,6 +135,12 @@ class MemoryOutbox:
         self.give_back(size)
         return []
 
+    def emptied(self) -> MemoryOutbox:
+        """An empty one that goes on counting."""
+        empty = MemoryOutbox(self._limit)
+        empty.captured, empty.dropped = self.captured, self.dropped
+        return empty
+
     def release(self, _progress: Progress, left: Sequence[Entry]) -> None:
         """Give back the room."""
         self.give_back(sum(entry.charge for entry in left))

@@ -36,6 +36,7 @@ class Pace:
         self.distance = 0.0
         self.refused_key = False
         self._not_before = 0.0
+        self._well_at = 0.0
         self._last = 0.0
         self._probe = FIRST_PROBE
         self._failing: set[Progress] = set()
@@ -49,7 +50,7 @@ class Pace:
         """When the next request may go; None: not before one of those under way is answered."""
         if in_flight and (self.ill or self.refused_key):
             return None
-        return max(self._not_before, self._last + self.distance)
+        return max(self._not_before, self._well_at, self._last + self.distance)
 
     def sent(self, now: float) -> None:
         """Note that a request goes out now."""
@@ -61,12 +62,13 @@ class Pace:
         self.refused_key = False
         self._probe = FIRST_PROBE
         self._failing.clear()
+        self._well_at = 0.0
 
     def failed(self, progress: Progress, now: float, delay: float) -> None:
         """The API failed, or could not be reached."""
         self._failing.add(progress)
         if self.ill:
-            self._not_before = max(self._not_before, now + delay)
+            self._well_at = max(self._well_at, now + delay)
 
     def limited(self, now: float, wait: float) -> None:
         """The API refused a request because there were too many."""
@@ -82,7 +84,7 @@ class Pace:
     def retry_key(self) -> None:
         """Try a refused key at once: somebody asks for a flush."""
         if self.refused_key or self.ill:
-            self._not_before = 0.0
+            self._not_before = self._well_at = 0.0
 
     def forget(self, progress: Progress) -> None:
         """The conversation is over."""

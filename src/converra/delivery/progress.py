@@ -78,7 +78,7 @@ class State(msgspec.Struct):
     suspects: int = 0
     """So many of the first waiting messages hold at least one that the API refuses."""
     most: int = limits.MAX_MESSAGES
-    """Most messages of one request, lowered by a 413."""
+    """Most messages of the next request: halved by a 413, doubled by a success."""
     ended: bool = False
     closed: bool = False
     """Completed or abandoned: nothing more can be sent to it."""
@@ -114,6 +114,9 @@ class Progress:
         """It is completed although nothing was recorded here: another process may have opened it."""
         self.urgent = False
         self.attempts = 0
+        """Requests in a row that failed, …"""
+        self.refusals = 0
+        """… or were refused."""
         self.retry_at = 0.0
         self.held = False
         """A worker has it."""
@@ -208,6 +211,7 @@ class Progress:
         state.count += len(sent) + batch.closing
         state.appended += len(sent) + batch.closing
         state.suspects = max(0, state.suspects - len(sent))
+        state.most = min(limits.MAX_MESSAGES, state.most * 2)
         state.metadata = {k: v for k, v in state.metadata.items() if (batch.metadata or {}).get(k, _NONE) != v}
         if batch.completes:
             state.closed = True
@@ -247,15 +251,16 @@ class Progress:
         elif not batch.entries:
             state.closed = True
         elif self.entries[0].size > max(largest, _SMALLEST_PART):
-            self.entries.extendleft(reversed(resplit(self.entries.popleft(), self._half())))
+            self._resplit()
         elif state.count > 1 or state.appended:
             self.move_on()
         else:
             return self._set_aside(1)
         return []
 
-    def _half(self) -> int:
-        return max(_SMALLEST_PART, (self.entries[0].size + 1) // 2)
+    def _resplit(self) -> None:
+        first = self.entries.popleft()
+        self.entries.extendleft(reversed(resplit(first, max(_SMALLEST_PART, first.size // 2 + 4))))
 
     def move_on(self) -> None:
         """Go on in a further conversation that names this one."""
@@ -267,7 +272,6 @@ class Progress:
             metadata=state.annotations | ({_CONTINUES: previous} if previous else {}),
             annotations=state.annotations,
             suspects=state.suspects,
-            most=state.most,
             ended=state.ended,
         )
 

@@ -4,7 +4,8 @@
 what   answer                             then
 =====  =================================  =========================================================================
 create 400 that names the status          the other status: `in_progress` for `active`
-create 400 that names another field       the conversation is refused
+create 400 that names another field, 404  the conversation is refused
+       that names the prompt
 create 400, 413                           without the metadata inside messages, then with no message of the user's,
                                           then without metadata; then the conversation is refused
 any    no error of the API (a 404 page)   this is not the API: wait, as for a refused key
@@ -54,7 +55,10 @@ class Refusals:
 
     def is_elsewhere(self, error: ConverraError) -> bool:
         """Whether something answered that is not the API: a wrong host or path, a redirect."""
-        return isinstance(error, APIStatusError) and not error.code and error.status_code not in _API_REFUSALS
+        if not isinstance(error, APIStatusError) or error.status_code in _API_REFUSALS:
+            return False
+        unknown_path = error.status_code == HTTPStatus.NOT_FOUND and "prompt" not in error.message.lower()
+        return not error.code or unknown_path
 
     def opening(self, progress: Progress, opening: Opening, error: ConverraError) -> None:
         """A create was refused: try another one, or give the conversation up."""

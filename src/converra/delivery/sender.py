@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _OVER = ("completed", "abandoned")
 
+QUICK_REFUSALS = 20
+"""So many refusals in a row are answered without a pause; finding one bad message among 500 takes nine."""
+
 
 class Connection(Protocol):
     """What carries a request: `converra.api.connection.Connection`, or a fake."""
@@ -88,7 +91,7 @@ class Sender:
         if isinstance(outcome, ConverraError):
             verdict = self._failed(progress, step, outcome)
         else:
-            progress.attempts, progress.retry_at = 0, 0.0
+            progress.attempts, progress.refusals, progress.retry_at = 0, 0, 0.0
             self._succeeded(progress, step, outcome)
             verdict = ANSWERED
         self._outbox.save(progress)
@@ -202,7 +205,8 @@ class Sender:
             return Verdict("refused")
         if retry.transient(error) or self._may_pass(progress, step, error):
             return self._later(progress, step, error)
-        progress.attempts, progress.retry_at = 0, 0.0
+        progress.attempts, progress.refusals = 0, progress.refusals + 1
+        progress.retry_at = self._patience(progress)
         if isinstance(step, Opening):
             self._refusals.opening(progress, step, error)
         elif isinstance(step, Batch):
@@ -219,6 +223,11 @@ class Sender:
             return True
         lost = isinstance(step, Batch) and _status(error) == HTTPStatus.NOT_FOUND
         return not isinstance(step, Look) and not lost and self._refusals.is_elsewhere(error)
+
+    def _patience(self, progress: Progress) -> float:
+        """At once, as each refusal leads to another request; but whoever refuses all of them is asked ever less."""
+        too_many = progress.refusals - QUICK_REFUSALS
+        return self._monotonic() + retry.backoff(too_many, 1.0) if too_many > 0 else 0.0
 
     def _told(self, error: ConverraError) -> str:
         if not isinstance(error, APIStatusError):

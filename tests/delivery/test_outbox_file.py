@@ -1,0 +1,230 @@
+"""The durable outbox, as far as one process shows it: bounded, private, and never in the way when it cannot be used."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from converra.conversation.models import Usage
+from converra.delivery import outbox_file
+from converra.delivery.lease import Lease
+from tests.delivery.harness import Held, delivery, held, lane, said, turn, words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from converra.delivery.delivery import Delivery
+    from converra.server.run import LocalServer
+
+KB = 1024
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.sqlite3"
+
+
+def _rows(outbox: Path, table: str) -> int:
+    db = sqlite3.connect(outbox)
+    try:
+        return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - a literal of this test
+    finally:
+        db.close()
+
+
+def _stop_in_vain(sender: Delivery) -> None:
+    """Shut down against an API that fails, and wait until the last request under way is over."""
+    flusher = sender._flusher
+    assert not sender.shutdown(0.3)
+    while flusher.workers.alive:
+        time.sleep(0.01)
+
+
+def _corrupt(outbox: Path) -> None:
+    outbox.write_bytes(b"this is no database at all, but a text that is long enough to be looked at" * 100)
+
+
+def _newer(outbox: Path) -> None:
+    db = sqlite3.connect(outbox)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+
+
+def _directory(outbox: Path) -> None:
+    outbox.mkdir()
+
+
+def _elsewhere(outbox: Path) -> None:
+    outbox.symlink_to(outbox.parent / "missing" / "outbox.sqlite3")
+
+
+@pytest.mark.parametrize("broken", [_corrupt, _newer, _directory, _elsewhere], ids=lambda one: one.__name__.strip("_"))
+def test_an_outbox_that_cannot_be_used_costs_nothing_but_a_warning(
+    server: LocalServer, outbox: Path, broken: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Corrupt, of a newer version, no file, no place: memory takes over, and that is said once."""
+    broken(outbox)
+    sender = delivery(server, outbox=str(outbox))
+    sender.start()
+    for number in range(3):
+        conversation = lane(sender, str(number))
+        conversation.append(turn(number))
+        conversation.annotate({"a": 1})
+        conversation.end()
+    assert sender.shutdown(10)
+    assert sorted(one.words for one in held(server)) == [words(number) for number in range(3)]
+    assert len([record for record in caplog.messages if "cannot be used" in record]) == 1
+
+
+def test_a_full_disk_costs_nothing_but_a_warning(
+    server: LocalServer, outbox: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file has a bound of its own; past it memory takes over, in order."""
+    monkeypatch.setattr(outbox_file, "MAX_BYTES", 200 * KB)
+    sender = delivery(server, outbox=str(outbox), flush_interval=60)
+    conversation = lane(sender)
+    texts = [f"{number:03}" + "x" * 5 * KB for number in range(80)]
+    for text in texts:
+        conversation.append([said("user", text)])
+    assert outbox.stat().st_size < 400 * KB
+    conversation.end()
+    assert sender.shutdown(20)
+    assert Held(server).words == texts
+    assert len([record for record in caplog.messages if "cannot be used" in record]) == 1
+    assert _rows(outbox, "message") == 0
+
+
+def test_past_the_bound_of_memory_messages_are_in_the_file_only(server: LocalServer, outbox: Path) -> None:
+    """With a durable outbox nothing is dropped."""
+    sender = delivery(server, outbox=str(outbox), max_pending_bytes=20 * KB, flush_interval=60)
+    conversation = lane(sender)
+    texts = [f"{number:03}" + "x" * KB for number in range(100)]
+    for text in texts:
+        conversation.append([said("user", text)])
+    stats = sender.stats()
+    assert (stats.dropped, stats.pending) == (0, 100)
+    assert stats.pending_bytes <= 20 * KB
+    conversation.end()
+    assert sender.shutdown(20)
+    assert Held(server).words == texts
+    assert sender.stats().pending_bytes == 0
+
+
+def test_the_file_is_empty_when_all_is_delivered(server: LocalServer, outbox: Path) -> None:
+    """Also where a message had to be split for a server with smaller limits, and where one was refused."""
+    sender = delivery(server, outbox=str(outbox))
+    server.faults.add("append", "status", status=413, times=3)
+    conversation = lane(sender)
+    answer = said("assistant", "y" * 150 * KB, usage=Usage(1, 2))
+    conversation.append([said("user", "go"), answer, said("assistant", "", usage=Usage(1, 2)), *turn(1)])
+    assert _rows(outbox, "message") == 6
+    sender.flush(10)
+    conversation.annotate({"late": True})
+    conversation.end()
+    assert sender.shutdown(10)
+    told = [word for one in held(server) for word in one.words]
+    assert "".join(word for word in told if word.startswith("y")) == "y" * 150 * KB
+    assert held(server)[-1].metadata["late"] is True
+    assert [_rows(outbox, table) for table in ("owner", "conversation", "message", "note")] == [0, 0, 0, 0]
+    assert [path.name for path in outbox.parent.glob("*.lock")] == []
+
+
+def test_two_deliveries_of_one_process_share_a_file(server: LocalServer, outbox: Path) -> None:
+    """Neither takes the other for dead."""
+    one, two = (delivery(server, outbox=str(outbox), flush_interval=60) for _ in range(2))
+    lane(one, "one").append(turn(1))
+    lane(two, "two").append(turn(2))
+    one.start()
+    two.start()
+    assert two.shutdown(10)
+    assert [conversation.words for conversation in held(server)] == [words(2)]
+    assert one.shutdown(10)
+    assert [conversation.words for conversation in held(server)] == [words(2), words(1)]
+
+
+def test_what_shutdown_could_not_deliver_waits_for_the_next_one(server: LocalServer, outbox: Path) -> None:
+    """Not only crashes leave something behind."""
+    server.faults.add("any", "status", status=503, times=None)
+    first = delivery(server, outbox=str(outbox))
+    conversation = lane(first, metadata={"sessionId": "s"})
+    conversation.append(turn(1))
+    conversation.annotate({"late": 1})
+    conversation.append([said("assistant", "z" * 150 * KB, usage=Usage(1, 2))])
+    conversation.end()
+    _stop_in_vain(first)
+    server.faults.clear()
+    second = delivery(server, outbox=str(outbox))
+    second.start()
+    assert second.flush(10)
+    assert second.shutdown(10)
+    found = Held(server)
+    assert (found.words[:2], "".join(found.words[2:])) == (words(1), "z" * 150 * KB)
+    assert (found.status, found.metadata["sessionId"], found.metadata["late"]) == ("completed", "s", 1)
+    stats = second.stats()
+    assert (stats.captured, stats.delivered, stats.pending) == (3, 3, 0)
+
+
+def test_a_session_that_a_dead_process_shared_stays_open(server: LocalServer, outbox: Path) -> None:
+    """Others may go on with it: what was pending is delivered, and nothing ends it."""
+    server.faults.add("any", "status", status=503, times=None)
+    first = delivery(server, outbox=str(outbox))
+    lane(first, joined=True).append(turn(1))
+    _stop_in_vain(first)
+    server.faults.clear()
+    second = delivery(server, outbox=str(outbox), idle_timeout=0)
+    second.start()
+    assert second.shutdown(10)
+    assert (Held(server).words, Held(server).status) == (words(1), "active")
+    assert _rows(outbox, "conversation") == 0
+
+
+def test_a_lease_lasts_as_long_as_its_process(tmp_path: Path) -> None:
+    """The system takes it back, however the process ends."""
+    code = (
+        "import sys; from converra.delivery.lease import Lease;"
+        " l = Lease.take(sys.argv[1], 't'); print(l, flush=True); input()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "box")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    assert Lease.take(str(tmp_path / "box"), "t") is None
+    child.kill()
+    child.communicate()
+    taken = Lease.take(str(tmp_path / "box"), "t")
+    assert taken is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["box-t.lock"]
+    taken.end()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_fault_matrix_holds_for_the_durable_outbox_too(server: LocalServer, outbox: Path) -> None:
+    """A sample; the whole matrix runs with memory, and both share everything but the file."""
+    kinds: list[dict[str, Any]] = [
+        {"kind": "reset", "when": "after"},
+        {"kind": "status", "status": 502, "when": "after"},
+        {"kind": "unreadable"},
+        {"kind": "hang", "when": "after"},
+    ]
+    sender = delivery(server, outbox=str(outbox), timeout=0.5)
+    for index, fault in enumerate(kinds):
+        for endpoint in ("create", "append", "complete", "read"):
+            server.faults.add(endpoint, **fault)
+        conversation = lane(sender, str(index))
+        for number in range(3):
+            conversation.append(turn(f"{index}-{number}"))
+            if number == 2:
+                conversation.end()
+            assert sender.flush(20)
+        server.faults.clear()
+    assert sender.shutdown(10)
+    assert [one.words for one in held(server)] == [words(*(f"{i}-{n}" for n in range(3))) for i in range(4)]
+    assert sender.stats().duplicated_risk == 0
+    assert _rows(outbox, "message") == 0

@@ -1,0 +1,160 @@
+"""Requests are the scarce thing: under a rate limit everything arrives, ended conversations first, nobody starves."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from converra.delivery.batching import HEAD_START, due_at, rank
+from converra.delivery.lane import Header
+from converra.delivery.pace import Pace
+from converra.delivery.progress import Progress, State
+from converra.delivery.schedule import Schedule
+from tests.delivery.harness import delivery, held, lane, posts, turn, words
+
+if TYPE_CHECKING:
+    from converra.server.run import LocalServer
+
+
+def _progress(key: str = "k") -> Progress:
+    return Progress(Header(key=key, prompt_id="p"))
+
+
+def test_a_rate_limit_delays_and_loses_nothing(server: LocalServer) -> None:
+    """Ten conversations through a keyhole of eight requests a second."""
+    server.faults.rate_limit(8, seconds=1.0)
+    sender = delivery(server, flush_interval=0.02)
+    for number in range(10):
+        one = lane(sender, str(number))
+        one.append(turn(number))
+        one.end()
+    assert sender.shutdown(40)
+    assert sorted(tuple(one.words) for one in held(server)) == sorted(tuple(words(n)) for n in range(10))
+    refused = [status for _, status in posts(server) if status == 429]
+    assert 1 <= len(refused) < 10
+
+
+def test_batches_grow_while_requests_wait(server: LocalServer) -> None:
+    """What is recorded during a Retry-After goes with one request."""
+    server.faults.add("any", "status", status=429, headers={"Retry-After": "1"})
+    sender = delivery(server, flush_interval=0.01)
+    one = lane(sender)
+    for number in range(50):
+        one.append(turn(number))
+        time.sleep(0.005)
+    one.end()
+    assert sender.shutdown(20)
+    assert posts(server) == [("create", 429), ("create", 200), ("append", 200)]
+
+
+def test_after_a_refusal_requests_keep_a_distance_that_successes_shorten() -> None:
+    """The budget is learned from what the API says."""
+    pace = Pace()
+    assert pace.ready_at(0) == 0
+    pace.sent(10.0)
+    pace.limited(10.0, 5.0)
+    assert pace.ready_at(3) == 15.0
+    pace.sent(15.0)
+    first = pace.distance
+    assert pace.ready_at(0) == 15.0 + first
+    pace.limited(15.0, 0.0)
+    assert pace.distance == 2 * first
+    for _ in range(50):
+        pace.answered()
+    assert pace.distance == 0
+
+
+def test_an_ill_api_is_asked_by_one_request_at_a_time() -> None:
+    """When several conversations fail in a row it is not about them; one success ends it."""
+    pace = Pace()
+    for number in range(2):
+        pace.failed(_progress(str(number)), 1.0, 8.0)
+        assert not pace.ill
+    pace.failed(_progress("third"), 1.0, 8.0)
+    assert pace.ready_at(1) is None
+    assert pace.ready_at(0) == 9.0
+    pace.answered()
+    assert pace.ready_at(1) == 0
+
+
+def test_one_conversation_that_fails_again_and_again_holds_up_no_other() -> None:
+    """It is the conversation that is ill, not the API."""
+    pace, bad = Pace(), _progress()
+    for _ in range(9):
+        pace.failed(bad, 1.0, 8.0)
+    assert pace.ready_at(2) == 0
+
+
+def test_a_refused_key_is_probed_more_and_more_slowly() -> None:
+    """15 s, 30 s, … 5 minutes; a flush may try at once."""
+    pace = Pace()
+    waits = []
+    for _ in range(7):
+        pace.refuse_key(0.0)
+        waits.append(pace.ready_at(0))
+    assert waits == [15, 30, 60, 120, 240, 300, 300]
+    assert pace.ready_at(1) is None
+    pace.retry_key()
+    assert pace.ready_at(0) == 0
+
+
+def test_ended_conversations_go_first_then_the_oldest() -> None:
+    """But not for ever: one that has waited a minute longer goes before an ended one."""
+    schedule = Schedule()
+    waiting = {"old": 5.0, "new": 9.0, "ended": 50.0, "ancient": 50.0 - HEAD_START - 1}
+    for key, since in waiting.items():
+        progress = _progress(key)
+        progress.arrived.append((since, None))
+        progress.ended = key == "ended"
+        due = due_at(progress, 0.0)
+        assert due is not None
+        schedule.put(progress, due, rank(progress))
+    order = [schedule.take(100.0) for _ in range(5)]
+    assert [one and one.header.key for one in order] == ["ancient", "ended", "old", "new", None]
+
+
+def test_the_schedule_counts_the_latest_plan_only() -> None:
+    """Planned anew, later or not at all: what was planned before does not come up."""
+    schedule = Schedule()
+    one, two = _progress("1"), _progress("2")
+    schedule.put(one, 5.0, 0.0)
+    schedule.put(two, 6.0, 0.0)
+    assert schedule.next_at() == 5.0
+    schedule.put(one, 9.0, 0.0)
+    assert (schedule.next_at(), len(schedule)) == (6.0, 2)
+    assert schedule.take(5.5) is None
+    assert schedule.take(7.0) is two
+    schedule.put(two, 8.0, 0.0)
+    schedule.drop(two)
+    assert schedule.take(8.5) is None
+    schedule.put(one, 1.0, 0.0)
+    assert schedule.take(8.5) is one
+    assert schedule.next_at() is None
+
+
+@pytest.mark.parametrize(
+    ("setup", "expected"),
+    [
+        pytest.param({}, None, id="nothing waits"),
+        pytest.param({"arrived": 10.0}, 12.0, id="waits for the interval"),
+        pytest.param({"arrived": 10.0, "retry_at": 30.0}, 30.0, id="failed a moment ago"),
+        pytest.param({"arrived": 10.0, "ended": True}, 0.0, id="ended"),
+        pytest.param({"arrived": 10.0, "urgent": True}, 0.0, id="a flush asks for it"),
+        pytest.param({"ended": True}, None, id="ended without a message"),
+        pytest.param({"ended": True, "always": True}, 0.0, id="ended whatever was recorded here"),
+        pytest.param({"ended": True, "state": State(id="c")}, 0.0, id="ended with all sent"),
+        pytest.param({"ended": True, "state": State(id="c", closed=True)}, None, id="over"),
+        pytest.param({"state": State(id="c", joining=True)}, 0.0, id="who opened it is not known"),
+    ],
+)
+def test_when_a_conversation_is_due(setup: dict[str, object], expected: float | None) -> None:
+    """The interval for open ones, at once for what has ended, was asked for or is in question."""
+    progress = _progress()
+    for name, value in setup.items():
+        if name == "arrived":
+            progress.arrived.append((float(str(value)), None))
+        else:
+            setattr(progress, name, value)
+    assert due_at(progress, 2.0) == expected

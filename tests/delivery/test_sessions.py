@@ -1,0 +1,144 @@
+"""A session that several processes share is one conversation: whoever comes second adds to it, and loses nothing."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.delivery.harness import Held, delivery, held, lane, said, turn, words
+
+if TYPE_CHECKING:
+    from converra.server.run import LocalServer
+
+
+@pytest.fixture(params=[False, True], ids=["messages shown", "messages hidden"])
+def shared(request: pytest.FixtureRequest, server: LocalServer) -> LocalServer:
+    """A server that shows the messages of a conversation, and one that does not."""
+    server.faults.hide_messages = request.param
+    return server
+
+
+def test_a_joiner_adds_to_the_conversation_that_is_there(shared: LocalServer) -> None:
+    """Its first messages, which its own create would have held, are appended."""
+    for number in (1, 2, 3):
+        sender = delivery(shared)
+        lane(sender, joined=True, metadata={"sessionId": "s"}).append(turn(number))
+        assert sender.shutdown(10)
+    conversation = Held(shared)
+    assert (conversation.count, conversation.words, conversation.status) == (1, words(1, 2, 3), "active")
+    assert conversation.metadata["sessionId"] == "s"
+
+
+def test_the_same_first_words_in_two_processes_are_two_messages(shared: LocalServer) -> None:
+    """Who opened the conversation is told by a mark, not by the words."""
+    for _ in range(2):
+        sender = delivery(shared)
+        lane(sender, joined=True).append([said("user", "hello")])
+        assert sender.shutdown(10)
+    assert Held(shared).words == ["hello", "hello"]
+
+
+def test_an_answer_lost_on_the_way_does_not_double_the_opening(shared: LocalServer) -> None:
+    """A create that was stored although its answer was lost is ours, whichever way it is found out."""
+    shared.faults.add("create", "reset", when="after")
+    shared.faults.add("read", "reset")
+    sender = delivery(shared)
+    lane(sender, joined=True).append(turn(1))
+    assert sender.flush(10)
+    assert sender.shutdown(10)
+    assert Held(shared).words == words(1)
+
+
+def test_several_processes_at_once(shared: LocalServer) -> None:
+    """Eight that join at the same moment make one conversation with every turn once."""
+    senders = [delivery(shared, flush_interval=0.01) for _ in range(8)]
+    barrier = threading.Barrier(8)
+
+    def join(number: int) -> None:
+        barrier.wait()
+        one = lane(senders[number], joined=True)
+        for step in range(5):
+            one.append(turn(f"{number}-{step}"))
+        assert senders[number].shutdown(20)
+
+    threads = [threading.Thread(target=join, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    conversation = Held(shared)
+    assert conversation.count == 1
+    assert sorted(conversation.words) == sorted(words(*(f"{n}-{s}" for n in range(8) for s in range(5))))
+
+
+def test_an_append_of_a_joiner_is_settled_among_those_of_others(shared: LocalServer) -> None:
+    """The counter that tells what was stored is each joiner's own."""
+    first, second = delivery(shared), delivery(shared)
+    one, two = lane(first, joined=True), lane(second, joined=True)
+    for number, (sender, joiner) in enumerate([(first, one), (second, two)] * 4):
+        shared.faults.add("append", "reset", when="after" if number % 3 else "before")
+        joiner.append(turn(number))
+        assert sender.flush(10)
+    assert first.shutdown(10)
+    assert second.shutdown(10)
+    assert Held(shared).words == words(*range(8))
+
+
+def test_a_session_that_was_completed_goes_on_in_a_further_conversation(shared: LocalServer) -> None:
+    """Under a key that every process derives the same way, so that all meet again there."""
+    for number in (1, 2):
+        sender = delivery(shared)
+        one = lane(sender, joined=True)
+        one.append(turn(number))
+        one.end()
+        assert sender.shutdown(10)
+    for number in (3, 4):
+        sender = delivery(shared)
+        lane(sender, joined=True).append(turn(number))
+        assert sender.shutdown(10)
+    found = held(shared)
+    assert [one.words for one in found] == [words(1), words(2), words(3, 4)]
+    assert [one.status for one in found] == ["completed", "completed", "active"]
+    assert [one.metadata.get("continues") for one in found] == [None, found[0].id, found[1].id]
+
+
+def test_a_session_that_another_process_completes_meanwhile(shared: LocalServer) -> None:
+    """What is still to be said goes on in a further conversation."""
+    first, second = delivery(shared), delivery(shared)
+    one, two = lane(first, joined=True), lane(second, joined=True)
+    one.append(turn(1))
+    assert first.flush(10)
+    two.append(turn(2))
+    two.end()
+    assert second.shutdown(10)
+    one.append(turn(3))
+    assert first.shutdown(10)
+    found = held(shared)
+    assert [conversation.words for conversation in found] == [words(1, 2), words(3)]
+    assert found[1].metadata["continues"] == found[0].id
+
+
+def test_a_session_is_completed_from_a_process_that_recorded_nothing(shared: LocalServer) -> None:
+    """converra.complete(prompt_id, session_id) from anywhere."""
+    first = delivery(shared)
+    lane(first, joined=True).append(turn(1))
+    assert first.shutdown(10)
+    second = delivery(shared)
+    lane(second, joined=True).end(always=True)
+    assert second.shutdown(10)
+    conversation = Held(shared)
+    assert (conversation.count, conversation.words) == (1, [*words(1), "Conversation ended."])
+    assert conversation.status == "completed"
+
+
+def test_completing_a_completed_session_again_changes_nothing(shared: LocalServer) -> None:
+    """`completed` is sent exactly once."""
+    for _ in range(2):
+        sender = delivery(shared)
+        one = lane(sender, joined=True)
+        one.append(turn(1)) if not held(shared) else None
+        one.end(always=True)
+        assert sender.shutdown(10)
+    assert [one.words for one in held(shared)] == [words(1)]
