@@ -23,15 +23,18 @@ import msgspec
 from converra.conversation import edits
 from converra.conversation.lcs import lcs
 from converra.conversation.record import REPLY, START, SYSTEM, WORDS, Atom, Atoms, Record, system_key
+from converra.conversation.turn import Said
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from converra.conversation.turn import Said
     from converra.conversation.view import View
 
 MAX_EDITED = 8
 """How many recorded texts an edited one is compared with: those next to its neighbours."""
+
+
+SILENCE = Said(role="assistant")
 
 
 class Item(msgspec.Struct):
@@ -54,12 +57,6 @@ class Item(msgspec.Struct):
     def is_old(self) -> bool:
         """Whether all of it is recorded."""
         return (self.kind < WORDS or self.at is not None) and all(self.old)
-
-    def new_atoms(self) -> Atoms:
-        """Those that are not recorded."""
-        words = self.kind >= WORDS
-        rest = zip(self.atoms[words:], self.old, strict=True)
-        return (*(self.atoms[:1] if words and self.at is None else ()), *(atom for atom, old in rest if not old))
 
 
 class Alignment:
@@ -84,8 +81,9 @@ class Alignment:
         return self._match_texts([item for item in self.items if item.kind >= WORDS])
 
     def said(self, item: Item) -> Said:
-        """Read what an item says."""
-        return self.view.said(item.index)[item.part]
+        """Read what an item says; nothing, if its message has been changed since the call began."""
+        parts = self.view.said(item.index)
+        return parts[item.part] if item.part < len(parts) else SILENCE
 
     def prefix_replies(self) -> int:
         """How many texts of an assistant the prefix holds."""
@@ -121,8 +119,8 @@ class Alignment:
         for index in range(len(self.trail.looks) if self.trail else 0, len(view.looks)):
             for part, atoms in enumerate(view.atoms(index, record)):
                 kind, key = atoms[0]
-                others = atoms[1:] if kind >= WORDS else atoms
-                old = tuple(map(self.is_old, others)) if others else ()
+                unordered = atoms if kind < WORDS else atoms[1:]
+                old = tuple(map(self.is_old, unordered)) if unordered else ()
                 items.append(Item(index, part, kind, key, atoms, old))
         return items
 
@@ -146,11 +144,15 @@ class Alignment:
         shared = [item for item in rest if latest.get(item.key, START) >= start]
         if shared and not self._slide(rest, start):
             self._subsequence(shared, start)
-        if any(item.kind == REPLY and item.at is None for item in rest):
-            return self._match_loosely(rest, start)
+        answered = False
+        for item in reversed(rest):
+            answered = answered or item.kind == REPLY
+            if answered and item.at is None:
+                return self._match_loosely(rest, start)
         return True
 
     def _match_loosely(self, said: list[Item], start: int) -> bool:
+        """Find a place for what stands before the last answer; False if another prefix might have one."""
         answers = [n for n, item in enumerate(said) if item.kind == REPLY]
         displaced = [item for item in said[: answers[-1] + 1] if item.at is None and item.key in self.record.latest]
         if displaced and self.trail:

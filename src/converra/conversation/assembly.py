@@ -18,7 +18,6 @@ from converra.conversation.record import (
     SYSTEM,
     WORDS,
     Atom,
-    Place,
     Trail,
     atoms_of,
     call_key,
@@ -58,7 +57,7 @@ def write(record: Record, said: Said) -> int:
     """Record a message that was written by hand; say its number."""
     number = record.messages
     record.messages += 1
-    record.add(said, atoms_of(said), number, Place(0, None, len(record.texts) - 1))
+    record.add(said, atoms_of(said), number, (0, None, len(record.texts) - 1))
     return number
 
 
@@ -188,7 +187,10 @@ class _Fold:
         if item.kind == SYSTEM and item.key in self.record.systems:
             return  # the same system text twice in one request
         replaces = self._replaced(assistant=item.kind == REPLY) if item.kind >= WORDS and item.at is None else None
-        self._record(_without_old(said, item), item.new_atoms(), replaces, learned=learned)
+        atoms = item.atoms
+        if item.old and (item.at is not None or any(item.old)):
+            said, atoms = _without_old(said, item)
+        self._record(said, atoms, replaces, learned=learned)
 
     def _reused_id(self, item: Item) -> None:
         """A result whose id has been answered before is new where a later call had that id, and this is its result."""
@@ -215,7 +217,7 @@ class _Fold:
         record = self.record
         number = record.messages
         record.messages += 1
-        self.last = record.add(said, atoms, number, Place(self.thread, self.system, self.last))
+        self.last = record.add(said, atoms, number, (self.thread, self.system, self.last))
         if said.call_id is not None and said.name is None:
             said = msgspec.structs.replace(said, name=self._called(said.call_id))
         self.heard.append(Heard(said, number, self.thread, replaces, answer, learned))
@@ -278,16 +280,25 @@ class _Fold:
         asked = bool(self.heard)
         for said in answer.said:
             atoms = atoms_of(said)
+            self._expect(said, atoms)
             replaces = None if asked or atoms[0].kind != REPLY else self._replaced(assistant=True)
             self._record(said, atoms, replaces, answer=True)
         if answer.response_id:
             self.record.answers[answer.response_id] = self.thread
 
+    def _expect(self, said: Said, atoms: Atoms) -> None:
+        """Know the answer in advance, as it will look when it is resent: then nobody has to read it."""
+        dialect = self.view.dialect
+        if dialect.echo is not None and said.role == "assistant" and not said.attachments:
+            (look,) = dialect.look((dialect.echo(said),))
+            self.record.known[look] = (atoms,)
 
-def _without_old(said: Said, item: Item) -> Said:
+
+def _without_old(said: Said, item: Item) -> tuple[Said, Atoms]:
     """Take only the part of a message that is new: a text without its old calls, calls without their old text."""
-    spoken = item.kind >= WORDS and item.at is not None
-    if not spoken and not any(item.old):
-        return said
-    calls = tuple(call for call, old in zip(said.calls, item.old, strict=True) if not old)
-    return msgspec.structs.replace(said, text="" if spoken else said.text, calls=calls)
+    words = item.atoms[: item.kind >= WORDS]
+    calls, atoms = said.calls, item.atoms[len(words) :]
+    new = [n for n, old in enumerate(item.old) if not old]
+    text, words = (said.text, words) if item.at is None else ("", ())
+    said = msgspec.structs.replace(said, text=text, calls=tuple(calls[n] for n in new))
+    return said, (*words, *(atoms[n] for n in new))

@@ -38,6 +38,9 @@ class Atom(NamedTuple):
 
 Atoms = tuple[Atom, ...]
 
+Place = tuple[int, int | None, int]
+"""Where something is said: thread, hash of the system text, position of the text before it."""
+
 
 def atoms_of(said: Said) -> Atoms:
     """Take one message apart."""
@@ -85,25 +88,17 @@ def _squashed_arguments(arguments: object) -> str:
     return "" if words == "{}" else words
 
 
-class Place(NamedTuple):
-    """Where in the conversation something is said."""
-
-    thread: int
-    """0 for the conversation itself, 1 and up for side calls."""
-    system: int | None
-    """Hash of the system text it was said under."""
-    parent: int
-    """Position of the text before it in the request that brought it; START if there is none."""
-
-
 class Spoken(msgspec.Struct, gc=False, frozen=True):
     """One text of the user or the assistant that is recorded."""
 
     number: int
     """Of the message, counted from 0 in the order of recording."""
     thread: int
+    """0 for the conversation itself, 1 and up for side calls."""
     system: int | None
+    """Hash of the system text it was said under."""
     parent: int
+    """Position of the text before it in the request that brought it; START if there is none."""
     assistant: bool
     version: int
 
@@ -217,25 +212,23 @@ class Record:
 
     def add(self, said: Said, atoms: Atoms, number: int, place: Place) -> int:
         """Note that these atoms of a message are recorded now; say the position of its text, or else its parent's."""
-        at = place.parent
-        for atom in atoms:
-            if atom.kind >= WORDS:
-                at = self._add_text(said, atom, number, place)
-            elif atom.kind == SYSTEM:
-                self.systems.add(atom.key)
+        at = place[2]
+        for kind, key in atoms:
+            if kind >= WORDS:
+                at = len(self.texts)
+                self.spoken.append(Spoken(number, *place, kind == REPLY, self.version))
+                self.texts.append(key)
+                self.latest[key] = at
+                if kind == REPLY:
+                    self._add_reply(at, said.text)
+            elif kind == SYSTEM:
+                self.systems.add(key)
             else:
-                self.keyed.add(said, atom.key, place.thread)
+                self.keyed.add(said, key, place[0])
         return at
 
-    def _add_text(self, said: Said, atom: Atom, number: int, place: Place) -> int:
-        at = len(self.texts)
-        assistant = atom.kind == REPLY
-        self.spoken.append(Spoken(number, *place, assistant, self.version))
-        self.texts.append(atom.key)
-        self.latest[atom.key] = at
-        if assistant:
-            self.replies += 1
-            self.words[at] = said.text
-            if len(self.words) > MAX_WORDS:
-                del self.words[next(iter(self.words))]
-        return at
+    def _add_reply(self, at: int, text: str) -> None:
+        self.replies += 1
+        self.words[at] = text
+        if len(self.words) > MAX_WORDS:
+            del self.words[next(iter(self.words))]

@@ -55,7 +55,7 @@ class Said(msgspec.Struct, frozen=True):
 
 
 class Dialect(NamedTuple):
-    """How to read one wire format. Both functions are pure, quick, and must not raise on odd input.
+    """How to read one wire format. All functions are pure, quick, and must not raise on odd input.
 
     `look` gives one integer per message: equal when a message was resent unchanged. It reads every message of
     every request, so it must cost well under a microsecond each.
@@ -66,6 +66,8 @@ class Dialect(NamedTuple):
     name: str
     look: Callable[[Sequence[Any]], list[int]]
     read: Callable[[Any], tuple[Said, ...]]
+    echo: Callable[[Said], Any] | None = None
+    """The message in which most apps resend an answer that said this; only to be looked at."""
 
 
 class Failure(NamedTuple):

@@ -40,7 +40,7 @@ class View(msgspec.Struct, kw_only=True):
         """The atoms of each thing that the message at `index` says."""
         look = self.looks[index]
         parts = record.known.get(look)
-        if parts is None:
+        if parts is None or index in self.read:
             parts = record.known[look] = tuple(map(atoms_of, self.said(index)))
         return parts
 
