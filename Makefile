@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv and .venvs; a fresh clone needs Python >= 3.11, git and make.
 # PYTHON=python3.12 chooses the interpreter.
 
-.PHONY: help demo test check docs bench format lint layers types dev wheel clean
+.PHONY: help demo test test-compat test-upstream check docs bench format lint layers types dev wheel clean
 .NOTPARALLEL:
 
 DEV := .venv/bin/
@@ -28,6 +28,12 @@ docs: wheel ## README and docs: links, code, settings and names are checked
 
 bench: wheel ## what importing and capturing cost
 	$(WHEEL)python -m benchmarks
+
+test-compat: dev ## the openai integration with old and new openai and wrapt, and beside other instrumentations; ROWS="openai-1.66" chooses
+	$(DEV)python scripts/compat.py $(ROWS)
+
+test-upstream: dev ## openai's own tests, with capture switched on: they must come out as without
+	$(DEV)python scripts/upstream.py
 
 format: dev ## rewrite the code in the house's format
 	$(DEV)ruff format

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Reply(NamedTuple):
-    """An answer. `cut` drops the connection after the pieces; `hold` of them are sent, the rest waits to be released."""
+    """An answer. `cut` drops the connection after the pieces; `hold` of them are sent, the rest waits."""
 
     pieces: tuple[bytes, ...]
     status: int = 200

@@ -165,25 +165,6 @@ def test_a_stream_dropped(client: Any, capture: RecordingCapture) -> None:
     )
 
 
-def test_a_broken_stream(client: Any, capture: RecordingCapture) -> None:
-    """A connection that breaks in mid-stream is a turn with the error and the text so far."""
-    with pytest.raises(openai.APIConnectionError):
-        list(ask(client("stream-cut"), stream=True))
-    assert capture.only().facts() == snapshot(
-        {
-            "asked": [{"role": "system", "text": "Be brief."}, {"role": "user", "text": "Hi"}],
-            "model": "gpt-4o",
-            "error": "APIConnectionError",
-            "answer": {
-                "said": [{"role": "assistant", "text": "Hello"}],
-                "model": "gpt-4o-2024-08-06",
-                "response_id": "chatcmpl-1",
-                "partial": True,
-            },
-        }
-    )
-
-
 def test_an_error(client: Any, capture: RecordingCapture) -> None:
     """A refused request is recorded with its error, and the app gets its exception."""
     with pytest.raises(openai.BadRequestError) as caught:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 from openai.types.chat import ChatCompletion
+from openai.types.responses import Response
 
 from converra.integrations import openai_background, patching
 from converra.integrations.openai import INTEGRATION
@@ -328,6 +329,10 @@ def test_a_call_that_is_never_awaited(model: ScriptedModel, capture: RecordingCa
 # -- background responses ----------------------------------------------------------------------------------------------
 
 
+LATER = {"background": True}
+"""As `extra_body`, since the oldest version has no argument of that name; on the wire it is the same."""
+
+
 @pytest.fixture
 def background(model: ScriptedModel) -> Iterator[openai.OpenAI]:
     openai_background._waiting.clear()
@@ -337,7 +342,7 @@ def background(model: ScriptedModel) -> Iterator[openai.OpenAI]:
 
 def test_a_background_response(background: openai.OpenAI, capture: RecordingCapture) -> None:
     """Created now, retrieved later: one turn, with the answer that the retrieval brought."""
-    queued = background.responses.create(**RESPONSES, background=True)
+    queued = background.responses.create(**RESPONSES, extra_body=LATER)
     assert capture.only().ends == 0
     so_far = capture.only().so_far
     assert so_far is not None
@@ -349,14 +354,14 @@ def test_a_background_response(background: openai.OpenAI, capture: RecordingCapt
 
 def test_a_background_response_that_is_cancelled(background: openai.OpenAI, capture: RecordingCapture) -> None:
     """Cancelling it ends the turn, without an answer."""
-    queued = background.responses.create(**RESPONSES, background=True)
-    background.responses.cancel(queued.id)
+    queued = background.responses.create(**RESPONSES, extra_body=LATER)
+    background.post(f"/responses/{queued.id}/cancel", cast_to=Response)
     assert capture.only().facts()["answer"]["finish_reason"] == "cancelled"
 
 
 def test_asking_in_vain(model: ScriptedModel, background: openai.OpenAI, capture: RecordingCapture) -> None:
     """A retrieval that fails says nothing about the response: the next one brings the answer."""
-    queued = background.responses.create(**RESPONSES, background=True)
+    queued = background.responses.create(**RESPONSES, extra_body=LATER)
     with pytest.raises(openai.BadRequestError):
         background.with_options(base_url=model.base_url("r-bad-request")).responses.retrieve(queued.id)
     assert capture.only().ends == 0
@@ -368,10 +373,10 @@ def test_a_background_stream_left_and_taken_up_again(model: ScriptedModel, captu
     """A background stream that breaks off is not the end of its turn."""
     openai_background._waiting.clear()
     with client_for(model, "r-stream") as client:
-        with client.responses.create(**RESPONSES, background=True, stream=True) as stream:
+        with client.responses.create(**RESPONSES, extra_body=LATER, stream=True) as stream:
             next(stream)
         assert capture.only().ends == 0
-        list(client.responses.retrieve("resp_1", stream=True, starting_after=1))
+        list(client.get("/responses/resp_1?stream=true", cast_to=object, stream=True, stream_cls=openai.Stream[object]))
     assert said(capture) == [HELLO]
 
 
@@ -380,7 +385,7 @@ def test_background_responses_that_nobody_asks_for(
 ) -> None:
     """Only so many are waited for; the oldest is then recorded as it was."""
     monkeypatch.setattr(openai_background, "MAX_WAITING", 0)
-    background.responses.create(**RESPONSES, background=True)
+    background.responses.create(**RESPONSES, extra_body=LATER)
     assert capture.only().facts()["answer"] == {
         "said": [{"role": "assistant"}],
         "model": "gpt-5-mini-2025-08-07",
@@ -393,7 +398,7 @@ def test_background_responses_that_nobody_asks_for(
 def test_a_background_call_that_fails(model: ScriptedModel, capture: RecordingCapture) -> None:
     """One that is refused at once is a failed call like any other."""
     with client_for(model, "r-bad-request") as client, pytest.raises(openai.BadRequestError):
-        client.responses.create(**RESPONSES, background=True)
+        client.responses.create(**RESPONSES, extra_body=LATER)
     assert capture.only().facts()["error"] == "BadRequestError"
 
 
@@ -401,6 +406,6 @@ def test_responses_that_go_on(model: ScriptedModel, capture: RecordingCapture) -
     """A request that continues a response or a conversation names it."""
     with client_for(model, "r-text") as client:
         client.responses.create(**RESPONSES, previous_response_id="resp_0")
-        client.responses.create(**RESPONSES, conversation="conv_1")
+        client.responses.create(**RESPONSES, extra_body={"conversation": "conv_1"})
         client.responses.create(**RESPONSES, extra_body={"conversation": {"id": "conv_2"}})
     assert [call.request.previous for call in capture.calls] == ["resp_0", "conv_1", "conv_2"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import logging
 import subprocess
 import sys
@@ -160,6 +161,20 @@ def test_a_neighbour_that_drops_our_wrapper(library: Any, patches: Patches, watc
     assert vars(library.Client)["request"] is saved
 
 
+def test_a_neighbour_that_puts_our_wrapper_back(library: Any, patches: Patches, watcher: Watcher) -> None:
+    """What a neighbour read from the class is our wrapper in another guise: found again, used once, and removed."""
+    before = dict(vars(library.Client))
+    patches.install(library, RecordingCapture())
+    saved = library.Client.request
+    library.Client.request = lambda self, word: word
+    library.Client.request = saved
+    patches.install(library, RecordingCapture())
+    library.Client().request("a")
+    assert len(watcher.seen) == 2
+    patches.uninstall()
+    assert dict(vars(library.Client)) == before
+
+
 def test_below_a_neighbour_ours_is_found(library: Any, patches: Patches, watcher: Watcher) -> None:
     """A wrapper that somebody has put around ours does not make us patch twice."""
     patches.install(library, RecordingCapture())
@@ -192,17 +207,21 @@ def test_a_bug_of_the_integration(library: Any, method: str) -> None:
 # -- imports -----------------------------------------------------------------------------------------------------------
 
 
-def _integration(install: Any, module: str = "converra_made_up") -> Integration:
+def _integration(install: Any, module: str) -> Integration:
     return Integration("made-up", module, install, lambda: None)
 
 
 @pytest.fixture
 def made_up(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A module that has not been imported yet."""
-    (tmp_path / "converra_made_up.py").write_text("value = 1\n")
+    """A module that was never imported before."""
+    name = f"converra_made_up_{next(_numbers)}"
+    (tmp_path / f"{name}.py").write_text("value = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield "converra_made_up"
-    sys.modules.pop("converra_made_up", None)
+    yield name
+    sys.modules.pop(name, None)
+
+
+_numbers = itertools.count()
 
 
 def test_a_module_that_is_not_installed() -> None:
@@ -224,7 +243,7 @@ def test_a_module_that_is_imported_later(made_up: str) -> None:
         installed.append((module.value, capture))
         return []
 
-    integration, capture = _integration(install), RecordingCapture()
+    integration, capture = _integration(install, made_up), RecordingCapture()
     assert patching.switch_on(integration, capture)[0].why == "not imported yet"
     patching.switch_on(integration, capture)
     __import__(made_up)
@@ -240,7 +259,7 @@ def test_switched_off_before_the_import(made_up: str) -> None:
         installed.append(module)
         return []
 
-    integration = _integration(install)
+    integration = _integration(install, made_up)
     patching.switch_on(integration, RecordingCapture())
     patching.switch_off(integration)
     __import__(made_up)
@@ -253,11 +272,11 @@ def test_a_bug_cannot_break_an_import(made_up: str) -> None:
     def install(module: Any, capture: Any) -> list[Patched]:
         raise ZeroDivisionError
 
-    integration = _integration(install)
+    integration = _integration(install, made_up)
     patching.switch_on(integration, RecordingCapture())
     assert __import__(made_up).value == 1
     assert patching.switch_on(integration, RecordingCapture()) == [
-        Patched("converra_made_up", "skipped", "its integration failed, see the log")
+        Patched(made_up, "skipped", "its integration failed, see the log")
     ]
 
     def uninstall() -> None:
@@ -296,10 +315,10 @@ def test_before_the_import_of_openai(tmp_path: Any) -> None:
     import sys
     assert "openai" not in sys.modules
     from openai import OpenAI
-    print(report[0].state, type(vars(OpenAI)["request"]).__name__, "openai.resources" in sys.modules)
+    print(report[0].state, type(vars(OpenAI)["request"]).__name__)
     """
     )
-    assert _run(program, tmp_path) == "waiting FunctionWrapper False"
+    assert _run(program, tmp_path) == "waiting FunctionWrapper"
 
 
 def test_a_module_of_that_name_that_is_another(tmp_path: Any) -> None:

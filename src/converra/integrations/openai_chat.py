@@ -49,11 +49,33 @@ def read(message: Any) -> tuple[Said, ...]:
     return (Said(ROLES.get(role, role), found.text, (), None, None, found.attachments, metadata),)
 
 
-CHAT = Dialect("openai.chat", look, read)
+def echo(said: Said) -> dict[str, Any]:
+    """An answer as most apps resend it, as far as it is looked at."""
+    if not said.calls:
+        return {"role": "assistant", "content": said.text}
+    calls = [{"id": c.id, "function": {"name": c.name, "arguments": c.arguments}} for c in said.calls]
+    return {"role": "assistant", "content": said.text or None, "tool_calls": calls}
+
+
+CHAT = Dialect("openai.chat", look, read, echo)
 
 
 def assistant(own: dict[str, Any]) -> Said:
-    """An assistant message, of an answer or sent again."""
+    """An assistant message, of an answer or sent again; most have text or calls, and nothing else."""
+    text: Any = own.get("content")
+    calls = tuple(_calls(own)) if own.get("tool_calls") or own.get("function_call") else ()
+    if not (
+        own.get("refusal")
+        or own.get("annotations")
+        or own.get("reasoning_content")
+        or own.get("reasoning")
+        or own.get("audio")
+    ) and (text is None or isinstance(text, str)):
+        return Said("assistant", text or "", calls)
+    return _assistant(own, calls)
+
+
+def _assistant(own: dict[str, Any], calls: tuple[Call, ...]) -> Said:
     found = content(own.get("content"), "")
     text, attachments = found.text, found.attachments
     metadata = dict(_extras(own, found))
@@ -65,7 +87,7 @@ def assistant(own: dict[str, Any]) -> Said:
         text = text or string(audio.get("transcript")) or ""
         if string(audio.get("data")):
             attachments = (*attachments, Attachment("audio", None, audio["data"]))
-    return Said("assistant", text, tuple(_calls(own)), None, None, attachments, metadata or None)
+    return Said("assistant", text, calls, None, None, attachments, metadata or None)
 
 
 def _extras(own: dict[str, Any], found: Content) -> Iterator[tuple[str, Any]]:
@@ -92,9 +114,9 @@ def _calls(own: dict[str, Any]) -> Iterator[Call]:
 
 def call(own: dict[str, Any]) -> Call:
     """A tool call: of a function, or of a custom tool with plain text for input."""
-    function, custom = fields(own.get("function")), fields(own.get("custom"))
-    name = string(function.get("name")) or string(custom.get("name"))
-    return Call(string(own.get("id")), name, _arguments(function.get("arguments", custom.get("input"))))
+    called = fields(own.get("function")) or fields(own.get("custom"))
+    arguments = called["arguments"] if "arguments" in called else called.get("input")
+    return Call(string(own.get("id")), string(called.get("name")), _arguments(arguments))
 
 
 def _arguments(value: Any) -> Any:
@@ -104,7 +126,8 @@ def _arguments(value: Any) -> Any:
 def answer(completion: Any) -> Answer:
     """A whole answer. One that carries an error inside a success status, or no choices, says so in its metadata."""
     own = fields(completion)
-    first, *others = _choices(own) or [_NO_CHOICE]
+    choices = _choices(own)
+    first = choices[0] if choices else {}
     reported = own.get("usage")
     said: tuple[Said, ...] = (assistant(fields(first["message"])),) if first else ()
     if not said and reported:  # without words, but not for free
@@ -115,19 +138,18 @@ def answer(completion: Any) -> Answer:
         usage=usage(reported),
         usage_details=usage_details(reported),
         finish_reason=string(first.get("finish_reason")),
-        alternatives=tuple(alternative(c, assistant(fields(c.get("message")))) for c in others),
+        alternatives=tuple([alternative(c, assistant(fields(c["message"]))) for c in choices[1:]]),
         response_id=string(own.get("id")),
         metadata=None if first else {"error": error_record(completion)},
     )
 
 
-_NO_CHOICE: dict[str, Any] = {}
-
-
 def _choices(own: dict[str, Any]) -> list[dict[str, Any]]:
     """The choices with a message, the one with the lowest index first."""
     found = [choice for item in items(own.get("choices")) if "message" in (choice := fields(item))]
-    return sorted(found, key=_index) if len(found) > 1 else found
+    if len(found) > 1:
+        found.sort(key=_index)
+    return found
 
 
 def _index(choice: dict[str, Any]) -> int:

@@ -30,9 +30,10 @@ def look(messages: Sequence[Any]) -> list[int]:
 def _careful(message: Any) -> int:
     """The digest that `look` gives where no message of the list is odd."""
     try:
-        if message["content"].__class__ is str and len(message) == BARE:
-            return hash((message["role"], message["content"]))
-    except (TypeError, KeyError, IndexError):
+        said = message.get("content")
+        if said.__class__ is str and len(message) == BARE:
+            return hash((message["role"], said))
+    except (TypeError, KeyError, AttributeError):
         pass
     return _digest(message)
 
@@ -43,7 +44,11 @@ def _digest(message: Any) -> int:
         if "tool_calls" in message:
             calls = [(c["id"], c["function"]["name"], c["function"]["arguments"]) for c in message["tool_calls"]]
             return hash((message["role"], message.get("content"), *calls))
-        return hash((*message, *message.values()))  # a tool result: all its values are strings
+        parts = message.get("content")
+        if parts.__class__ is list:
+            named = [value for value in message.values() if value.__class__ is str]
+            return hash((*named, *[(p["type"], p["text"]) if "text" in p else digest(p) for p in parts]))
+        return hash((*message, *message.values()))  # a tool's result, a call: all values are strings
     except (TypeError, KeyError, IndexError, AttributeError):
         return digest(message)
 

@@ -18,11 +18,14 @@ def fields(value: Any) -> dict[str, Any]:
     """The fields of an object or a dict, to be read only; no fields for anything else."""
     if isinstance(value, dict):
         return value
-    own = getattr(value, "__dict__", None)
+    try:
+        own = value.__dict__
+    except AttributeError:
+        return _NOTHING
     if type(own) is not dict:
         return _NOTHING
     extra = getattr(value, "__pydantic_extra__", None)
-    return {**own, **extra} if type(extra) is dict and extra else own
+    return {**own, **extra} if extra and type(extra) is dict else own
 
 
 def items(value: Any) -> list[Any] | tuple[Any, ...]:

@@ -16,26 +16,25 @@ if TYPE_CHECKING:
 
 
 def read(item: Any) -> tuple[Said, ...]:
-    """What an item says. One without words, or of a kind that nobody knows yet, says nothing."""
+    """What an item of the input says. One without words, or of a kind that nobody knows yet, says nothing."""
     own = fields(item)
-    kind = string(own.get("type")) or "message"
-    if kind == "message":
-        return _message(own)
-    reader = _READERS.get(kind)
-    return () if reader is None else (reader(kind, own),)
+    return said_by(own) if known(own) else ()
 
 
-def known(item: Any) -> bool:
-    """Whether `read` understands this kind of item."""
-    kind = string(fields(item).get("type")) or "message"
-    return kind == "message" or kind in _READERS
+def known(own: dict[str, Any]) -> bool:
+    """Whether an item is of a kind that `said_by` understands."""
+    kind = own.get("type") or "message"
+    return kind == "message" or (isinstance(kind, str) and kind in _READERS)
 
 
-def thoughts(item: Any) -> str | None:
+def said_by(own: dict[str, Any]) -> tuple[Said, ...]:
+    """What an item of a known kind says."""
+    kind = own.get("type") or "message"
+    return _message(own) if kind == "message" else (_READERS[kind](kind, own),)
+
+
+def thoughts(own: dict[str, Any]) -> str:
     """The summary, or else the text, of a reasoning item; what is encrypted stays unread."""
-    own = fields(item)
-    if own.get("type") != "reasoning":
-        return None
     texts = [string(fields(part).get("text")) for part in items(own.get("summary")) or items(own.get("content"))]
     return "\n".join(filter(None, texts))
 
@@ -44,9 +43,10 @@ def _message(own: dict[str, Any]) -> tuple[Said, ...]:
     role = string(own.get("role"))
     if role is None:
         return ()
-    found = content(own.get("content"), "" if role == "assistant" else "\n")
+    parts = own.get("content")
+    found = content(parts, "" if role == "assistant" else "\n")
     metadata: dict[str, Any] = {"refusal": True} if found.refusal else {}
-    annotations = [plain(a) for part in items(own.get("content")) for a in items(fields(part).get("annotations"))]
+    annotations = [plain(a) for part in items(parts) for a in items(fields(part).get("annotations"))]
     if annotations:
         metadata["annotations"] = annotations
     return (Said(ROLES.get(role, role), found.text, (), None, None, found.attachments, metadata or None),)

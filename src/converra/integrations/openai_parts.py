@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 KIB = 1024
+_TEXTS = ("text", "input_text", "output_text")
 MAX_NAME = 200
 """Characters of a URL or a file name that a placeholder line shows."""
 
@@ -32,8 +33,10 @@ def content(value: Any, glue: str = "\n") -> Content:
     if isinstance(value, str):
         return Content(value)
     parts = items(value)
-    if not parts:
-        return Content("")
+    if len(parts) == 1:  # nearly all lists are one text
+        own = fields(parts[0])
+        if own.get("type") in _TEXTS and isinstance(own.get("text"), str):
+            return Content(own["text"])
     found = _Parts()
     for part in parts:
         _read(part, found)

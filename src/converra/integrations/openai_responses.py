@@ -10,7 +10,7 @@ from converra.conversation.turn import Answer, Dialect, Request, Said
 from converra.integrations.openai_chat import error_record
 from converra.integrations.openai_digest import look
 from converra.integrations.openai_fields import fields, items, plain, string
-from converra.integrations.openai_items import known, read, thoughts
+from converra.integrations.openai_items import known, read, said_by, thoughts
 from converra.integrations.openai_usage import usage, usage_details
 
 if TYPE_CHECKING:
@@ -82,17 +82,19 @@ def _said(output: Sequence[Any]) -> tuple[list[Said], dict[str, Any]]:
     pending: list[str] = []
     opaque: list[Any] = []
     for item in output:
-        thought = thoughts(item)
-        if thought is not None:
-            pending.append(thought)
-        elif known(item):
-            for one in read(item):
+        own = fields(item)
+        if own.get("type") == "reasoning":
+            pending.append(thoughts(own))
+        elif known(own):
+            for one in said_by(own):
                 _add(said, one, pending)
         else:
             opaque.append(plain(item))
+    metadata: dict[str, Any] = {"items": opaque} if opaque else {}
     reasoning = "\n".join(filter(None, pending))
-    left = {"reasoning": reasoning, "items": opaque}
-    return said, {key: value for key, value in left.items() if value}
+    if reasoning:
+        metadata["reasoning"] = reasoning
+    return said, metadata
 
 
 def _add(said: list[Said], one: Said, pending: list[str]) -> None:

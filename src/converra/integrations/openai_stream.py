@@ -7,17 +7,19 @@ helpers close nothing else), or the stream is dropped and collected.
 
 from __future__ import annotations
 
-import time
 import weakref
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from converra.guard import guard, guarded
+from converra.guard import guard, guarded, listener
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 
     from converra.conversation.turn import Answer
     from converra.integrations import OpenCall
+
+READING = "reading a chunk of a stream"
 
 
 class Pieces(Protocol):
@@ -39,11 +41,12 @@ class WatchedStream:
     """One open stream: it sees every chunk, and ends its call once, however the stream ends."""
 
     def __init__(self, call: OpenCall, pieces: Pieces) -> None:
-        self.see = guarded("reading a chunk of a stream")(self._first)
+        self.see = listener(READING, self._first)
         """Look at one chunk."""
         self._call = call
         self._pieces = pieces
-        self._last: float | None = None
+        self.last: float | None = None
+        """When the last chunk came, by `time.perf_counter`."""
         self._over = False
         self._traces: list[tuple[weakref.ref[Any], str]] = []
         self._finalizer: weakref.finalize[Any, Any] | None = None
@@ -58,12 +61,12 @@ class WatchedStream:
     def complete(self) -> None:
         """The stream was read to its end."""
         if self._end():
-            self._call.end(self._pieces.answer(), self._last)
+            self._call.end(self._pieces.answer(), self.last)
 
     def cut(self) -> None:
         """The app closed or dropped the stream."""
         if self._end():
-            self._call.end(self.so_far(), self._last)
+            self._call.end(self.so_far(), self.last)
 
     def broken(self, error: BaseException) -> None:
         """Reading the stream raised."""
@@ -96,15 +99,10 @@ class WatchedStream:
         return True
 
     def _first(self, chunk: Any) -> None:
-        self._last = time.perf_counter()
         self._pieces.feed(chunk)
         if self._pieces.started:
             self._call.first_token()
-            self.see = guarded("reading a chunk of a stream")(self._next)
-
-    def _next(self, chunk: Any) -> None:
-        self._last = time.perf_counter()
-        self._pieces.feed(chunk)
+            self.see = listener(READING, self._pieces.feed)
 
 
 def watch_stream(stream: Any, watched: WatchedStream) -> None:
@@ -143,6 +141,7 @@ def _tap(chunks: Iterator[Any], watched: WatchedStream) -> Generator[Any, None, 
     try:
         for chunk in chunks:
             watched.see(chunk)
+            watched.last = perf_counter()
             yield chunk
     except GeneratorExit:
         with guard("ending a stream"):
@@ -160,6 +159,7 @@ async def _async_tap(chunks: AsyncIterator[Any], watched: WatchedStream) -> Asyn
     try:
         async for chunk in chunks:
             watched.see(chunk)
+            watched.last = perf_counter()
             yield chunk
     except GeneratorExit:
         with guard("ending a stream"):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from converra.conversation.models import Usage
 from converra.integrations.openai_fields import fields, number
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _DETAILS = (
     ("prompt_tokens_details", "prompt"),
@@ -21,27 +18,26 @@ _NAMES = {"cached_tokens": "cachedTokens", "reasoning_tokens": "reasoningTokens"
 
 def usage(reported: Any) -> Usage | None:
     """Prompt and completion tokens, or None when the provider reported neither."""
+    if reported is None:
+        return None
     own = fields(reported)
-    prompt = _first(own, "prompt_tokens", "input_tokens")
-    completion = _first(own, "completion_tokens", "output_tokens")
+    prompt = number(own["prompt_tokens"] if "prompt_tokens" in own else own.get("input_tokens"))
+    completion = number(own["completion_tokens"] if "completion_tokens" in own else own.get("output_tokens"))
     return None if prompt is None and completion is None else Usage(prompt, completion)
 
 
 def usage_details(reported: Any) -> dict[str, Any] | None:
     """What the tokens were, such as `cachedTokens` and `reasoningTokens`; counts of zero are left out."""
-    return dict(_details(fields(reported))) or None
-
-
-def _first(own: dict[str, Any], *names: str) -> int | None:
-    return next((count for name in names if (count := number(own.get(name))) is not None), None)
-
-
-def _details(own: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    if reported is None:
+        return None
+    own, details = fields(reported), {}
     for key, side in _DETAILS:
-        for name, value in fields(own.get(key)).items():
-            count = number(value)
-            if count:
-                yield _NAMES.get(name) or side + _camel(name), count
+        part = own.get(key)
+        if part is not None:
+            for name, value in fields(part).items():
+                if number(value):
+                    details[_NAMES.get(name) or side + _camel(name)] = value
+    return details or None
 
 
 def _camel(name: str) -> str:

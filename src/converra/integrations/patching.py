@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import wrapt
 
-from converra.guard import guard
+from converra.guard import guard, guarded
 from converra.integrations import Patched
 
 if TYPE_CHECKING:
@@ -50,14 +50,10 @@ class Observed(Protocol):
         """The call has raised; the app gets that very exception."""
 
 
-Observe = "Callable[[Capture, tuple[Any, ...], dict[str, Any]], Observed | None]"
-
-
 class _Installed(NamedTuple):
     owner: Any
     attribute: str
-    handle: Any
-    """Our wrapper object."""
+    wrapper: Wrapper
     original: Any
     inherited: bool
     """The owner had no attribute of its own before."""
@@ -72,7 +68,7 @@ class Patches:
 
     def __init__(self, points: tuple[PatchPoint, ...], observe: Callable[..., Observed | None]) -> None:
         self._points = points
-        self._observe = observe
+        self._observe = guarded("reading a request")(observe)
         self._capture: Capture | None = None
         self._installed: dict[PatchPoint, _Installed] = {}
 
@@ -86,8 +82,7 @@ class Patches:
         """Put the originals back; a wrapper that somebody else has wrapped stays, and does nothing."""
         self._capture = None
         with _lock:
-            for point, installed in list(self._installed.items()):
-                del self._installed[point]
+            for installed in self._installed.values():
                 _remove(installed)
 
     def _patch(self, module: ModuleType, point: PatchPoint) -> Patched:
@@ -99,23 +94,21 @@ class Patches:
             logger.debug("converra does not patch %s: %s", target, error)
             return Patched(target, "skipped", f"{getattr(module, '__file__', None) or 'the module'} has none")
         previous = self._installed.get(point)
-        if previous is None or not _in_chain(owner, point.attribute, previous.handle):
+        if previous is None or previous.owner is not owner or not _is_in_chain(previous):
             self._installed[point] = self._wrap(owner, point, original)
         return Patched(target, "patched")
 
     def _wrap(self, owner: Any, point: PatchPoint, original: Any) -> _Installed:
         wrapper = self._async_wrapper(original) if point.coroutine else self._wrapper()
         inherited = point.attribute not in vars(owner)
-        handle = wrapt.wrap_function_wrapper(owner, point.attribute, wrapper)
-        return _Installed(owner, point.attribute, handle, original, inherited)
+        wrapt.wrap_function_wrapper(owner, point.attribute, wrapper)
+        return _Installed(owner, point.attribute, wrapper, original, inherited)
 
     def _before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Observed | None:
         capture = self._capture
         if capture is None or not capture.active:
             return None
-        with guard("reading a request"):
-            return self._observe(capture, args, kwargs)
-        return None
+        return self._observe(capture, args, kwargs)
 
     def _wrapper(self) -> Wrapper:
         before = self._before
@@ -127,11 +120,9 @@ class Patches:
             try:
                 result = wrapped(*args, **kwargs)
             except BaseException as error:
-                with guard("recording a failed call"):
-                    observed.raised(error)
+                _raised(observed, error)
                 raise
-            with guard("reading an answer"):
-                observed.returned(result)
+            _returned(observed, result)
             return result
 
         return call
@@ -148,16 +139,24 @@ class Patches:
             try:
                 result = await wrapped(*args, **kwargs)
             except BaseException as error:
-                with guard("recording a failed call"):
-                    observed.raised(error)
+                _raised(observed, error)
                 raise
-            with guard("reading an answer"):
-                observed.returned(result)
+            _returned(observed, result)
             return result
 
         # What Python calls the coroutine in a warning about one that was never awaited.
         call.__qualname__ = getattr(original, "__qualname__", call.__qualname__)
         return call
+
+
+@guarded("reading an answer")
+def _returned(observed: Observed, result: Any) -> None:
+    observed.returned(result)
+
+
+@guarded("recording a failed call")
+def _raised(observed: Observed, error: BaseException) -> None:
+    observed.raised(error)
 
 
 def _resolve(module: ModuleType, path: str) -> Any:
@@ -177,24 +176,37 @@ def _chain(owner: Any, attribute: str) -> Iterator[Any]:
         wrapper = getattr(wrapper, "__wrapped__", None)
 
 
-def _in_chain(owner: Any, attribute: str, handle: Any) -> bool:
+def _is_ours(wrapped: Any, wrapper: Wrapper) -> bool:
+    """Whether this is our wrapper, also as wrapt binds it to the class: others save it so, and put it back so."""
+    return isinstance(wrapped, _WRAPPERS) and getattr(wrapped, "_self_wrapper", None) is wrapper
+
+
+_WRAPPERS = (wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper)
+
+
+def _is_in_chain(installed: _Installed) -> bool:
     """Whether our wrapper is still called: others put back the original that they had saved, and ours is gone."""
-    return any(wrapper is handle for wrapper in _chain(owner, attribute))
+    chain = _chain(installed.owner, installed.attribute)
+    return any(_is_ours(wrapped, installed.wrapper) for wrapped in chain)
 
 
 def _remove(installed: _Installed) -> None:
-    owner, attribute, handle, original, inherited = installed
-    if inspect.getattr_static(owner, attribute, None) is handle:
-        if inherited:
-            delattr(owner, attribute)
-        else:
-            setattr(owner, attribute, original)
+    owner, attribute, wrapper, original, inherited = installed
+    above = None
+    for wrapped in _chain(owner, attribute):
+        if _is_ours(wrapped, wrapper):
+            break
+        above = wrapped
+    else:
         return
-    above = next((w for w in _chain(owner, attribute) if getattr(w, "__wrapped__", None) is handle), None)
-    if isinstance(above, wrapt.FunctionWrapper):  # the plain attribute of others is only a note
+    if above is None and inherited:
+        delattr(owner, attribute)
+    elif above is None:
+        setattr(owner, attribute, original)
+    elif isinstance(above, _WRAPPERS):
         above.__wrapped__ = original
-        return
-    logger.debug("converra leaves its wrapper of %s, inactive: another one is around it", attribute)
+    else:  # the `__wrapped__` of a plain function is only a note
+        logger.debug("converra leaves its wrapper of %s, inactive: another one is around it", attribute)
 
 
 _lock = threading.RLock()
@@ -212,8 +224,9 @@ def switch_on(integration: Integration, capture: Capture) -> list[Patched]:
             return _install(integration, module, capture)
         _waiting[integration.name] = (integration, capture)
         if integration.module not in _hooked:
-            _hooked.add(integration.module)
-            wrapt.register_post_import_hook(_imported, integration.module)
+            with guard("waiting for an import"):  # an old wrapt cannot wait a second time for the same module
+                wrapt.register_post_import_hook(_imported, integration.module)
+                _hooked.add(integration.module)
         return [Patched(integration.module, "waiting", _absence(integration.module))]
 
 
@@ -232,8 +245,9 @@ def _install(integration: Integration, module: ModuleType, capture: Capture) -> 
 
 
 def _absence(module: str) -> str:
+    package = module.partition(".")[0]  # to look for a submodule would import its package
     try:
-        found = importlib.util.find_spec(module) is not None
+        found = importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):  # a parent package that cannot be imported, or a module without a spec
         found = False
     return "not imported yet" if found else "not installed"

@@ -1,0 +1,82 @@
+"""Run the integration's tests with other versions of openai and wrapt, and beside other instrumentations.
+
+    python scripts/compat.py [ROW ...]
+
+Each row gets a virtual environment of its own under .venvs/, made once.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+SUITE = ("tests/integrations/test_openai*.py", "tests/integrations/test_patching.py")
+RUNNER = ("pytest>=8.3", "pytest-randomly", "pytest-timeout", "hypothesis", "inline-snapshot", "opentelemetry-sdk")
+
+
+class Row(NamedTuple):
+    """What is installed together, and which tests are run with it."""
+
+    requirements: tuple[str, ...]
+    tests: tuple[str, ...] = SUITE
+
+
+ROWS = {
+    "openai-1.66": Row(("openai==1.66.5", "httpx<1", "wrapt==1.14.2")),
+    "openai-1.109": Row(("openai==1.109.1", "wrapt==1.17.3")),
+    "openai-2.54": Row(("openai==2.54.0", "wrapt==2.0.1")),
+    "openai-current": Row(("openai", "wrapt")),
+    "neighbours": Row(
+        ("openai", "openinference-instrumentation-openai", "logfire", "opentelemetry-instrumentation-openai"),
+        ("tests/compat/neighbours.py",),
+    ),
+}
+
+
+def environment(name: str, row: Row) -> Path:
+    """The row's environment, made anew when its requirements or the project's own have changed."""
+    directory = ROOT / ".venvs" / f"compat-{name}"
+    stamp, python = directory / ".made-from", directory / "bin" / "python"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = repr((project["dependencies"], row.requirements, RUNNER))
+    if stamp.exists() and stamp.read_text() == wanted:
+        return python
+    print(f"Setting up {directory.relative_to(ROOT)} (once)", flush=True)
+    _run(sys.executable, "-m", "venv", "--clear", str(directory))
+    _run(str(python), "-m", "pip", "install", "-qq", "--editable", ".", *row.requirements, *RUNNER)
+    stamp.write_text(wanted)
+    return python
+
+
+def tested(python: Path, row: Row) -> tuple[bool, str]:
+    """Whether all tests of a row passed, and the last line of the report."""
+    paths = [str(path) for pattern in row.tests for path in sorted(ROOT.glob(pattern))]
+    command = [str(python), "-m", "pytest", "-q", "--no-header", *paths]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-300:]]
+    if done.returncode:
+        print(done.stdout, done.stderr, sep="\n", flush=True)
+    return done.returncode == 0, lines[-1]
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def main(names: list[str]) -> int:
+    """Run the rows that are named, or all of them."""
+    failed = False
+    for name in names or list(ROWS):
+        row = ROWS[name]
+        passed, summary = tested(environment(name, row), row)
+        print(f"{name}: {'passed' if passed else 'FAILED'}: {summary}", flush=True)
+        failed = failed or not passed
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

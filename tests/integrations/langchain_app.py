@@ -1,0 +1,139 @@
+"""An app on LangChain against a local API and its stand-in model, and what of it was recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import openai
+from langchain_openai import ChatOpenAI
+
+from converra import _default, guard
+from converra.config import load
+from converra.integrations.langchain_runs import FAILED, RUNS, TOOLS, TRACES
+from converra.recorder import Recorder
+from converra.server.run import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from langchain_core.messages import BaseMessage
+
+    from converra.server.run import LocalServer
+
+T = TypeVar("T")
+
+FACTS = frozenset({"messageId", "traceId", "spanId"})
+TIMES = frozenset({"timeToFirstTokenMs"})
+
+
+class App:
+    """A server, a recorder that is also the process-wide one, and models of the server's."""
+
+    MODEL: ClassVar[dict[str, Any]] = {"model": "gpt-4o", "api_key": "none", "max_retries": 0}
+
+    def __init__(self, server: LocalServer, recorder: Recorder, http: Any) -> None:
+        self.server = server
+        self.recorder = recorder
+        self._http = http
+        self._async_http: Any = None
+
+    def model(self, **settings: Any) -> ChatOpenAI:
+        """A real chat model over HTTP."""
+        clients = {"http_client": self._http, "http_async_client": self._async_http}
+        return ChatOpenAI(**{**self.MODEL, **clients, "base_url": self.server.openai_url, **settings})
+
+    def run(self, main: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Run the app's asynchronous part."""
+
+        async def connected() -> T:
+            async with openai.DefaultAsyncHttpxClient(verify=False) as self._async_http:
+                return await main(self, *args)
+
+        return asyncio.run(connected())
+
+    def asked(self) -> int:
+        """How many requests the model has answered."""
+        return sum(request.path.startswith("/openai") for request in self.server.requests)
+
+    def conversations(self) -> list[tuple[str, list[Any]]]:
+        """Status and messages of every conversation, oldest first."""
+        gc.collect()
+        assert self.recorder.flush(10)
+        found, _ = self.server.store.conversations(limit=10_000)
+        return [(c.status, brief(self.server.store.messages(c))) for c in reversed(found)]
+
+    def messages(self) -> list[Any]:
+        """The messages of the only conversation."""
+        ((_, messages),) = self.conversations()
+        return messages
+
+
+@contextlib.contextmanager
+def running(*, instrumented: bool = True, **settings: Any) -> Iterator[App]:
+    """An app from its start to its end; nothing of a run is kept afterwards, and nothing of ours has failed."""
+    guard.hush()
+    before = guard.caught()
+    with serve() as server:
+        defaults = {"api_key": "key", "base_url": server.base_url, "flush_interval": 30.0}
+        recorder = Recorder(load({**defaults, **settings}, {}))
+        _default._recorder = recorder
+        try:
+            if instrumented:
+                recorder.instrument()
+            with openai.DefaultHttpxClient(verify=False) as http:
+                yield App(server, recorder, http)
+        finally:
+            recorder.uninstrument()
+            recorder.shutdown(5)
+            _default._recorder = None
+    gc.collect()
+    assert guard.caught() == before, "converra failed inside its guard"
+    assert (len(RUNS), len(TRACES), len(TOOLS), len(FAILED)) == (0, 0, 0, 0), "state of runs is left behind"
+
+
+def brief(messages: list[dict[str, Any]]) -> list[Any]:
+    """Messages as tuples of role, content and all else; ids by order of appearance, times as whether there is one."""
+    ids: dict[str, str] = {}
+    numbered = [
+        _numbered(message["metadata"]["messageId"], ids, "message") for message in messages if "metadata" in message
+    ]
+    assert len(numbered) == len(set(numbered)), "a message arrived twice"
+    return [_brief(message, ids) for message in messages]
+
+
+def _brief(message: dict[str, Any], ids: dict[str, str]) -> Any:
+    rest = {key: value for key, value in message.items() if key not in ("role", "content", "timestamp", "metadata")}
+    metadata = {key: value for key, value in message.get("metadata", {}).items() if key not in FACTS}
+    for key in TIMES & metadata.keys():
+        metadata[key] = metadata[key] >= 0
+    if "audio" in metadata:
+        metadata["audio"] = sorted(metadata["audio"])
+    if metadata:
+        rest["metadata"] = metadata
+    if "latencyMs" in rest:
+        rest["latencyMs"] = rest["latencyMs"] >= 0
+    rest = _plain(rest, ids)
+    return (message["role"], message["content"], rest) if rest else (message["role"], message["content"])
+
+
+def _plain(value: Any, ids: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item, ids) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, ids) for item in value]
+    if isinstance(value, str) and re.fullmatch(r"(call|fc|rs|msg|ws)_\d{6}|[0-9a-f]{16}-\d+", value):
+        return _numbered(value, ids, value.partition("_")[0] if "_" in value else "message")
+    return value
+
+
+def _numbered(value: str, ids: dict[str, str], kind: str) -> str:
+    return ids.setdefault(value, f"{kind}_{sum(known.startswith(kind) for known in ids.values()) + 1}")
+
+
+def said(messages: list[BaseMessage]) -> list[str]:
+    """What the app itself sees of an agent's messages."""
+    return [str(message.content) for message in messages]
