@@ -28,6 +28,7 @@ from converra.conversation.turn import Said
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from converra.conversation.record import Trail
     from converra.conversation.view import View
 
 MAX_EDITED = 8
@@ -65,11 +66,19 @@ class Alignment:
     def __init__(self, record: Record, view: View) -> None:
         self.record = record
         self.view = view
-        unchanged = view.version == record.version
-        self.trail = view.trail if unchanged or view.previous is not None else record.continued(view.looks)
+        self.trail = self._trail()
         if not self._align() and self.trail:  # its words were said in another place too, and this is that place
             self.trail = None
             self._align()
+
+    def _trail(self) -> Trail | None:
+        """What the request extends: as when the call began, if no other call has come between."""
+        view, record = self.view, self.record
+        if view.previous is not None:
+            return None
+        if view.trail and view.version == record.version and view.trail.looks is view.prefix:
+            return view.trail
+        return record.continued(view.looks)[0]
 
     def _align(self) -> bool:
         """Lay the request beside the record; False if recorded words of an assistant found no place."""
@@ -216,13 +225,14 @@ class Alignment:
         resent, words = self.said(item).text, self.record.words
         half = MAX_EDITED // 2
         for at in gap if len(gap) <= MAX_EDITED else (*gap[:half], *gap[-half:]):
-            rest = edits.appended(words[at], resent) if at in words else None
+            recorded = words.get(at)
+            rest = None if recorded is None else edits.appended(recorded, resent)
             if rest is None:
                 continue
             item.at = at
             if rest:
-                later = ((n, words[n]) for n in gap[at - gap.start + 1 :][:MAX_EDITED] if n in words)
-                item.appended, found = edits.divided(rest, later)
+                later = gap[at - gap.start + 1 :][:MAX_EDITED]
+                item.appended, found = edits.divided(rest, [(n, words.get(n, "")) for n in later])
                 item.at = max((at, *found))
             return
 

@@ -189,15 +189,17 @@ class Record:
         self.failed: set[tuple[str, tuple[int, ...]]] = set()
         """Failed calls that named what they continue; a retry of one brings nothing new."""
 
-    def continued(self, looks: list[int]) -> Trail | None:
-        """Find the trail that these looks extend, the longest if several do."""
+    def continued(self, looks: list[int]) -> tuple[Trail | None, list[int]]:
+        """Find the trail that these looks extend, the longest if several do; and its looks, which may soon be others."""
         best: Trail | None = None
+        prefix: list[int] = []
         for trail in reversed(self.trails):
-            length = len(trail.looks)
-            longer = length <= len(looks) and (best is None or length > len(best.looks))
-            if longer and trail.looks == (looks if length == len(looks) else looks[:length]):
-                best = trail
-        return best
+            own = trail.looks
+            length = len(own)
+            longer = length <= len(looks) and (best is None or length > len(prefix))
+            if longer and own == (looks if length == len(looks) else looks[:length]):
+                best, prefix = trail, own
+        return best, prefix
 
     def keep(self, trail: Trail) -> None:
         """Make a trail the newest one."""

@@ -28,6 +28,8 @@ class View(msgspec.Struct, kw_only=True):
     """The record's, when the call began."""
     trail: Trail | None
     """What the request extended then."""
+    prefix: list[int]
+    """The looks of that trail: they are not those of it any more when another call has moved it on."""
 
     def said(self, index: int) -> tuple[Said, ...]:
         """What the message at `index` says; read now if the record knew it when the call began."""
@@ -50,19 +52,19 @@ def freeze(record: Record, request: Request, looks: list[int] | None = None) -> 
 
     The newest is read in any case: it is most probably new, even where it repeats something.
     """
-    messages = tuple(request.messages)
+    messages, version = tuple(request.messages), record.version
     if looks is None:
         looks = request.dialect.look(messages)
-    trail = record.continued(looks) if request.previous is None else None
+    trail, prefix = record.continued(looks) if request.previous is None else (None, [])
     known, read, newest = record.known, request.dialect.read, len(messages) - 1
-    start = len(trail.looks) if trail else 0
     return View(
         dialect=request.dialect,
         messages=messages,
         looks=looks,
-        read={i: read(messages[i]) for i in range(start, newest + 1) if i == newest or looks[i] not in known},
+        read={i: read(messages[i]) for i in range(len(prefix), newest + 1) if i == newest or looks[i] not in known},
         instructions=request.instructions,
         previous=request.previous,
-        version=record.version,
+        version=version,
         trail=trail,
+        prefix=prefix,
     )
