@@ -61,7 +61,7 @@ class App:
 
     def conversations(self) -> list[tuple[str, list[Any]]]:
         """Status and messages of every conversation, oldest first."""
-        gc.collect()
+        settle()
         assert self.recorder.flush(10)
         found, _ = self.server.store.conversations(limit=10_000)
         return [(c.status, brief(self.server.store.messages(c))) for c in reversed(found)]
@@ -90,9 +90,15 @@ def running(*, instrumented: bool = True, **settings: Any) -> Iterator[App]:
             recorder.uninstrument()
             recorder.shutdown(5)
             _default._recorder = None
-    gc.collect()
     assert guard.caught() == before, "converra failed inside its guard"
-    assert (len(RUNS), len(TRACES), len(TOOLS), len(FAILED)) == (0, 0, 0, 0), "state of runs is left behind"
+    assert settle() == (0, 0, 0, 0), "state of runs is left behind"
+
+
+def settle() -> tuple[int, int, int, int]:
+    """Have what was dropped collected, if anything was; then count what is kept of runs."""
+    if RUNS or TRACES or TOOLS or FAILED:
+        gc.collect()
+    return len(RUNS), len(TRACES), len(TOOLS), len(FAILED)
 
 
 def brief(messages: list[dict[str, Any]]) -> list[Any]:

@@ -97,12 +97,14 @@ async def astream_events(app: App, config: Any) -> Any:
 
 @shape(2)
 async def batch(app: App, config: Any) -> Any:
-    return app.model().batch(["[[say:One]]", "[[say:Two]]"], {**config, "max_concurrency": 1})
+    one_by_one: Any = {**config, "max_concurrency": 1}
+    return app.model().batch(["[[say:One]]", "[[say:Two]]"], one_by_one)
 
 
 @shape(2)
 async def abatch(app: App, config: Any) -> Any:
-    return await app.model().abatch(["[[say:One]]", "[[say:Two]]"], {**config, "max_concurrency": 1})
+    one_by_one: Any = {**config, "max_concurrency": 1}
+    return await app.model().abatch(["[[say:One]]", "[[say:Two]]"], one_by_one)
 
 
 @shape(2)
@@ -112,7 +114,7 @@ async def generate(app: App, config: Any) -> Any:
 
 @shape(2)
 async def agenerate(app: App, config: Any) -> Any:
-    prompts = [[HumanMessage("[[say:One]]")], [HumanMessage("[[slow:0.02]] [[say:Two]]")]]
+    prompts: Any = [[HumanMessage("[[say:One]]")], [HumanMessage("[[slow:0.02]] [[say:Two]]")]]
     return await app.model().agenerate(prompts, **config)
 
 
@@ -227,13 +229,13 @@ async def stream_broken(app: App, config: Any) -> Any:
 
 @shape()
 async def stream_closed(app: App, config: Any) -> Any:
-    parts = app.model().stream("[[words:6]]", config)
+    parts: Any = app.model().stream("[[words:6]]", config)
     return next(parts), next(parts), next(parts), parts.close()
 
 
 @shape()
 async def astream_closed(app: App, config: Any) -> Any:
-    parts = app.model().astream("[[words:6]]", config)
+    parts: Any = app.model().astream("[[words:6]]", config)
     async for part in parts:
         if "ipsum" in str(part.content):
             break
@@ -282,9 +284,9 @@ async def cached(app: App, config: Any) -> Any:
 
 @shape(2)
 async def parallel(app: App, config: Any) -> Any:
-    first = RunnableLambda(lambda _: "[[say:One]]") | app.model()
-    second = RunnableLambda(lambda _: "[[slow:0.05]] [[say:Two]]") | app.model()
-    return RunnableParallel(first=first, second=second).invoke({}, config)
+    first: Any = RunnableLambda(lambda _: "[[say:One]]")
+    second: Any = RunnableLambda(lambda _: "[[slow:0.05]] [[say:Two]]")
+    return RunnableParallel(first=first | app.model(), second=second | app.model()).invoke({}, config)
 
 
 @shape(2)

@@ -425,8 +425,10 @@ TABLE: dict[str, list[Any]] = snapshot(
         "responses_stream": [
             (
                 "user",
-                '[[item:{"type": "web_search_call", "id": "ws_000001", "status": "completed", '
-                '"action": {"type": "search", "query": "x"}}]] [[say:Hi]]',
+                (
+                    '[[item:{"type": "web_search_call", "id": "ws_000001", "status": "completed", '
+                    '"action": {"type": "search", "query": "x"}}]] [[say:Hi]]'
+                ),
             ),
             (
                 "tool",
@@ -460,8 +462,10 @@ TABLE: dict[str, list[Any]] = snapshot(
         "responses_v1": [
             (
                 "user",
-                '[[item:{"type": "web_search_call", "id": "ws_000001", "status": "completed", "action": '
-                '{"type": "search", "query": "x"}}]] [[say:Hi]]',
+                (
+                    '[[item:{"type": "web_search_call", "id": "ws_000001", "status": "completed", "action": '
+                    '{"type": "search", "query": "x"}}]] [[say:Hi]]'
+                ),
             ),
             (
                 "tool",
@@ -729,6 +733,7 @@ LAYERS: dict[str, tuple[bool, Callable[[App], dict[str, Any]]]] = {
 
 
 @pytest.mark.filterwarnings("ignore:Unexpected type for token usage")  # langchain-openai's, of details that are None
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # langchain-openai's, of a parsed answer
 @pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_a_shape_is_recorded_once(shape: Shape, layers: str) -> None:

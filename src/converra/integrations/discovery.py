@@ -9,7 +9,7 @@ from converra.integrations import Integration
 
 GROUP = "converra.integrations"
 
-OURS = (EntryPoint("openai", "converra.integrations.openai:INTEGRATION", GROUP),)
+OURS = tuple(EntryPoint(name, f"converra.integrations.{name}:INTEGRATION", GROUP) for name in ("openai", "langchain"))
 """Also found where the package was put on the path without being installed."""
 
 

@@ -1,0 +1,51 @@
+"""What the callbacks' arguments tell about a run: its session, its model, its tools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from langchain_core.runnables.config import var_child_runnable_config
+
+from converra.integrations.openai_fields import fields, items, string
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SESSION_KEYS = ("thread_id", "session_id", "conversation_id")
+"""Where LangGraph, RunnableWithMessageHistory and the conventions of tracing put a session's id."""
+
+CONTROL_FLOW = "GraphBubbleUp"
+"""Base class of what LangGraph raises to interrupt a graph or to hand over to another: no failure."""
+
+
+def session_of(metadata: Mapping[str, Any] | None) -> str | None:
+    """The framework's session that a run belongs to: from its metadata, or from what its chain was configured with."""
+    return _session(metadata) or _session(fields(fields(var_child_runnable_config.get()).get("configurable")))
+
+
+def _session(values: Mapping[str, Any] | None) -> str | None:
+    found = (values.get(key) for key in SESSION_KEYS) if values else ()
+    named = (str(value) for value in found if isinstance(value, str | int | UUID) and not isinstance(value, bool))
+    return next((session for session in named if session), None)
+
+
+def model_of(parameters: Mapping[str, Any], metadata: Mapping[str, Any] | None) -> str | None:
+    """The name of the model that is asked."""
+    names = (parameters.get("model"), parameters.get("model_name"), (metadata or {}).get("ls_model_name"))
+    return next(filter(None, map(string, names)), None)
+
+
+def tools_of(parameters: Mapping[str, Any]) -> Sequence[Any]:
+    """The tools that a call declares."""
+    return items(parameters.get("tools")) or items(parameters.get("functions"))
+
+
+def is_control_flow(error: BaseException) -> bool:
+    """Whether an exception only steers the graph."""
+    return any(cls.__name__ == CONTROL_FLOW for cls in type(error).__mro__)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether it stops the graph until somebody resumes it."""
+    return any(cls.__name__ == "GraphInterrupt" for cls in type(error).__mro__)

@@ -1,0 +1,50 @@
+"""LangChain and LangGraph by hand: `ConverraCallbackHandler`, for those who do not call `converra.instrument()`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from converra._default import recorder
+from converra.conversation.turn import Origin
+from converra.handle import checked_id, checked_metadata
+from converra.integrations.langchain_handler import RunHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ConverraCallbackHandler"]
+
+
+class ConverraCallbackHandler(RunHandler):
+    """Records the runs that it is given to, in LangChain's `callbacks` or `config={"callbacks": [...]}`.
+
+    One handler may serve any number of chains at a time. A run belongs to the `converra.conversation()` that is active;
+    else to its LangGraph thread; else to the session `session_id`; else to the conversation of this handler's whose
+    history it continues. `prompt_id` is the conversation's prompt, by default that of `converra.instrument()`.
+    `metadata` is for conversations that this handler opens. With `retrieved_documents=True` an answer's metadata lists
+    what the chain's retrievers found for it.
+
+    Raises InvalidArgumentError for arguments that can never work, such as an empty prompt id.
+    """
+
+    def __init__(
+        self,
+        prompt_id: str | None = None,
+        session_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        retrieved_documents: bool = False,
+    ) -> None:
+        self._given = Origin(
+            None if prompt_id is None else checked_id("prompt_id", prompt_id),
+            None if session_id is None else checked_id("session_id", session_id),
+            checked_metadata({} if metadata is None else metadata),
+        )
+        super().__init__(recorder, self._given, retrieved=retrieved_documents)
+
+    def __repr__(self) -> str:
+        return f"ConverraCallbackHandler(prompt_id={self._given.prompt_id!r}, session_id={self._given.session_id!r})"
+
+    def complete(self) -> None:
+        """End the conversations that this handler's runs were recorded in; later runs begin new ones."""
+        recorder().complete_origin(self._given)
