@@ -19,8 +19,11 @@ _numbers = itertools.count()
 class Note:
     """A draft whose message is ready."""
 
+    learned = False
+
     def __init__(self, message: Message | None, size: int = 400) -> None:
         self.size = size
+        self.text = message.content if message else ""
         self._message = message
 
     def message(self) -> Message | None:

@@ -188,6 +188,7 @@ def test_a_draft_that_breaks_costs_no_other(server: LocalServer) -> None:
 
     class Broken:
         size = 1
+        learned = False
 
         def message(self) -> None:
             raise RuntimeError("broken")

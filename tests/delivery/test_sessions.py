@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.delivery.harness import Held, delivery, held, lane, said, turn, words
+from tests.delivery.harness import Held, Note, delivery, held, lane, said, turn, words
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from converra.server.run import LocalServer
 
 
@@ -142,3 +144,30 @@ def test_completing_a_completed_session_again_changes_nothing(shared: LocalServe
         one.end(always=True)
         assert sender.shutdown(10)
     assert [one.words for one in held(shared)] == [words(1)]
+
+
+def _learned(role: str, content: str) -> Note:
+    note = said(role, content)
+    note.learned = True
+    return note
+
+
+@pytest.mark.parametrize("outbox", [None, "outbox.db"], ids=["memory", "durable"])
+def test_history_is_sent_by_whoever_came_first(shared: LocalServer, tmp_path: Path, outbox: str | None) -> None:
+    """What was said before a process came in is sent where it opens the conversation, and dropped where it joins."""
+    history = ("system", "be kind"), ("user", "question 0"), ("assistant", "answer 0")
+    for number in (1, 2):
+        sender = delivery(shared, outbox=outbox and str(tmp_path / outbox))
+        lane(sender, joined=True).append([*(_learned(*each) for each in history), *turn(number)])
+        assert sender.shutdown(10)
+        assert sender.stats().pending == 0
+    assert Held(shared).words == ["be kind", "question 0", "answer 0", *words(1, 2)]
+
+
+def test_a_system_text_that_is_there_is_not_sent_again(shared: LocalServer) -> None:
+    """A joiner that resends no history still resends its system prompt."""
+    for number in (1, 2):
+        sender = delivery(shared)
+        lane(sender, joined=True).append([said("system", "be kind"), *turn(number)])
+        assert sender.shutdown(10)
+    assert Held(shared).words == ["be kind", *words(1, 2)]

@@ -27,6 +27,7 @@ class Row(NamedTuple):
 
     row: int
     whole: int
+    learned: bool = False
 
 
 class Books:
@@ -132,12 +133,12 @@ class Books:
     def _messages(self, number: int, clock: float) -> Iterator[tuple[float, list[Row]]]:
         with self._lock:
             rows = self._db.execute(
-                "SELECT id, whole, since FROM message WHERE conversation = ?"
+                "SELECT id, whole, learned, since FROM message WHERE conversation = ?"
                 " ORDER BY CASE place WHEN 0 THEN id ELSE place END, piece",
                 (number,),
             ).fetchall()
-        for row, whole, since in rows:
-            yield since - clock, [Row(row, whole)]
+        for row, whole, learned, since in rows:
+            yield since - clock, [Row(row, whole, bool(learned))]
 
     def _notes(self, number: int) -> list[tuple[int, dict[str, Any]]]:
         with self._lock:
@@ -174,8 +175,9 @@ class Books:
         (since,) = self._db.execute("SELECT since FROM message WHERE id = ?", (row,)).fetchone()
         for number, (index, entry) in enumerate(pieces):
             cursor = self._db.execute(
-                "INSERT INTO message (conversation, place, piece, whole, since, body) VALUES (?, ?, ?, ?, ?, ?)",
-                (progress.file.row, place or row, f"{piece}{number:05}", entry.whole, since, entry.raw),
+                "INSERT INTO message (conversation, place, piece, whole, learned, since, body)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (progress.file.row, place or row, f"{piece}{number:05}", entry.whole, entry.learned, since, entry.raw),
             )
             progress.entries[index] = msgspec.structs.replace(entry, row=cursor.lastrowid or 0)
         self._db.execute("DELETE FROM message WHERE id = ?", (row,))

@@ -12,6 +12,7 @@ from converra.delivery.lane import Draft, Header, Lane
 from converra.delivery.losses import Losses
 from converra.delivery.outbox import MemoryOutbox
 from converra.delivery.stats import Counters, DeliveryStats
+from converra.guard import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -121,7 +122,11 @@ class Delivery:
     def _start(self) -> None:
         self._started = True
         exits.arm(self)
-        self._flusher.workers.start()
+        if exits.threads_run():
+            self._flusher.workers.start()
+        else:
+            tell("uwsgi", "converra: uWSGI runs without enable-threads, so each conversation is sent as it ends.")
+            self._flusher.workers.closed = self._at_once = True
 
     # -- flush and stop ------------------------------------------------------------------------------------------------
 

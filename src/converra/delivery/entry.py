@@ -41,6 +41,8 @@ class Entry(msgspec.Struct, gc=False, frozen=True):
     charge: int = 0
     whole: int = 1
     """1 where a recorded message ends with it; 0 for all parts of a split one but the last, and for our own words."""
+    learned: bool = False
+    """To be dropped where the conversation is there already: whoever opened it has sent it."""
     row: int = 0
     """Where it stands in a durable outbox: negative for a piece of what stands there, 0 for nowhere."""
 
@@ -51,15 +53,28 @@ class Entry(msgspec.Struct, gc=False, frozen=True):
 
 
 def entries_of(
-    message: Message, since: float, *, charge: int = 0, limit: int = limits.MAX_MESSAGE_BYTES
+    message: Message,
+    since: float,
+    *,
+    charge: int = 0,
+    learned: bool = False,
+    limit: int = limits.MAX_MESSAGE_BYTES,
 ) -> list[Entry]:
     """A recorded message as entries: one, or several where it is over the limit."""
     parts = limits.split(message, limit)
-    first = [entry(part, since, charge=0, whole=0) for part in parts[:-1]]
-    return [*first, entry(parts[-1], since, charge=charge)]
+    first = [entry(part, since, charge=0, whole=0, learned=learned) for part in parts[:-1]]
+    return [*first, entry(parts[-1], since, charge=charge, learned=learned)]
 
 
-def entry(message: Message, since: float, *, charge: int = 0, whole: int = 1, raw: bytes | None = None) -> Entry:
+def entry(
+    message: Message,
+    since: float,
+    *,
+    charge: int = 0,
+    whole: int = 1,
+    learned: bool = False,
+    raw: bytes | None = None,
+) -> Entry:
     """One message as one entry; `raw` is its encoding where that is known."""
     return Entry(
         raw=encode(message) if raw is None else raw,
@@ -70,7 +85,13 @@ def entry(message: Message, since: float, *, charge: int = 0, whole: int = 1, ra
         since=since,
         charge=charge,
         whole=whole,
+        learned=learned,
     )
+
+
+def entry_text(waiting: Entry) -> str:
+    """The words of a waiting message."""
+    return str(msgspec.json.decode(waiting.raw)["content"])
 
 
 def message_of(waiting: Entry) -> Message:
@@ -80,7 +101,7 @@ def message_of(waiting: Entry) -> Message:
 
 def resplit(waiting: Entry, limit: int) -> list[Entry]:
     """A message over the limit of a server that takes less than the API document says, in smaller parts."""
-    again = entries_of(message_of(waiting), waiting.since, charge=waiting.charge, limit=limit)
+    again = entries_of(message_of(waiting), waiting.since, charge=waiting.charge, learned=waiting.learned, limit=limit)
     row = -abs(waiting.row)
     first = [msgspec.structs.replace(part, row=row) for part in again[:-1]]
     return [*first, msgspec.structs.replace(again[-1], row=row, whole=waiting.whole)]

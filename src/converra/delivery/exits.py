@@ -73,6 +73,13 @@ def arm(delivery: Delivery) -> None:
             util.Finalize(None, _before_end, exitpriority=-100)
 
 
+def threads_run() -> bool:
+    """Whether background threads are ever scheduled: under uWSGI they are only with `enable-threads`."""
+    uwsgi = sys.modules.get("uwsgi")
+    options = getattr(uwsgi, "opt", {})
+    return uwsgi is None or any(name in options or name.encode() in options for name in ("enable-threads", "threads"))
+
+
 def _is_child(process: object) -> bool:
     current = getattr(process, "current_process", None)
     return current is not None and getattr(current(), "_parent_pid", None) is not None

@@ -36,6 +36,10 @@ class Draft(Protocol):
     def size(self) -> int:
         """Bytes that it holds, for the bound of what waits."""
 
+    @property
+    def learned(self) -> bool:
+        """Said before this process joined a shared session: only sent where the conversation is not there yet."""
+
     def message(self) -> Message | None:
         """The message, redacted and safe for strict JSON, with `metadata.messageId`; None where redaction dropped it.
 

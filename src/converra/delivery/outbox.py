@@ -131,7 +131,7 @@ class MemoryOutbox:
         with guard("preparing a message"):
             message = item.message()
             if message is not None:
-                return entries_of(message, since, charge=size)
+                return entries_of(message, since, charge=size, learned=item.learned)
         self.give_back(size)
         return []
 

@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS message (
     place INTEGER NOT NULL DEFAULT 0,
     piece TEXT NOT NULL DEFAULT '',
     whole INTEGER NOT NULL,
+    learned INTEGER NOT NULL,
     since REAL NOT NULL,
     body BLOB NOT NULL
 );

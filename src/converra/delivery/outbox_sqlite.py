@@ -79,7 +79,7 @@ class SQLiteOutbox:
         kept = [[msgspec.structs.replace(made, row=next(rows)) for made in item] for item in items]
         if self._memory.admit(size, len(drafts), elsewhere=True):
             return kept
-        return [[Row(made.row, made.whole) for made in item] for item in kept]
+        return [[Row(made.row, made.whole, made.learned) for made in item] for item in kept]
 
     def note(self, lane: Lane, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Write metadata down; before the first message there is nothing to write it beside, so it waits in memory."""
@@ -126,7 +126,8 @@ class SQLiteOutbox:
         with self._failing():
             body = self._file.books.body(row.row) if self._file else None
             if body is not None:
-                made = entry(msgspec.json.decode(body, type=Message), since, whole=row.whole, raw=body)
+                message = msgspec.json.decode(body, type=Message)
+                made = entry(message, since, whole=row.whole, learned=row.learned, raw=body)
                 return msgspec.structs.replace(made, row=row.row)
         return None
 
@@ -248,7 +249,7 @@ def _made(draft: Draft) -> list[Entry]:
     with guard("preparing a message"):
         message = draft.message()
         if message is not None:
-            return entries_of(message, 0.0, charge=draft.size)
+            return entries_of(message, 0.0, charge=draft.size, learned=draft.learned)
     return []
 
 
@@ -259,8 +260,8 @@ def _insert(db: sqlite3.Connection, conversation: int, made: Sequence[Entry]) ->
     now = time.time()
     values: list[Any] = []
     for one in made:
-        values += (conversation, one.whole, now, one.raw)
-    places = ", ".join(["(?, ?, ?, ?)"] * len(made))
-    sql = f"INSERT INTO message (conversation, whole, since, body) VALUES {places}"  # noqa: S608 - only placeholders
+        values += (conversation, one.whole, one.learned, now, one.raw)
+    places = ", ".join(["(?, ?, ?, ?, ?)"] * len(made))
+    sql = f"INSERT INTO message (conversation, whole, learned, since, body) VALUES {places}"  # noqa: S608 - only placeholders
     last = db.execute(sql, values).lastrowid or 0
     return range(last - len(made) + 1, last + 1)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra.conversation import limits
-from converra.delivery.entry import own_words, resplit
+from converra.delivery.entry import entry_text, own_words, resplit
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from converra.delivery.entry import Entry
     from converra.delivery.lane import Header
 
@@ -202,6 +204,17 @@ class Progress:
         if opening.status in ("completed", "abandoned"):
             state.closed = True
         return sent
+
+    def known(self, texts: Container[str]) -> list[Entry]:
+        """Let go of what whoever opened the conversation has sent: what was learned, and the same system texts."""
+
+        def is_known(entry: Entry) -> bool:
+            return entry.learned or (entry.role == "system" and entry_text(entry) in texts)
+
+        left = [entry for entry in self.entries if is_known(entry)]
+        self.entries = deque(entry for entry in self.entries if not is_known(entry))
+        self.gone += sum(entry.whole for entry in left)
+        return left
 
     def stored(self, batch: Batch) -> list[Entry]:
         """The append is known to be stored."""

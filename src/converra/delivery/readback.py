@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from converra.delivery.entry import entry_text
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from converra.api.results import Conversation, StoredMessage
     from converra.delivery.entry import Entry
@@ -41,6 +43,13 @@ def is_ours(answer: Conversation, progress: Progress, opening: Sequence[Entry]) 
     if answer.messages is not None:
         return [message.content for message in answer.messages[: len(texts)]] == texts
     return _begins_with(answer.content or "", texts)
+
+
+def system_texts(answer: Conversation) -> Container[str]:
+    """The system messages that are there; the whole content where messages are not shown, which may contain them."""
+    if answer.messages is not None:
+        return {str(message.content) for message in answer.messages if message.role == "system"}
+    return answer.content or ""
 
 
 def _by_message_id(shown: list[StoredMessage] | None, progress: Progress, batch: Batch) -> bool | None:
@@ -103,8 +112,3 @@ def _mark_in(content: str | None, name: str) -> str:
         return ""
     metadata = decoded.get("metadata") if isinstance(decoded, dict) else None
     return str(metadata.get(name, "")) if isinstance(metadata, dict) else ""
-
-
-def entry_text(entry: Entry) -> str:
-    """The words of a waiting message."""
-    return str(msgspec.json.decode(entry.raw)["content"])

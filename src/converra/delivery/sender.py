@@ -155,6 +155,7 @@ class Sender:
         if not progress.header.joined or not opening.entries:
             self._opened(progress, opening, answer, ours=True)
         elif answer.status in _OVER:
+            self._withhold(progress, progress.known(()))
             progress.move_on()
         else:
             progress.state.joining = True
@@ -163,7 +164,15 @@ class Sender:
         opening = progress.state.opening
         if opening is not None:
             held = [progress.entries[index] for index in range(opening.entries)]
-            self._opened(progress, opening, answer, ours=readback.is_ours(answer, progress, held))
+            ours = readback.is_ours(answer, progress, held)
+            self._opened(progress, opening, answer, ours=ours)
+            if not ours:
+                self._withhold(progress, progress.known(readback.system_texts(answer)))
+
+    def _withhold(self, progress: Progress, left: list[Entry]) -> None:
+        """Let go of messages that are not ours to send."""
+        self._counters.add(withheld=sum(entry.whole for entry in left))
+        self._outbox.release(progress, left)
 
     def _opened(self, progress: Progress, opening: Opening, answer: Conversation, *, ours: bool) -> None:
         left = progress.opened(answer.id or progress.state.id or "", opening, ours=ours)
