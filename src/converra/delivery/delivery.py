@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from converra.config import freezes_between_calls
 from converra.delivery import exits
+from converra.delivery.chores import NO_CHORE, Chore
 from converra.delivery.flusher import Event, Flusher
 from converra.delivery.lane import Draft, Header, Lane
 from converra.delivery.losses import Losses
@@ -31,11 +32,14 @@ FLUSH_TIMEOUT = 30.0
 class Delivery:
     """Any thread may call any method; none raises for what happens at run time. Nothing starts until the first append.
 
-    `connect` makes the connection from a key; tests put their own there.
+    `connect` makes the connection from a key; tests put their own there. `chore` is done by a worker now and then.
     """
 
-    def __init__(self, config: Config, *, connect: Callable[[str], Connection] | None = None) -> None:
+    def __init__(
+        self, config: Config, *, connect: Callable[[str], Connection] | None = None, chore: Chore = NO_CHORE
+    ) -> None:
         self.config = config
+        self._chore = chore
         self._connect = connect or self._connection
         self.generation = 0
         """Counts the forks since this was made: what was recorded before one is the parent's."""
@@ -50,7 +54,7 @@ class Delivery:
         self._memory = memory or MemoryOutbox(self.config.max_pending_bytes)
         self._outbox = self._new_outbox(self._memory)
         self._losses = Losses(self._outbox, self._counters)
-        self._flusher = Flusher(self.config, self._outbox, self._counters, self._losses, self._connect)
+        self._flusher = Flusher(self.config, self._outbox, self._counters, self._losses, self._connect, self._chore)
         self._started = False
         self._gave_up_at = -1
         self._at_once = freezes_between_calls()

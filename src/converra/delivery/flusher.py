@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from converra.delivery import batching
+from converra.delivery.chores import NO_CHORE
 from converra.delivery.pace import Pace
 from converra.delivery.progress import Progress
 from converra.delivery.schedule import Schedule
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from converra.config import Config
+    from converra.delivery.chores import Chore
     from converra.delivery.lane import Lane
     from converra.delivery.losses import Losses
     from converra.delivery.outbox import Outbox
@@ -59,6 +61,7 @@ class Flusher:
         counters: Counters,
         losses: Losses,
         connect: Callable[[str], Connection],
+        chore: Chore = NO_CHORE,
     ) -> None:
         self.events: deque[Event] = deque()
         self.parked = False
@@ -70,6 +73,7 @@ class Flusher:
         self._outbox = outbox
         self._losses = losses
         self._connect = connect
+        self._chore = chore
         self._connection: Connection | None = None
         self._lock = threading.Lock()
         self._schedule = Schedule()
@@ -139,10 +143,11 @@ class Flusher:
         """Send one request and return None, or return how long there is nothing to do."""
         with guard("choosing what to send"):
             self._losses.say()
+            chore_in = self._chore.turn(time.monotonic())
             with self._lock:
                 chosen = self._next()
             if isinstance(chosen, float):
-                return chosen
+                return min(chosen, chore_in)
             self._serve(*chosen)
             return None
         return LOOK_AROUND

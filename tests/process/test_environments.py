@@ -1,0 +1,166 @@
+"""Kinds of processes that are not just a script: functions, green threads, servers without threads, busy signals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.delivery.harness import Held, held, words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from converra.server.run import LocalServer
+
+
+def _program(code: str) -> str:
+    """The lines at the left margin, where the other ones stand."""
+    return "\n".join(line.removeprefix("    ") for line in code.splitlines())
+
+
+def test_a_function_is_flushed_as_its_conversation_ends(server: LocalServer, start: Callable[..., Any]) -> None:
+    """AWS Lambda freezes the process between calls: nothing waits for later."""
+    code = """
+    os.environ["AWS_LAMBDA_FUNCTION_NAME"] = "f"
+    sender = started()
+    record(sender, "a", 1, 2)
+    assert sender.stats().delivered == 4
+    os._exit(0)
+    """
+    assert start(code).ended().err == ""
+    assert (Held(server).words, Held(server).status) == (words(1, 2), "completed")
+
+
+def test_green_threads(server: LocalServer, start: Callable[..., Any]) -> None:
+    """With gevent's patches everything runs in one thread, and is delivered all the same."""
+    code = """
+    from gevent import monkey; monkey.patch_all()
+    import gevent
+    from tests.process.child import record, started
+    sender = started(flush_interval=0.05)
+    gevent.joinall([gevent.spawn(record, sender, str(n), n, n + 100) for n in range(20)])
+    assert sender.flush(10)
+    gevent.spawn(record, sender, "last", 7).join()
+    """
+    assert start(code).ended().err == ""
+    found = [tuple(one.words) for one in held(server)]
+    assert sorted(found) == sorted([*(tuple(words(n, n + 100)) for n in range(20)), tuple(words(7))])
+
+
+def test_a_server_without_threads(server: LocalServer, start: Callable[..., Any]) -> None:
+    """Where uWSGI never runs a background thread: one warning, and no thread."""
+    code = """
+    import types
+    sys.modules["uwsgi"] = types.SimpleNamespace(opt={"http": b":80"})
+    sender = started()
+    record(sender, "a", 1)
+    record(sender, "b", 2)
+    assert threading.active_count() == 1
+    os._exit(0)
+    """
+    ended = start(code).ended()
+    assert ended.err.count("enable-threads") == 1
+    assert [one.words for one in held(server)] == [words(1), words(2)]
+
+
+def test_a_server_with_threads(server: LocalServer, start: Callable[..., Any]) -> None:
+    """With enable-threads uWSGI is like any other process."""
+    code = """
+    import types
+    sys.modules["uwsgi"] = types.SimpleNamespace(opt={"enable-threads": b"true"})
+    record(started(), "a", 1)
+    """
+    assert start(code).ended().err == ""
+    assert Held(server).words == words(1)
+
+
+def test_children_of_celery(server: LocalServer, start: Callable[..., Any]) -> None:
+    """Its process pool is billiard, which ends children as multiprocessing does."""
+    code = """
+    import billiard
+    from tests.process.child import work
+    record(started(), "parent", 1)
+    children = [billiard.Process(target=work, args=(number,)) for number in (2, 3)]
+    for child in children: child.start()
+    for child in children: child.join()
+    """
+    assert start(code).ended().status == 0
+    assert sorted(one.words for one in held(server)) == [words(1), words(2), words(3)]
+
+
+def test_signal_handlers_and_finalizers_may_record(server: LocalServer, start: Callable[..., Any]) -> None:
+    """They interrupt a caller anywhere, also inside an append, and neither hang nor lose anything."""
+    code = """
+    import gc
+    from converra.delivery.delivery import Header
+    from tests.delivery.harness import turn
+    sender = started(flush_interval=0.01)
+    count = {"main": 0, "signal": 0, "finalizer": 0}
+    lanes = {name: sender.open(Header(key=name, prompt_id="p")) for name in count}
+
+    def say(name):
+        count[name] += 1
+        lanes[name].append(turn(f"{name} {count[name]}"))
+
+    def on_signal(number, frame):
+        say("signal")
+        sender.stats()
+        if count["signal"] % 10 == 0: sender.flush(0.2)
+
+    class Cycle:
+        def __init__(self): self.me = self
+        def __del__(self): say("finalizer")
+
+    gc.set_threshold(50)
+    signal.signal(signal.SIGALRM, on_signal)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.003)
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        for _ in range(20): say("main")
+        Cycle()
+        time.sleep(0.005)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for lane in lanes.values(): lane.end()
+    print(count["main"], count["signal"], count["finalizer"])
+    """
+    ended = start(_program(code), SHUTDOWN_TIMEOUT=20).ended()
+    assert (ended.status, ended.err) == (0, "")
+    counts = dict(zip(("main", "signal", "finalizer"), map(int, ended.out.split()), strict=True))
+    told = [word for one in held(server) for word in one.words if word.startswith(("question", "answer"))]
+    assert len(told) == len(set(told))
+    for name, count in counts.items():
+        assert count >= 2
+        mine = [word for word in told if f" {name} " in word]
+        assert sorted(mine) == sorted(words(*(f"{name} {number}" for number in range(1, count + 1))))
+        if name == "main":  # the others interrupt themselves
+            assert mine == words(*(f"{name} {number}" for number in range(1, count + 1)))
+
+
+def test_fifty_threads_that_are_first_share_one_worker(server: LocalServer, start: Callable[..., Any]) -> None:
+    """A race for the first append starts one delivery, and loses nothing."""
+    code = """
+    sender = started()
+    barrier = threading.Barrier(50)
+    def first(number):
+        barrier.wait()
+        record(sender, str(number), number)
+    threads = [threading.Thread(target=first, args=(n,)) for n in range(50)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    """
+    assert start(code, SHUTDOWN_TIMEOUT=20).ended().err == ""
+    assert sorted(one.words for one in held(server)) == sorted(words(n) for n in range(50))
+
+
+def test_no_key_and_no_word_of_a_prompt_in_the_log(server: LocalServer, start: Callable[..., Any]) -> None:
+    """Not even at DEBUG, and not when things fail."""
+    code = """
+    import logging
+    logging.basicConfig(level=logging.DEBUG)
+    record(started(timeout=0.3), "a", 1, 2)
+    """
+    server.faults.add("any", "status", status=500, times=3)
+    server.faults.add("any", "reset", times=2)
+    ended = start(code, API_KEY="very-secret", SHUTDOWN_TIMEOUT=30).ended()
+    assert Held(server).words == words(1, 2)
+    assert "very-secret" not in ended.err
+    assert "question" not in ended.err
