@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -349,12 +350,17 @@ class TestImplicit:
         self, server: LocalServer, make: Callable[..., Recorder], client: openai.OpenAI
     ) -> None:
         """After `idle_timeout` without a call the next request opens a conversation of its own."""
-        recorder = make(prompt_id="prompt", idle_timeout=0.0)
+        recorder = make(prompt_id="prompt", idle_timeout=0.3, flush_interval=0.05)
         recorder.instrument()
-        say(client, [], "[[say:x]]")
-        recorder.sweep()
-        recorder.flush(5)
-        assert [status for status, _ in held(server)] == ["completed"]
+        history: list[Any] = []
+        say(client, history, "[[say:x]]")
+        until = time.monotonic() + 20
+        while [status for status, _ in held(server)] != ["completed"]:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        say(client, history, "[[say:y]]")
+        recorder.shutdown(5)
+        assert len(held(server)) == 2
 
     def test_a_call_that_belongs_nowhere_is_said_once(
         self,

@@ -116,6 +116,11 @@ class Belonging:
         """Note what a turn makes an implicit conversation known by."""
         self._implicit.learn(recording, recording.lane.header.prompt_id, looks, answer)
 
+    @property
+    def open(self) -> bool:
+        """Whether anything is open that nobody else ends."""
+        return self._implicit.waiting or self._sessions.waiting
+
     def silent(self) -> list[Recording]:
         """Take out what has been silent for `idle_timeout`, of all that nobody else ends."""
         seconds = self._config.idle_timeout

@@ -12,6 +12,7 @@ from converra import context
 from converra.belonging import Belonging, fresh_key
 from converra.config import Config
 from converra.console import show
+from converra.delivery.chores import Chore
 from converra.delivery.delivery import Delivery
 from converra.guard import caught, guard, guarded
 from converra.handle import Conversation
@@ -28,12 +29,17 @@ if TYPE_CHECKING:
     from converra.recording import Learn, OpenTurn
 
 
+MIN_SWEEP, MAX_SWEEP = 0.2, 30.0
+"""Seconds between looks for conversations that have fallen silent: a quarter of the silence, within these."""
+
+
 class Recorder:
     """Everything that one configuration captures and delivers; an ordinary object: tests make their own."""
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
-        self.delivery = Delivery(self.config)
+        every = max(MIN_SWEEP, min(self.config.idle_timeout / 4, MAX_SWEEP))
+        self.delivery = Delivery(self.config, chore=Chore(self.sweep, self._may_fall_silent, every))
         self._finish = Privacy(capture_content=self.config.capture_content, redact=self.config.redact)
         self._show = show if self.config.console else None
         self._integrations: dict[str, Integration] = {}
@@ -142,6 +148,9 @@ class Recorder:
         """Keep the conversation of an interrupted run open."""
         if scope.trace is not None and scope.trace.recording is not None:
             scope.trace.recording.paused = True
+
+    def _may_fall_silent(self) -> bool:
+        return self._belonging.open
 
     def sweep(self) -> None:
         """Complete the implicit conversations, and those of frameworks, that have been silent for `idle_timeout`."""

@@ -47,6 +47,11 @@ class Sessions:
                 self._of_frameworks[key] = recording
             return kept
 
+    @property
+    def waiting(self) -> bool:
+        """Whether any of a framework's is open."""
+        return bool(self._of_frameworks)
+
     def silent(self, seconds: float) -> list[Recording]:
         """Take out those of frameworks that have been silent for so long, and those past the bound.
 

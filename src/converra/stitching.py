@@ -2,12 +2,15 @@
 
 Two chats that open with the same words are two conversations, so shared questions say nothing: a request continues the
 conversation whose answers it resends. Only the retry of a first call that failed has no answer to show.
+
+A growing list is known as a whole, by its looks alone. Where something was changed on the way, several conversations
+may come into question, and the one that has most in common with the request is taken.
 """
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +18,12 @@ from converra.conversation.assembly import overlap
 from converra.conversation.record import KEYED, REPLY, atoms_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from converra.conversation.turn import Answer, Request
     from converra.recording import Recording
+
+    Key = tuple[Any, ...]
 
 MAX_OPEN = 10_000
 """Implicit conversations that are open at a time; past it, the one that has been silent longest is completed."""
@@ -26,8 +31,11 @@ MAX_OPEN = 10_000
 MAX_CANDIDATES = 16
 """Conversations that one request is compared with, the most recent ones."""
 
-LOOK_BACK = 8
-"""How far from its end a request is searched for something that was answered before."""
+LOOK_BACK, READ_BACK = 64, 24
+"""How far from its end a request is searched for something that was answered before: by looks, and by its words."""
+
+RECENT_TURNS = 16
+"""How many of its latest turns a conversation is known by."""
 
 
 class Stitcher:
@@ -35,64 +43,73 @@ class Stitcher:
 
     def __init__(self) -> None:
         self._lock = RLock()
-        self._open: OrderedDict[Recording, set[Any]] = OrderedDict()
-        """Recording → its keys in the index; the one used last is last."""
-        self._tips: dict[Recording, set[Any]] = {}
-        """Recording → those keys that hold only until its next turn."""
-        self._index: dict[Any, dict[Recording, None]] = {}
+        self._open: OrderedDict[Recording, _Known] = OrderedDict()
+        """The one used last is last."""
+        self._index: dict[Key, dict[Recording, None]] = {}
 
     def find(self, prompt_id: str, request: Request, looks: list[int]) -> Recording | None:
         """The open conversation that this request continues best."""
-        best, best_overlap = None, None
-        for recording in self._candidates(prompt_id, request, looks):
-            if request.previous is not None:
-                return recording
-            found = overlap(recording.record, request, looks)
-            if (found.shared or found.retried) and (best_overlap is None or found > best_overlap):
-                best, best_overlap = recording, found
-        return best
+        with self._lock:
+            same = self._holders(_whole(prompt_id, request, looks, self._index))
+            others = [] if same else self._holders(_searched(prompt_id, request, looks))[-MAX_CANDIDATES:]
+        best = next((r for r in same if r.record.failed_looks == looks), same[0] if same else None)
+        return self._claimed(best or _most_alike(others, request, looks))
 
     def learn(self, recording: Recording, prompt_id: str, looks: list[int], answer: Answer | None) -> None:
         """Note what a turn makes this conversation known by. A recording that is new is open from now on."""
-        tips, keys = _keys(prompt_id, looks, answer)
         with self._lock:
-            known = self._open.setdefault(recording, set())
+            known = self._open.setdefault(recording, _Known())
             self._open.move_to_end(recording)
-            self._drop(recording, self._tips.get(recording, set()) - keys)
-            self._tips[recording] = tips
-            known |= tips | keys
-            for key in tips | keys:
-                self._index.setdefault(key, {})[recording] = None
+            if answer is None:
+                failed = {_failed(prompt_id, looks)}
+                known.tips |= failed
+                self._add(recording, failed)
+            else:
+                tips, keys = _keys(prompt_id, looks, recording.record.echo, answer)
+                self._drop(recording, known.turned(tips, keys))
+                self._add(recording, tips | keys)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether any is open."""
+        return bool(self._open)
 
     def silent(self, seconds: float) -> list[Recording]:
         """Take out those that have been silent for so long, and those past the bound."""
         before = time.monotonic() - seconds
         with self._lock:
-            idle = [r for r in self._open if not r.busy]
+            idle = [r for r in list(self._open) if not r.busy]
             overdue = max(0, len(self._open) - MAX_OPEN)
             found = [r for n, r in enumerate(idle) if r.used < before or n < overdue]
             for recording in found:
-                self._drop(recording, self._open.pop(recording))
-                self._tips.pop(recording, None)
+                self._drop(recording, self._open.pop(recording).all())
         return found
 
     def all(self) -> list[Recording]:
         """Take out every open conversation."""
         with self._lock:
             found = list(self._open)
-            for part in (self._open, self._tips, self._index):
-                part.clear()
+            self._open.clear()
+            self._index.clear()
         return found
 
-    def _candidates(self, prompt_id: str, request: Request, looks: list[int]) -> list[Recording]:
+    def _claimed(self, recording: Recording | None) -> Recording | None:
+        """A recording that is found is not silent any more; one that was taken out meanwhile is not found."""
         with self._lock:
-            for key in _searched(prompt_id, request, looks):
-                found = self._index.get(key)
-                if found:
-                    return list(found)[-MAX_CANDIDATES:]
-        return []
+            if recording is None or recording not in self._open:
+                return None
+            recording.used = time.monotonic()
+            return recording
 
-    def _drop(self, recording: Recording, keys: set[Any]) -> None:
+    def _holders(self, keys: Iterable[Key]) -> list[Recording]:
+        """Those that hold the first of these keys that anybody holds."""
+        return next((list(holders) for key in keys if (holders := self._index.get(key))), [])
+
+    def _add(self, recording: Recording, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self._index.setdefault(key, {})[recording] = None
+
+    def _drop(self, recording: Recording, keys: Iterable[Key]) -> None:
         for key in keys:
             holders = self._index.get(key, {})
             holders.pop(recording, None)
@@ -100,36 +117,82 @@ class Stitcher:
                 self._index.pop(key, None)
 
 
-def _keys(prompt_id: str, looks: list[int], answer: Answer | None) -> tuple[set[Any], set[Any]]:
+class _Known:
+    """What one conversation is known by: keys that hold until its next turn, and those of its latest turns."""
+
+    __slots__ = ("recent", "tips")
+
+    def __init__(self) -> None:
+        self.tips: set[Key] = set()
+        self.recent: deque[set[Key]] = deque()
+
+    def turned(self, tips: set[Key], keys: set[Key]) -> set[Key]:
+        """Take over the keys of a new turn; those that it is not known by any more."""
+        before = self.all()
+        self.tips = tips
+        self.recent.append(keys)
+        if len(self.recent) > RECENT_TURNS:
+            self.recent.popleft()
+        return before - self.all()
+
+    def all(self) -> set[Key]:
+        return self.tips.union(*self.recent)
+
+
+def _most_alike(candidates: Iterable[Recording], request: Request, looks: list[int]) -> Recording | None:
+    best, best_overlap = None, None
+    for recording in candidates:
+        if request.previous is not None:
+            return recording
+        found = overlap(recording.record, request, looks)
+        if (found.shared or found.retried) and (best_overlap is None or found > best_overlap):
+            best, best_overlap = recording, found
+    return best
+
+
+def _keys(prompt_id: str, looks: list[int], echo: int | None, answer: Answer) -> tuple[set[Key], set[Key]]:
     """What a turn will be found by: where it stands now (question and answer), and what it said."""
     asked = looks[-1] if looks else None
-    if answer is None:
-        return {(prompt_id, "failed", len(looks), asked)}, set()
     atoms = [atom.key for said in answer.said for atom in atoms_of(said) if atom.kind in (REPLY, KEYED)]
-    tips = {(prompt_id, "tip", asked, key) for key in atoms}
-    keys = {(prompt_id, "said", key) for key in atoms}
+    tips: set[Key] = {(prompt_id, "tip", asked, key) for key in atoms}
+    keys: set[Key] = {(prompt_id, "said", key) for key in atoms}
+    if echo is not None and len(answer.said) == 1:
+        tips.add((prompt_id, "echo", asked, echo))
+        tips.add((prompt_id, "whole", hash((*looks, echo))))
     if answer.response_id:
         keys.add((prompt_id, "id", answer.response_id))
     keys.add((prompt_id, "asked", asked))
     return tips, keys
 
 
-def _searched(prompt_id: str, request: Request, looks: list[int]) -> Iterator[Any]:
-    """What a request may be recognised by, the surest first."""
+def _failed(prompt_id: str, looks: list[int]) -> Key:
+    return prompt_id, "failed", len(looks), looks[-1] if looks else None
+
+
+def _whole(prompt_id: str, request: Request, looks: list[int], index: dict[Key, Any]) -> Iterator[Key]:
+    """What a request is known by if it is a growing list: everything up to an answer that somebody waits for."""
+    if request.previous is None:
+        for last in range(len(looks) - 1, max(0, len(looks) - LOOK_BACK), -1):
+            if (prompt_id, "echo", looks[last - 1], looks[last]) in index:
+                yield prompt_id, "whole", hash(tuple(looks[: last + 1]))
+
+
+def _searched(prompt_id: str, request: Request, looks: list[int]) -> Iterator[Key]:
+    """What else a request may be recognised by, the surest first."""
     if request.previous is not None:
         yield prompt_id, "id", request.previous
         return
-    first = max(0, len(looks) - LOOK_BACK)
-    answered = list(_answered(request, range(len(looks) - 1, first - 1, -1)))
-    for index, key in answered:
-        yield prompt_id, "tip", looks[index - 1] if index else None, key
-    for _, key in answered:
+    answered = []
+    for at, key in _answered(request, range(len(looks) - 1, max(0, len(looks) - READ_BACK) - 1, -1)):
+        answered.append(key)
+        yield prompt_id, "tip", looks[at - 1] if at else None, key
+    for key in answered:
         yield prompt_id, "said", key
     if answered:
-        for look in reversed(looks[first:]):
+        for look in looks[: -READ_BACK - 1 : -1]:
             yield prompt_id, "asked", look
-    elif looks:
-        yield prompt_id, "failed", len(looks), looks[-1]
+    else:
+        yield _failed(prompt_id, looks)
 
 
 def _answered(request: Request, indexes: range) -> Iterator[tuple[int, Any]]:
