@@ -59,7 +59,7 @@ class Recording:
         self._finish = finish
         self._show = show
         self._learn = learn
-        self.record = Record(joining=joining)
+        self.record = Record(shared=joining)
         self._nonce = os.urandom(8).hex()
         self._jobs: deque[Callable[[], None]] = deque()
         self._lock = RLock()
@@ -90,6 +90,7 @@ class Recording:
 
     def say(self, said: Said, at: float) -> None:
         """Record a tool's result; a request that resends it brings nothing new. `at` is seconds since the epoch."""
+        self.paused = False
         self._submit(lambda: self._say(said, Facts(at)))
 
     def add(self, message: Message) -> None:

@@ -54,8 +54,8 @@ def answered(*parts: str | Message | Said, response_id: str | None = None) -> An
 class Chat:
     """One conversation. Every call gives the lines of its new messages."""
 
-    def __init__(self, *, joining: bool = False, dialect: Dialect = CHAT) -> None:
-        self.record = Record(joining=joining)
+    def __init__(self, *, shared: bool = False, dialect: Dialect = CHAT) -> None:
+        self.record = Record(shared=shared)
         self.dialect = dialect
 
     def begin(self, messages: Sequence[Any], *, previous: str | None = None, instructions: str | None = None) -> View:

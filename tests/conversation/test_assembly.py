@@ -457,7 +457,7 @@ def test_a_chat_that_begins_with_the_assistant() -> None:
 
 def test_joining_a_session_that_another_process_has_begun() -> None:
     """What came before the last answer is marked as learned, so that it is sent only if nobody has sent it."""
-    chat = Chat(joining=True)
+    chat = Chat(shared=True)
     assert chat.ask([S, user("a"), assistant("A"), user("b")], "B") == [
         "0 system: Be kind. (learned)",
         "1 user: a (learned)",
@@ -473,7 +473,7 @@ def test_joining_a_session_that_another_process_has_begun() -> None:
 
 def test_joining_with_the_result_of_a_tool() -> None:
     """A tool that ran in this process answers a call that another one received."""
-    chat = Chat(joining=True)
+    chat = Chat(shared=True)
     lines = chat.ask([user("a"), assistant(None, call("c1")), result("c1", "found")], "A")
     assert lines == [
         "0 user: a (learned)",
@@ -485,16 +485,47 @@ def test_joining_with_the_result_of_a_tool() -> None:
 
 def test_joining_without_history() -> None:
     """Where only the new question is sent, the instructions alone are what the session knows already."""
-    assert Chat(joining=True).ask([S, user("b")], "B") == [
+    assert Chat(shared=True).ask([S, user("b")], "B") == [
         "0 system: Be kind. (learned)",
         "1 user: b",
         "2 assistant: B",
     ]
-    assert Chat(joining=True).ask([user("b")], "B", previous="resp_1", instructions="I.") == [
+    assert Chat(shared=True).ask([user("b")], "B", previous="resp_1", instructions="I.") == [
         "0 system: I. (learned)",
         "1 user: b",
         "2 assistant: B",
     ]
+
+
+def test_a_session_that_moves_between_processes() -> None:
+    """What another process answered is its to record; what follows it, and a system text of ours, is ours."""
+    chat = Chat(shared=True)
+    assert chat.ask([S, user("a")], "A") == ["0 system: Be kind. (learned)", "1 user: a", "2 assistant: A"]
+    elsewhere = [
+        S,
+        user("a"),
+        assistant("A"),
+        user("b"),
+        assistant(None, call("c1")),
+        result("c1", "x"),
+        assistant("B"),
+    ]
+    assert chat.ask([*elsewhere, user("c")], "C") == ["7 user: c", "8 assistant: C"]
+    late = [system("Hurry."), *elsewhere[1:], user("c"), assistant("C"), user("d")]
+    assert chat.ask(late, "D", instructions="I.") == [
+        "9 system: I.",
+        "10 system: Hurry.",
+        "11 user: d",
+        "12 assistant: D",
+    ]
+
+
+def test_a_process_that_has_only_called_for_a_tool() -> None:
+    """A call that another process received is not ours either; its result is, where it is the newest."""
+    chat = Chat(shared=True)
+    chat.ask([user("a")], "A")
+    history = [user("a"), assistant("A"), user("b"), assistant(None, call("c1")), result("c1", "x")]
+    assert chat.ask(history, "B") == ["4 tool c1/search: x", "5 assistant: B"]
 
 
 # -- previous_response_id --------------------------------------------------------------------------------------------

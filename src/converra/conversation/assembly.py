@@ -90,7 +90,7 @@ def overlap(record: Record, request: Request, looks: list[int]) -> Overlap:
     prefix = trial.prefix_replies()
     shared = prefix + sum(item.kind in (REPLY, KEYED) and item.is_old for item in trial.items)
     known = prefix + sum(item.kind == REPLY and item.at is not None for item in trial.items)
-    return Overlap(shared, known - record.replies, record.failed_looks == looks)
+    return Overlap(shared, known - sum(spoken.assistant for spoken in record.spoken), record.failed_looks == looks)
 
 
 class _Fold:
@@ -111,12 +111,10 @@ class _Fold:
     def run(self, answer: Answer | None) -> list[Heard]:
         self.record.version += 1
         self.thread = self._thread()
-        if self.record.joining:
-            self._join()
+        if self.record.shared:
+            self._beside_others()
         else:
-            self._instructions()
-            for item in self.items:
-                self._item(item)
+            self._ask(self.items)
         self._remember(failed=answer is None)
         if answer is not None:
             self._answer(answer)
@@ -151,19 +149,33 @@ class _Fold:
 
     # -- recording -----------------------------------------------------------------------------------------------
 
-    def _join(self) -> None:
-        """Record, and mark what another process has recorded already.
+    def _ask(self, items: list[Item]) -> None:
+        self._instructions()
+        for item in items:
+            self._item(item)
 
-        That is everything up to the last assistant message, and the instructions, which every process begins with.
+    def _beside_others(self) -> None:
+        """Record what was said here; what was said elsewhere since is recorded there, and only noted here.
+
+        The first time, everything up to the last assistant message may have been said elsewhere, and the instructions,
+        which every process begins with: that is marked as learned. Later, everything up to an answer that is not ours.
         """
-        self.record.joining = False
-        self._instructions(learned=True)
-        last = -1
-        if self.view.previous is None:
-            said = enumerate(map(self.alignment.said, self.items))
-            last = max((n for n, one in said if one.role == "assistant"), default=-1)
-        for n, item in enumerate(self.items):
-            self._item(item, learned=n <= last or item.kind == SYSTEM)
+        first = self.record.version == 1
+        elsewhere = self.items[: self._last_answer(ours=first) + 1]
+        self._instructions(learned=first)
+        for item in elsewhere:
+            self._item(item, learned=first)
+        if not first:
+            self.heard = [heard for heard in self.heard if heard.said.role == "system"]
+        for item in self.items[len(elsewhere) :]:
+            self._item(item, learned=first and item.kind == SYSTEM)
+
+    def _last_answer(self, *, ours: bool) -> int:
+        """The last item that an assistant said, or only of those that are new; -1 if there is none."""
+        if self.view.previous is not None:
+            return -1
+        asking = (n for n, item in enumerate(self.items) if ours or not item.is_old)
+        return max((n for n in asking if self.alignment.said(self.items[n]).role == "assistant"), default=-1)
 
     def _instructions(self, *, learned: bool = False) -> None:
         text = self.view.instructions
@@ -278,6 +290,7 @@ class _Fold:
 
     def _answer(self, answer: Answer) -> None:
         asked = bool(self.heard)
+        self.record.echo = None
         for said in answer.said:
             atoms = atoms_of(said)
             self._expect(said, atoms)
@@ -292,6 +305,7 @@ class _Fold:
         if dialect.echo is not None and said.role == "assistant" and not said.attachments:
             (look,) = dialect.look((dialect.echo(said),))
             self.record.known[look] = (atoms,)
+            self.record.echo = look
 
 
 def _without_old(said: Said, item: Item) -> tuple[Said, Atoms]:

@@ -158,9 +158,9 @@ class Keyed:
 class Record:
     """What is recorded of one conversation. `version` grows with every fold: what it says of time."""
 
-    def __init__(self, *, joining: bool = False) -> None:
-        self.joining = joining
-        """True until the first fold where another process has recorded the beginning."""
+    def __init__(self, *, shared: bool = False) -> None:
+        self.shared = shared
+        """Whether other processes record the same conversation."""
         self.version = 0
         self.messages = 0
         self.threads = 0
@@ -180,8 +180,8 @@ class Record:
         """Key of a text → its last position."""
         self.words: dict[int, str] = {}
         """Position → text, of the latest replies."""
-        self.replies = 0
-        """How many of the texts are an assistant's."""
+        self.echo: int | None = None
+        """The look that the last answer will have when it is resent, where that can be told."""
         self.answers: dict[str, int] = {}
         """Provider's answer id → its thread."""
         self.failed_looks: list[int] | None = None
@@ -190,7 +190,7 @@ class Record:
         """Failed calls that named what they continue; a retry of one brings nothing new."""
 
     def continued(self, looks: list[int]) -> tuple[Trail | None, list[int]]:
-        """Find the trail that these looks extend, the longest if several do; and its looks, which may soon be others."""
+        """Find the trail that these looks extend, the longest if several do; and its looks, which may change soon."""
         best: Trail | None = None
         prefix: list[int] = []
         for trail in reversed(self.trails):
@@ -230,7 +230,6 @@ class Record:
         return at
 
     def _add_reply(self, at: int, text: str) -> None:
-        self.replies += 1
         self.words[at] = text
         if len(self.words) > MAX_WORDS:
             del self.words[next(iter(self.words))]
