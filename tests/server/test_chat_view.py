@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from converra.server.chat_view import Bubble, Call, Text, Totals, ago, bubbles, duration, pretty, totals
+from converra.server.chat_view import Bubble, Call, Text, ago, bubbles, duration, pretty, size
 
 ASKED = {"id": "c1", "name": "look_up", "arguments": {"order": 7}}
 CALL = {
@@ -26,23 +26,93 @@ RESULT = {
 
 
 def bubble(**fields: Any) -> Bubble:
-    return Bubble(
-        **({"role": "user", "text": None, "calls": [], "facts": [], "badges": [], "notes": [], "time": None} | fields)
-    )
+    plain: dict[str, Any] = {
+        **dict.fromkeys(("text", "time", "replaces")),
+        "at": 0,
+        "role": "user",
+        "label": "User",
+        **{name: [] for name in ("calls", "attachments", "facts", "badges", "notes")},
+    }
+    return Bubble(**plain | fields)
 
 
 def test_a_call_and_its_result_are_one() -> None:
     """The result stands inside the call that it answers; a call without one is shown as such."""
+    result = '{"status": "lost", "since": "Monday"}'
     assert bubbles([CALL, RESULT]) == [
         bubble(
             role="tool",
+            label="Tool call",
             calls=[
-                Call("look_up", "c1", '{"order": 7}', Text('{"status": "lost", "since": "Monday"}', ""), "31 ms"),
-                Call("weather", "c2", "{broken", None, None),
+                Call(
+                    key="m0c0",
+                    name="look_up",
+                    preview=f"(order=7) → {result}",
+                    arguments='{"order": 7}',
+                    result=Text(result, ""),
+                    failed=False,
+                    latency="31 ms",
+                    notes=[],
+                    answered_at=1,
+                ),
+                Call(
+                    "m0c1",
+                    "weather",
+                    "({broken)",
+                    "{broken",
+                    None,
+                    failed=False,
+                    latency=None,
+                    notes=[],
+                    answered_at=None,
+                ),
             ],
             facts=["gpt-4o", "1,200 → 9 tokens", "412 ms"],
         )
     ]
+
+
+def test_a_failed_tool_says_so() -> None:
+    """With what the result said of itself."""
+    (shown,) = bubbles([CALL, RESULT | {"metadata": {"status": "error"}}])
+    assert (shown.calls[0].failed, shown.calls[0].notes) == (True, [("details", '{"metadata": {"status": "error"}}')])
+
+
+def test_a_call_fits_on_one_line() -> None:
+    """As a person would write it down, cut where the line ends."""
+    made = {"role": "tool", "content": "", "toolCalls": [{"id": "1", "name": "f", "arguments": {"text": "long " * 40}}]}
+    preview = bubbles([made])[0].calls[0].preview
+    assert (preview[:12], preview[-1], len(preview)) == ('(text="long ', "…", 90)
+
+
+def test_a_changed_system_prompt_shows_what_changed() -> None:
+    """Line by line; the same prompt again and the words that end a conversation are no change."""
+    said = ["Be kind.\nBe brief.", "Be kind.\nBe brief.", "Be kind.\nBe loud.", "Conversation ended."]
+    shown = bubbles([{"role": "system", "content": text} for text in said])
+    assert [each.badges for each in shown] == [[], [], [("info", "prompt changed")], []]
+    assert shown[2].notes == [("what changed", "@@ -1,2 +1,2 @@\n Be kind.\n-Be brief.\n+Be loud.")]
+
+
+def test_an_edit_names_what_it_replaces() -> None:
+    """The page can link there; an edit of something that is not here links nowhere."""
+    first = {"role": "user", "content": "a", "metadata": {"messageId": "one"}}
+    shown = bubbles([first, *({"role": "user", "content": "b", "metadata": {"replaces": it}} for it in ("one", "two"))])
+    assert [each.replaces for each in shown] == [None, 0, None]
+
+
+def test_attachments_are_named() -> None:
+    """Kind, type and size of each; where there is an address it is text, not a link."""
+    given = [{"kind": "image", "mime": "image/png", "bytes": 2_300_000}, {"kind": "file", "url": "http://x"}, "odd"]
+    (shown,) = bubbles([{"role": "user", "content": "x", "metadata": {"attachments": given}}])
+    assert shown.attachments == ["image · image/png · 2.2 MB", "file · http://x", "odd"]
+    (shown,) = bubbles([{"role": "user", "content": "x", "metadata": {"attachments": {"kind": "audio"}}}])
+    assert shown.attachments == ["audio"]
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KB"), (3_000_000, "2.9 MB")])
+def test_sizes_are_in_the_unit_a_person_would_use(count: int, words: str) -> None:
+    """Bytes, KB or MB."""
+    assert size(count) == words
 
 
 def test_a_result_without_its_call_stands_alone() -> None:
@@ -53,6 +123,8 @@ def test_a_result_without_its_call_stands_alone() -> None:
         {"role": "tool", "content": "bare"},
     ]
     assert [each.text and each.text.shown for each in bubbles(orphans)] == ["late", "nameless", "bare"]
+    named = {"role": "tool", "content": "x", "toolCalls": [{"id": "other", "name": "look_up"}]}
+    assert [each.label for each in bubbles([*orphans, named])] == [*["Tool result"] * 3, "Result of look_up"]
 
 
 def test_what_went_wrong_is_a_badge() -> None:
@@ -69,6 +141,7 @@ def test_what_went_wrong_is_a_badge() -> None:
     assert badges(refusal=True) == [("warn", "refused")]
     assert badges(finishReason="length") == [("warn", "finish: length")]
     assert badges(replaces="m1") == [("info", "edited")]
+    assert badges(thread="t2") == [("info", "thread t2")]
     assert badges(part=2, parts=3) == [("info", "part 2 of 3")]
     assert badges(part=2) == [("info", "part 2 of ?")]
 
@@ -92,16 +165,6 @@ def test_long_text_is_folded() -> None:
     """The whole text is on the page, most of it folded away."""
     text = bubbles([{"role": "user", "content": "x" * 5000}])[0].text
     assert text == Text("x" * 3000, "x" * 2000)
-
-
-def test_totals_add_up_what_was_reported() -> None:
-    """Tokens of all turns, the waits for the model (not for tools), models, calls and troubles."""
-    failed = {"role": "user", "content": "x", "metadata": {"error": {"type": "E"}}, "usage": "odd"}
-    partial = {"role": "assistant", "content": "x", "model": "other", "latencyMs": 1100, "metadata": {"partial": True}}
-    assert totals([CALL, RESULT, failed, partial]) == Totals(
-        turns=4, tokens_in=1200, tokens_out=9, latency="1.5 s", models=["gpt-4o", "other"], calls=2, troubles=1
-    )
-    assert totals([]) == Totals(0, 0, 0, None, [], 0, 0)
 
 
 @pytest.mark.parametrize(("ms", "words"), [(0.4, "0 ms"), (999, "999 ms"), (1500, "1.5 s"), (90_000, "1.5 min")])

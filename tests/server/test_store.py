@@ -56,7 +56,7 @@ def test_a_file_of_another_version_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    expected = f"cannot use {path}: it has schema version 99 and this version of converra reads 1; use another file"
+    expected = f"cannot use {path}: it has schema version 99 and this version of converra reads 2; use another file"
     with pytest.raises(StoreError) as raised:
         Store(path)
     assert str(raised.value) == expected
@@ -112,12 +112,12 @@ def test_the_request_log_is_bounded() -> None:
     """The oldest requests are forgotten, and of a huge body only the beginning is kept."""
     store = Store(keep_requests=10)
     for number in range(600):
-        store.log_request(account=None, method="GET", path=f"/{number}", headers={}, body=b"")
-    store.log_request(account=None, method="POST", path="/huge", headers={}, body=b"x" * 1_500_000)
-    requests = store.requests()
+        store.log.add(account=None, method="GET", path=f"/{number}", headers={}, body=b"")
+    store.log.add(account=None, method="POST", path="/huge", headers={}, body=b"x" * 1_500_000)
+    requests = store.log.all()
     newest = requests[-1]
     assert len(requests) <= 10 + 256
     assert (newest.path, len(newest.body), newest.body_bytes) == ("/huge", 1024 * 1024, 1_500_000)
-    assert [request.path for request in store.requests(limit=2)] == ["/599", "/huge"]
-    assert store.requests(limit=2)[0].json() is None
+    assert [line.path for line in store.log.lines(2)] == ["/huge", "/599"]
+    assert requests[-2].json() is None
     store.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from converra.server.store import Store
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">{{ 7*7 }}\u202eright to left\u202c'
+
+SCRIPTS = ("vendor/htmx.min.js", "vendor/htmx-sse.min.js", "viewer.js")
 
 
 def page(server: LocalServer, path: str = "/") -> httpx.Response:
@@ -78,7 +82,7 @@ def test_a_conversation_reads_as_a_chat(server: LocalServer, http: httpx.Client)
         ),
     )
     text = page(server, f"/conversations/{conversation_id}").text
-    order = ["Where is it?", "look_up", "&#34;order&#34;: 7", "lost at sea", "412 ms", "It is lost."]
+    order = ["Where is it?", "look_up", "lost at sea", "&#34;order&#34;: 7", "412 ms", "It is lost."]
     positions = [text.index(shown, text.index('class="chat"')) for shown in order[1:]]
     assert positions == sorted(positions)
     for shown in ("cut short", "sess_1", "simulated", "Tool call", "answered"):
@@ -118,7 +122,7 @@ def test_hostile_content_is_only_text(server: LocalServer, http: httpx.Client) -
         text = page(server, path).text
         assert "alert(1)" in text
         assert "{{ 7*7 }}" in text
-        assert "<script" not in text
+        assert re.findall("<script[^>]*>", text) == [f'<script src="/static/{name}" defer>' for name in SCRIPTS]
         assert "<img src=x" not in text
         assert "onerror=&#34;alert(2)&#34;" in text
 
@@ -147,14 +151,38 @@ def test_a_missing_conversation_is_a_page_too(server: LocalServer) -> None:
     assert (answer.status_code, "There is no such conversation" in answer.text) == (404, True)
 
 
-@pytest.mark.parametrize("name", ["viewer.css", "icon.svg"])
-def test_styles_come_from_this_server(server: LocalServer, name: str) -> None:
-    """Nothing is fetched from anywhere else."""
+@pytest.mark.parametrize(
+    "name", ["viewer.css", "icon.svg", *SCRIPTS, "vendor/htmx.LICENSE.txt", "vendor/htmx-sse.LICENSE.txt"]
+)
+def test_styles_and_scripts_come_from_this_server(server: LocalServer, name: str) -> None:
+    """Nothing is fetched from anywhere else; what others wrote has its licence beside it."""
     answer = page(server, f"/static/{name}")
-    assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (
-        200,
-        {"viewer.css": "text/css", "icon.svg": "image/svg+xml"}[name],
-    )
+    kinds = {".css": "text/css", ".svg": "image/svg+xml", ".js": "text/javascript", ".txt": "text/plain"}
+    kind = answer.headers["content-type"].split(";")[0].replace("application/javascript", "text/javascript")
+    assert (answer.status_code, kind) == (200, kinds[PurePath(name).suffix])
+
+
+def test_the_list_alone_is_for_htmx(server: LocalServer, http: httpx.Client) -> None:
+    """Filtered and searched as the page is, with the address that shows the same; but history gets a whole page."""
+    conversation(http)
+    conversation(http, promptId="other", content="User: A needle here")
+    ask = {"HX-Request": "true"}
+    answer = httpx.get(f"{server.url}/?q=NEEDLE&prompt=other&status=&page=1", headers=ask)
+    assert answer.headers["hx-replace-url"] == "/?q=NEEDLE&prompt=other"
+    assert "<html" not in answer.text
+    assert "Where is it?" not in answer.text
+    assert "A <mark>needle</mark> here" in answer.text
+    assert httpx.get(f"{server.url}/?page=2", headers=ask).headers["hx-replace-url"] == "/?page=2"
+    assert httpx.get(server.url, headers=ask).headers["hx-replace-url"] == "/"
+    assert "<html" in httpx.get(server.url, headers=ask | {"HX-History-Restore-Request": "true"}).text
+
+
+def test_a_search_without_a_hit_says_so(server: LocalServer, http: httpx.Client) -> None:
+    """With a way back to everything; and it keeps what was typed."""
+    conversation(http)
+    text = page(server, "/?q=%22nothing%22&session=s%3Cx&model=gone").text
+    for shown in ("Nothing matches", 'href="/"', 'value="&#34;nothing&#34;"', 'value="s&lt;x"', "selected>gone<"):
+        assert shown in text
 
 
 def test_the_list_has_pages(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def create_app(store: Store, *, faults: Faults | None = None, connections: Conne
     app = Starlette(
         routes=[
             Mount("/api/v1", Router(api.routes(), redirect_slashes=False)),
-            Mount("/openai", Router(Model(connections).routes(), redirect_slashes=False)),
+            Mount("/openai", Router(Model(connections, store.log).routes(), redirect_slashes=False)),
             *viewer.routes(),
         ],
         middleware=[

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from converra.server.totals import answered, failed, mapping
+from converra.server.totals import calls as calls_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +15,11 @@ if TYPE_CHECKING:
 _SHOWN_CHARACTERS = 3000
 """More of one message is folded away."""
 
-
 _LINE = 60
+_PREVIEW = 90
+
+CLOSING_WORDS = "Conversation ended."
+"""What the SDK says to complete a conversation that has nothing left to say: no prompt."""
 
 
 class Text(NamedTuple):
@@ -25,68 +32,71 @@ class Text(NamedTuple):
 class Call(NamedTuple):
     """A tool call, and its result where one came."""
 
+    key: str
+    """Its id on the page."""
     name: str
-    id: str
+    preview: str
+    """The arguments, and what came of them, as far as one line holds them."""
     arguments: str
     """Pretty-printed JSON, or the raw text that was none."""
     result: Text | None
+    failed: bool
     latency: str | None
+    notes: Sequence[tuple[str, str]]
+    answered_at: int | None
+    """The place of the result among the messages."""
 
 
 class Bubble(NamedTuple):
     """One message as it is shown. Tool results that belong to a call are inside that call instead."""
 
+    at: int
+    """The place among the messages."""
     role: str
+    label: str
     text: Text | None
     calls: Sequence[Call]
+    attachments: Sequence[str]
     facts: Sequence[str]
     badges: Sequence[tuple[str, str]]
     """What went wrong or is out of the ordinary: its kind, as the style sheet knows it, and words."""
+    replaces: int | None
+    """The place of the message that this one takes the place of."""
     notes: Sequence[tuple[str, str]]
     """Folded details: a heading and text."""
     time: str | None
 
 
-class Totals(NamedTuple):
-    """What a conversation adds up to."""
-
-    turns: int
-    tokens_in: int
-    tokens_out: int
-    latency: str | None
-    models: Sequence[str]
-    calls: int
-    troubles: int
+Placed = tuple[int, "Mapping[str, Any]"]
+"""A message and its place."""
 
 
 def bubbles(messages: Sequence[Mapping[str, Any]]) -> list[Bubble]:
     """The conversation from top to bottom."""
-    results = {call_id: message for message in messages if (call_id := _answered(message))}
-    asked = {str(call.get("id")) for message in messages for call in _calls(message) if "arguments" in call}
-    shown = (message for message in messages if _answered(message) not in asked or not _answered(message))
-    return [_bubble(message, results) for message in shown]
+    results = {call_id: (at, message) for at, message in enumerate(messages) if (call_id := answered(message))}
+    asked = {str(call.get("id")) for message in messages for call in calls_of(message) if "arguments" in call}
+    places = {str(known): at for at, message in enumerate(messages) if (known := _metadata(message).get("messageId"))}
+    return [
+        _bubble(at, messages, results, places)
+        for at, message in enumerate(messages)
+        if answered(message) not in asked or not answered(message)
+    ]
 
 
-def totals(messages: Sequence[Mapping[str, Any]]) -> Totals:
-    """Tokens as reported, latency of all calls, and how much went wrong."""
-    usages = [_mapping(message.get("usage")) for message in messages]
-    waits = [message["latencyMs"] for message in messages if "latencyMs" in message and not _answered(message)]
-    return Totals(
-        turns=len(messages),
-        tokens_in=_whole(sum(usage.get("promptTokens", 0) for usage in usages)),
-        tokens_out=_whole(sum(usage.get("completionTokens", 0) for usage in usages)),
-        latency=duration(sum(waits)) if waits else None,
-        models=list(dict.fromkeys(message["model"] for message in messages if "model" in message)),
-        calls=sum("arguments" in call for message in messages for call in _calls(message)),
-        troubles=sum(any(kind == "bad" for kind, _ in _badges(message)) for message in messages),
-    )
-
-
-def duration(ms: float) -> str:
-    """Milliseconds in the unit that a person would use."""
+def duration(ms: float | None) -> str | None:
+    """Milliseconds in the unit that a person would use; None where there are none."""
+    if ms is None:
+        return None
     if ms < 1000:  # noqa: PLR2004 - a second
         return f"{ms:.0f} ms"
     return f"{ms / 1000:.1f} s" if ms < 60_000 else f"{ms / 60_000:.1f} min"  # noqa: PLR2004 - a minute
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that a person would use."""
+    if count < 1024:  # noqa: PLR2004 - a KB
+        return f"{count} B"
+    return f"{count / 1024:.1f} KB" if count < 1024 * 1024 else f"{count / 1024 / 1024:.1f} MB"
 
 
 def ago(then_ms: int, now_ms: int) -> str:
@@ -106,45 +116,89 @@ def pretty(value: Any) -> str:
     return line if len(line) <= _LINE else json.dumps(value, ensure_ascii=False, indent=2)
 
 
-def _bubble(message: Mapping[str, Any], results: Mapping[str, Mapping[str, Any]]) -> Bubble:
-    calls = [_call(call, results.get(str(call.get("id")))) for call in _calls(message) if "arguments" in call]
+def _bubble(
+    at: int,
+    messages: Sequence[Mapping[str, Any]],
+    results: Mapping[str, Placed],
+    places: Mapping[str, int],
+) -> Bubble:
+    message = messages[at]
+    made = [call for call in calls_of(message) if "arguments" in call]
+    changed = _prompt_change(at, messages)
     return Bubble(
+        at=at,
         role=message["role"],
+        label=_label(message, calling=bool(made)),
         text=_text(message["content"]) if message["content"] else None,
-        calls=calls,
+        calls=[_call(f"m{at}c{place}", call, results.get(str(call.get("id")))) for place, call in enumerate(made)],
+        attachments=[_attachment(each) for each in _listed(_metadata(message).get("attachments"))],
         facts=list(_facts(message)),
-        badges=list(_badges(message)),
-        notes=list(_notes(message)),
+        badges=[*([("info", "prompt changed")] if changed else []), *_badges(message)],
+        replaces=places.get(str(_metadata(message).get("replaces"))),
+        notes=[*([("what changed", changed)] if changed else []), *_notes(message)],
         time=message.get("timestamp"),
     )
 
 
-def _call(call: Mapping[str, Any], result: Mapping[str, Any] | None) -> Call:
+def _label(message: Mapping[str, Any], *, calling: bool) -> str:
+    if message["role"] != "tool":
+        return str(message["role"]).capitalize()
+    names = ", ".join(str(call["name"]) for call in calls_of(message) if call.get("name"))
+    return "Tool call" if calling else f"Result of {names}" if names else "Tool result"
+
+
+def _call(key: str, call: Mapping[str, Any], found: Placed | None) -> Call:
+    at, result = found or (None, None)
+    outcome = _readable(result["content"]) if result else None
     return Call(
+        key=key,
         name=str(call.get("name", "?")),
-        id=str(call.get("id", "")),
+        preview=_preview(call["arguments"], outcome),
         arguments=pretty(call["arguments"]),
-        result=_text(_readable(result["content"])) if result else None,
+        result=None if outcome is None else _text(outcome),
+        failed=result is not None and failed(result),
         latency=duration(result["latencyMs"]) if result and "latencyMs" in result else None,
+        notes=list(_notes(result)) if result else [],
+        answered_at=at,
     )
 
 
-def _calls(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    found: Sequence[Mapping[str, Any]] = message.get("toolCalls", ())
-    return found
+def _preview(arguments: Any, outcome: str | None) -> str:
+    """As a person would write the call down."""
+    if isinstance(arguments, dict):
+        given = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
+    else:
+        given = pretty(arguments)
+    line = " ".join(f"({given})".split()) if outcome is None else " ".join(f"({given}) → {outcome}".split())
+    return line if len(line) <= _PREVIEW else line[: _PREVIEW - 1] + "…"
 
 
-def _answered(message: Mapping[str, Any]) -> str | None:
-    """The id of the call that a tool result answers."""
-    calls = _calls(message)
-    if message["role"] != "tool" or len(calls) != 1 or "arguments" in calls[0]:
+def _prompt_change(at: int, messages: Sequence[Mapping[str, Any]]) -> str | None:
+    """What a system prompt changes about the one before it, line by line; None where it changes nothing."""
+    if not _is_prompt(messages[at]):
         return None
-    return str(calls[0].get("id")) if "id" in calls[0] else None
+    before = next((message["content"] for message in reversed(messages[:at]) if _is_prompt(message)), None)
+    if before is None or before == messages[at]["content"]:
+        return None
+    lines = difflib.unified_diff(before.splitlines(), messages[at]["content"].splitlines(), lineterm="", n=1)
+    return "\n".join(list(lines)[2:])
+
+
+def _is_prompt(message: Mapping[str, Any]) -> bool:
+    return bool(message["role"] == "system" and message["content"] != CLOSING_WORDS)
+
+
+def _attachment(given: Any) -> str:
+    """What it is and how big: never its bytes, and no link that something said could choose."""
+    if not isinstance(given, dict):
+        return pretty(given)
+    weight = [size(given["bytes"])] if isinstance(given.get("bytes"), int) else []
+    return " · ".join([*(str(given[name]) for name in ("kind", "mime", "name", "url") if given.get(name)), *weight])
 
 
 def _facts(message: Mapping[str, Any]) -> Iterator[str]:
     """Model, tokens and time, as far as they were reported."""
-    usage, metadata = _mapping(message.get("usage")), _mapping(message.get("metadata"))
+    usage, metadata = mapping(message.get("usage")), _metadata(message)
     if "model" in message:
         yield message["model"]
     if usage:
@@ -152,13 +206,14 @@ def _facts(message: Mapping[str, Any]) -> Iterator[str]:
     elif "tokens" in message:
         yield f"{message['tokens']:,} tokens"
     if "latencyMs" in message:
-        yield duration(message["latencyMs"])
-    if isinstance(first := metadata.get("timeToFirstTokenMs"), int | float):
+        yield str(duration(message["latencyMs"]))
+    first = metadata.get("timeToFirstTokenMs")
+    if isinstance(first, int | float):
         yield f"first token {duration(first)}"
 
 
 def _badges(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    metadata = _mapping(message.get("metadata"))
+    metadata = _metadata(message)
     if error := metadata.get("error"):
         yield "bad", f"error: {_error(error)}"
     if metadata.get("partial"):
@@ -169,6 +224,8 @@ def _badges(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "warn", f"finish: {finish}"
     if "replaces" in metadata:
         yield "info", "edited"
+    if "thread" in metadata:
+        yield "info", f"thread {pretty(metadata['thread'])}"
     if "part" in metadata:
         yield "info", f"part {metadata['part']} of {metadata.get('parts', '?')}"
 
@@ -180,12 +237,8 @@ def _error(error: Any) -> str:
 
 
 def _notes(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    metadata = _mapping(message.get("metadata"))
-    for name, heading in (
-        ("alternatives", "other choices"),
-        ("attachments", "attachments"),
-        ("reasoning", "reasoning"),
-    ):
+    metadata = _metadata(message)
+    for name, heading in (("alternatives", "other choices"), ("reasoning", "reasoning")):
         if name in metadata:
             yield heading, pretty(metadata[name])
     known = ("role", "content", "timestamp", "model", "tokens", "toolCalls", "usage", "latencyMs")
@@ -203,13 +256,13 @@ def _readable(content: str) -> str:
         return content
 
 
+def _metadata(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    return mapping(message.get("metadata"))
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
 def _text(text: str) -> Text:
     return Text(text[:_SHOWN_CHARACTERS], text[_SHOWN_CHARACTERS:])
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _whole(number: float) -> int:
-    return round(number)

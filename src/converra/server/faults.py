@@ -50,6 +50,11 @@ class Fault(NamedTuple):
     seconds: float = 0.05
     """`delay`: how long; `drip`: the pause after each byte."""
 
+    def words(self) -> str:
+        """The fault as the log names it."""
+        named = str(self.status) if self.kind == "status" else self.kind
+        return f"{named} after" if self.when == "after" and self.kind not in _AFTER_BY_NATURE else named
+
 
 class _Armed:
     """A fault with its bookkeeping: how many requests it lets through first, how many it then spoils."""
@@ -202,6 +207,7 @@ class FaultMiddleware:
 
     async def _spoil(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         answer: list[Message] = []
+        scope["converra.fault"] = fault.words()
         if fault.when == "after":
             await self.app(scope, receive, _into(answer))
         await getattr(self, f"_{fault.kind}")(fault, answer, scope, receive, send)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Room for the largest content the API takes with every character escaped, and for tool calls beside it."""
+
+_REFUSED = 400
+_REASON_BYTES = 64 * 1024
 
 
 class JournalMiddleware:
@@ -42,6 +45,19 @@ class JournalMiddleware:
             entry.finish()
 
 
+class _Error(msgspec.Struct):
+    """What the errors of both APIs have."""
+
+    message: str
+    details: Any = None
+
+
+class _Answer(msgspec.Struct):
+    """An error answer."""
+
+    error: _Error
+
+
 class _Entry:
     """One line of the log, from arrival to the last byte of the answer."""
 
@@ -50,11 +66,14 @@ class _Entry:
         self._started = time.perf_counter()
         self._status: int | None = None
         self._bytes = 0
+        self._refusal = b""
+        self._scope = scope
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         account = _without_key(headers)
-        self._number = store.log_request(
+        self._number = store.log.add(
             account=account, method=scope["method"], path=_target(scope), headers=headers, body=body
         )
+        scope["converra.request"] = self._number
 
     def sending(self, send: Send) -> Send:
         """Passes the answer on; the log has it before the client does."""
@@ -63,6 +82,8 @@ class _Entry:
             if message["type"] == "http.response.start":
                 self._status = message["status"]
             self._bytes += len(message.get("body", b""))
+            if self._status is not None and self._status >= _REFUSED:
+                self._refusal = (self._refusal + message.get("body", b""))[:_REASON_BYTES]
             if message["type"] == "http.response.start" or not message.get("more_body"):
                 self.finish()
             await send(message)
@@ -72,7 +93,26 @@ class _Entry:
     def finish(self) -> None:
         """Write the present state; the last call has the final numbers."""
         ms = (time.perf_counter() - self._started) * 1000
-        self._store.log_answer(self._number, status=self._status, ms=round(ms, 3), answer_bytes=self._bytes)
+        self._store.log.answered(
+            self._number,
+            status=self._status,
+            ms=round(ms, 3),
+            answer_bytes=self._bytes,
+            reason=_reason(self._refusal),
+            fault=self._scope.get("converra.fault"),
+        )
+
+
+def _reason(refusal: bytes) -> str | None:
+    """Why, in the words of an answer of either API: its message, and each field at fault."""
+    try:
+        error = msgspec.json.decode(refusal, type=_Answer).error if refusal else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if error is None:
+        return None
+    details = error.details if isinstance(error.details, dict) else {}
+    return "; ".join([error.message, *(f"{name}: {what}" for name, what in details.items())])
 
 
 def _without_key(headers: dict[str, str]) -> str | None:

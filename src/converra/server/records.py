@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from converra.server.totals import Totals
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -33,6 +35,14 @@ class Conversation(NamedTuple):
     created_at: int
     updated_at: int
     completed_at: int | None
+    session_id: str | None = None
+    totals: Totals = Totals()
+
+
+def conversation(row: Sequence[Any]) -> Conversation:
+    """A row of the table as a record."""
+    totals = Totals._make((*row[14:20], tuple(msgspec.json.decode(row[20]))))
+    return Conversation._make((*row[:9], msgspec.json.decode(row[9]), *row[10:14], totals))
 
 
 class NewConversation(NamedTuple):
@@ -64,7 +74,30 @@ class LoggedRequest(NamedTuple):
     status: int | None
     ms: float | None
     answer_bytes: int | None
+    attempt: int
+    """The how-manieth time this very request arrived."""
+    reason: str | None
+    """Why it was refused, in the words of the answer."""
+    fault: str | None
+    """The fault that was switched on for it."""
 
     def json(self) -> Any:
         """The body, decoded; None where there was none."""
         return msgspec.json.decode(self.body) if self.body else None
+
+
+class RequestLine(NamedTuple):
+    """A logged request without what it brought: a line of a list. Fields as in `LoggedRequest`."""
+
+    number: int
+    received_at: int
+    account: str | None
+    method: str
+    path: str
+    body_bytes: int
+    status: int | None
+    ms: float | None
+    answer_bytes: int | None
+    attempt: int
+    reason: str | None
+    fault: str | None

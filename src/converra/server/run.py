@@ -60,7 +60,7 @@ class LocalServer:
     @property
     def requests(self) -> list[LoggedRequest]:
         """Every request to the two APIs as it was received, oldest first."""
-        return self.store.requests()
+        return self.store.log.all()
 
 
 @contextlib.contextmanager

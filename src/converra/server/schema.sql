@@ -13,28 +13,51 @@ CREATE TABLE conversations (
     metadata      TEXT NOT NULL,
     created_at    INTEGER NOT NULL,
     updated_at    INTEGER NOT NULL,
-    completed_at  INTEGER
+    completed_at  INTEGER,
+    session_id    TEXT,            -- of the metadata
+    messages      INTEGER NOT NULL,
+    tokens_in     INTEGER NOT NULL,
+    tokens_out    INTEGER NOT NULL,
+    latency_ms    REAL,
+    calls         INTEGER NOT NULL,
+    errors        INTEGER NOT NULL,
+    models        TEXT NOT NULL    -- a JSON list
 );
 CREATE INDEX conversations_of_account ON conversations (account, number);
+CREATE INDEX conversations_of_prompt ON conversations (prompt_id, number);
+CREATE INDEX conversations_of_status ON conversations (status, number);
+CREATE INDEX conversations_of_session ON conversations (session_id, number) WHERE session_id IS NOT NULL;
+CREATE INDEX conversations_with_errors ON conversations (number) WHERE errors > 0;
+CREATE INDEX conversations_that_continue ON conversations (json_extract(metadata, '$.continues'))
+    WHERE json_extract(metadata, '$.continues') IS NOT NULL;
+
+CREATE TABLE conversation_models (
+    model         TEXT NOT NULL,
+    conversation  INTEGER NOT NULL REFERENCES conversations ON DELETE CASCADE,
+    PRIMARY KEY (model, conversation)
+) WITHOUT ROWID;
+CREATE INDEX models_of_conversation ON conversation_models (conversation);
 
 CREATE TABLE messages (
-    number        INTEGER PRIMARY KEY,
+    number        INTEGER PRIMARY KEY,  -- conversation << 20 | place: a hit of the search knows its conversation
     conversation  INTEGER NOT NULL REFERENCES conversations ON DELETE CASCADE,
     role          TEXT NOT NULL,
     content       TEXT NOT NULL,
-    rest          TEXT NOT NULL,   -- the other fields as they were sent, unknown ones included
+    calls         TEXT NOT NULL,        -- names and arguments of its tool calls, for the search
+    rest          TEXT NOT NULL,        -- the other fields as they were sent, unknown ones included
     received_at   INTEGER NOT NULL
 );
 CREATE INDEX messages_of_conversation ON messages (conversation, number);
 
 CREATE VIRTUAL TABLE message_text USING fts5 (
-    content, content = 'messages', content_rowid = 'number', tokenize = 'unicode61 remove_diacritics 2'
+    content, calls, content = 'messages', content_rowid = 'number', tokenize = 'unicode61 remove_diacritics 2'
 );
 CREATE TRIGGER message_text_insert AFTER INSERT ON messages BEGIN
-    INSERT INTO message_text (rowid, content) VALUES (new.number, new.content);
+    INSERT INTO message_text (rowid, content, calls) VALUES (new.number, new.content, new.calls);
 END;
 CREATE TRIGGER message_text_delete AFTER DELETE ON messages BEGIN
-    INSERT INTO message_text (message_text, rowid, content) VALUES ('delete', old.number, old.content);
+    INSERT INTO message_text (message_text, rowid, content, calls)
+    VALUES ('delete', old.number, old.content, old.calls);
 END;
 
 CREATE TABLE idempotency_keys (
@@ -44,6 +67,7 @@ CREATE TABLE idempotency_keys (
     expires_at    INTEGER NOT NULL,
     PRIMARY KEY (account, key)
 ) WITHOUT ROWID;
+CREATE INDEX keys_of_conversation ON idempotency_keys (conversation);
 
 CREATE TABLE requests (
     number        INTEGER PRIMARY KEY,
@@ -56,5 +80,17 @@ CREATE TABLE requests (
     body_bytes    INTEGER NOT NULL,
     status        INTEGER,         -- NULL: no answer was sent
     ms            REAL,
-    answer_bytes  INTEGER
+    answer_bytes  INTEGER,
+    digest        BLOB,            -- of all that makes two requests the same; NULL where repeating means nothing
+    attempt       INTEGER NOT NULL,
+    reason        TEXT,            -- why it was refused
+    fault         TEXT             -- the fault that was switched on for it
 );
+CREATE INDEX requests_of_digest ON requests (digest) WHERE digest IS NOT NULL;
+
+CREATE TABLE model_turns (         -- what the stand-in model was asked, for conversations to find their turns in
+    request       INTEGER PRIMARY KEY REFERENCES requests ON DELETE CASCADE,
+    answer        BLOB NOT NULL,   -- digest of what it answered
+    sent          INTEGER NOT NULL -- messages of the request
+);
+CREATE INDEX model_turns_of_answer ON model_turns (answer);

@@ -16,19 +16,26 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.server.records import Conversation, LoggedRequest
+from converra.server.catalogue import Catalogue, words_of_calls
+from converra.server.changes import Changes
+from converra.server.records import conversation
+from converra.server.request_log import RequestLog
+from converra.server.totals import together, total
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from converra.server.records import NewConversation
+    from converra.server.records import Conversation, NewConversation
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KEY_LIFETIME_MS = 24 * 60 * 60 * 1000
 """API document, "Idempotency": keys expire after 24 hours."""
 
-_LOGGED_BODY_BYTES = 1024 * 1024
+PLACE_BITS = 20
+"""A message's number is its conversation's, shifted by so many bits, and its place in it."""
+
 _PRUNE_EVERY = 256
+_DAY_MS = 24 * 60 * 60 * 1000
 
 
 class StoreError(Exception):
@@ -36,9 +43,10 @@ class StoreError(Exception):
 
 
 class Store:
-    """Conversations, messages, idempotency keys and the request log. Any thread may use it.
+    """Conversations, messages and idempotency keys. Any thread may use it.
 
-    `path` may be ":memory:". `clock` gives seconds since the epoch. `keep_requests` bounds the request log.
+    `path` may be ":memory:". `clock` gives seconds since the epoch. `keep_conversations` is how many stay, the newest;
+    `keep_days` how long one stays after its last message; `keep_requests` bounds the request log. None: no bound.
     """
 
     def __init__(
@@ -46,13 +54,23 @@ class Store:
         path: str | os.PathLike[str] = ":memory:",
         *,
         clock: Callable[[], float] = time.time,
+        keep_conversations: int | None = None,
+        keep_days: float | None = None,
         keep_requests: int = 10_000,
     ) -> None:
         self.path = os.fspath(path)
         self._clock = clock
-        self._keep_requests = keep_requests
+        self._keep = (keep_conversations, keep_days)
         self._lock = threading.RLock()
+        self._touched: set[str] = set()
         self._db = _connect(self.path)
+        self.changes = Changes()
+        """Tells what is written here, once it is there for all to read."""
+        self.log = RequestLog(self, keep=keep_requests)
+        """The requests as they were received."""
+        self.catalogue = Catalogue(self)
+        """The conversations by what they are about."""
+        self.prune()
 
     def close(self) -> None:
         """Close the file. The store cannot be used afterwards."""
@@ -65,11 +83,24 @@ class Store:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, and alone: what is read inside cannot change before the end."""
+        """All or nothing, and alone: what is read inside cannot change before the end. They nest."""
         with self._lock:
+            if self._db.in_transaction:
+                yield
+                return
+            self._touched = set()
             self._db.execute("BEGIN IMMEDIATE")
             with self._db:  # commits, or rolls back for any exception
                 yield
+            self.changes.tell(self._touched)
+
+    def touch(self, topics: Collection[str]) -> None:
+        """What the transaction under way changes, for those who listen; outside of one they are told at once."""
+        with self._lock:
+            if self._db.in_transaction:
+                self._touched.update(topics)
+            else:
+                self.changes.tell(topics)
 
     # conversations
 
@@ -78,13 +109,19 @@ class Store:
         now = self.now()
         row = (new.id, new.account, new.prompt_id, new.status, new.llm_model, new.company_name, new.title, new.content)
         ended = now if new.status == "completed" else None
-        number = self._execute(
-            "INSERT INTO conversations (id, account, prompt_id, status, llm_model, company_name, title, content,"
-            " metadata, created_at, updated_at, completed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*row, _encode(new.metadata), now, now, ended),
-        ).lastrowid
-        self._add_messages(number, new.messages, now)
-        return self._by_number(number)
+        with self.transaction():
+            number = self.execute(
+                "INSERT INTO conversations (id, account, prompt_id, status, llm_model, company_name, title, content,"
+                " created_at, updated_at, completed_at, metadata, messages, tokens_in, tokens_out, calls, errors,"
+                " models)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', 0, 0, 0, 0, 0, '[]')",
+                (*row, now, now, ended),
+            ).lastrowid
+            made = self._by_number(number)
+            self._extend(made, new.messages, new.metadata, now)
+            if made.number % _PRUNE_EVERY == 0:
+                self.prune()
+            return self._by_number(number)
 
     def append(
         self,
@@ -96,14 +133,53 @@ class Store:
     ) -> Conversation:
         """Add messages, shallow-merge metadata and, with `end`, complete the conversation."""
         now = self.now()
-        self._add_messages(conversation.number, messages, now)
-        self._execute(
-            "UPDATE conversations SET content = NULL, metadata = ?, updated_at = ?,"
-            " status = CASE WHEN ? THEN 'completed' ELSE status END,"
-            " completed_at = CASE WHEN ? THEN ? ELSE completed_at END WHERE number = ?",
-            (_encode({**conversation.metadata, **metadata}), now, end, end, now, conversation.number),
+        with self.transaction():
+            self.execute(
+                "UPDATE conversations SET content = NULL, updated_at = ?,"
+                " status = CASE WHEN ? THEN 'completed' ELSE status END,"
+                " completed_at = CASE WHEN ? THEN ? ELSE completed_at END WHERE number = ?",
+                (now, end, end, now, conversation.number),
+            )
+            self._extend(self._by_number(conversation.number), messages, metadata, now)
+            return self._by_number(conversation.number)
+
+    def _extend(
+        self, held: Conversation, messages: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any], now: int
+    ) -> None:
+        """Put messages and metadata to what is held, and keep the totals true."""
+        first = (held.number << PLACE_BITS) + held.totals.messages
+        self._db.executemany(
+            "INSERT INTO messages (number, conversation, role, content, calls, rest, received_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            ((number, held.number, *_fields(message), now) for number, message in enumerate(messages, first)),
         )
-        return self._by_number(conversation.number)
+        merged = {**held.metadata, **metadata}
+        session = merged.get("sessionId") if isinstance(merged.get("sessionId"), str) else None
+        sums = together(held.totals, total(messages))
+        self.execute(
+            "UPDATE conversations SET metadata = ?, session_id = ?, messages = ?, tokens_in = ?, tokens_out = ?,"
+            " latency_ms = ?, calls = ?, errors = ?, models = ? WHERE number = ?",
+            (_encode(merged), session, *sums[:6], _encode(sums.models), held.number),
+        )
+        self._db.executemany(
+            "INSERT OR IGNORE INTO conversation_models (model, conversation) VALUES (?, ?)",
+            ((model, held.number) for model in sums.models),
+        )
+        self.touch((held.id,))
+
+    def prune(self) -> None:
+        """Forget the conversations that are too many or too old, and the keys that have expired."""
+        most, days = self._keep
+        with self.transaction():
+            if most is not None:
+                self.execute(
+                    "DELETE FROM conversations WHERE number <= "
+                    "(SELECT number FROM conversations ORDER BY number DESC LIMIT 1 OFFSET ?)",
+                    (most,),
+                )
+            if days is not None:
+                self.execute("DELETE FROM conversations WHERE updated_at < ?", (self.now() - int(days * _DAY_MS),))
+            self.execute("DELETE FROM idempotency_keys WHERE expires_at <= ?", (self.now(),))
 
     def find(self, account: str | None, conversation_id: str) -> Conversation | None:
         """An account's conversation; None when there is none of this id or it is another account's. None: anybody's."""
@@ -112,10 +188,17 @@ class Store:
 
     def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
         """The messages of a conversation in order, field for field as they were sent."""
-        rows = self._all(
+        rows = self.rows(
             "SELECT role, content, rest FROM messages WHERE conversation = ? ORDER BY number", (conversation.number,)
         )
         return [{"role": role, "content": content, **_decode(rest)} for role, content, rest in rows]
+
+    def received(self, conversation: Conversation) -> list[int]:
+        """When each of its messages arrived, in milliseconds since the epoch."""
+        rows = self.rows(
+            "SELECT received_at FROM messages WHERE conversation = ? ORDER BY number", (conversation.number,)
+        )
+        return [at for (at,) in rows]
 
     def conversations(
         self,
@@ -131,19 +214,12 @@ class Store:
         where, values = _where(account=account, prompt_id=prompt_id, status=status)
         if completed is not None:
             where += f" AND completed_at IS {'NOT ' * completed}NULL"
-        total = self._all(f"SELECT count(*) FROM conversations WHERE {where}", values)[0][0]  # noqa: S608 - `where` is made of literals
-        rows = self._all(
+        total = self.rows(f"SELECT count(*) FROM conversations WHERE {where}", values)[0][0]  # noqa: S608 - `where` is made of literals
+        rows = self.rows(
             f"SELECT * FROM conversations WHERE {where} ORDER BY number DESC LIMIT ? OFFSET ?",  # noqa: S608 - as above
             (*values, limit, offset),
         )
-        return [_conversation(row) for row in rows], total
-
-    def _add_messages(self, number: int | None, messages: Sequence[Mapping[str, Any]], now: int) -> None:
-        rows = ((number, message["role"], message["content"], _encode(_rest(message)), now) for message in messages)
-        with self._lock:
-            self._db.executemany(
-                "INSERT INTO messages (conversation, role, content, rest, received_at) VALUES (?, ?, ?, ?, ?)", rows
-            )
+        return [conversation(row) for row in rows], total
 
     # idempotency keys
 
@@ -157,56 +233,29 @@ class Store:
 
     def remember_key(self, account: str, key: str, conversation: Conversation) -> None:
         """From now on for 24 hours this key stands for this conversation."""
-        self._execute(
+        self.execute(
             "INSERT OR REPLACE INTO idempotency_keys (account, key, conversation, expires_at) VALUES (?, ?, ?, ?)",
             (account, key, conversation.number, self.now() + KEY_LIFETIME_MS),
         )
 
-    # request log
+    # SQLite, for the parts of the store too
 
-    def log_request(
-        self, *, account: str | None, method: str, path: str, headers: Mapping[str, str], body: bytes
-    ) -> int:
-        """Write down a request as it arrives; the number is for `log_answer`."""
-        kept = body[:_LOGGED_BODY_BYTES]
-        number = self._execute(
-            "INSERT INTO requests (received_at, account, method, path, headers, body, body_bytes)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (self.now(), account, method, path, _encode(headers), kept, len(body)),
-        ).lastrowid
-        assert number is not None  # noqa: S101 - an INSERT has a row id
-        if number % _PRUNE_EVERY == 0:
-            self._execute("DELETE FROM requests WHERE number <= ?", (number - self._keep_requests,))
-        return number
-
-    def log_answer(self, number: int, *, status: int | None, ms: float, answer_bytes: int) -> None:
-        """Write down how a request was answered."""
-        self._execute(
-            "UPDATE requests SET status = ?, ms = ?, answer_bytes = ? WHERE number = ?",
-            (status, ms, answer_bytes, number),
-        )
-
-    def requests(self, *, limit: int = -1) -> list[LoggedRequest]:
-        """The request log, oldest first; with a limit, its newest part."""
-        rows = self._all("SELECT * FROM requests ORDER BY number DESC LIMIT ?", (limit,))
-        return [LoggedRequest._make((*row[:5], _decode(row[5]), *row[6:])) for row in reversed(rows)]
-
-    # SQLite
-
-    def _execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run a statement that writes."""
         with self._lock:
             return self._db.execute(sql, values)
 
-    def _all(self, sql: str, values: Sequence[Any]) -> list[Any]:
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a query."""
         with self._lock:
             return self._db.execute(sql, values).fetchall()
 
     def _first(self, sql: str, values: Sequence[Any]) -> Conversation | None:
-        rows = self._all(sql, values)
-        return _conversation(rows[0]) if rows else None
+        rows = self.rows(sql, values)
+        return conversation(rows[0]) if rows else None
 
     def _by_number(self, number: int | None) -> Conversation:
-        return _conversation(self._all("SELECT * FROM conversations WHERE number = ?", (number,))[0])
+        return conversation(self.rows("SELECT * FROM conversations WHERE number = ?", (number,))[0])
 
 
 def _connect(path: str) -> sqlite3.Connection:
@@ -249,12 +298,9 @@ def _where(**columns: str | None) -> tuple[str, list[str]]:
     return " AND ".join(["1", *(f"{name} = ?" for name in given)]), list(given.values())
 
 
-def _conversation(row: Sequence[Any]) -> Conversation:
-    return Conversation._make((*row[:9], _decode(row[9]), *row[10:]))
-
-
-def _rest(message: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in message.items() if name not in ("role", "content")}
+def _fields(message: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    rest = {name: value for name, value in message.items() if name not in ("role", "content")}
+    return message["role"], message["content"], words_of_calls(message), _encode(rest)
 
 
 def _encode(value: Any) -> str:

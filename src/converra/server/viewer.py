@@ -1,17 +1,19 @@
-"""The pages: a list of conversations, and one conversation as a chat."""
+"""The viewer's paths, and its first page: the conversations, live, filtered and searched."""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from starlette.responses import HTMLResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from converra.server import chat_view, insights
+from converra.server import chat_page, chat_view
 from converra.server.answers import iso
+from converra.server.catalogue import Filters
+from converra.server.excerpt import excerpt
+from converra.server.live import live
+from converra.server.pages import number, render, store_of, wants_part
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -22,90 +24,55 @@ if TYPE_CHECKING:
 
 PAGE = 50
 
-_SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self';"
-        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
+_FRESH_MS = 1500
+"""A conversation that changed so lately lights up."""
 
 
 def routes() -> list[BaseRoute]:
     """The viewer's own paths."""
     return [
         Route("/", conversations),
-        Route("/conversations/{id}", conversation),
+        Route("/live", live),
+        *chat_page.routes(),
         Mount("/static", StaticFiles(packages=[("converra.server", "static")])),
     ]
 
 
 async def conversations(request: Request) -> Response:
-    """The newest conversations of every account."""
-    store = _store(request)
-    page = _page_number(request)
-    found, total = store.conversations(limit=PAGE, offset=(page - 1) * PAGE)
-    return _render(
-        request,
-        "conversations.html",
-        rows=[_row(store, each) for each in found],
-        total=total,
-        page=page,
-        pages=max(1, -(-total // PAGE)),
-        base_url=f"{request.url.scheme}://{request.url.netloc}",
-    )
+    """The conversations of every account, newest first; for htmx the list alone."""
+    store, query = store_of(request), request.query_params
+    filters = Filters(**{name: query.get(name, "").strip() for name in Filters._fields})
+    page = number(query.get("page"))
+    found = store.catalogue.page(filters, limit=PAGE, offset=(page - 1) * PAGE)
+    values: dict[str, Any] = {
+        "rows": [_row(store, each, found.places.get(each.number), filters.q) for each in found.conversations],
+        "filters": filters,
+        "total": found.total,
+        "page": page,
+        "pages": max(1, -(-found.total // PAGE)),
+        "link": lambda page: _link(filters, page),
+        "base_url": f"{request.url.scheme}://{request.url.netloc}",
+    }
+    if wants_part(request):
+        return render(request, "list.html", headers={"HX-Replace-Url": _link(filters, page)}, **values)
+    prompts, models = store.catalogue.prompts(), store.catalogue.models()
+    return render(request, "conversations.html", prompts=prompts, models=models, **values)
 
 
-async def conversation(request: Request) -> Response:
-    """One conversation as a chat."""
-    store = _store(request)
-    found = store.find(None, request.path_params["id"])
-    if found is None:
-        return _render(request, "missing.html", status=404)
-    messages = store.messages(found)
-    return _render(
-        request,
-        "conversation.html",
-        row=_row(store, found),
-        bubbles=chat_view.bubbles(messages),
-        metadata=chat_view.pretty(found.metadata) if found.metadata else None,
-        insights=insights.simulate(messages) if found.completed_at is not None else None,
-    )
+def _link(filters: Filters, page: int) -> str:
+    """The address of a page of the list."""
+    query = urlencode(filters.given() | ({"page": str(page)} if page > 1 else {}))
+    return f"/?{query}" if query else "/"
 
 
-def _row(store: Store, found: Conversation) -> dict[str, Any]:
+def _row(store: Store, found: Conversation, place: int | None, q: str) -> dict[str, Any]:
+    now = store.now()
     return {
         "conversation": found,
-        "totals": chat_view.totals(store.messages(found)),
-        "created": iso(found.created_at),
-        "ago": chat_view.ago(found.updated_at, store.now()),
-        "session": found.metadata.get("sessionId"),
+        "totals": found.totals,
+        "latency": chat_view.duration(found.totals.latency_ms),
+        "updated": iso(found.updated_at),
+        "ago": chat_view.ago(found.updated_at, now),
+        "fresh": now - found.updated_at < _FRESH_MS,
+        "excerpt": excerpt(store.catalogue.said(place), q) if place else [],
     }
-
-
-def _page_number(request: Request) -> int:
-    asked = request.query_params.get("page", "")
-    return max(1, int(asked)) if asked.isascii() and asked.isdecimal() and len(asked) < 7 else 1  # noqa: PLR2004 - fits SQLite
-
-
-def _render(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
-    page = _templates().get_template(template).render(path=request.url.path, **values)
-    return HTMLResponse(page, status, headers=_SECURITY_HEADERS)
-
-
-@cache
-def _templates() -> Environment:
-    """Everything is escaped; a misspelt name is an error, not an empty string."""
-    return Environment(
-        loader=PackageLoader("converra.server"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _store(request: Request) -> Store:
-    return request.app.state.store  # type: ignore[no-any-return]

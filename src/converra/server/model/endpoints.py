@@ -13,6 +13,7 @@ from converra.server.connections import disconnected, gone_within
 from converra.server.model import chat, responses
 from converra.server.model.script import reply
 from converra.server.model.wire import ModelError, Stamps
+from converra.server.resending import answer_digest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from converra.server.connections import Connections
     from converra.server.model.script import Asked, Reply
+    from converra.server.request_log import RequestLog
 
     Handler = Callable[[Request, dict[str, Any]], Awaitable[Response]]
 
@@ -32,8 +34,9 @@ Event = tuple[str | None, dict[str, Any]]
 class Model:
     """The stand-in of one server: its routes and what it remembers."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, log: RequestLog) -> None:
         self._connections = connections
+        self._log = log
         self._stamps = Stamps()
         self._memory = responses.Memory()
         self._errors: Counter[str] = Counter()
@@ -65,6 +68,8 @@ class Model:
         answer = reply(asked)
         self._raise_error(asked, answer)
         completion = chat.Completion(body, answer, self._stamps)
+        calls = completion.whole()["choices"][0]["message"].get("tool_calls") or ()
+        self._remember(request, answer, [call["id"] for call in calls], len(body["messages"]))
         if body.get("stream"):
             events: Iterable[Event] = ((None, chunk) for chunk in completion.chunks())
             broken = (None, ModelError(500, "The stand-in was asked to fail.").body())
@@ -76,6 +81,8 @@ class Model:
         answer = reply(asked)
         self._raise_error(asked, answer)
         response = responses.ResponseOf(body, answer, self._stamps)
+        calls = [item["call_id"] for item in response.whole()["output"] if "call_id" in item]
+        self._remember(request, answer, calls, len(body["input"]) if isinstance(body.get("input"), list) else 1)
         queued = bool(body.get("background"))
         self._memory.keep(list(asked.turns), response.whole(), queued=queued)
         if body.get("stream"):
@@ -109,6 +116,11 @@ class Model:
             events.append((name, data | ({"sequence_number": len(events)} if name else {})))
         encoded = [*map(_encoded, events), end]
         return _Stream(self._connections, encoded, breaking, pause=_pause(answer))
+
+    def _remember(self, request: Request, answer: Reply, calls: list[str], sent: int) -> None:
+        """For the viewer: what was said to a request that sent so many messages."""
+        digest = answer_digest(answer.text or answer.refusal or "", calls)
+        self._log.model_turn(request.scope["converra.request"], answer=digest, sent=sent)
 
     def _raise_error(self, asked: Asked, answer: Reply) -> None:
         """The error that a message asks for, to all requests with it or only to the first so many."""

@@ -1,0 +1,103 @@
+"""What the viewer's list and search cost with many conversations: `python -m benchmarks.viewer [COUNT]`."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from converra.server.records import NewConversation
+from converra.server.run import serve
+from converra.server.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+WORDS = (
+    *("order", "parcel", "invoice", "refund", "address", "delivery", "late", "broken", "thanks", "please", "account"),
+    *("password", "size", "colour", "voucher", "return", "courier", "customs", "warranty", "exchange", "receipt"),
+)
+PAGES: Mapping[str, str] = {
+    "list": "/",
+    "last page": "/?page=199",
+    "status": "/?status=completed",
+    "model": "/?model=gpt-4o",
+    "errors": "/?errors=yes",
+    "session": "/?session=session-7",
+    "word that all have": "/?q=the",
+    "word that some have": "/?q=warranty",
+    "word that one has": "/?q=needle",
+    "unfinished word": "/?q=de",
+    "three words": "/?q=order+parcel+invoice",
+    "word and filters": "/?q=refund&status=completed&model=gpt-4o",
+}
+
+
+def fill(store: Store, count: int, messages: int = 8) -> None:
+    """So many conversations, alike each time."""
+    random.seed(7)
+    with store.transaction():
+        for number in range(count):
+            store.create(_conversation(number, messages, needle=number == count // 2))
+
+
+def _conversation(number: int, messages: int, *, needle: bool) -> NewConversation:
+    said = [_message(place, number) for place in range(messages)]
+    if needle:
+        said[0]["content"] += " needle"
+    return NewConversation(
+        id=f"conv_{number:08d}",
+        account="benchmark",
+        prompt_id=f"prompt-{number % 5}",
+        status=("completed", "completed", "active", "abandoned")[number % 4],
+        content="",
+        messages=said,
+        metadata={"sessionId": f"session-{number // 3}"},
+        title=said[0]["content"][:60],
+    )
+
+
+def _message(place: int, number: int) -> dict[str, Any]:
+    message: dict[str, Any] = {
+        "role": ("user", "assistant")[place % 2],
+        "content": f"the {' '.join(random.choices(WORDS, k=20))} {number}",  # noqa: S311 - words to look for
+    }
+    if place % 2:
+        usage = {"promptTokens": 100 * place, "completionTokens": 20}
+        message |= {"model": ("gpt-4o", "gpt-4o-mini")[number % 2], "usage": usage, "latencyMs": 900}
+    if place == 1 and number % 50 == 0:
+        message["metadata"] = {"error": {"type": "RateLimitError"}}
+    return message
+
+
+def measure(url: str, clock: Callable[[], float] = time.perf_counter, times: int = 9) -> dict[str, float]:
+    """Milliseconds of each page as a browser waits for it: the median of a few."""
+    headers = {"HX-Request": "true"}
+    with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False, verify=False) as http:  # noqa: S501 - loopback
+
+        def once(path: str) -> float:
+            started = clock()
+            http.get(path).raise_for_status()
+            return (clock() - started) * 1000
+
+        return {name: statistics.median(once(path) for _ in range(times)) for name, path in PAGES.items()}
+
+
+def main() -> None:
+    """Print the table."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    store = Store()
+    fill(store, count)
+    with serve(store=store) as server:
+        print(f"{f'{count:,} conversations':<28}{'ms':>8}")
+        for name, ms in measure(server.url).items():
+            print(f"{name:<28}{ms:>8.1f}")
+    store.close()
+
+
+if __name__ == "__main__":
+    main()

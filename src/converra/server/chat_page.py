@@ -1,0 +1,89 @@
+"""The page of one conversation: a chat that grows while it is looked at, and what there is to know about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from converra.server import chat_view, insights
+from converra.server.answers import iso
+from converra.server.charts import charts
+from converra.server.export import EXPORTS, exported
+from converra.server.pages import missing, number, render, store_of, wants_part
+from converra.server.resending import resendings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from starlette.requests import Request
+
+    from converra.server.records import Conversation
+    from converra.server.store import Store
+
+
+def routes() -> list[BaseRoute]:
+    """A conversation, and its exports."""
+    return [Route("/conversations/{id}", conversation), Route("/conversations/{id}/export/{kind}", export)]
+
+
+async def conversation(request: Request) -> Response:
+    """One conversation as a chat; for htmx only what has come `after` so many messages."""
+    store = store_of(request)
+    found = store.find(None, request.path_params["id"])
+    if found is None:
+        return missing(request, "conversation")
+    messages = store.messages(found)
+    page = _about(store, found, messages)
+    if not wants_part(request):
+        return render(request, "conversation.html", **page)
+    after = number(request.query_params.get("after"), least=0)
+    late = [
+        call
+        for bubble in page["bubbles"]
+        for call in bubble.calls
+        if bubble.at < after <= (-1 if call.answered_at is None else call.answered_at)
+    ]
+    page["bubbles"] = [bubble for bubble in page["bubbles"] if bubble.at >= after]
+    return render(request, "news.html", late=late, **page)
+
+
+async def export(request: Request) -> Response:
+    """The conversation as a file, in one of several formats."""
+    store, kind = store_of(request), EXPORTS.get(request.path_params["kind"])
+    found = store.find(None, request.path_params["id"])
+    if found is None or kind is None:
+        return missing(request, "export")
+    headers = {
+        "Content-Disposition": f'attachment; filename="{found.id}.{kind.suffix}"',
+        "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }
+    return Response(exported(kind, found, store.messages(found)), 200, headers, kind.media_type)
+
+
+def _about(store: Store, found: Conversation, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All that the page shows."""
+    return {
+        "conversation": found,
+        "totals": found.totals,
+        "latency": chat_view.duration(found.totals.latency_ms),
+        "created": iso(found.created_at),
+        "bubbles": chat_view.bubbles(messages),
+        "resendings": resendings(store, found, messages),
+        "count": len(messages),
+        "open": found.status in ("active", "in_progress"),
+        "charts": charts(messages),
+        "continues": _text(found.metadata.get("continues")),
+        "continued_in": store.catalogue.continuations(found.id),
+        "session_size": store.catalogue.of_session(found.session_id) if found.session_id else 0,
+        "metadata": chat_view.pretty(found.metadata) if found.metadata else None,
+        "insights": insights.simulate(messages) if found.completed_at is not None else None,
+        "exports": EXPORTS,
+    }
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

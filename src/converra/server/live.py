@@ -1,0 +1,60 @@
+"""Server-sent events: a page that is open learns what has changed, and asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from starlette.responses import StreamingResponse
+
+from converra.server.changes import REQUESTS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Iterator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from converra.server.changes import Changes
+    from converra.server.store import Store
+
+_HEARTBEAT_SECONDS = 15.0
+_PAUSE_SECONDS = 0.05
+"""Between two events of a stream: what happens meanwhile is told at once."""
+
+
+async def live(request: Request) -> Response:
+    """GET /live: `conversations` and `requests` as they change; with `conversation`, that one's changes as `changed`.
+
+    `seen` is the version that the page shows; what has changed since is told first.
+    """
+    store: Store = request.app.state.store
+    seen, conversation = request.query_params.get("seen"), request.query_params.get("conversation")
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return StreamingResponse(_events(store.changes, seen, conversation), 200, headers, "text/event-stream")
+
+
+async def _events(changes: Changes, seen: str | None, conversation: str | None) -> AsyncIterator[bytes]:
+    with changes.listening() as listener:
+        yield b"retry: 500\n\n"
+        topics: Collection[str] = [] if seen == changes.version else [conversation or "", REQUESTS]
+        while not listener.closed:
+            for name in _names(topics, conversation):
+                yield f"event: {name}\ndata: -\n\n".encode()
+            if topics:
+                await asyncio.sleep(_PAUSE_SECONDS)
+            topics = await listener.next(_HEARTBEAT_SECONDS)
+            if not topics:
+                yield b": still here\n\n"
+
+
+def _names(topics: Collection[str], conversation: str | None) -> Iterator[str]:
+    """The events that tell of some topics; of a page for one conversation, that one only."""
+    if conversation is not None:
+        if conversation in topics:
+            yield "changed"
+        return
+    if any(topic != REQUESTS for topic in topics):
+        yield "conversations"
+    if REQUESTS in topics:
+        yield "requests"

@@ -1,0 +1,141 @@
+"""Conversations are found by what they are about."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from converra.server.catalogue import Filters
+from converra.server.excerpt import excerpt
+from converra.server.records import NewConversation
+from converra.server.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CALL = {
+    "role": "tool",
+    "content": "",
+    "toolCalls": [{"id": "1", "name": "track_parcel", "arguments": {"city": "Rīga"}}],
+}
+ODD_CALL = {
+    "role": "tool",
+    "content": "",
+    "toolCalls": [{"name": "raw", "arguments": "unparsed zebra"}, {"name": "none"}],
+}
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    store = Store()
+    add(store, "one", "Where is my parcel?", CALL, metadata={"sessionId": "s1"}, prompt="a")
+    add(store, "two", "Naïve café OR bar", {"role": "assistant", "content": "No.", "model": "gpt-4o"}, prompt="b")
+    add(store, "three", "It broke", {"role": "user", "content": "x", "metadata": {"error": "E"}}, status="completed")
+    add(store, "four", "parcels are late", ODD_CALL, metadata={"sessionId": "s1", "continues": "one"})
+    yield store
+    store.close()
+
+
+def add(
+    store: Store, name: str, said: str, *messages: Any, metadata: Any = None, prompt: str = "p", status: str = "active"
+) -> None:
+    opening = {"role": "user", "content": said}
+    store.create(
+        NewConversation(
+            id=name,
+            account="a",
+            prompt_id=prompt,
+            status=status,
+            content=json.dumps(said),
+            messages=[opening, *messages],
+            metadata=metadata or {},
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({}, ["four", "three", "two", "one"]),
+        ({"status": "completed"}, ["three"]),
+        ({"insights": "yes"}, ["three"]),
+        ({"insights": "no"}, ["four", "two", "one"]),
+        ({"prompt": "a"}, ["one"]),
+        ({"model": "gpt-4o"}, ["two"]),
+        ({"session": "s1"}, ["four", "one"]),
+        ({"errors": "yes"}, ["three"]),
+        ({"session": "s1", "prompt": "a"}, ["one"]),
+        ({"q": "PARCEL"}, ["four", "one"]),
+        ({"q": "parcel my"}, ["one"]),
+        ({"q": "parcel", "prompt": "a"}, ["one"]),
+        ({"q": "cafe naive"}, ["two"]),
+        ({"q": "track_parcel"}, ["one"]),
+        ({"q": "riga"}, ["one"]),
+        ({"q": "zeb"}, ["four"]),
+        ({"q": "s1"}, ["four", "one"]),
+        ({"q": " three "}, ["three"]),
+        ({"q": "nothing of it"}, []),
+        ({"q": '"(!*'}, []),
+    ],
+)
+def test_each_filter_finds_what_it_asks_for(store: Store, asked: dict[str, str], found: list[str]) -> None:
+    """Newest first; words by their beginning, without case and accents, in what was said and in tool calls."""
+    page = store.catalogue.page(Filters(**asked), limit=10)
+    assert ([each.id for each in page.conversations], page.total) == (found, len(found))
+
+
+@pytest.mark.parametrize("q", ["a OR b", 'a "b', "NEAR(a b)", "a*", "content:a", "-a", "a\0b", "^a", "\x02", "(", "'"])
+def test_no_word_is_an_operator(store: Store, q: str) -> None:
+    """Whatever is typed is looked for, and nothing typed is an error."""
+    assert store.catalogue.page(Filters(q=q), limit=10).total in (0, 1)
+
+
+def test_pages_are_counted(store: Store) -> None:
+    """A page, and how many there are in all."""
+    for filters, found in ((Filters(), ["three", "two"]), (Filters(q="x"), [])):
+        page = store.catalogue.page(filters, limit=2, offset=1)
+        assert [each.id for each in page.conversations] == found
+    assert store.catalogue.page(Filters(q="parcel"), limit=1, offset=1).total == 2
+
+
+def test_a_hit_knows_its_message(store: Store) -> None:
+    """The first that has the words; none where only a name was found."""
+    page = store.catalogue.page(Filters(q="track"), limit=1)
+    assert [store.catalogue.said(place) for place in page.places.values()] == ['track_parcel {"city":"Rīga"}']
+    assert store.catalogue.page(Filters(q="one"), limit=1).places == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "q", "found"),
+    [
+        ("Where is my parcel?", "MY par", ["Where is ", "[my]", " ", "[parcel]", "?"]),
+        ("Naïve\n\n  café", "cafe", ["Naïve ", "[café]"]),
+        ("nothing", "else", []),
+        ("nothing", "!", []),
+        ("x" * 100 + " <b>hit</b> " + "y" * 300, "hit", ["…", "x" * 36 + " <b>", "[hit]", "</b> " + "y" * 112 + "…"]),
+        ("hit " + "y" * 200 + " hit", "hit", ["[hit]", " " + "y" * 156 + "…"]),
+    ],
+)
+def test_an_excerpt_shows_where(text: str, q: str, found: list[str]) -> None:
+    """What is around the first of the words, on one line, each of them marked."""
+    assert [f"[{words}]" if hit else words for words, hit in excerpt(text, q)] == found
+
+
+def test_filters_offer_what_there_is(store: Store) -> None:
+    """Prompts, models, and what belongs together."""
+    assert store.catalogue.prompts() == ["a", "b", "p"]
+    assert store.catalogue.models() == ["gpt-4o"]
+    assert store.catalogue.continuations("one") == ["four"]
+    assert store.catalogue.of_session("s1") == 2
+
+
+def test_what_is_forgotten_is_not_found() -> None:
+    """The search forgets with the store."""
+    store = Store(keep_conversations=1)
+    add(store, "old", "an elephant")
+    add(store, "new", "a mouse")
+    store.prune()
+    assert [store.catalogue.page(Filters(q=q), limit=1).total for q in ("elephant", "mouse")] == [0, 1]
+    store.close()
