@@ -414,6 +414,18 @@ class TestSessions:
         recorder.flush(5)
         assert held(server) == [("completed", CHAT)]
 
+    def test_the_last_block_of_a_session_ends_it_from_any_process(
+        self, server: LocalServer, make: Callable[..., Recorder]
+    ) -> None:
+        """A block that does not keep the session open completes what another process has opened."""
+        for recorder, keep_open, word in ((make(), True, "1"), (make(), False, "2")):
+            with recorder.conversation("prompt", session_id="s", keep_open=keep_open) as conversation:
+                conversation.add_message("user", f"question {word}")
+                conversation.add_message("assistant", f"answer {word}")
+            assert recorder.flush(5)
+        turns = [pair for n in "12" for pair in (("user", f"question {n}"), ("assistant", f"answer {n}"))]
+        assert held(server) == [("completed", turns)]
+
     def test_keep_open_needs_a_session(self, make: Callable[..., Recorder]) -> None:
         """A conversation that stays open under no name could never be found again."""
         with pytest.raises(InvalidArgumentError, match="session_id"):
