@@ -14,13 +14,14 @@ from collections import OrderedDict, deque
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from converra.conversation import edits
 from converra.conversation.assembly import overlap
-from converra.conversation.record import KEYED, REPLY, atoms_of
+from converra.conversation.record import call_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from converra.conversation.turn import Answer, Request
+    from converra.conversation.turn import Answer, Request, Said
     from converra.recording import Recording
 
     Key = tuple[Any, ...]
@@ -153,9 +154,9 @@ def _most_alike(candidates: Iterable[Recording], request: Request, looks: list[i
 def _keys(prompt_id: str, looks: list[int], echo: int | None, answer: Answer) -> tuple[set[Key], set[Key]]:
     """What a turn will be found by: where it stands now (question and answer), and what it said."""
     asked = looks[-1] if looks else None
-    atoms = [atom.key for said in answer.said for atom in atoms_of(said) if atom.kind in (REPLY, KEYED)]
-    tips: set[Key] = {(prompt_id, "tip", asked, key) for key in atoms}
-    keys: set[Key] = {(prompt_id, "said", key) for key in atoms}
+    marks = [mark for said in answer.said for mark in _marks(said)]
+    tips: set[Key] = {(prompt_id, "tip", asked, mark) for mark in marks}
+    keys: set[Key] = {(prompt_id, "said", mark) for mark in marks}
     if echo is not None and len(answer.said) == 1:
         tips.add((prompt_id, "echo", asked, echo))
         tips.add((prompt_id, "whole", hash((*looks, echo))))
@@ -195,10 +196,18 @@ def _searched(prompt_id: str, request: Request, looks: list[int]) -> Iterator[Ke
         yield _failed(prompt_id, looks)
 
 
-def _answered(request: Request, indexes: range) -> Iterator[tuple[int, Any]]:
-    """The replies and tool calls near the end of a request, the last first."""
+def _answered(request: Request, indexes: range) -> Iterator[tuple[int, Key]]:
+    """What marks the replies and tool calls near the end of a request, the last first."""
     for index in indexes:
         for said in request.dialect.read(request.messages[index]):
-            for atom in atoms_of(said):
-                if atom.kind == REPLY or (atom.kind == KEYED and atom.key[0] == "call"):
-                    yield index, atom.key
+            for mark in _marks(said):
+                yield index, mark
+
+
+def _marks(said: Said) -> Iterator[Key]:
+    """By what an assistant's words and calls are known again, even edited."""
+    if said.role == "assistant":
+        if said.text or not said.calls:
+            yield "line", hash(edits.first_line(said.text))
+        for called in said.calls:
+            yield call_key(called.id, called.name, called.arguments)

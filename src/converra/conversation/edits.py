@@ -26,6 +26,11 @@ def appended(recorded: str, resent: str) -> str | None:
     return "" if bare and bare == text.translate(_DRESS) else None
 
 
+def first_line(text: str) -> str:
+    """What of a text is left whatever was done to its dress, or appended to it."""
+    return _spoken_aloud(text).partition("\n")[0].translate(_DRESS)
+
+
 def divided(text: str, replies: Iterable[tuple[int, str]]) -> tuple[list[str], list[int]]:
     """Cut what was appended where later replies stand in it: a scratchpad may hold many steps in one message.
 
