@@ -42,6 +42,7 @@ def test_a_conversation_that_ends_within_the_interval_costs_two_requests(server:
             "content": '{"messages":[{"role":"system","content":"be kind"},{"role":"user","content":"question 1"}],'
             '"metadata":{"sessionId":"s"}}',
             "status": "active",
+            "llmModel": "gpt",
             "companyName": "ACME",
             "idempotencyKey": "key",
         }

@@ -31,9 +31,17 @@ def create(progress: Progress, opening: Opening) -> Operation[Conversation]:
         prompt_id=header.prompt_id,
         content=_content(progress, opening),
         status=opening.status or None,  # type: ignore[arg-type]  # one of Status by construction
+        llm_model=_model(progress),
         company_name=header.company_name,
         idempotency_key=progress.key,
     )
+
+
+def _model(progress: Progress) -> str | None:
+    """The model of the first answer that waits: what the conversation is opened with."""
+    answers = (entry for entry in progress.entries if entry.role in ("assistant", "tool"))
+    models = (msgspec.json.decode(entry.raw).get("model") for entry in islice(answers, _FIRST_ANSWERS))
+    return next(filter(None, models), None)
 
 
 def append(progress: Progress, batch: Batch) -> Operation[Accepted]:
@@ -54,6 +62,8 @@ def look(progress: Progress) -> Operation[Conversation]:
     """GET /conversations/:id."""
     return operations.get_conversation(progress.state.id or "", include_insights=False)
 
+
+_FIRST_ANSWERS = 4
 
 _accepted = msgspec.json.Decoder(Accepted)
 
