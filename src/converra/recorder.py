@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from converra.conversation.turn import Origin, Request, Said, Scope
     from converra.delivery.delivery import Header
     from converra.integrations import Integration
-    from converra.recording import Learn, OpenTurn
+    from converra.open_turn import OpenTurn
+    from converra.recording import Learn
 
 
 MIN_SWEEP, MAX_SWEEP = 0.2, 30.0

@@ -8,13 +8,15 @@ from collections import deque
 from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from converra.conversation.assembly import fold, say, write
 from converra.conversation.draft import Draft, Written
 from converra.conversation.record import Record
-from converra.conversation.turn import Call, Facts, Failure, Said
+from converra.conversation.turn import Call, Facts, Said
 from converra.conversation.view import freeze
-from converra.guard import guard, guarded, tell
-from converra.telemetry import current_span_ids
+from converra.guard import guard, tell
+from converra.open_turn import OpenTurn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from converra.conversation.assembly import Heard
     from converra.conversation.draft import Finish
     from converra.conversation.models import Message, ToolCall
-    from converra.conversation.turn import Answer, Origin, Request
+    from converra.conversation.turn import Answer, Failure, Origin, Request
     from converra.conversation.view import View
     from converra.delivery.lane import Lane
 
@@ -68,6 +70,8 @@ class Recording:
         self._ending = False
         self._always = False
         self._tools: tuple[str, ...] = ()
+        self._early: dict[str | None, tuple[Said, Facts]] = {}
+        """Results of tools that came before the first call of a shared session, by the id of their call."""
 
     @property
     def busy(self) -> bool:
@@ -148,9 +152,10 @@ class Recording:
     def _fold(self, view: View, answer: Answer | None, failure: Failure | None, facts: Facts) -> None:
         if self._over():
             return
-        heard = fold(self.record, view, answer)
+        heard = [self._timed(h) for h in fold(self.record, view, answer)]
         carrier = _carrier(heard) if answer else None
         self._append([self._draft(h, answer, failure, facts, carries=_carries(h, carrier)) for h in heard])
+        self._say_early()
         if self._learn is not None:
             self._learn(self, view.looks, answer)
 
@@ -184,9 +189,28 @@ class Recording:
         return f"{self._nonce}-{number}"
 
     def _say(self, said: Said, facts: Facts) -> None:
+        if self.record.shared and not self.record.version:
+            self._early[said.call_id] = said, facts
+            return
         heard = None if self._over() else say(self.record, said)
         if heard is not None:
             self._append([self._draft(heard, None, None, facts, carries=False)])
+
+    def _timed(self, heard: Heard) -> Heard:
+        """Add what is known of a tool's run to the result that a request brings."""
+        early = self._early.pop(heard.said.call_id, None) if self._early and heard.said.role == "tool" else None
+        if early is None:
+            return heard
+        ran = early[0]
+        metadata = {**(heard.said.metadata or {}), **(ran.metadata or {})} or None
+        said = msgspec.structs.replace(heard.said, latency_ms=ran.latency_ms, metadata=metadata)
+        return heard._replace(said=said)
+
+    def _say_early(self) -> None:
+        """Record the results that no request has brought."""
+        early, self._early = list(self._early.values()), {}
+        for said, facts in early:
+            self._say(said, facts)
 
     def _write(self, message: Message) -> None:
         if self._over():
@@ -209,6 +233,8 @@ class Recording:
     def _end(self) -> None:
         self._ending = True
         if not self._calls and not self.ended:
+            self.record.version += bool(self._early)
+            self._say_early()
             self.ended = True
             self.lane.end(always=self._always)
 
@@ -218,61 +244,6 @@ class Recording:
         if names != self._tools:
             self._tools = names
             self.lane.annotate({"tools": list(names)})
-
-
-class OpenTurn:
-    """One call under way: the `OpenCall` that integrations see. The first `end`, `fail` or `cut` counts."""
-
-    __slots__ = ("__weakref__", "_first", "_once", "_recording", "_so_far", "_span", "_started", "_ticks", "_view")
-
-    def __init__(self, recording: Recording, view: View) -> None:
-        self._recording = recording
-        self._view = view
-        self._span = current_span_ids()
-        self._first: float | None = None
-        self._so_far: Callable[[], Answer] | None = None
-        self._once = [True]
-        self._started = time.time()
-        self._ticks = time.perf_counter()
-
-    def first_token(self) -> None:
-        """Note that the first part of the answer has arrived."""
-        if self._first is None:
-            self._first = time.perf_counter()
-
-    def streaming(self, so_far: Callable[[], Answer]) -> None:
-        """Remember how to read what has arrived."""
-        self._so_far = so_far
-
-    @guarded("recording an answer")
-    def end(self, answer: Answer, ended: float | None = None) -> None:
-        """Record the turn."""
-        self._close(answer, None, ended)
-
-    @guarded("recording a failed call")
-    def fail(self, error: BaseException, answer: Answer | None = None) -> None:
-        """Record the request with its error, and whatever of the answer had arrived."""
-        status = getattr(error, "status_code", None)
-        self._close(answer, Failure(type(error).__name__, status if isinstance(status, int) else None), None)
-
-    @guarded("recording an open stream")
-    def cut(self) -> None:
-        """Record what has arrived of a stream."""
-        if self._so_far is not None:
-            self._close(self._so_far(), None, None)
-
-    def _close(self, answer: Answer | None, failure: Failure | None, ended: float | None) -> None:
-        try:
-            self._once.pop()  # atomic, unlike a flag: a finalizer and a reader may meet here
-        except IndexError:
-            return
-        self._recording.turn(self._view, answer, failure, self._facts(ended))
-        self._recording.closed(self)
-
-    def _facts(self, ended: float | None) -> Facts:
-        first = None if self._first is None else (self._first - self._ticks) * 1000
-        latency = ((ended or time.perf_counter()) - self._ticks) * 1000
-        return Facts(self._started, latency, first, *self._span)
 
 
 def _carrier(heard: Sequence[Heard]) -> Heard | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import openai
 from langchain_openai import ChatOpenAI
 
+import converra
 from converra import _default, guard
 from converra.config import load
 from converra.integrations.langchain_runs import FAILED, RUNS, TOOLS, TRACES
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import BaseMessage
 
+    from converra.server.records import Conversation
     from converra.server.run import LocalServer
 
 T = TypeVar("T")
@@ -55,16 +57,27 @@ class App:
 
         return asyncio.run(connected())
 
+    def restart(self) -> None:
+        """End as a process ends, and begin as the next one does: with a recorder that knows nothing."""
+        self.recorder.uninstrument()
+        self.recorder.shutdown(5)
+        _default._recorder = self.recorder = Recorder(self.recorder.config)
+        self.recorder.instrument()
+
     def asked(self) -> int:
         """How many requests the model has answered."""
         return sum(request.path.startswith("/openai") for request in self.server.requests)
 
-    def conversations(self) -> list[tuple[str, list[Any]]]:
-        """Status and messages of every conversation, oldest first."""
+    def stored(self) -> list[Conversation]:
+        """What the API holds, oldest first."""
         settle()
         assert self.recorder.flush(10)
         found, _ = self.server.store.conversations(limit=10_000)
-        return [(c.status, brief(self.server.store.messages(c))) for c in reversed(found)]
+        return found[::-1]
+
+    def conversations(self) -> list[tuple[str, list[Any]]]:
+        """Status and messages of every conversation."""
+        return [(stored.status, brief(self.server.store.messages(stored))) for stored in self.stored()]
 
     def messages(self) -> list[Any]:
         """The messages of the only conversation."""
@@ -87,8 +100,8 @@ def running(*, instrumented: bool = True, **settings: Any) -> Iterator[App]:
             with openai.DefaultHttpxClient(verify=False) as http:
                 yield App(server, recorder, http)
         finally:
-            recorder.uninstrument()
-            recorder.shutdown(5)
+            converra.uninstrument()
+            converra.shutdown(5)
             _default._recorder = None
     assert guard.caught() == before, "converra failed inside its guard"
     assert settle() == (0, 0, 0, 0), "state of runs is left behind"

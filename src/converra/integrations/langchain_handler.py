@@ -241,14 +241,18 @@ class RunHandler(BaseCallbackHandler):
 
     @guarded("ending a failed chain of LangChain's")
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Record the tools that raised and brought the run down with them; or note that it waits to be resumed."""
-        capture = self._capture()
+        """Record the tools that raised and brought the run down with them; or note that it waits to be resumed.
+
+        A run that is resumed calls all its tools again.
+        """
+        failed, capture = FAILED.pop(run_id, ()) if FAILED else (), self._capture()
         if capture is None:
             return
         if is_interrupt(error):
             capture.pause(Scope(None, self._origin, TRACES.get(run_id)))
-        for said, tool in FAILED.pop(run_id, ()) if FAILED else ():
-            capture.say(said, tool.scope, time.time())
+        elif not is_control_flow(error):
+            for said, tool in failed:
+                capture.say(said, tool.scope, time.time())
 
     @guarded("reading retrieved documents")
     def on_retriever_end(

@@ -32,11 +32,11 @@ def tool_messages(output: Any) -> Iterator[Any]:
     if own.get("type") == "tool":
         yield output
         return
-    inside = output if isinstance(output, list | tuple) else items(own.get("messages"))
-    for one in inside:
+    for one in items(output) or items(own.get("messages")):
         yield from tool_messages(one)
-    if "update" in own:
-        yield from tool_messages(own["update"])
+    update = None if own else getattr(output, "update", None)  # of a Command, which has slots
+    if isinstance(update, dict | list | tuple):
+        yield from tool_messages(update)
 
 
 def described(documents: Any) -> list[dict[str, Any]]:
