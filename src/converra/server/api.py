@@ -111,10 +111,10 @@ async def append_messages(request: Request) -> Response:
     for index, message in enumerate(body["messages"]):
         content.check_size(message["content"], MAX_MESSAGE_BYTES, f"messages[{index}].content")
     with store.transaction():
-        conversation = _find(store, account, request)
-        _refuse_if_completed(conversation)
+        before = _find(store, account, request)
+        _refuse_if_completed(before)
         conversation = store.append(
-            conversation,
+            before,
             body["messages"],
             metadata=body.get("metadata", {}),
             end=body.get("status") == "completed",
@@ -123,6 +123,7 @@ async def append_messages(request: Request) -> Response:
         answer = answers.whole(conversation, messages, show_messages=not _faults(request).hide_messages)
         content.check_count(len(messages))
         content.check_size(answer["content"], MAX_CONTENT_BYTES, "content")
+    request.app.state.webhooks.updated(before, conversation)
     return JSON(answer)
 
 

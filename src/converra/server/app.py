@@ -11,6 +11,7 @@ from starlette.routing import Mount, Router
 
 from converra.server import api, viewer
 from converra.server.answers import JSON
+from converra.server.changes import WEBHOOKS
 from converra.server.connections import Connections
 from converra.server.faults import FaultMiddleware, Faults
 from converra.server.gate import GateMiddleware
@@ -18,6 +19,7 @@ from converra.server.journal import JournalMiddleware
 from converra.server.model.endpoints import Model
 from converra.server.model.wire import ModelError
 from converra.server.refusal import Refusal
+from converra.server.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -48,6 +50,7 @@ def create_app(store: Store, *, faults: Faults | None = None, connections: Conne
     app.router.redirect_slashes = False
     app.state.store = store
     app.state.faults = faults
+    app.state.webhooks = Webhooks(told=lambda: store.changes.tell((WEBHOOKS,)))
     return app
 
 

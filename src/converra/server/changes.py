@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 REQUESTS = "requests"
-"""The topic of the request log; every other topic is the id of a conversation."""
+WEBHOOKS = "webhooks"
+"""Every other topic is the id of a conversation."""
 
 
 class Listener:

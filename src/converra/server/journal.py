@@ -116,7 +116,10 @@ def _reason(refusal: bytes) -> str | None:
 
 
 def _without_key(headers: dict[str, str]) -> str | None:
-    """Put the key's fingerprint where the key stood."""
+    """Put the key's fingerprint where the key stood; Azure's clients have a header of their own for it."""
+    headers.pop("cookie", None)
+    for name in headers.keys() & {"api-key", "x-api-key"}:
+        headers[name] = f"sha256:{fingerprint(headers[name].strip())}"
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if not key.strip():
         headers.pop("authorization", None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import StreamingResponse
 
-from converra.server.changes import REQUESTS
+from converra.server.changes import REQUESTS, WEBHOOKS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from converra.server.store import Store
 
 _HEARTBEAT_SECONDS = 15.0
+_APART = (REQUESTS, WEBHOOKS)
 _PAUSE_SECONDS = 0.05
 """Between two events of a stream: what happens meanwhile is told at once."""
 
 
 async def live(request: Request) -> Response:
-    """GET /live: `conversations` and `requests` as they change; with `conversation`, that one's changes as `changed`.
+    """GET /live: an event for `conversations`, `requests` and `webhooks` as they change.
 
+    With `conversation` only that one's changes, as `changed`.
     `seen` is the version that the page shows; what has changed since is told first.
     """
     store: Store = request.app.state.store
@@ -37,7 +39,7 @@ async def live(request: Request) -> Response:
 async def _events(changes: Changes, seen: str | None, conversation: str | None) -> AsyncIterator[bytes]:
     with changes.listening() as listener:
         yield b"retry: 500\n\n"
-        topics: Collection[str] = [] if seen == changes.version else [conversation or "", REQUESTS]
+        topics: Collection[str] = [] if seen == changes.version else [conversation or "", *_APART]
         while not listener.closed:
             for name in _names(topics, conversation):
                 yield f"event: {name}\ndata: -\n\n".encode()
@@ -54,7 +56,6 @@ def _names(topics: Collection[str], conversation: str | None) -> Iterator[str]:
         if conversation in topics:
             yield "changed"
         return
-    if any(topic != REQUESTS for topic in topics):
+    if any(topic not in _APART for topic in topics):
         yield "conversations"
-    if REQUESTS in topics:
-        yield "requests"
+    yield from (topic for topic in _APART if topic in topics)

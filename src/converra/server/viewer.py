@@ -8,10 +8,11 @@ from urllib.parse import urlencode
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from converra.server import chat_page, chat_view
+from converra.server import chaos, chat_page, chat_view, request_pages, webhook_page
 from converra.server.answers import iso
 from converra.server.catalogue import Filters
 from converra.server.excerpt import excerpt
+from converra.server.health import LATELY, health
 from converra.server.live import live
 from converra.server.pages import number, render, store_of, wants_part
 
@@ -34,6 +35,9 @@ def routes() -> list[BaseRoute]:
         Route("/", conversations),
         Route("/live", live),
         *chat_page.routes(),
+        *request_pages.routes(),
+        *chaos.routes(),
+        *webhook_page.routes(),
         Mount("/static", StaticFiles(packages=[("converra.server", "static")])),
     ]
 
@@ -51,6 +55,7 @@ async def conversations(request: Request) -> Response:
         "page": page,
         "pages": max(1, -(-found.total // PAGE)),
         "link": lambda page: _link(filters, page),
+        "health": health(store.log.lines(LATELY)),
         "base_url": f"{request.url.scheme}://{request.url.netloc}",
     }
     if wants_part(request):

@@ -1,0 +1,71 @@
+"""The chaos panel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from converra.server.chaos import SWITCHES
+from converra.server.faults import Fault
+
+if TYPE_CHECKING:
+    from converra.server.run import LocalServer
+
+HELLO = {"promptId": "p", "content": "User: Hello"}
+
+
+def turn(server: LocalServer, origin: str | None = None, **form: str) -> httpx.Response:
+    return httpx.post(f"{server.url}/chaos", data=form, headers={"Origin": origin or server.url})
+
+
+def test_a_switch_sets_a_fault(server: LocalServer, http: httpx.Client) -> None:
+    """Where, how often and for which share of the requests; the panel shows it, and one button ends it."""
+    answer = turn(server, action="add", fault="429", endpoint="create", times="3", share="100")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/chaos")
+    assert server.faults.armed() == [Fault("create", "status", "before", 429, {"Retry-After": "1"})]
+    refused = http.post("/conversations", json=HELLO)
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    text = httpx.get(f"{server.url}/chaos").text
+    for shown in ("1 on", '<span class="badge bad">429</span> create', "1 × status: create"):
+        assert shown in text
+    turn(server, action="clear")
+    assert server.faults.armed() == []
+    assert http.post("/conversations", json=HELLO).status_code == 200
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_every_switch_works(server: LocalServer, name: str) -> None:
+    """Each is on the panel, and is a fault of the server."""
+    assert f'value="{name}"' in httpx.get(f"{server.url}/chaos").text
+    turn(server, action="add", fault=name, times="always", share="20")
+    (fault,) = server.faults.armed()
+    assert (fault.endpoint, fault.kind) == ("any", SWITCHES[name].kind)
+
+
+def test_odd_servers_can_be_played(server: LocalServer, http: httpx.Client) -> None:
+    """One that shows no messages, one that does not know a status; and back."""
+    turn(server, action="answers", hide="on", refuse="on")
+    assert (server.faults.hide_messages, server.faults.refused_statuses) == (True, frozenset({"active"}))
+    assert http.post("/conversations", json=HELLO | {"status": "active"}).status_code == 400
+    turn(server, action="answers")
+    assert (server.faults.hide_messages, server.faults.refused_statuses) == (False, frozenset())
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
+def test_another_sites_page_turns_nothing(server: LocalServer, origin: str) -> None:
+    """The form is ours alone."""
+    assert turn(server, origin, action="add", fault="hang").status_code == 403
+    assert httpx.post(f"{server.url}/chaos", headers={"Host": "evil.example"}).status_code == 403
+    assert server.faults.armed() == []
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{}, {"action": "add"}, {"action": "add", "fault": "429", "endpoint": "all"}, {"action": "x", "fault": "429"}],
+)
+def test_nonsense_is_refused(server: LocalServer, form: dict[str, str]) -> None:
+    """And changes nothing."""
+    assert turn(server, **form).status_code == 400
+    assert server.faults.armed() == []

@@ -1,0 +1,167 @@
+"""The request log and the health strip of the viewer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+from openai import OpenAI
+
+from converra.server import request_pages
+from converra.server.health import Health, Tick, health
+from converra.server.records import RequestLine, fingerprint
+from tests.server.test_viewer import HOSTILE, conversation, page
+
+if TYPE_CHECKING:
+    import pytest
+
+    from converra.server.run import LocalServer
+
+HELLO = {"promptId": "p", "content": "User: Hello"}
+
+
+def test_the_log_says_what_happened(server: LocalServer, http: httpx.Client) -> None:
+    """Method, path, status, bytes, attempts, the fault, and why something was refused."""
+    server.faults.add("create", "status", status=503)
+    http.post("/conversations", json=HELLO)
+    http.post("/conversations", json=HELLO)
+    http.post("/conversations", json={"promptId": "p"})
+    text = page(server, "/requests").text
+    for shown in (
+        "<b>POST</b> /api/v1/conversations",
+        "503",
+        "200",
+        "attempt 2",
+        "chaos: 503",
+        "content: Required field",
+    ):
+        assert shown in text
+    assert text.count("data-item") == 3
+    refused = page(server, "/requests?refused=yes").text
+    assert (refused.count("data-item"), "attempt 2" in refused) == (2, False)
+
+
+def test_what_got_no_answer_is_named(server: LocalServer, http: httpx.Client) -> None:
+    """With the fault that took it."""
+    server.faults.add("create", "reset", when="after")
+    try:
+        http.post("/conversations", json=HELLO)
+    except httpx.TransportError:
+        pass
+    else:
+        raise AssertionError
+    text = page(server, "/requests").text
+    assert ("no answer" in text, "chaos: reset after" in text) == (True, True)
+
+
+def test_a_request_is_shown_as_it_was_received(server: LocalServer, http: httpx.Client) -> None:
+    """Headers without the key, the body indented, all of it as text."""
+    conversation_id = conversation(http, {"role": "assistant", "content": HOSTILE}, content=f"User: {HOSTILE}")
+    text = page(server, "/requests/2").text
+    for shown in ("&#34;messages&#34;: [", "alert(1)", f"sha256:{fingerprint('key-of-a-test')}", conversation_id):
+        assert shown in text
+    assert "key-of-a-test" not in text
+    assert "<img src=x" not in text
+    assert page(server, "/requests/99").status_code == 404
+
+
+def test_no_key_of_any_client_is_kept(server: LocalServer) -> None:
+    """Azure's clients have a header of their own for it."""
+    headers = {"api-key": "azure-secret", "cookie": "session=secret"}
+    httpx.post(f"{server.url}/openai/deployments/m/chat/completions", json={"messages": []}, headers=headers)
+    (kept,) = server.requests
+    assert kept.headers["api-key"] == f"sha256:{fingerprint('azure-secret')}"
+    assert "secret" not in str(kept)
+
+
+def test_a_body_that_is_no_json_or_huge_is_shown_too(server: LocalServer, http: httpx.Client) -> None:
+    """As text, and of a huge one the beginning."""
+    http.post("/conversations", content=b"\xff not json", headers={"content-type": "application/json"})
+    http.post("/conversations", json={"promptId": "x" * 300_000})
+    assert "\ufffd not json" in page(server, "/requests/1").text
+    huge = page(server, "/requests/2").text
+    assert ("More of it is not shown." in huge, len(huge) < 250_000) == (True, True)
+
+
+def test_the_log_has_pages(server: LocalServer, http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newest first, by number, so that a page stays the same while requests come in."""
+    monkeypatch.setattr(request_pages, "PAGE", 2)
+    for number in range(3):
+        http.get(f"/conversations/n{number}")
+    first, second = page(server, "/requests").text, page(server, "/requests?before=2").text
+    assert [f"conversations/n{number}</span>" in first for number in range(3)] == [False, True, True]
+    assert [f"conversations/n{number}</span>" in second for number in range(3)] == [True, False, False]
+    assert ("/requests?before=2" in first, "← newest" in second) == (True, True)
+
+
+def test_an_empty_log_says_what_belongs_there(server: LocalServer) -> None:
+    """And the strip says that there is nothing."""
+    text = page(server, "/requests").text
+    assert ("No requests yet" in text, f"{server.url}/openai/v1" in text) == (True, True)
+    assert "Every request was served" in page(server, "/requests?refused=yes").text
+    assert "No requests yet" in page(server, "/health").text
+
+
+def test_the_strip_sums_up() -> None:
+    """Each request by its outcome, oldest first, and the median of those that were answered."""
+
+    def line(number: int, status: int | None, ms: float, fault: str | None = None) -> RequestLine:
+        return RequestLine(number, 0, None, "GET", "/p", 0, status, ms, 0, 1, None, fault)
+
+    found = health([line(4, None, 9000, "hang"), line(3, 500, 30), line(2, 404, 20), line(1, 200, 10)])
+    assert found == Health(
+        ticks=[
+            Tick(1, "served", "GET /p: 200"),
+            Tick(2, "refused", "GET /p: 404"),
+            Tick(3, "failed", "GET /p: 500"),
+            Tick(4, "unanswered", "GET /p: no answer, fault: hang"),
+        ],
+        counts={"served": 1, "refused": 1, "failed": 1, "unanswered": 1},
+        median="20 ms",
+    )
+    assert health([]) == Health([], {"served": 0, "refused": 0, "failed": 0, "unanswered": 0}, None)
+
+
+def test_openais_client_counts_its_attempts(server: LocalServer) -> None:
+    """Two requests with the same words are two, unless the client says that it tries again."""
+    with OpenAI(api_key="k", base_url=server.openai_url, max_retries=1) as openai:
+        for words in ("hi", "hi", "[[error:500 x1]]"):
+            openai.chat.completions.create(model="m", messages=[{"role": "user", "content": words}])
+    assert [request.attempt for request in server.requests] == [1, 1, 1, 2]
+
+
+def test_a_turn_shows_how_much_was_resent(server: LocalServer, http: httpx.Client) -> None:
+    """From the log of the stand-in model: what the request sent, and what of it was new."""
+    history = [{"role": "system", "content": "Be kind."}]
+    conversation_id = ""
+    with OpenAI(api_key="k", base_url=server.openai_url) as openai:
+        for said in ("[[say:one]]", "[[say:two]]", "[[tool:look {}]]"):
+            user = {"role": "user", "content": said}
+            history.append(user)
+            answer = openai.chat.completions.create(model="m", messages=history).choices[0].message  # type: ignore[arg-type] # plain dicts
+            history.append({"role": "assistant", "content": answer.content or "?"})
+            calls = [{"id": call.id, "name": "look", "arguments": {}} for call in answer.tool_calls or ()]
+            turn = {"role": "tool", "content": "", "toolCalls": calls} if calls else history[-1]
+            if not conversation_id:
+                conversation_id = conversation(http, content=f"User: {said}")
+                new = [turn]
+            else:
+                new = [user, turn]
+            http.post(f"/conversations/{conversation_id}/messages", json={"messages": new}).raise_for_status()
+    text = page(server, f"/conversations/{conversation_id}").text
+    for shown in ("resent 1, appended 2", "resent 3, appended 2", "resent 5, appended 2"):
+        assert shown in text
+    number = next(r.number for r in server.requests if r.path.startswith("/openai"))
+    assert f'href="/requests/{number}"' in text
+
+
+def test_responses_know_what_they_were_sent(server: LocalServer, http: httpx.Client) -> None:
+    """With an id of what came before, nothing is resent."""
+    with OpenAI(api_key="k", base_url=server.openai_url) as openai:
+        first = openai.responses.create(model="m", input="[[say:first]]")
+        openai.responses.create(model="m", input="[[say:second]]", previous_response_id=first.id)
+    said = [("user", "a"), ("assistant", "first"), ("user", "b"), ("assistant", "second"), ("assistant", "never said")]
+    conversation_id = conversation(http, *({"role": role, "content": text} for role, text in said[1:]))
+    text = page(server, f"/conversations/{conversation_id}").text
+    assert text.count("resent 0, appended 2") == 2
+    assert text.count("resent") == 2
