@@ -1,15 +1,19 @@
-"""Any value, made safe for strict JSON: valid UTF-8, no NaN, no cycles, bounded depth, nothing that raises."""
+"""Any value, made safe for strict JSON: valid UTF-8, no NaN, no cycles, bounded in depth and size."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import date, time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from numbers import Integral, Real
 from typing import Any
 from uuid import UUID
 
 MAX_DEPTH = 32
+MAX_VALUES = 200_000
+"""Values in one copy. Only what contains itself many times over has more: nothing that fits into a message does."""
+
 MAX_INTEGER = 2**63 - 1
 MAX_DESCRIPTION = 2_000
 
@@ -34,50 +38,87 @@ def type_name(value: Any) -> str:
 
 
 def plain(value: Any, describe: Describe = type_name) -> Any:
-    """JSON-ready copy of `value`. `describe` turns an unknown object into words and must not raise."""
-    return _plain(value, describe, ())
+    """JSON-ready copy of `value`. `describe` turns an unknown object into words and must not raise.
+
+    Values of JSON's own types, and of their subclasses, never make it raise, nor do objects that are described. Of
+    mappings, dates and numbers of other types it uses `items()`, `isoformat()`, `int()` and `float()`, and raises what
+    those raise. Only types are asked what they are: a lazy proxy would ask what it stands for, which may be gone.
+    """
+    return _Copy(describe).of(value, ())
 
 
-def _plain(value: Any, describe: Describe, above: tuple[int, ...]) -> Any:
-    scalar = _SCALARS.get(type(value))
-    if scalar is not None:
-        return scalar(value)
-    if isinstance(value, Mapping | list | tuple | set | frozenset):
-        return _container(value, describe, above)
-    return _odd(value, describe, above)
+class _Copy:
+    """One copy being made."""
+
+    def __init__(self, describe: Describe) -> None:
+        self._describe = describe
+        self._left = MAX_VALUES
+
+    def of(self, value: Any, above: tuple[int, ...]) -> Any:
+        """The copy of a value inside of containers with these identities."""
+        self._left -= 1
+        scalar = _SCALARS.get(type(value))
+        if scalar is not None:
+            return scalar(value)
+        if issubclass(type(value), Mapping | list | tuple | set | frozenset):
+            return self._container(value, above)
+        return self._odd(value, above)
+
+    def _container(self, value: Any, above: tuple[int, ...]) -> Any:
+        if id(value) in above:
+            return "<cycle>"
+        if len(above) >= MAX_DEPTH:
+            return "<too deep>"
+        if self._left <= 0:
+            return "<too much>"
+        above = (*above, id(value))
+        if issubclass(type(value), Mapping):
+            return {self._key(k): self.of(v, above) for k, v in _pairs(value)}
+        return [self.of(v, above) for v in _members(value)]
+
+    def _key(self, key: Any) -> str:
+        if issubclass(type(key), str):
+            return text(str.__str__(key))
+        plain_key = self.of(key, ())
+        return plain_key if isinstance(plain_key, str) else str(plain_key)
+
+    def _odd(self, value: Any, above: tuple[int, ...]) -> Any:
+        if issubclass(type(value), Enum):
+            return self.of(value.value, above)
+        if issubclass(type(value), date | time):
+            return text(value.isoformat())
+        if issubclass(type(value), bytes | bytearray | memoryview):
+            return _bytes(bytes(value))
+        if issubclass(type(value), Decimal | UUID | timedelta):
+            return str(value)
+        number = _number(value)
+        return text(self._describe(value))[:MAX_DESCRIPTION] if number is None else number
 
 
-def _container(value: Any, describe: Describe, above: tuple[int, ...]) -> Any:
-    if id(value) in above:
-        return "<cycle>"
-    if len(above) >= MAX_DEPTH:
-        return "<too deep>"
-    above = (*above, id(value))
-    if isinstance(value, Mapping):
-        return {_key(k, describe): _plain(v, describe, above) for k, v in list(value.items())}
-    return [_plain(v, describe, above) for v in tuple(value)]
+def _pairs(value: Any) -> list[tuple[Any, Any]]:
+    """Without asking a subclass of dict, which may have overwritten anything."""
+    return list(dict.items(value) if issubclass(type(value), dict) else value.items())
 
 
-def _key(key: Any, describe: Describe) -> str:
-    if isinstance(key, str):
-        return text(key)
-    plain_key = _plain(key, describe, ())
-    return plain_key if isinstance(plain_key, str) else str(plain_key)
+def _members(value: Any) -> Iterable[Any]:
+    """As `_pairs`, for lists, tuples and sets."""
+    for base in (list, tuple):
+        if issubclass(type(value), base):
+            return base.__getitem__(value, slice(None))
+    return set().union(value)
 
 
-def _odd(value: Any, describe: Describe, above: tuple[int, ...]) -> Any:
-    if isinstance(value, Enum):
-        return _plain(value.value, describe, above)
-    if isinstance(value, date | time):
-        return value.isoformat()
-    for base in (str, bool, int, float):  # a subclass, such as a numpy float or a marked-up string
-        if isinstance(value, base):
-            return _SCALARS[base](base(value))
-    if isinstance(value, Decimal | UUID):
-        return str(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return _bytes(bytes(value))
-    return text(describe(value))[:MAX_DESCRIPTION]
+def _number(value: Any) -> Any:
+    """A string or a number of a type derived from JSON's own, such as a numpy float or a marked-up string."""
+    if issubclass(type(value), str):
+        return text(str.__str__(value))
+    if issubclass(type(value), int):
+        return _integer(int.__int__(value))
+    if issubclass(type(value), float):
+        return _float(float.__float__(value))
+    if issubclass(type(value), Integral):
+        return _integer(int(value))
+    return _float(float(value)) if issubclass(type(value), Real) else None
 
 
 def _bytes(value: bytes) -> str:
