@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -14,6 +14,9 @@ from converra import errors
 from converra.cli.commands import commands
 from converra.config import SETTINGS
 from tests.markdown import page
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SETTINGS_PAGE = "docs/reference/settings.md"
 API_PAGE = "docs/reference/api.md"
@@ -60,16 +63,31 @@ def test_documented_signatures_are_the_real_ones() -> None:
     assert shown == {name: _signature(getattr(converra, name)) for name in shown}
 
 
+def _commands(group: click.Group, names: tuple[str, ...]) -> Iterator[tuple[str, click.Command]]:
+    """Every command that can be typed, with all its names, in the order of the help."""
+    with click.Context(group) as context:
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            if isinstance(command, click.Group):
+                yield from _commands(command, (*names, name))
+            else:
+                yield " ".join((*names, name)), command
+
+
 def test_every_command_is_documented() -> None:
     """Each command has its part of the page, with its options in the order of its help."""
     expected: list[str] = []
-    with click.Context(commands) as context:
-        for name in commands.list_commands(context):
-            command = commands.get_command(context, name)
-            assert command is not None
-            options = [option for option in command.params if isinstance(option, click.Option)]
-            expected += [f"`converra {name}`", *(f"`{option.opts[-1]}`" for option in options)]
-    assert re.findall(r"^(?:## |\| )(`(?:converra |--)\S+`)", page(CLI_PAGE).path.read_text(), re.MULTILINE) == expected
+    for name, command in _commands(commands, ("converra",)):
+        options = [option for option in command.params if isinstance(option, click.Option)]
+        expected += [f"`{name}`", *(f"`{_longest(option)}`" for option in options)]
+    shown = re.findall(r"^(?:## |\| )(`(?:converra |--)[^`]+`)", page(CLI_PAGE).path.read_text(), re.MULTILINE)
+    assert shown == expected
+
+
+def _longest(option: click.Option) -> str:
+    """The option as one types it in full."""
+    return max(option.opts, key=len)
 
 
 def _error_classes() -> dict[str, type[errors.ConverraError]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
 from converra._version import __version__
+from converra.cli.failures import Failure
+from converra.errors import ConverraError
 
 
 class _Row(NamedTuple):
@@ -19,7 +21,13 @@ class _Row(NamedTuple):
 
 _COMMANDS = {
     "demo": _Row("converra.cli.demo", "Run the quickstart against this machine alone."),
-    "dev": _Row("converra.cli.dev", "Serve a local Conversations API with its viewer."),
+    "dev": _Row("converra.cli.dev", "Serve a local API with its viewer; record a command there."),
+    "tail": _Row("converra.cli.tail", "Show turns as they are recorded."),
+    "conversations": _Row("converra.cli.conversations", "List and show conversations and insights."),
+    "search": _Row("converra.cli.search", "Find recorded conversations by words."),
+    "export": _Row("converra.cli.export", "Write conversations as JSON, text, HTML or a test."),
+    "push": _Row("converra.cli.push", "Send what was recorded here to the real API, once."),
+    "doctor": _Row("converra.cli.doctor", "Check the settings, and that calls are recorded."),
 }
 
 
@@ -33,6 +41,13 @@ class _Commands(click.Group):
         row = _COMMANDS.get(cmd_name)
         found: click.Command | None = getattr(import_module(row.module), cmd_name) if row else None
         return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Tell the errors of the package in one line."""
+        try:
+            return super().invoke(ctx)
+        except ConverraError as error:
+            raise Failure(error) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         with formatter.section("Commands"):

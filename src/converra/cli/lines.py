@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from converra.cli.chat import facts, shown_call, visible
+from converra.cli.wording import facts, shown_call, visible
 
 if TYPE_CHECKING:
     from converra.api.results import StoredMessage

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 
     from converra.server.run import LocalServer
     from converra.testing.capture import Capture, CapturedConversation
+    from converra.testing.recorded_model import RecordedModel
 
-__all__ = ["Capture", "CapturedConversation", "converra_capture", "converra_local_api"]
+__all__ = ["Capture", "CapturedConversation", "RecordedModel", "converra_capture", "converra_local_api"]
+
+_HOMES = {"Capture": "capture", "CapturedConversation": "capture", "RecordedModel": "recorded_model"}
 
 SILENCED = "CONVERRA_SILENCED"  # `converra.config` knows it as well; to import that would be heavy
 SEND = "CONVERRA_PYTEST_SEND"
@@ -36,11 +40,9 @@ MARKER = (
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("Capture", "CapturedConversation"):
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from converra.testing import capture  # noqa: PLC0415 - only for those who name its types
-
-    return getattr(capture, name)
+    return getattr(import_module(f"converra.testing.{_HOMES[name]}"), name)  # only for those who name it
 
 
 # -- nothing is sent for real ------------------------------------------------------------------------------------------

@@ -1,0 +1,154 @@
+"""What `converra doctor` looks at, one group of checks after the other."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from converra import config
+from converra._version import __version__
+from converra.api.client import Converra
+from converra.errors import APIConnectionError, AuthenticationError, ConverraError, InvalidArgumentError
+from converra.errors import PermissionDeniedError as Forbidden
+from converra.server.records import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+State = Literal["ok", "note", "bad"]
+
+LIBRARIES = ("openai", "langchain-core", "langgraph", "httpx", "msgspec", "wrapt", "opentelemetry-api")
+
+OTHERS = (
+    *("langfuse", "langsmith", "logfire", "ddtrace", "sentry-sdk", "mlflow", "braintrust", "lmnr", "elastic-apm"),
+    *(
+        "elastic-opentelemetry",
+        "traceloop-sdk",
+        "openinference-instrumentation-openai",
+        "agentops",
+        "weave",
+        "helicone",
+    ),
+    *("opentelemetry-instrumentation-openai", "opentelemetry-instrumentation-openai-v2"),
+)
+"""Packages that instrument the openai package too."""
+
+WRAPPED = (
+    "OpenAI.request",
+    "AsyncOpenAI.request",
+    "resources.chat.completions.Completions.create",
+    "resources.chat.completions.AsyncCompletions.create",
+    "resources.responses.Responses.create",
+    "resources.responses.AsyncResponses.create",
+)
+"""Functions of the openai package that instrumentations wrap."""
+
+
+class Check(NamedTuple):
+    """One finding. Only `bad` counts against the exit status."""
+
+    group: str
+    name: str
+    state: State
+    said: str
+
+
+def settings(environ: Mapping[str, str]) -> Iterator[Check]:
+    """Each setting, and where it came from; the key only as its fingerprint."""
+    for row in config.SETTINGS:
+        given = environ.get(row.environment, "").strip() if row.environment else ""
+        if not given:
+            yield _by_default(row)
+            continue
+        try:
+            value = getattr(config.load({}, {row.environment or "": given}), row.name)
+        except InvalidArgumentError as error:
+            yield Check("settings", row.name, "bad", str(error))
+        else:
+            yield Check("settings", row.name, "ok", f"{_shown(row.name, value)} (from {row.environment})")
+    if environ.get(config.SILENCED):
+        yield Check("settings", config.SILENCED, "bad", "is set: nothing is captured (the pytest plugin sets it)")
+
+
+def _by_default(row: config.Setting) -> Check:
+    if row.name == "api_key":
+        return Check("settings", row.name, "bad", f"is not set: set {row.environment}")
+    where = "default" if row.environment else "default; can only be an argument"
+    return Check("settings", row.name, "ok", f"{_shown(row.name, row.default)} ({where})")
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "api_key":
+        return f"fingerprint {fingerprint(value)}"
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def api(environ: Mapping[str, str]) -> Iterator[Check]:
+    """Whether the host answers, and takes the key: one request for one line of a list."""
+    try:
+        known = config.load({}, environ)
+    except InvalidArgumentError:
+        return  # said with the settings
+    if known.api_key is None:
+        return
+    try:
+        with Converra(api_key=known.api_key, base_url=known.base_url, timeout=known.timeout, max_retries=0) as client:
+            client.conversations.list(limit=1)
+    except APIConnectionError as error:
+        yield Check("api", "host", "bad", str(error))
+    except (AuthenticationError, Forbidden) as error:
+        yield Check("api", "host", "ok", "answers")
+        yield Check("api", "key", "bad", f"is refused: {error}")
+    except ConverraError as error:
+        yield Check("api", "host", "bad", str(error))
+    else:
+        yield Check("api", "host", "ok", "answers")
+        yield Check("api", "key", "ok", "is accepted")
+
+
+def versions() -> Iterator[Check]:
+    """Of Python, of this package and of what it works with."""
+    yield Check("versions", "converra", "ok", __version__)
+    yield Check("versions", "python", "ok", f"{platform.python_version()} at {sys.executable}")
+    for name in LIBRARIES:
+        found = _version(name)
+        yield Check("versions", name, "ok" if found else "note", found or "not installed")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def others() -> Iterator[Check]:
+    """Other instrumentations: installed, or at work in this process already."""
+    for name in OTHERS:
+        found = _version(name)
+        if found:
+            yield Check("others", name, "note", f"{found} is installed; where it records the same calls, both see them")
+    openai = sys.modules.get("openai")
+    for path in WRAPPED if openai else ():
+        found_at = functools.reduce(lambda owner, name: getattr(owner, name, None), path.split("."), openai)
+        for module in sorted(_wrappers(found_at)):
+            yield Check("others", f"openai.{path}", "note", f"is wrapped by {module}")
+
+
+def _wrappers(function: Any) -> set[str]:
+    """The modules of the wrappers around a function, as far as they say."""
+    found: set[str] = set()
+    while (inner := getattr(function, "__wrapped__", None)) is not None:
+        wrapper = getattr(function, "_self_wrapper", function)
+        found.add(str(getattr(wrapper, "__module__", None) or type(function).__module__))
+        function = inner
+    return {module for module in found if module.partition(".")[0] not in ("openai", "converra", "functools")}
+
+
+def environment() -> Mapping[str, str]:
+    """The environment that the checks read."""
+    return os.environ

@@ -1,0 +1,123 @@
+"""`converra export`: conversations as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+import msgspec
+
+from converra.cli import html, pytest_file
+from converra.cli.plain import said
+from converra.cli.source import LAST, source_of, source_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from converra.api.results import Conversation
+    from converra.cli.source import Source
+
+MOST = 1_000_000
+"""`--all` stops here."""
+
+
+class Format(NamedTuple):
+    """How conversations become one file."""
+
+    meaning: str
+    write: Callable[[Sequence[Conversation]], str]
+
+
+def as_json(conversations: Sequence[Conversation]) -> str:
+    """What the API answers: an object, or a list where there are several."""
+    return _indented([each.to_dict() for each in conversations])
+
+
+def as_content(conversations: Sequence[Conversation]) -> str:
+    """The structured form of the content field (API document, "Content Format"), with all that is known."""
+    return _indented([content(each) for each in conversations])
+
+
+def content(conversation: Conversation) -> dict[str, Any]:
+    """Messages and metadata; where the API shows only a transcript, what that says."""
+    whole = conversation.to_dict()
+    messages = whole.get("messages") or [{"role": role, "content": text} for role, text in said(conversation)]
+    return {"messages": messages, "metadata": whole.get("metadata", {})}
+
+
+def as_transcript(conversations: Sequence[Conversation]) -> str:
+    """One `Role: content` after another, for reading."""
+    return (
+        "\n\n".join("\n".join(f"{role.capitalize()}: {text}" for role, text in _spoken(c)) for c in conversations)
+        + "\n"
+    )
+
+
+def _spoken(conversation: Conversation) -> list[tuple[str, str]]:
+    if not conversation.messages:
+        return list(said(conversation))
+    return [(message.role or "?", message.content or "") for message in conversation.messages]
+
+
+def as_jsonl(conversations: Sequence[Conversation]) -> str:
+    """One conversation on each line."""
+    return "".join(msgspec.json.encode(each.to_dict()).decode() + "\n" for each in conversations)
+
+
+def _indented(values: Sequence[Any]) -> str:
+    value = values[0] if len(values) == 1 else values
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
+
+
+FORMATS = {
+    "json": Format("what the API answers", as_json),
+    "content": Format("the structured content of a create", as_content),
+    "transcript": Format("text, for reading", as_transcript),
+    "jsonl": Format("one conversation on each line", as_jsonl),
+    "html": Format("one page that needs no other file", html.page),
+    "pytest": Format("a test that your app still behaves like this", pytest_file.source),
+}
+
+
+@click.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every conversation, oldest first.")
+@click.option("--prompt-id", metavar="ID", help="With --all: only those of this prompt.")
+@click.option(
+    "--format", "style", type=click.Choice(tuple(FORMATS)), default="json", show_default=True, help="See the docs."
+)
+@click.option(
+    "--output", "-o", metavar="PATH", type=click.Path(dir_okay=False), help="Write to a file, not to the terminal."
+)
+@source_options
+def export(
+    *,
+    ids: tuple[str, ...],
+    everything: bool,
+    prompt_id: str | None,
+    style: str,
+    output: str | None,
+    local: bool,
+    db: str | None,
+) -> None:
+    """Write conversations as a file; without an ID the newest."""
+    if everything and ids:
+        raise click.UsageError("--all leaves no choice: give either that or IDs")
+    if prompt_id and not everything:
+        raise click.UsageError("--prompt-id chooses among all: add --all")
+    with source_of(local=local, db=db) as source:
+        chosen = _all(source, prompt_id) if everything else ids or (LAST,)
+        text = FORMATS[style].write([source.get(each) for each in chosen])
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        Path(output).write_text(text, "utf-8")
+    except OSError as error:
+        raise click.ClickException(f"cannot write {output}: {error.strerror}") from error
+
+
+def _all(source: Source, prompt_id: str | None) -> list[str]:
+    found = source.list(limit=MOST, prompt_id=prompt_id)
+    return [each.id for each in reversed(found) if each.id]

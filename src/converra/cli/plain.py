@@ -1,0 +1,60 @@
+"""Conversations as plain text and as Markdown: for pipes, files and pull requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from converra.cli.wording import facts, shown_call, visible
+from converra.conversation.transcript import parse
+from converra.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from converra.api.results import Conversation, StoredMessage
+
+
+def conversation_lines(conversation: Conversation) -> Iterator[str]:
+    """A head line, and each message with a line for who, its words, its calls and its cost."""
+    yield visible(f"{conversation.id}  {conversation.status}  {conversation.prompt_id}")
+    for role, text in said(conversation):
+        yield ""
+        yield f"{visible(role)}:"
+        yield from (f"  {line}" for line in visible(text).splitlines())
+
+
+def said(conversation: Conversation) -> Iterator[tuple[str, str]]:
+    """Role and words of each message, whichever of its forms the API shows the conversation in."""
+    if conversation.messages:
+        for message in conversation.messages:
+            yield message.role or "?", words(message)
+    elif conversation.content:
+        yield from _of_content(conversation.content)
+
+
+def _of_content(content: str) -> Iterator[tuple[str, str]]:
+    try:
+        yield from ((message.role, message.content) for message in parse(content).messages)
+    except InvalidArgumentError:  # neither form, but words all the same
+        yield "content", content
+
+
+def words(message: StoredMessage) -> str:
+    """What was said and called, and in the last line what it cost."""
+    cost = " · ".join(facts(message))
+    return "\n".join(filter(None, (*spoken(message), f"({cost})" if cost else "")))
+
+
+def spoken(message: StoredMessage) -> Iterator[str]:
+    """What was said and called; of a tool's result only the words, as the call stands before it."""
+    if message.content:
+        yield message.content
+    if message.role != "tool" or not message.content:
+        yield from map(shown_call, message.tool_calls or ())
+
+
+def markdown(message: StoredMessage) -> str:
+    """One message as a Markdown block: the role, and the words quoted, so that no mark-up of theirs gets out."""
+    cost = " · ".join(facts(message))
+    quoted = "\n".join(f"> {line}".rstrip() for line in visible("\n".join(spoken(message))).splitlines())
+    return f"**{visible(message.role or '?')}**{f' ({visible(cost)})' if cost else ''}\n\n{quoted}\n"

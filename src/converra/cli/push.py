@@ -1,0 +1,161 @@
+"""`converra push`: what was recorded on this machine goes to the real API, once."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from converra import config
+from converra.api.client import Converra
+from converra.cli.local import default_path, recorded
+from converra.cli.output import print_json
+from converra.cli.pushed import Place, Pushed
+from converra.cli.pushing import Push, Recorded
+from converra.cli.source import db_option, json_option, missing
+from converra.errors import (
+    APIConnectionError,
+    AuthenticationError,
+    ConverraError,
+    MissingAPIKeyError,
+    PermissionDeniedError,
+    RateLimitError,
+)
+from converra.server.records import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from converra.server.records import Conversation
+    from converra.server.store import Store
+
+RETRIES = 8
+"""Per request: a push may wait for a rate limit to let it through."""
+
+_STOPS = (APIConnectionError, AuthenticationError, PermissionDeniedError, RateLimitError)
+"""Errors that the next conversation would meet as well."""
+
+_PAGE = 200
+
+
+class Result(NamedTuple):
+    """What became of one conversation."""
+
+    id: str
+    remote_id: str | None
+    sent: int
+    error: str | None = None
+
+
+@click.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--prompt-id", metavar="ID", help="Only conversations of this prompt.")
+@click.option("--open", "also_open", is_flag=True, help="Also those that are not completed; they stay open.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent.")
+@db_option
+@json_option
+def push(
+    *, ids: tuple[str, ...], prompt_id: str | None, also_open: bool, dry_run: bool, db: str | None, as_json: bool
+) -> None:
+    """Send recorded conversations (all, or those of the IDs) to the API of the settings, each once.
+
+    What was sent before is known: a push that was stopped goes on where it was.
+    """
+    settings = config.load({})
+    if settings.api_key is None:
+        raise MissingAPIKeyError("no API key: set CONVERRA_API_KEY to that of the account to push to")
+    path = db or default_path()
+    with closing(recorded(path)) as store, Converra(max_retries=RETRIES) as client:
+        account = f"{settings.base_url} {fingerprint(settings.api_key)}"
+        pushed = Pushed(path, account)
+        chosen = _chosen(store, ids, prompt_id, also_open=also_open)
+        waiting = [each for each in chosen if not pushed.of(each.id).done]
+        if dry_run:
+            results = [Result(each.id, pushed.of(each.id).remote_id, 0) for each in waiting]
+        else:
+            with _bar(waiting, shown=not as_json) as advance:
+                results = [result for each in waiting for result in _pushed(client, store, each, pushed, advance)]
+    done = f"{'would be sent' if dry_run else 'sent'} to {settings.base_url}"
+    _report(results, done, already=len(chosen) - len(waiting), as_json=as_json)
+
+
+def _chosen(store: Store, ids: Sequence[str], prompt_id: str | None, *, also_open: bool) -> list[Conversation]:
+    """The conversations to push, oldest first."""
+    if ids:
+        return [_found(store, each) for each in ids]
+    found: list[Conversation] = []
+    total = 1
+    while len(found) < total:
+        page, total = store.conversations(prompt_id=prompt_id, limit=_PAGE, offset=len(found))
+        found += page
+        total = total if page else 0
+    return [each for each in reversed(found) if also_open or each.status in ("completed", "abandoned")]
+
+
+def _found(store: Store, conversation_id: str) -> Conversation:
+    found = store.find(None, conversation_id)
+    if found is None:
+        raise missing(f"no conversation {conversation_id} in {store.path}")
+    return found
+
+
+def _pushed(
+    client: Converra, store: Store, row: Conversation, pushed: Pushed, advance: Callable[[], None]
+) -> Iterator[Result]:
+    """Push one. An error that concerns it alone is a result; one that would meet all the others ends the run."""
+    place = pushed.of(row.id)
+    messages = store.messages(row)
+    whole = Recorded(row.id, row.prompt_id, row.status, row.company_name, row.llm_model, row.metadata, messages)
+    ended = row.status in ("completed", "abandoned")
+    one = Push(
+        client.conversations, whole, begun=place.begun, remote_id=place.remote_id, sent=place.sent, sleep=time.sleep
+    )
+
+    def note(one: Push) -> None:
+        pushed.note(row.id, Place(one.remote_id, one.sent, done=ended and one.sent >= one.total))
+
+    try:
+        one.run(note)
+    except _STOPS:
+        raise
+    except ConverraError as error:
+        yield Result(row.id, one.remote_id, one.sent, " ".join(str(error).split()))
+    else:
+        note(one)
+        yield Result(row.id, one.remote_id, one.sent)
+    advance()
+
+
+@contextmanager
+def _bar(waiting: Sequence[Conversation], *, shown: bool) -> Iterator[Callable[[], None]]:
+    """A progress bar, for terminals alone."""
+    if not (shown and _at_terminal()):
+        yield lambda: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - only for terminals
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn  # noqa: PLC0415 - as above
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("push", total=len(waiting))
+        yield lambda: progress.advance(task)
+
+
+def _at_terminal() -> bool:
+    return sys.stderr.isatty()
+
+
+def _report(results: Sequence[Result], done: str, *, already: int, as_json: bool) -> None:
+    failed = [result for result in results if result.error]
+    if as_json:
+        fields = ({name: value for name, value in each._asdict().items() if value is not None} for each in results)
+        print_json({"conversations": list(fields), "already": already, "failed": len(failed)})
+    else:
+        for result in failed:
+            click.echo(f"{result.id}: {result.error}", err=True)
+        click.echo(f"{len(results) - len(failed)} {done}, {len(failed)} failed, {already} sent before")
+    if failed:
+        raise SystemExit(1)

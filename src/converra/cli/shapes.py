@@ -1,0 +1,82 @@
+"""The shapes of calls that `converra doctor` makes, all of them to the stand-in model."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+WORDS = "[[say:recorded]]"
+_ASKED: Any = [{"role": "user", "content": WORDS}]
+_TOOL_WORDS = '[[tool:look_up {"order": 7}]][[then]][[say:recorded]]'
+_TOOL: Any = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+
+
+class Shape(NamedTuple):
+    """One way to call the model, and the roles of the messages that it is to leave."""
+
+    name: str
+    call: Callable[[Any, dict[str, Any]], None]
+    """Gets the module `openai` and the arguments of a client."""
+    roles: tuple[str, ...] = ("user", "assistant")
+
+
+def _plain(openai: Any, where: dict[str, Any]) -> None:
+    openai.OpenAI(**where).chat.completions.create(model="doctor", messages=_ASKED)
+
+
+def _streamed(openai: Any, where: dict[str, Any]) -> None:
+    for _ in openai.OpenAI(**where).chat.completions.create(model="doctor", messages=_ASKED, stream=True):
+        pass
+
+
+def _raw(openai: Any, where: dict[str, Any]) -> None:
+    openai.OpenAI(**where).chat.completions.with_raw_response.create(model="doctor", messages=_ASKED).parse()
+
+
+def _tools(openai: Any, where: dict[str, Any]) -> None:
+    completions = openai.OpenAI(**where).chat.completions
+    history: list[Any] = [{"role": "user", "content": _TOOL_WORDS}]
+    message = completions.create(model="doctor", messages=history, tools=[_TOOL]).choices[0].message
+    result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "sent"}
+    completions.create(model="doctor", messages=[*history, message, result], tools=[_TOOL])
+
+
+def _asynchronously(call: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[[Any, dict[str, Any]], None]:
+    async def called(openai: Any, where: dict[str, Any]) -> None:
+        async with openai.AsyncOpenAI(**where) as client:
+            await call(client)
+
+    return lambda openai, where: asyncio.run(called(openai, where))
+
+
+async def _async_plain(client: Any) -> None:
+    await client.chat.completions.create(model="doctor", messages=_ASKED)
+
+
+async def _async_streamed(client: Any) -> None:
+    async for _ in await client.chat.completions.create(model="doctor", messages=_ASKED, stream=True):
+        pass
+
+
+def _responses(openai: Any, where: dict[str, Any]) -> None:
+    openai.OpenAI(**where).responses.create(model="doctor", input=WORDS)
+
+
+def _responses_streamed(openai: Any, where: dict[str, Any]) -> None:
+    for _ in openai.OpenAI(**where).responses.create(model="doctor", input=WORDS, stream=True):
+        pass
+
+
+SHAPES = (
+    Shape("chat", _plain),
+    Shape("chat, streamed", _streamed),
+    Shape("chat, raw response", _raw),
+    Shape("chat, tools", _tools, ("user", "tool", "tool", "assistant")),
+    Shape("chat, async", _asynchronously(_async_plain)),
+    Shape("chat, async, streamed", _asynchronously(_async_streamed)),
+    Shape("responses", _responses),
+    Shape("responses, streamed", _responses_streamed),
+)

@@ -1,0 +1,171 @@
+"""`converra doctor`: says what is wrong, in words and in its exit status."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from converra.cli import checks, trial
+from converra.cli import doctor as doctor_module
+from converra.cli.checks import Check
+from converra.cli.shapes import SHAPES, Shape
+from converra.config import SETTINGS
+from converra.server.records import fingerprint
+from converra.server.run import serve
+from tests.cli.recorded import ran
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEY = "secret-key"
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the trial, which has tests of its own."""
+    monkeypatch.setattr(doctor_module, "trial", lambda: iter(()))
+
+
+def reported(*arguments: str) -> tuple[int, dict[str, tuple[str, str]]]:
+    """Exit status, and the checks by name."""
+    result = ran("doctor", "--json", *arguments)
+    report = json.loads(result.stdout)
+    assert report["ok"] == (result.exit_code == 0)
+    return result.exit_code, {check["name"]: (check["state"], check["said"]) for check in report["checks"]}
+
+
+def test_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that is accepted, and a call of every shape that is recorded once; nowhere the key."""
+    with serve() as server:
+        monkeypatch.setenv("CONVERRA_BASE_URL", server.base_url)
+        monkeypatch.setenv("CONVERRA_API_KEY", KEY)
+        result = ran("doctor")
+    assert result.exit_code == 0, result.output
+    for shape in SHAPES:
+        assert f"    ok  {shape.name}: recorded\n" in result.stdout
+    assert "    ok  openai.OpenAI.request: patched\n" in result.stdout
+    assert f"    ok  api_key: fingerprint {fingerprint(KEY)} (from CONVERRA_API_KEY)\n" in result.stdout
+    assert f"    ok  base_url: {server.base_url} (from CONVERRA_BASE_URL)\n" in result.stdout
+    assert "    ok  key: is accepted\n" in result.stdout
+    assert result.stdout.endswith("\nall well\n")
+    assert KEY not in result.output
+
+
+@pytest.mark.usefixtures("quick")
+def test_every_setting_says_where_it_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the environment or by default; one that cannot work is bad, and so is a key that is missing."""
+    monkeypatch.setenv("CONVERRA_TIMEOUT", "soon")
+    monkeypatch.setenv("CONVERRA_CONSOLE", "yes")
+    monkeypatch.setenv("CONVERRA_SILENCED", "pytest")
+    status, found = reported("--offline")
+    assert status == 1
+    assert found["api_key"] == ("bad", "is not set: set CONVERRA_API_KEY")
+    assert found["timeout"] == ("bad", "CONVERRA_TIMEOUT is 'soon', expected seconds")
+    assert found["console"] == ("ok", "true (from CONVERRA_CONSOLE)")
+    assert found["outbox"] == ("ok", "none (default)")
+    assert found["redact"] == ("ok", "none (default; can only be an argument)")
+    assert found["CONVERRA_SILENCED"][0] == "bad"
+    assert {row.name for row in SETTINGS} <= found.keys()
+    assert found["python"][1].endswith(sys.executable)
+    assert list(checks.api({"CONVERRA_TIMEOUT": "soon"})) == []
+    assert list(checks.api({})) == []
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ({"kind": "status", "status": 401}, {"host": "ok", "key": "bad"}),
+        ({"kind": "status", "status": 500}, {"host": "bad"}),
+        ({"kind": "reset"}, {"host": "bad"}),
+    ],
+)
+def test_what_the_api_says_is_told(fault: dict[str, Any], expected: dict[str, str], monkeypatch: Any) -> None:
+    """A key that is refused, a server that fails, nobody there."""
+    with serve() as server:
+        monkeypatch.setenv("CONVERRA_BASE_URL", server.base_url)
+        monkeypatch.setenv("CONVERRA_API_KEY", KEY)
+        server.faults.add("read", times=None, **fault)
+        status, found = reported()
+    assert status == 1
+    assert {name: found[name][0] for name in ("host", "key") if name in found} == expected
+
+
+@pytest.mark.usefixtures("quick")
+def test_words_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In groups, in colour on a terminal, with the number of what is bad at the end."""
+    monkeypatch.setattr(doctor_module, "is_terminal", lambda: True)
+    result = ran("doctor", "--offline")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (1, "1 bad")
+    assert "\nsettings\n" in result.stdout
+    assert "\nversions\n" in result.stdout
+
+
+def test_other_instrumentations_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are installed, and those that have wrapped the openai package in this process."""
+
+    def traced() -> None:
+        """Another's wrapper."""
+
+    traced.__module__ = "nosy.tracing"
+    traced.__wrapped__ = lambda: None  # type: ignore[attr-defined]
+    fake = types.ModuleType("openai")
+    fake.OpenAI = types.SimpleNamespace(request=traced)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "openai", fake)
+    monkeypatch.setattr(checks, "OTHERS", ("pytest", "no-such-package"))
+    found = list(checks.others())
+    assert [(check.name, check.state) for check in found] == [("pytest", "note"), ("openai.OpenAI.request", "note")]
+    assert found[1].said == "is wrapped by nosy.tracing"
+    monkeypatch.delitem(sys.modules, "openai")
+    assert len(list(checks.others())) == 1
+
+
+def _silent(_openai: Any, _where: Any) -> None:
+    """A call that nobody sees."""
+
+
+def _twice(openai: Any, where: Any) -> None:
+    for word in ("one", "two"):
+        SHAPES[0].call(openai, where)
+        openai.OpenAI(**where).chat.completions.create(model="m", messages=[{"role": "user", "content": word}])
+
+
+def _raising(_openai: Any, _where: Any) -> None:
+    raise TypeError("not callable")
+
+
+def test_calls_that_are_not_recorded_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken or doubled, with what there should have been."""
+    shapes = (Shape("silent", _silent), Shape("twice", _twice), Shape("raising", _raising))
+    monkeypatch.setattr(trial, "SHAPES", (*shapes, Shape("other", SHAPES[0].call, ("user", "tool"))))
+    found = {check.name: (check.state, check.said) for check in trial.trial()}
+    assert found["silent"] == ("bad", "broken: nothing was recorded")
+    assert found["twice"][1].startswith("doubled: expected user, assistant, recorded user, assistant, user, ")
+    assert found["raising"] == ("bad", "broken: the call raised TypeError: not callable")
+    assert found["other"] == ("bad", "broken: expected user, tool, recorded user, assistant")
+
+
+def test_without_openai_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is a note, not a fault."""
+    monkeypatch.setitem(sys.modules, "openai", None)
+    (check,) = trial.trial()
+    assert (check.group, check.name, check.state) == ("capture", "openai", "note")
+
+
+def test_the_trial_leaves_the_process_as_it_was() -> None:
+    """The originals are back."""
+    import openai
+
+    before = (openai.OpenAI.request, openai.AsyncOpenAI.request)
+    assert all(isinstance(check, Check) for check in _run())
+    assert (openai.OpenAI.request, openai.AsyncOpenAI.request) == before
+
+
+def _run() -> Iterator[Check]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "SHAPES", SHAPES[:1])
+        yield from trial.trial()

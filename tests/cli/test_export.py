@@ -1,0 +1,121 @@
+"""`converra export`: files that others can use."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from converra import Converra
+from converra.conversation.transcript import parse
+from converra.server.run import serve
+from tests.cli.recorded import CHAT, printed, ran, record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENDED = {"role": "system", "content": "Conversation ended."}
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    return tmp_path / "kept.db"
+
+
+def exported(db: Path, style: str, *more: str) -> str:
+    return printed("export", "--format", style, "--db", str(db), *more)
+
+
+def test_json_is_what_the_api_answers(db: Path) -> None:
+    """One object for one conversation, a list for several, a line each as JSONL; oldest first for all."""
+    first, second = record(db), record(db, prompt_id="prompt_2")
+    one = json.loads(exported(db, "json"))
+    assert (one["id"], one["messages"]) == (second, CHAT)
+    assert [each["id"] for each in json.loads(exported(db, "json", "--all"))] == [first, second]
+    lines = exported(db, "jsonl", second, first).splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [second, first]
+    assert len(exported(db, "jsonl", "--all", "--prompt-id", "prompt_2").splitlines()) == 1
+
+
+def test_content_can_be_created_again(db: Path) -> None:
+    """The structured form, with all that is known."""
+    record(db)
+    content = json.loads(exported(db, "content"))
+    assert content == {"messages": CHAT, "metadata": {"channel": "web", "sessionId": "s1"}}
+    assert [message.content for message in parse(json.dumps(content)).messages] == [m["content"] for m in CHAT]
+
+
+def test_a_transcript_is_text(db: Path) -> None:
+    """Each message with its role; several conversations with an empty line between."""
+    record(db, [CHAT[1], CHAT[4]])
+    one = "User: Where is my order?\nAssistant: It is sent.\n"
+    assert exported(db, "transcript") == one
+    record(db, [CHAT[1], CHAT[4]])
+    assert exported(db, "transcript", "--all") == f"{one}\n{one}"
+
+
+def test_a_page_needs_nothing_and_runs_nothing(db: Path) -> None:
+    """One file without scripts or links; whatever was said is shown as text."""
+    hostile = "<script>alert(1)</script>\u202e & <img src=x onerror=y>"
+    made = record(db, [{"role": "user", "content": hostile}, CHAT[2], CHAT[4]])
+    page = exported(db, "html")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;\u202e &amp; &lt;img src=x onerror=y&gt;" in page
+    assert not any(word in page for word in ("<script", "<img", "<link", "http://", "https://", "url("))
+    assert f"<h2>{made} <small>prompt_1 · completed · " in page
+    assert '<article class="tool"><h3>tool</h3><p>calls look_up(order=7)\n(gpt-4o' in page
+    record(db)
+    assert "<title>2 conversations</title>" in exported(db, "html", "--all")
+
+
+def test_a_test_is_runnable(db: Path, tmp_path: Path) -> None:
+    """It passes as it is; an app that behaves otherwise, by so much as a word, fails it."""
+    record(db, [*CHAT, ENDED])
+    path = tmp_path / "test_recorded.py"
+    printed("export", "--format", "pytest", "--output", str(path), "--db", str(db))
+    other = path.read_text().replace('"content": question}', '"content": question + "!"}')
+    (tmp_path / "test_other.py").write_text(other)
+    streams = path.read_text().replace("history += [", "client.chat.completions\n            history += [")
+    (tmp_path / "test_streams.py").write_text(streams)
+    command = [sys.executable, "-m", "pytest", "-p", "converra.testing", "-p", "no:cacheprovider", "-q"]
+    environ = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    ended = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert ended.stdout.splitlines()[-1].startswith("1 failed, 2 passed"), ended.stdout
+    assert "FAILED test_other.py::test_the_app_behaves_as_recorded[conv_" in ended.stdout
+
+
+def test_without_messages_there_is_no_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API that shows only the transcript gives that, and says what it cannot give."""
+    with serve() as server, Converra(api_key="dev", base_url=server.base_url) as client:
+        monkeypatch.setenv("CONVERRA_BASE_URL", server.base_url)
+        monkeypatch.setenv("CONVERRA_API_KEY", "dev")
+        made = client.conversations.create(prompt_id="p", content="User: Hello?\nAssistant: Hello!", status="completed")
+        server.faults.hide_messages = True
+        assert printed("export", "--format", "transcript") == "User: Hello?\nAssistant: Hello!\n"
+        content = json.loads(printed("export", "--format", "content"))
+        result = ran("export", "--format", "pytest")
+    assert content["messages"][1] == {"role": "assistant", "content": "Hello!"}
+    expected = f"Error: the API does not show the messages of {made.id}, so no test can be made of it\n"
+    assert (result.exit_code, result.stderr) == (2, expected)
+
+
+def test_what_cannot_be_written_is_said(db: Path, tmp_path: Path) -> None:
+    """The path and the reason; and options that contradict each other."""
+    record(db)
+    target = tmp_path / "missing" / "file"
+    result = ran("export", "--db", str(db), "--output", str(target))
+    assert (result.exit_code, result.stderr) == (1, f"Error: cannot write {target}: No such file or directory\n")
+    assert "--all leaves no choice" in ran("export", "--all", "conv_1").stderr
+    assert "add --all" in ran("export", "--prompt-id", "p").stderr
+
+
+def test_content_in_neither_form_is_shown_as_it_is() -> None:
+    """Words without a role are words all the same."""
+    from converra.api.results import Conversation
+    from converra.cli.plain import said
+
+    assert list(said(Conversation(content="just words"))) == [("content", "just words")]
+    assert list(said(Conversation())) == []
