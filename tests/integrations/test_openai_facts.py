@@ -548,6 +548,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-failed": {
         "answer": {
+            "said": [{"role": "assistant"}],
             "model": "gpt-5-mini-2025-08-07",
             "finish_reason": "failed",
             "response_id": "resp_1",
@@ -593,7 +594,6 @@ ANSWERS: dict[str, Any] = {
         "answer": {
             "said": [{"role": "assistant"}],
             "model": "gpt-5-mini-2025-08-07",
-            "finish_reason": "in_progress",
             "response_id": "resp_1",
             "partial": True,
             "metadata": {"responseId": "resp_1"},
@@ -604,7 +604,6 @@ ANSWERS: dict[str, Any] = {
         "answer": {
             "said": [{"role": "assistant", "text": "Hello"}],
             "model": "gpt-5-mini-2025-08-07",
-            "finish_reason": "in_progress",
             "response_id": "resp_1",
             "partial": True,
             "metadata": {"responseId": "resp_1"},
@@ -624,7 +623,6 @@ ANSWERS: dict[str, Any] = {
         "answer": {
             "said": [{"role": "assistant"}],
             "model": "gpt-5-mini-2025-08-07",
-            "finish_reason": "in_progress",
             "response_id": "resp_1",
             "partial": True,
             "metadata": {"responseId": "resp_1"},

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from converra.integrations.openai_responses import AT_WORK
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -62,7 +60,7 @@ def waited_for(method: str, url: str) -> OpenCall | None:
 
 def _wait(call: OpenCall, answer: Answer) -> bool:
     """Keep a call until its answer is asked for; False if there is nothing to wait for."""
-    response_id = (answer.metadata or {}).get("responseId") if answer.finish_reason in AT_WORK else None
+    response_id = (answer.metadata or {}).get("responseId")  # told only of a response that is not finished
     if response_id is None:
         return False
     call.streaming(lambda: answer)

@@ -39,8 +39,8 @@ def request(body: dict[str, Any]) -> Request:
 def answer(response: Any) -> Answer:
     """A whole response, also one that is queued, incomplete or failed."""
     own = fields(response)
-    if not any(own.get(name) for name in ("output", "status", "error")):
-        return Answer(metadata={"error": error_record(None)})
+    if not own.get("output") and not own.get("status"):
+        return Answer(metadata={"error": error_record(own)})
     return answer_of(own, items(own.get("output")))
 
 
@@ -55,10 +55,8 @@ def answer_of(own: dict[str, Any], output: Sequence[Any]) -> Answer:
     if own.get("error"):
         metadata["error"] = error_record(own)
     reported = own.get("usage")
-    if not said and (reported or "error" not in metadata):
-        said = [Said("assistant")]
     return Answer(
-        said=tuple(said),
+        said=tuple(said) or (Said("assistant"),),
         model=string(own.get("model")) or None,
         usage=usage(reported),
         usage_details=usage_details(reported),
@@ -73,7 +71,8 @@ def _conversation_id(conversation: Any) -> str | None:
 
 
 def _finish_reason(own: dict[str, Any]) -> str | None:
-    return string(fields(own.get("incomplete_details")).get("reason")) or string(own.get("status"))
+    reason = string(fields(own.get("incomplete_details")).get("reason")) or string(own.get("status"))
+    return None if reason == "in_progress" else reason
 
 
 def _said(output: Sequence[Any]) -> tuple[list[Said], dict[str, Any]]:

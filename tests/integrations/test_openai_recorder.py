@@ -1,0 +1,331 @@
+"""From the openai client to the stored conversation: each row of what may happen, as a reader finds it."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from converra.config import load
+from converra.recorder import Recorder
+from converra.server.run import LocalServer, serve
+from tests.integrations import scripted
+from tests.integrations.openai_shapes import RESPONSES, SCRIPTS, SHAPES, client_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.integrations.scripted import ScriptedModel
+
+FACTS = ("model", "tokens", "usage", "toolCalls")
+NOT_COMPARED = ("messageId", "timeToFirstTokenMs")
+
+STORED: dict[str, Any] = {
+    "chat-create": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": "Hello there!",
+            "model": "gpt-4o-2024-08-06",
+            "tokens": 9,
+            "usage": {"promptTokens": 21, "completionTokens": 9},
+            "metadata": {"usageDetails": {"cachedTokens": 16, "reasoningTokens": 4}},
+        },
+    ],
+    "chat-tools": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "tool",
+            "content": "",
+            "model": "gpt-4o-2024-08-06",
+            "tokens": 9,
+            "usage": {"promptTokens": 21, "completionTokens": 9},
+            "toolCalls": [
+                {"id": "call_1", "name": "get_weather", "arguments": {"city": "Paris"}},
+                {"id": "call_2", "name": "get_time", "arguments": {"zone": "CET"}},
+            ],
+            "metadata": {"usageDetails": {"cachedTokens": 16, "reasoningTokens": 4}},
+        },
+    ],
+    "chat-two": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": "Heads.",
+            "model": "gpt-4o-2024-08-06",
+            "tokens": 9,
+            "usage": {"promptTokens": 21, "completionTokens": 9},
+            "metadata": {
+                "usageDetails": {"cachedTokens": 16, "reasoningTokens": 4},
+                "alternatives": [{"index": 1, "content": "Tails.", "finishReason": "stop"}],
+            },
+        },
+    ],
+    "chat-refusal": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": "I can't help with that.",
+            "model": "gpt-4o-2024-08-06",
+            "tokens": 9,
+            "usage": {"promptTokens": 21, "completionTokens": 9},
+            "metadata": {"refusal": True, "usageDetails": {"cachedTokens": 16, "reasoningTokens": 4}},
+        },
+    ],
+    "chat-parse-length": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": '{"name": "A',
+            "model": "gpt-4o-2024-08-06",
+            "tokens": 9,
+            "usage": {"promptTokens": 21, "completionTokens": 9},
+            "metadata": {"finishReason": "length", "usageDetails": {"cachedTokens": 16, "reasoningTokens": 4}},
+        },
+    ],
+    "chat-parse-refused": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": '{"name": "Ada", "age": "old"}',
+            "model": "gpt-4o-2024-08-06",
+            "tokens": 9,
+            "usage": {"promptTokens": 21, "completionTokens": 9},
+            "metadata": {
+                "error": {"type": "ValidationError"},
+                "usageDetails": {"cachedTokens": 16, "reasoningTokens": 4},
+            },
+        },
+    ],
+    "chat-stream-usage": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": "Hello there!",
+            "model": "gpt-4o-2024-08-06",
+            "tokens": 9,
+            "usage": {"promptTokens": 21, "completionTokens": 9},
+            "metadata": {"usageDetails": {"cachedTokens": 16, "reasoningTokens": 4}},
+        },
+    ],
+    "chat-stream-left": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hel", "model": "gpt-4o-2024-08-06", "metadata": {"partial": True}},
+    ],
+    "chat-stream-dropped": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hel", "model": "gpt-4o-2024-08-06", "metadata": {"partial": True}},
+    ],
+    "chat-stream-never": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "(no text)", "metadata": {"partial": True}},
+    ],
+    "chat-stream-error": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": "Hello",
+            "model": "gpt-4o-2024-08-06",
+            "metadata": {"error": {"type": "APIError"}, "partial": True},
+        },
+    ],
+    "chat-raw-stream": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello there!", "model": "gpt-4o-2024-08-06"},
+    ],
+    "chat-streaming-unread": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "(no text)", "metadata": {"partial": True}},
+    ],
+    "chat-error-in-200": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi", "metadata": {"error": {"type": "invalid_request_error"}}},
+    ],
+    "responses-create": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": "Hello there!",
+            "model": "gpt-5-mini-2025-08-07",
+            "tokens": 12,
+            "usage": {"promptTokens": 30, "completionTokens": 12},
+            "metadata": {"reasoning": "They greet me.", "usageDetails": {"cachedTokens": 8, "reasoningTokens": 5}},
+        },
+    ],
+    "responses-tools": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": "Let me look.",
+            "model": "gpt-5-mini-2025-08-07",
+            "tokens": 12,
+            "usage": {"promptTokens": 30, "completionTokens": 12},
+            "toolCalls": [
+                {"id": "call_1", "name": "get_weather", "arguments": {"city": "Paris"}},
+                {"id": "call_2", "name": "get_time", "arguments": {"zone": "CET"}},
+            ],
+            "metadata": {"usageDetails": {"cachedTokens": 8, "reasoningTokens": 5}},
+        },
+    ],
+    "responses-search": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "tool",
+            "content": "",
+            "toolCalls": [
+                {
+                    "id": "ws_1",
+                    "name": "web_search",
+                    "arguments": {"action": {"type": "search", "query": "weather in Paris"}},
+                }
+            ],
+            "metadata": {
+                "item": {
+                    "id": "ws_1",
+                    "action": {"type": "search", "query": "weather in Paris"},
+                    "status": "completed",
+                    "type": "web_search_call",
+                }
+            },
+        },
+        {
+            "role": "assistant",
+            "content": "Sunny.",
+            "model": "gpt-5-mini-2025-08-07",
+            "tokens": 12,
+            "usage": {"promptTokens": 30, "completionTokens": 12},
+            "metadata": {"usageDetails": {"cachedTokens": 8, "reasoningTokens": 5}},
+        },
+    ],
+    "responses-incomplete": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": "(no text: max_output_tokens)",
+            "model": "gpt-5-mini-2025-08-07",
+            "tokens": 12,
+            "usage": {"promptTokens": 30, "completionTokens": 12},
+            "metadata": {
+                "finishReason": "max_output_tokens",
+                "usageDetails": {"cachedTokens": 8, "reasoningTokens": 5},
+                "reasoning": "They greet me.",
+            },
+        },
+    ],
+    "responses-failed": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": "(no text: failed)",
+            "model": "gpt-5-mini-2025-08-07",
+            "metadata": {"finishReason": "failed", "error": {"type": "server_error"}},
+        },
+    ],
+    "responses-stream-left": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": "(no text)",
+            "model": "gpt-5-mini-2025-08-07",
+            "metadata": {"partial": True, "responseId": "resp_1"},
+        },
+    ],
+    "chat-bad-request": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi", "metadata": {"error": {"type": "BadRequestError", "status": 400}}},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalServer]:
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[ScriptedModel]:
+    with scripted.serve(SCRIPTS) as served:
+        yield served
+
+
+@pytest.fixture
+def recorder(server: LocalServer) -> Iterator[Recorder]:
+    made = Recorder(load({"api_key": "k", "base_url": server.base_url, "flush_interval": 60}, {}))
+    made.instrument()
+    yield made
+    made.uninstrument()
+    made.shutdown(5)
+
+
+def stored(
+    server: LocalServer, recorder: Recorder, talk: Callable[[], Any], *, answered: bool = True
+) -> list[dict[str, Any]]:
+    """Run something in a conversation, and read what the API then holds of it."""
+    with recorder.conversation("prompt_1") as conversation:
+        talk()
+        gc.collect()
+    assert recorder.flush(timeout=20)
+    found = server.store.find(None, conversation.id or "")
+    assert found is not None
+    assert found.status == ("completed" if answered else "abandoned")
+    return [bare(message) for message in server.store.messages(found)]
+
+
+def bare(message: dict[str, Any]) -> dict[str, Any]:
+    """A message without ids and times."""
+    assert all(message.get("latencyMs", 1) >= 0 for _ in message)
+    record = {name: message[name] for name in ("role", "content", *FACTS) if message.get(name) is not None}
+    metadata = {k: v for k, v in (message.get("metadata") or {}).items() if k not in NOT_COMPARED}
+    return record | ({"metadata": metadata} if metadata else {})
+
+
+NAMES = (
+    *("chat-create", "chat-tools", "chat-two", "chat-refusal", "chat-parse-length", "chat-parse-refused"),
+    *("chat-stream-usage", "chat-stream-left", "chat-stream-dropped", "chat-stream-never", "chat-stream-error"),
+    *("chat-raw-stream", "chat-streaming-unread", "chat-bad-request", "chat-error-in-200", "responses-create"),
+    *("responses-tools", "responses-search", "responses-incomplete", "responses-failed", "responses-stream-left"),
+)
+UNANSWERED = ("chat-bad-request",)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("prefix", ["", "async-"])
+def test_what_is_stored(name: str, prefix: str, server: LocalServer, recorder: Recorder, model: ScriptedModel) -> None:
+    """Each row of what may happen is stored as the contract says, sync and async alike."""
+    shape = next(shape for shape in SHAPES if shape.name == prefix + name)
+    messages = stored(server, recorder, lambda: shape.run(model), answered=name not in UNANSWERED)
+    assert messages == STORED[name]
+
+
+def test_a_background_response(server: LocalServer, recorder: Recorder, model: ScriptedModel) -> None:
+    """A response that is retrieved after its conversation was left still becomes its answer."""
+    with client_for(model, "r-background") as client:
+        with recorder.conversation("prompt_1") as conversation:
+            queued = client.responses.create(**RESPONSES, extra_body={"background": True})
+        client.responses.retrieve(queued.id)
+    assert recorder.flush(timeout=20)
+    found = server.store.find(None, conversation.id or "")
+    assert found is not None
+    assert found.status == "completed"
+    assert [m["content"] for m in server.store.messages(found)] == ["Be brief.", "Hi", "Hello there!"]
