@@ -6,23 +6,21 @@ digesting attachments, formatting times) waits for `message()`, which the flushe
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from converra.conversation import safe
+from converra.conversation.attachments import describe
 from converra.conversation.models import ROLES, Message, ToolCall
 from converra.conversation.turn import Answer, Failure, Said
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from converra.conversation.turn import Attachment, Call
+    from converra.conversation.turn import Call
 
     Finish = Callable[[Message], Message | None]
 
@@ -31,10 +29,6 @@ PLAIN_STOPS = frozenset(
 )
 """Finish reasons that say nothing: the answer ended where the model wanted it to end."""
 
-DIGEST_CHUNK = 4 * 64 * 1024
-"""Base64 characters decoded at once; a multiple of four, small enough not to hold the interpreter for long."""
-
-MAX_URL = 2_048
 OVERHEAD = 400
 """What a waiting draft weighs besides its strings, in bytes; a measured round number."""
 
@@ -64,9 +58,13 @@ class Draft(msgspec.Struct, kw_only=True):
         said = self.said
         size = OVERHEAD + len(said.text)
         for call in said.calls:
-            size += len(call.arguments) if isinstance(call.arguments, str) else OVERHEAD
+            size += len(call.arguments) if type(call.arguments) is str else OVERHEAD
         for attachment in said.attachments:
             size += len(attachment.data or "")
+        if said.metadata:
+            size += _weight(said.metadata)
+        if self.answer:
+            size += _weight(self.answer.metadata) + _weight(self.answer.alternatives)
         return size
 
     def message(self) -> Message | None:
@@ -120,6 +118,20 @@ class Draft(msgspec.Struct, kw_only=True):
         yield from (answer.metadata or {}).items()
 
 
+def _weight(value: Any) -> int:
+    """Bytes of the strings in opaque data (thoughts, alternatives), two levels deep, where the long ones are."""
+    if not value:
+        return 0
+    outer = value.values() if type(value) is dict else value
+    return sum(len(text) for one in outer for text in _members(one) if type(text) is str)
+
+
+def _members(value: Any) -> Iterable[Any]:
+    if type(value) is dict:
+        return value.values()
+    return value if type(value) is list else (value,)
+
+
 def _role_and_content(said: Said, answer: Answer | None) -> tuple[str, str]:
     """Contract, section 3: only `tool` may be empty, so a turn that only calls tools is a `tool` message."""
     role = said.role if said.role in ROLES else "user"
@@ -137,8 +149,10 @@ def _whole_usage(message: Message) -> Message:
     usage = message.usage
     if usage is None or not (usage.prompt_tokens is None or usage.completion_tokens is None):
         return message
-    details = {**msgspec.to_builtins(usage), **(message.metadata or {}).get("usageDetails", {})}
-    metadata = {**(message.metadata or {}), **({"usageDetails": details} if details else {})}
+    metadata = message.metadata or {}
+    known = metadata.get("usageDetails")
+    details = {**msgspec.to_builtins(usage), **(known if isinstance(known, dict) else {})}
+    metadata = {**metadata, **({"usageDetails": details} if details else {})}
     return msgspec.structs.replace(message, usage=None, metadata=metadata)
 
 
@@ -150,7 +164,7 @@ def _tool_calls(said: Said) -> list[ToolCall] | None:
     return None
 
 
-def _tool_call(call: Call) -> ToolCall:
+def _tool_call(call: Call | ToolCall) -> ToolCall:
     return ToolCall(id=_name(call.id), name=_name(call.name), arguments=arguments(call.arguments))
 
 
@@ -160,9 +174,9 @@ def _name(value: Any) -> str | None:
 
 def arguments(value: Any) -> Any:
     """The parsed object; the raw string when it is no JSON object; absent when there was none."""
-    if value is None:
+    if value is None or value is msgspec.UNSET:
         return msgspec.UNSET
-    if not isinstance(value, str):
+    if not issubclass(type(value), str):
         return safe.plain(value)
     try:
         parsed = msgspec.json.decode(value.encode())
@@ -179,51 +193,6 @@ def failure_record(failure: Failure) -> dict[str, Any]:
     return record
 
 
-def describe(attachment: Attachment) -> dict[str, Any]:
-    """`metadata.attachments`: what the part was, never what it held."""
-    record: dict[str, Any] = {"kind": attachment.kind}
-    mime = attachment.mime
-    digest: dict[str, Any] = {}
-    if attachment.data is not None:
-        embedded, digest = digested(attachment.data)
-        mime = mime or embedded
-    if mime:
-        record["mime"] = mime
-    record.update(digest)
-    if attachment.url:
-        record["url"] = attachment.url[:MAX_URL]
-    if attachment.name:
-        record["name"] = attachment.name
-    return record
-
-
-def digested(data: str) -> tuple[str | None, dict[str, Any]]:
-    """MIME type (of a data URL), and size in bytes and SHA-256 of the decoded content."""
-    mime, encoded, payload = _data_url(data)
-    if not encoded:
-        content = unquote_to_bytes(safe.text(payload))
-        return mime, {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    digest, size = hashlib.sha256(), 0
-    start = len(data) - len(payload)
-    try:
-        for at in range(start, len(data), DIGEST_CHUNK):
-            piece = base64.b64decode(data[at : at + DIGEST_CHUNK], validate=False)
-            digest.update(piece)
-            size += len(piece)
-    except (binascii.Error, ValueError):  # not base64 after all: the length is still worth knowing
-        return mime, {"bytes": len(payload) * 3 // 4}
-    return mime, {"bytes": size, "sha256": digest.hexdigest()}
-
-
-def _data_url(data: str) -> tuple[str | None, bool, str]:
-    """MIME type, whether base64, and the payload; a bare string counts as base64."""
-    if not data.startswith("data:"):
-        return None, True, data
-    head, _, payload = data[:MAX_URL].partition(",")
-    kind, *options = head[len("data:") :].split(";")
-    return kind or None, "base64" in options, data[len(head) + 1 :] if payload else ""
-
-
 def _moment(seconds: float) -> datetime | None:
     try:
         return datetime.fromtimestamp(round(seconds, 3), UTC)
@@ -232,7 +201,7 @@ def _moment(seconds: float) -> datetime | None:
 
 
 def _milliseconds(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)
+    return None if value is None or not math.isfinite(value) else round(value, 1)
 
 
 class Written(msgspec.Struct, kw_only=True):
@@ -246,9 +215,23 @@ class Written(msgspec.Struct, kw_only=True):
     @property
     def size(self) -> int:
         """Bytes, nearly: one per character, plus what the structure weighs."""
-        return 2 * OVERHEAD + len(self.written.content)
+        return 2 * OVERHEAD + len(self.written.content) + _weight(self.written.metadata)
 
     def message(self) -> Message | None:
         """The message with its id, after the user's redaction; None when that dropped it."""
-        metadata = {"messageId": self.id, **(self.written.metadata or {})}
-        return self.finish(_whole_usage(msgspec.structs.replace(self.written, metadata=metadata)))
+        written, name = self.written, {"messageId": self.id}
+        message = msgspec.structs.replace(
+            written,
+            content=safe.text(written.content),
+            model=None if written.model is None else safe.text(written.model),
+            tool_calls=_written_calls(written.tool_calls),
+            metadata=safe.plain({**name, **(written.metadata or {}), **name}),
+        )
+        return self.finish(_whole_usage(message))
+
+
+def _written_calls(calls: list[Any] | None) -> list[Any] | None:
+    """Tool calls as they were given: those given as dicts stay so, since the API document leaves their fields open."""
+    if calls is None:
+        return None
+    return [safe.plain(call) if isinstance(call, dict) else _tool_call(call) for call in calls]

@@ -11,10 +11,11 @@ from typing import Any
 from uuid import UUID
 
 MAX_DEPTH = 32
-MAX_VALUES = 200_000
+MAX_VALUES = 100_000
 """Values in one copy. Only what contains itself many times over has more: nothing that fits into a message does."""
 
 MAX_INTEGER = 2**63 - 1
+MAX_BITS = 8_192
 MAX_DESCRIPTION = 2_000
 
 Describe = Callable[[Any], str]
@@ -129,7 +130,9 @@ def _bytes(value: bytes) -> str:
 
 
 def _integer(value: int) -> int | str:
-    return value if -MAX_INTEGER <= value <= MAX_INTEGER else f"{value:#x}"
+    if -MAX_INTEGER <= value <= MAX_INTEGER:
+        return value
+    return str(value) if value.bit_length() <= MAX_BITS else f"{value:#x}"  # Python refuses to write out longer ones
 
 
 def _float(value: float) -> float | str:
