@@ -136,7 +136,7 @@ def test_pages_are_locked_down(server: LocalServer, http: httpx.Client) -> None:
     )
     assert [headers[name] for name in ("x-content-type-options", "referrer-policy", "cache-control")] == [
         "nosniff",
-        "no-referrer",
+        "same-origin",
         "no-store",
     ]
     for path in ("/", f"/conversations/{conversation(http)}", "/conversations/conv_none"):

@@ -1,0 +1,92 @@
+"""Debian's Chromium, driven by Playwright; a missing one fails in CI, and is said elsewhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from playwright.sync_api import sync_playwright
+
+from converra.server.run import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+
+    from converra.server.run import LocalServer
+
+HERE = Path(__file__).parent
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ARGUMENTS = ("--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+LOST_STREAM = "[object Event]"
+"""What htmx writes to the console when a stream of events ends; the page says it to people."""
+MISSING = "no chromium: the tests of tests/browser did not run (Debian: apt-get install chromium)"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without a browser these tests are left out, and said to be; in CI they fail instead."""
+    if CHROMIUM or os.environ.get("CI") == "true":
+        return
+    ours = [item for item in items if HERE in item.path.parents]
+    items[:] = [item for item in items if item not in ours]
+    config.hook.pytest_deselected(items=ours)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The line that tells."""
+    if not CHROMIUM:
+        terminalreporter.write_line(MISSING, yellow=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """For one module: while it is open, no other event loop can run in this thread."""
+    assert CHROMIUM, MISSING
+    sandboxed = os.name == "nt" or os.getuid() != 0  # Chromium has no sandbox for root
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(
+            executable_path=CHROMIUM, args=list(ARGUMENTS), chromium_sandbox=sandboxed, timeout=60_000
+        )
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def http(server: LocalServer) -> Iterator[httpx.Client]:
+    headers = {"Authorization": "Bearer key-of-a-test"}
+    with httpx.Client(base_url=server.base_url, headers=headers, timeout=5, trust_env=False, verify=False) as opened:  # noqa: S501 - loopback
+        yield opened
+
+
+@pytest.fixture
+def context(browser: Browser, server: LocalServer) -> Iterator[BrowserContext]:
+    with browser.new_context(base_url=server.url, viewport={"width": 1200, "height": 800}) as opened:
+        opened.set_default_timeout(10_000)
+        yield opened
+
+
+@pytest.fixture
+def page(context: BrowserContext, server: LocalServer) -> Iterator[Page]:
+    """A page on which nothing may go wrong: no error of a script, no breach of the policy, no request elsewhere."""
+    wrong: list[str] = []
+    opened = context.new_page()
+
+    def complain(message: ConsoleMessage) -> None:
+        if message.type == "error" and message.text != LOST_STREAM:
+            wrong.append(message.text)
+
+    opened.on("console", complain)
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("dialog", lambda dialog: wrong.append(dialog.message))
+    opened.on("request", lambda request: None if request.url.startswith(server.url) else wrong.append(request.url))
+    yield opened
+    assert wrong == []

@@ -1,0 +1,165 @@
+"""The list of conversations in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    import httpx
+    from playwright.sync_api import BrowserContext, Page
+
+    from converra.server.run import LocalServer
+
+SEEN_BY = """() => new Promise(resolve => {
+    const look = () => document.body.textContent.includes("Live one") && resolve(Date.now());
+    new MutationObserver(look).observe(document.body, {childList: true, subtree: true});
+    look();
+})"""
+
+
+def conversation(http: httpx.Client, said: str, **fields: Any) -> str:
+    answer = http.post(
+        "/conversations", json={"promptId": "p", "content": f"User: {said}", "status": "active"} | fields
+    )
+    return str(answer.raise_for_status().json()["id"])
+
+
+def opened(page: Page, path: str = "/") -> None:
+    """On the page, with its stream open."""
+    page.goto(path)
+    expect(page.locator("#live")).to_have_text("live")
+
+
+def titles(page: Page) -> Any:
+    return page.locator("a.line .title")
+
+
+def test_a_conversation_arrives_at_once(page: Page, http: httpx.Client) -> None:
+    """From the answer of the API to the words on the page: 300 ms, and what a busy machine adds."""
+    opened(page)
+    expect(page.get_by_text("Nothing here yet")).to_be_visible()
+    page.evaluate(f"() => {{ window.seen = ({SEEN_BY})() }}")
+    sent = time.time() * 1000
+    conversation(http, "Live one")
+    seen = page.evaluate("() => window.seen")
+    expect(titles(page)).to_have_text(["Live one"])
+    expect(page.locator("#health")).to_contain_text("last 1 requests")
+    assert seen - sent < 300 * 5
+
+
+def test_what_changes_is_shown_where_it_stands(page: Page, http: httpx.Client) -> None:
+    """Turns and status of a conversation that goes on; the page keeps the focus."""
+    first = conversation(http, "One")
+    opened(page)
+    page.keyboard.press("j")
+    append = {"messages": [{"role": "assistant", "content": "x"}], "status": "completed"}
+    http.post(f"/conversations/{first}/messages", json=append)
+    row = page.locator(f"#{first}")
+    expect(row.locator(".status")).to_have_text("completed")
+    expect(row.locator(".number").first).to_have_text("2")
+    expect(row).to_be_focused()
+
+
+def test_a_search_follows_the_typing(page: Page, http: httpx.Client) -> None:
+    """Hits are marked, the address can be shared, and what arrives meanwhile is searched too."""
+    conversation(http, "Where is my parcel?")
+    conversation(http, "Something else")
+    opened(page)
+    page.keyboard.press("/")
+    page.keyboard.type("parc")
+    expect(titles(page)).to_have_text(["Where is my parcel?"])
+    expect(page.locator("mark")).to_have_text(["parcel"])
+    expect(page).to_have_url(re.compile(r"/\?q=parc$"))
+    conversation(http, "Another parcel")
+    expect(titles(page)).to_have_text(["Another parcel", "Where is my parcel?"])
+    expect(page.locator("#q")).to_be_focused()
+    page.reload()
+    expect(page.locator("#q")).to_have_value("parc")
+    page.fill("#q", "elephant")
+    expect(page.get_by_text("Nothing matches")).to_be_visible()
+    page.get_by_role("link", name="All conversations").click()
+    expect(titles(page)).to_have_count(3)
+
+
+def test_filters_narrow_the_list(page: Page, http: httpx.Client) -> None:
+    """By status, prompt, model, session and errors, one upon the other."""
+    failed = {"role": "user", "content": "x", "metadata": {"error": {"type": "E"}}, "model": "gpt-4o"}
+    content = json.dumps({"messages": [{"role": "user", "content": "Bad"}], "metadata": {"sessionId": "s1"}})
+    bad = conversation(http, "", content=content, promptId="other")
+    http.post(f"/conversations/{bad}/messages", json={"messages": [failed], "status": "completed"})
+    conversation(http, "Good")
+    opened(page)
+    expect(titles(page)).to_have_count(2)
+    for choose in (
+        lambda: page.select_option("[name=status]", "completed"),
+        lambda: page.select_option("[name=prompt]", "other"),
+        lambda: page.select_option("[name=model]", "gpt-4o"),
+        lambda: page.check("[name=errors]"),
+    ):
+        choose()
+        expect(titles(page)).to_have_text(["Bad"])
+    expect(page).to_have_url(re.compile(r"/\?status=completed&prompt=other&model=gpt-4o&errors=yes$"))
+    page.fill("[name=session]", "s2")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Nothing matches")).to_be_visible()
+
+
+def test_the_keyboard_does_it_all(page: Page, http: httpx.Client) -> None:
+    """j, k and the arrows move, Enter opens, Escape goes back, ? explains."""
+    for number in range(3):
+        conversation(http, f"No. {number}")
+    opened(page)
+    focused = page.locator("a.line:focus .title")
+    for key, title in (("j", "No. 2"), ("ArrowDown", "No. 1"), ("j", "No. 0"), ("j", "No. 0"), ("k", "No. 1")):
+        page.keyboard.press(key)
+        expect(focused).to_have_text(title)
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("No. 1")
+    page.keyboard.press("Escape")
+    expect(titles(page)).to_have_count(3)
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#keys")).to_be_hidden()
+    page.keyboard.press("/")
+    page.keyboard.type("j")
+    expect(page.locator("#q")).to_have_value("j")
+    page.keyboard.press("Escape")
+    expect(page.locator("#q")).not_to_be_focused()
+
+
+def test_what_to_type_can_be_copied(page: Page, context: BrowserContext, server: LocalServer) -> None:
+    """The empty page says what to type, and a button takes it along."""
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened(page)
+    page.locator("pre[data-copy] button").first.click()
+    expect(page.get_by_text("Copied")).to_be_visible()
+    copied = page.evaluate("() => navigator.clipboard.readText()")
+    assert copied == f"export CONVERRA_BASE_URL={server.base_url} CONVERRA_API_KEY=dev"
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("path", ["/", "/requests", "/chaos", "/webhooks", "/?q=nothing"])
+def test_pages_fit_any_width(page: Page, http: httpx.Client, width: int, path: str) -> None:
+    """Nothing has to be scrolled sideways, whatever the words."""
+    conversation(http, "w" * 300, promptId="p" * 100)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(path)
+    expect(page.locator("main")).to_be_visible()
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_server_that_comes_back_is_live_again(page: Page, server: LocalServer, http: httpx.Client) -> None:
+    """The page says when it hears nothing, and shows what it missed."""
+    opened(page)
+    server.store.changes.close()
+    expect(page.locator("#live")).to_have_text("offline")
+    conversation(http, "Missed")
+    expect(titles(page)).to_have_text(["Missed"])
+    expect(page.locator("#live")).to_have_text("live")
