@@ -47,7 +47,7 @@ class Sink:
         status = self._random.choice(FAILURES) if self._random.random() < self._failing else 200
         if status == 429 or (status != 200 and self._random.random() < 0.5):  # noqa: PLR2004 - HTTP statuses
             return status, {}
-        found = self._take(method, path.split("/"), body)
+        found = self._take(method, path.partition("?")[0].split("/"), body)
         return status, found if status == 200 else {}  # noqa: PLR2004 - an HTTP status
 
     def _take(self, method: str, parts: list[str], body: bytes) -> dict[str, Any]:
@@ -77,7 +77,6 @@ class Sink:
         self.messages += len(request["messages"])
         if request.get("status") == "completed":
             self._ended.add(conversation)
-            self._ids[conversation] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
