@@ -195,6 +195,7 @@ class RunHandler(BaseCallbackHandler):
     @guarded("recording a tool's result")
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record what the tool answered."""
+        TRACES.end(run_id)
         capture, tool = self._capture(), TOOLS.pop(run_id, None)
         if capture is not None and tool is not None:
             for said in results(output, tool):
@@ -205,6 +206,7 @@ class RunHandler(BaseCallbackHandler):
         self, error: BaseException, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
         """Keep a failure until it is clear whether the run that called the tool gives an answer in its place."""
+        TRACES.end(run_id)
         capture, tool = self._capture(), TOOLS.pop(run_id, None)
         if capture is None or tool is None or tool.call_id is None:
             return
@@ -229,6 +231,7 @@ class RunHandler(BaseCallbackHandler):
     @guarded("ending a chain of LangChain's")
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record what a run gave as the answer of a tool that had raised."""
+        TRACES.end(run_id)
         failed, capture = FAILED.pop(run_id, None) if FAILED else None, self._capture()
         if failed is None or capture is None:
             return
@@ -245,11 +248,13 @@ class RunHandler(BaseCallbackHandler):
 
         A run that is resumed calls all its tools again.
         """
+        trace = TRACES.get(run_id)
+        TRACES.end(run_id)
         failed, capture = FAILED.pop(run_id, ()) if FAILED else (), self._capture()
         if capture is None:
             return
         if is_interrupt(error):
-            capture.pause(Scope(None, self._origin, TRACES.get(run_id)))
+            capture.pause(Scope(None, self._origin, trace))
         elif not is_control_flow(error):
             for said, tool in failed:
                 capture.say(said, tool.scope, time.time())

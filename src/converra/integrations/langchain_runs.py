@@ -138,7 +138,13 @@ class Traces:
         """Note a run; one without a parent that is known begins a trace."""
         known = self.get(parent_run_id) or self._of.get(run_id)
         trace = self._of[run_id] = known or Trace()
+        if len(self._of) > MAX_RUNS:
+            self.end(next(iter(self._of)))
         return trace
+
+    def end(self, run_id: UUID) -> None:
+        """Let go of a run that is over."""
+        self._of.pop(run_id, None)
 
     def get(self, run_id: UUID | None) -> Trace | None:
         """The trace that a run is part of."""
