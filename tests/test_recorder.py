@@ -24,7 +24,7 @@ from converra.server.run import LocalServer, serve
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-SYSTEM = {"role": "system", "content": "You help."}
+SYSTEM: Any = {"role": "system", "content": "You help."}
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def messages(server: LocalServer) -> list[dict[str, Any]]:
     return server.store.messages(found)
 
 
-def user(text: str) -> dict[str, Any]:
+def user(text: str) -> Any:
     """A user's message."""
     return {"role": "user", "content": text}
 
@@ -101,12 +101,12 @@ class TestBlocks:
         recorder.instrument()
         history: list[Any] = [SYSTEM]
         with recorder.conversation("prompt") as conversation:
-            assert conversation.id is None
+            before = conversation.id
             say(client, history, "[[say:1]]")
             say(client, history, "[[say:2]]")
         assert recorder.flush(5)
         assert held(server) == [("completed", CHAT)]
-        assert conversation.id == server.store.conversations()[0][0].id
+        assert (before, conversation.id) == (None, server.store.conversations()[0][0].id)
         assert [r.path for r in server.requests if r.path.startswith("/api")] == [
             "/api/v1/conversations",
             f"/api/v1/conversations/{conversation.id}/messages",
@@ -238,7 +238,7 @@ class TestBlocks:
         recorder = make()
         recorder.instrument()
         with recorder.conversation("first"):
-            stream = client.chat.completions.create(model="m", messages=[user("[[words:3]]")], stream=True)
+            stream: Any = client.chat.completions.create(model="m", messages=[user("[[words:3]]")], stream=True)
         with recorder.conversation("second"):
             text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
         recorder.flush(5)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from converra.conversation.turn import Origin
     from converra.delivery.lane import Header
-    from converra.recording import Learn, OpenTurn
+    from converra.open_turn import OpenTurn
+    from converra.recording import Learn
 
 S = system("Be kind.")
 
