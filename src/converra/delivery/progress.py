@@ -81,7 +81,6 @@ class State(msgspec.Struct):
     """So many of the first waiting messages hold at least one that the API refuses."""
     most: int = limits.MAX_MESSAGES
     """Most messages of the next request: halved by a 413, doubled by a success."""
-    ended: bool = False
     closed: bool = False
     """Completed or abandoned: nothing more can be sent to it."""
 
@@ -151,6 +150,11 @@ class Progress:
     def depth(self) -> int:
         """How many messages wait."""
         return len(self.entries) + len(self.arrived)
+
+    @property
+    def learned(self) -> bool:
+        """Whether something waits that is only sent where the conversation is not there yet."""
+        return any(entry.learned for entry in self.entries)
 
     @property
     def waiting(self) -> bool:
@@ -285,7 +289,6 @@ class Progress:
             metadata=state.annotations | ({_CONTINUES: previous} if previous else {}),
             annotations=state.annotations,
             suspects=state.suspects,
-            ended=state.ended,
         )
 
     @property

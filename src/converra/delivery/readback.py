@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 
 def is_stored(answer: Conversation, progress: Progress, batch: Batch) -> bool | None:
     """Whether an append took effect; None where the answer does not tell. It is stored as a whole or not at all."""
-    by_id = _by_message_id(answer.messages, progress, batch)
-    if by_id is not None:
-        return by_id
-    counted = _by_counter(answer.metadata, progress, batch)
-    if counted is not None:
-        return counted
-    if batch.completes and answer.status is not None and not progress.header.joined:
-        return answer.status == "completed"
-    return _by_content(answer.content, progress, batch)
+    for found in (
+        _by_message_id(answer.messages, progress, batch),
+        _by_counter(answer.metadata, progress, batch),
+        _by_status(answer.status, progress, batch),
+        _by_content(answer.content, progress, batch),
+    ):
+        if found is not None:
+            return found
+    first = progress.state.appended == 0  # then the counter, which is not there, was never seen to be kept
+    return False if answer.metadata is not None and first else None
 
 
 def is_ours(answer: Conversation, progress: Progress, opening: Sequence[Entry]) -> bool:
@@ -65,21 +66,28 @@ def _by_message_id(shown: list[StoredMessage] | None, progress: Progress, batch:
 
 
 def _by_counter(metadata: dict[str, Any] | None, progress: Progress, batch: Batch) -> bool | None:
-    if metadata is None:
+    written = (metadata or {}).get(progress.counter)
+    return written >= (batch.metadata or {}).get(progress.counter, 0) if isinstance(written, int) else None
+
+
+def _by_status(status: str | None, progress: Progress, batch: Batch) -> bool | None:
+    if not batch.completes or status is None or progress.header.joined:
         return None
-    written = metadata.get(progress.counter)
-    if not isinstance(written, int):
-        return False if metadata else None
-    return bool(written >= (batch.metadata or {}).get(progress.counter, 0))
+    return status == "completed"
 
 
 def _by_content(content: str | None, progress: Progress, batch: Batch) -> bool | None:
-    """By the words themselves, which must come in order, at the end; tool messages without words say nothing."""
+    """By the words themselves, at the end. Tool messages without words say nothing, nor do words said elsewhere."""
     sent = [progress.closing] if batch.closing else list(islice(progress.entries, batch.entries))
     texts = [text for entry in sent if (text := entry_text(entry).strip())]
     if content is None or not texts:
         return None
-    return content.rstrip().endswith(texts[-1]) and _in_order(content, texts)
+    said = _messages_in(content)
+    if said is not None:
+        return said[-len(texts) :] == texts
+    if content.rstrip().endswith(texts[-1]) and _in_order(content, texts):
+        return True
+    return None if progress.header.joined and texts[-1] in content else False
 
 
 def _in_order(content: str, texts: Sequence[str]) -> bool:
@@ -93,22 +101,40 @@ def _in_order(content: str, texts: Sequence[str]) -> bool:
 
 
 def _begins_with(content: str, texts: Sequence[str]) -> bool:
+    said = _messages_in(content)
+    if said is not None:
+        return said[: len(texts)] == [text.strip() for text in texts]
     at = 0
     for text in texts:
         at = content.find(text, at)
         if at < 0:
             return False
         at += len(text)
-    return bool(texts) and content.find(texts[0]) < len("Assistant: ") + 1
+    return content.find(texts[0]) <= _LONGEST_LABEL
+
+
+def _messages_in(content: str) -> list[str] | None:
+    """What is said in structured content, leaving out messages without words; None for text."""
+    messages = _structured(content).get("messages")
+    if not isinstance(messages, list):
+        return None
+    texts = (str(message.get("content", "")).strip() for message in messages if isinstance(message, dict))
+    return [text for text in texts if text]
 
 
 def _mark_in(content: str | None, name: str) -> str:
     """The mark in structured content that is shown as it was sent."""
-    if content is None or not content.lstrip().startswith("{"):
-        return ""
-    try:
-        decoded = msgspec.json.decode(content)
-    except ValueError:
-        return ""
-    metadata = decoded.get("metadata") if isinstance(decoded, dict) else None
+    metadata = _structured(content or "").get("metadata")
     return str(metadata.get(name, "")) if isinstance(metadata, dict) else ""
+
+
+def _structured(content: str) -> dict[str, Any]:
+    """The JSON of structured content; empty for text."""
+    try:
+        decoded = msgspec.json.decode(content) if content.lstrip().startswith("{") else {}
+    except ValueError:
+        return {}
+    return decoded if isinstance(decoded, dict) else {}
+
+
+_LONGEST_LABEL = len("Assistant: ")

@@ -132,6 +132,8 @@ class Sender:
             try:
                 operation = _operation(progress, step)
                 answer = connection.send(operation, timeout=timeout)
+                if isinstance(step, Opening) and not answer.id:
+                    raise APIConnectionError("the answer to a create has no id")
             except ConverraError as error:
                 return error
             self._counters.add(bytes=len(operation.body or b""))
@@ -152,7 +154,7 @@ class Sender:
 
     def _created(self, progress: Progress, opening: Opening, answer: Conversation) -> None:
         progress.state.id = answer.id
-        if not progress.header.joined or not opening.entries:
+        if not (progress.header.joined and (opening.entries or progress.learned)):
             self._opened(progress, opening, answer, ours=True)
         elif answer.status in _OVER:
             self._withhold(progress, progress.known(()))
@@ -163,7 +165,7 @@ class Sender:
     def _joined(self, progress: Progress, answer: Conversation) -> None:
         opening = progress.state.opening
         if opening is not None:
-            held = [progress.entries[index] for index in range(opening.entries)]
+            held = [progress.entries[index] for index in range(opening.entries)] or [progress.first_words]
             ours = readback.is_ours(answer, progress, held)
             self._opened(progress, opening, answer, ours=ours)
             if not ours:
