@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_counters: dict[str, Any] = {}
 
 
 def current_span_ids() -> tuple[int, int]:
@@ -26,6 +28,16 @@ def current_span_ids() -> tuple[int, int]:
 def hex_ids(trace_id: int, span_id: int) -> dict[str, str]:
     """The ids as OpenTelemetry writes them: 32 and 16 hexadecimal digits."""
     return {"traceId": f"{trace_id:032x}", "spanId": f"{span_id:016x}"}
+
+
+def count(name: str, number: int) -> None:
+    """Add to the counter `converra.<name>`; whoever has set a meter provider sees it."""
+    metrics = sys.modules.get("opentelemetry.metrics")
+    if metrics is None or not number:
+        return
+    if name not in _counters:
+        _counters[name] = metrics.get_meter("converra").create_counter(f"converra.{name}")
+    _counters[name].add(number)
 
 
 @contextmanager

@@ -143,6 +143,7 @@ class Flusher:
         """Send one request and return None, or return how long there is nothing to do."""
         with guard("choosing what to send"):
             self._losses.say()
+            self._counters.observe(self._outbox.captured, self._outbox.dropped)
             chore_in = self._chore.turn(time.monotonic())
             with self._lock:
                 chosen = self._next()

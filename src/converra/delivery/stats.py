@@ -6,6 +6,8 @@ import threading
 
 import msgspec
 
+from converra.telemetry import count
+
 
 class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):
     """captured = pending + delivered + rejected + dropped, in messages."""
@@ -44,9 +46,21 @@ class Counters:
         self.bytes = 0
         self.duplicated_risk = 0
         self.last_error: str | None = None
+        self._captured = 0
+        self._dropped = 0
 
     def add(self, **more: int) -> None:
-        """Count."""
+        """Count, for OpenTelemetry as well."""
         with self._lock:
             for name, number in more.items():
                 setattr(self, name, getattr(self, name) + number)
+        for name, number in more.items():
+            count(name, number)
+
+    def observe(self, captured: int, dropped: int) -> None:
+        """Tell OpenTelemetry what callers have counted: on their own threads that would take too long."""
+        with self._lock:
+            news = captured - self._captured, dropped - self._dropped
+            self._captured, self._dropped = captured, dropped
+        count("captured", news[0])
+        count("dropped", news[1])
