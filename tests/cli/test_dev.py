@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from converra.cli import dev as dev_module
 from converra.cli.commands import commands
+from converra.server.records import NewConversation
 from converra.server.run import listen
 from converra.server.store import Store
 
@@ -118,10 +119,45 @@ def test_a_database_that_cannot_be_used_is_said(tmp_path: Path) -> None:
 def invoke_without_serving(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     """What the command says, with Ctrl-C at once."""
 
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(dev_module, "run", interrupt)
     ran = CliRunner().invoke(commands, ["dev", *arguments])
     assert ran.exit_code == 0, ran.output
     return ran.output
+
+
+def test_other_machines_bring_the_token_that_it_prints() -> None:
+    """In the viewer's address and as the key of apps; without it there is no answer."""
+    with running("--db", ":memory:", "--allow-remote", "--token", "open-sesame") as (_, greeting):
+        port = re.findall(r"Viewer      http://\S+:(\d+)/\?token=open-sesame\n", greeting)[0]
+        assert "CONVERRA_API_KEY=open-sesame" in greeting
+        url = f"http://127.0.0.1:{port}"
+        assert httpx.get(url).status_code == 401
+        assert httpx.get(f"{url}/?token=open-sesame").status_code == 303
+        keyed = {"Authorization": "Bearer open-sesame"}
+        assert httpx.get(f"{url}/api/v1/conversations", headers=keyed).status_code == 200
+
+
+def test_each_start_has_a_token_of_its_own() -> None:
+    """Unless one is given."""
+    with running("--db", ":memory:", "--allow-remote") as (_, greeting):
+        assert len(re.findall(r"\?token=(\S+)", greeting)[0]) > 40
+
+
+def test_a_token_alone_opens_nothing() -> None:
+    """It has to be asked for in full; and a command is not served to others."""
+    for arguments, said in ((["--token", "x"], "--token is for"), (["--allow-remote", "--", "true"], "of its own")):
+        ran = CliRunner().invoke(commands, ["dev", *arguments])
+        assert (ran.exit_code, said in ran.output) == (2, True)
+
+
+def test_only_the_newest_conversations_are_kept(tmp_path: Path) -> None:
+    """As many as were asked for, from the start on."""
+    path = tmp_path / "local.sqlite3"
+    with contextlib.closing(Store(path)) as store:
+        for number in range(3):
+            store.create(NewConversation(f"conv_{number}", "a", "p", "active", "", [{"role": "user", "content": "x"}]))
+    with running("--db", str(path), "--keep", "2"), contextlib.closing(Store(path)) as store:
+        assert [each.id for each in store.conversations()[0]] == ["conv_2", "conv_1"]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+
+from converra.server.gate import COOKIE
+from converra.server.run import EVERYWHERE, address, listen, run, serve
+from converra.server.store import Store
 
 if TYPE_CHECKING:
     from converra.server.run import LocalServer
@@ -36,6 +42,50 @@ def test_another_sites_page_cannot_write(server: LocalServer, origin: str) -> No
     answer = httpx.post(f"{server.base_url}/conversations", json=HELLO, headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "FORBIDDEN")
     assert server.store.conversations()[1] == 0
+
+
+def test_with_a_token_only_who_brings_it_is_answered() -> None:
+    """An app as its key, whatever name it came by; nobody else, on no path."""
+    with serve(token="open-sesame") as server:
+        by_name = {"Host": "devbox:8787"}
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": f"{COOKIE}=wrong"}, {"api-key": ""}):
+            for path in (
+                "/",
+                "/live",
+                "/chaos",
+                "/static/viewer.css",
+                "/api/v1/conversations",
+                "/openai/v1/responses/x",
+            ):
+                answer = httpx.get(f"{server.url}{path}", headers=by_name | headers)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (401, "UNAUTHORIZED")
+        for key in ({"Authorization": "Bearer open-sesame"}, {"api-key": "open-sesame"}):
+            answer = httpx.get(f"{server.url}/openai/v1/responses/x", headers=by_name | key)
+            assert answer.status_code == 404
+        headers = by_name | {"Authorization": "Bearer open-sesame", "Origin": "https://evil.example"}
+        assert httpx.post(f"{server.base_url}/conversations", json=HELLO, headers=headers).status_code == 403
+
+
+def test_a_browser_brings_the_token_once() -> None:
+    """In the address, which it then loses; a cookie that no script and no other site sees has it from then on."""
+    with serve(token="open-sesame") as server, httpx.Client(base_url=server.url) as browser:
+        assert browser.get("/?token=wrong").status_code == 401
+        entered = browser.get("/?q=a&token=open-sesame")
+        assert (entered.status_code, entered.headers["location"]) == (303, "/?q=a")
+        assert entered.headers["set-cookie"] == f"{COOKIE}=open-sesame; HttpOnly; Path=/; SameSite=strict"
+        assert browser.get("/").status_code == 200
+        assert browser.get("/api/v1/conversations").status_code == 401
+        browser.cookies.clear()
+        assert httpx.get(f"{server.url}//evil.example/?token=open-sesame").headers["location"] == "/evil.example/"
+        assert browser.post("/chaos?token=open-sesame").status_code == 401
+
+
+def test_other_machines_need_a_token() -> None:
+    """A socket that they reach is not served without one."""
+    with contextlib.closing(listen(0, EVERYWHERE)) as listener, contextlib.closing(Store()) as store:
+        assert address(listener) == f"http://{socket.gethostname()}:{listener.getsockname()[1]}"
+        with pytest.raises(ValueError, match="only with a token"):
+            run(store, listener)
 
 
 def test_our_own_pages_may_write(server: LocalServer) -> None:

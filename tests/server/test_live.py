@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from converra.server.run import serve
+from converra.server.store import Store
 from tests.server.conftest import client
 from tests.server.test_store import conversation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from converra.server.run import LocalServer
 
@@ -65,6 +68,22 @@ def test_what_was_missed_is_told_first(server: LocalServer) -> None:
     with httpx.stream("GET", f"{server.url}/live?seen=another-run-7", timeout=5) as stream:
         names = [line for _, line in zip(range(6), stream.iter_lines(), strict=False) if line.startswith("event: ")]
     assert names == ["event: conversations", "event: requests"]
+
+
+def test_what_another_process_writes_is_told(tmp_path: Path) -> None:
+    """Two servers on one file: each shows what the other got."""
+    path = tmp_path / "local.sqlite3"
+    other = Store(path)
+    with serve(path=path) as server:
+        made = other.create(conversation())
+        server.store.look()
+        with listening(server) as events:
+            other.append(made, [{"role": "user", "content": "x"}], metadata={}, end=False)
+            assert next(events) == "conversations"
+        with listening(server, f"&conversation={made.id}") as events:
+            other.append(made, [{"role": "user", "content": "x"}], metadata={}, end=False)
+            assert next(events) == "changed"
+    other.close()
 
 
 def test_what_is_rolled_back_is_not_told(server: LocalServer) -> None:

@@ -18,6 +18,7 @@ from tests.server.conftest import client
 if TYPE_CHECKING:
     from pathlib import Path
 
+TABLES = ("conversations", "messages", "message_text", "conversation_models", "idempotency_keys")
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
@@ -105,6 +106,47 @@ def test_many_threads_may_append_at_once() -> None:
         thread.join()
     said = [message["content"] for message in store.messages(made)][1:]
     assert sorted(said) == sorted(f"{thread}/{number}" for thread in range(4) for number in range(25))
+    store.close()
+
+
+def test_only_the_newest_stay() -> None:
+    """So many conversations, each so long after its last message; of the rest nothing is left."""
+    now = 1_000_000.0
+    store = Store(keep_conversations=2, keep_days=1, clock=lambda: now)
+    for number in range(4):
+        now += 1
+        store.remember_key("a", f"key {number}", store.create(conversation(number)))
+    store.prune()
+    assert [each.id for each in store.conversations()[0]] == ["conv_3", "conv_2"]
+    now += 86_400 - 0.5
+    store.prune()
+    assert [each.id for each in store.conversations()[0]] == ["conv_3"]
+    now += 86_400
+    store.prune()
+    assert [store.rows(f"SELECT count(*) FROM {table}")[0][0] for table in TABLES] == [0] * len(TABLES)  # noqa: S608 - names from above
+    store.close()
+
+
+def test_pruning_happens_by_itself(tmp_path: Path) -> None:
+    """While conversations come in, and when the file is opened."""
+    path = tmp_path / "local.sqlite3"
+    store = Store(path, keep_conversations=10)
+    for number in range(300):
+        store.create(conversation(number))
+    assert store.conversations()[1] == 10 + 300 - 256
+    store.close()
+    store = Store(path, keep_conversations=10)
+    assert store.conversations()[1] == 10
+    store.close()
+
+
+def test_the_bodies_of_the_log_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large requests push out old ones sooner than their number would."""
+    monkeypatch.setattr("converra.server.request_log._ALL_BODIES_BYTES", 10_000)
+    store = Store()
+    for number in range(256):
+        store.log.add(account=None, method="GET", path=f"/{number}", headers={}, body=b"x" * 1000)
+    assert [line.path for line in store.log.lines(99)] == [f"/{number}" for number in range(255, 245, -1)]
     store.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from converra.cli import child
 from converra.cli.feed import Feed
 from converra.cli.lines import line
 from converra.cli.local import default_path, opened
-from converra.server.run import LocalServer, address, listen, run, serve
+from converra.server.run import EVERYWHERE, LOOPBACK, LocalServer, address, listen, run, serve
 
 if TYPE_CHECKING:
     import socket
@@ -37,8 +38,34 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
     metavar="ID",
     help="Prompt of the command's calls outside a conversation().  [default: $CONVERRA_PROMPT_ID, or dev]",
 )
+@click.option(
+    "--keep",
+    metavar="N",
+    type=click.IntRange(1),
+    default=100_000,
+    help="Keep the newest N conversations.  [default: 100000]",
+)
+@click.option(
+    "--keep-days",
+    metavar="DAYS",
+    type=click.FloatRange(0, min_open=True),
+    help="Keep a conversation so long after its last turn.",
+)
+@click.option("--allow-remote", is_flag=True, help="Serve other machines too: those that bring the token.")
+@click.option("--token", metavar="TOKEN", help="What other machines bring.  [default: a new one each time]")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def dev(*, port: int | None, db: str | None, fake_llm: bool, prompt_id: str | None, command: tuple[str, ...]) -> None:
+def dev(
+    *,
+    port: int | None,
+    db: str | None,
+    fake_llm: bool,
+    prompt_id: str | None,
+    keep: int,
+    keep_days: float | None,
+    allow_remote: bool,
+    token: str | None,
+    command: tuple[str, ...],
+) -> None:
     """Serve a local Conversations API, its viewer and a stand-in model on this machine alone.
 
     With a COMMAND (`converra dev -- python app.py`) run it, record its conversations here without a change of its code,
@@ -46,14 +73,19 @@ def dev(*, port: int | None, db: str | None, fake_llm: bool, prompt_id: str | No
     """
     if (fake_llm or prompt_id) and not command:
         raise click.UsageError("--fake-llm and --prompt-id are for a command: converra dev --fake-llm -- python app.py")
+    if token and not allow_remote:
+        raise click.UsageError("--token is for --allow-remote")
+    if allow_remote and command:
+        raise click.UsageError("--allow-remote is for a server of its own, without a command")
     path = db or default_path()
-    with closing(opened(path)) as store:
+    with closing(opened(path, keep_conversations=keep, keep_days=keep_days)) as store:
         if command:
             sys.exit(_recorded(command, store, port, prompt_id=prompt_id, fake_llm=fake_llm))
-        with closing(_listening(port)) as listener:
-            click.echo(_greeting(address(listener), path))
+        secret = (token or secrets.token_urlsafe()) if allow_remote else None
+        with closing(_listening(port, EVERYWHERE if allow_remote else LOOPBACK)) as listener:
+            click.echo(_greeting(address(listener), path, secret))
             with suppress(KeyboardInterrupt):
-                run(store, listener)
+                run(store, listener, token=secret)
 
 
 def _recorded(command: Sequence[str], store: Store, port: int | None, *, prompt_id: str | None, fake_llm: bool) -> int:
@@ -92,13 +124,13 @@ def _serving(stack: ExitStack, store: Store, port: int | None) -> LocalServer:
         raise _unusable(port, error) from error
 
 
-def _listening(port: int | None) -> socket.socket:
+def _listening(port: int | None, host: str) -> socket.socket:
     """The port asked for; without one the usual port, or a free one where that is taken."""
     if port is None:
         with suppress(OSError):
-            return listen(PORT)
+            return listen(PORT, host)
     try:
-        return listen(port or 0)
+        return listen(port or 0, host)
     except OSError as error:
         raise _unusable(port, error) from error
 
@@ -107,10 +139,11 @@ def _unusable(port: int | None, error: OSError) -> click.ClickException:
     return click.ClickException(f"port {port} cannot be used: {error.strerror}; --port 0 takes a free one")
 
 
-def _greeting(url: str, path: str) -> str:
+def _greeting(url: str, path: str, token: str | None) -> str:
+    viewer, key = (f"{url}/?token={token}", token) if token else (url, "dev")
     return "\n".join(
         (
-            f"Viewer      {url}",
+            f"Viewer      {viewer}",
             f"API         {url}/api/v1",
             f"Model       {url}/openai/v1   (a stand-in; for the openai package)",
             f"Kept in     {path}",
@@ -118,9 +151,9 @@ def _greeting(url: str, path: str) -> str:
             "To record an app here, without a change of its code:",
             "  converra dev -- python app.py      (--fake-llm does without a model's key)",
             "For an app that you start yourself:",
-            f"  export CONVERRA_BASE_URL={url}/api/v1 CONVERRA_API_KEY=dev",
+            f"  export CONVERRA_BASE_URL={url}/api/v1 CONVERRA_API_KEY={key}",
             "And to do without a model's key:",
-            f"  export OPENAI_BASE_URL={url}/openai/v1 OPENAI_API_KEY=dev",
+            f"  export OPENAI_BASE_URL={url}/openai/v1 OPENAI_API_KEY={key}",
             "",
             "Ctrl-C ends it.",
         )

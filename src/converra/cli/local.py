@@ -18,10 +18,10 @@ def default_path() -> str:
     return str(folder / "local.sqlite3")
 
 
-def opened(path: str) -> Store:
-    """The store, new where there was none; a click error where it cannot be used."""
+def opened(path: str, *, keep_conversations: int | None = None, keep_days: float | None = None) -> Store:
+    """The store, new where there was none; a click error where it cannot be used. It forgets nothing unless told to."""
     try:
-        return Store(path)
+        return Store(path, keep_conversations=keep_conversations, keep_days=keep_days)
     except StoreError as error:
         raise click.ClickException(str(error)) from error
 

@@ -30,8 +30,13 @@ if TYPE_CHECKING:
 _CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 
-def create_app(store: Store, *, faults: Faults | None = None, connections: Connections | None = None) -> Starlette:
-    """API, stand-in model and viewer over one store. Without `connections`, faults that break one raise instead."""
+def create_app(
+    store: Store, *, faults: Faults | None = None, connections: Connections | None = None, token: str | None = None
+) -> Starlette:
+    """API, stand-in model and viewer over one store. Without `connections`, faults that break one raise instead.
+
+    Without a `token`, only this machine is answered; with one, whoever brings it.
+    """
     faults = faults or Faults()
     connections = connections or Connections()
     app = Starlette(
@@ -41,7 +46,7 @@ def create_app(store: Store, *, faults: Faults | None = None, connections: Conne
             *viewer.routes(),
         ],
         middleware=[
-            Middleware(GateMiddleware),
+            Middleware(GateMiddleware, token=token),
             Middleware(JournalMiddleware, store=store),
             Middleware(FaultMiddleware, faults=faults, connections=connections),
         ],

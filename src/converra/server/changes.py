@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 REQUESTS = "requests"
 WEBHOOKS = "webhooks"
+ELSEWHERE = "elsewhere"
+"""Another process has written to the file: anything may have changed."""
 """Every other topic is the id of a conversation."""
 
 

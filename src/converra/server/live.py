@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import StreamingResponse
 
-from converra.server.changes import REQUESTS, WEBHOOKS
+from converra.server.changes import ELSEWHERE, REQUESTS, WEBHOOKS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from converra.server.changes import Changes
     from converra.server.store import Store
 
-_HEARTBEAT_SECONDS = 15.0
+_LOOK_SECONDS = 1.0
+"""How soon a page learns what another process has written."""
+
 _APART = (REQUESTS, WEBHOOKS)
 _PAUSE_SECONDS = 0.05
 """Between two events of a stream: what happens meanwhile is told at once."""
@@ -33,27 +34,28 @@ async def live(request: Request) -> Response:
     store: Store = request.app.state.store
     seen, conversation = request.query_params.get("seen"), request.query_params.get("conversation")
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-    return StreamingResponse(_events(store.changes, seen, conversation), 200, headers, "text/event-stream")
+    return StreamingResponse(_events(store, seen, conversation), 200, headers, "text/event-stream")
 
 
-async def _events(changes: Changes, seen: str | None, conversation: str | None) -> AsyncIterator[bytes]:
-    with changes.listening() as listener:
+async def _events(store: Store, seen: str | None, conversation: str | None) -> AsyncIterator[bytes]:
+    with store.changes.listening() as listener:
         yield b"retry: 500\n\n"
-        topics: Collection[str] = [] if seen == changes.version else [conversation or "", *_APART]
+        topics: Collection[str] = [] if seen == store.changes.version else [conversation or "", *_APART]
         while not listener.closed:
             for name in _names(topics, conversation):
                 yield f"event: {name}\ndata: -\n\n".encode()
             if topics:
                 await asyncio.sleep(_PAUSE_SECONDS)
-            topics = await listener.next(_HEARTBEAT_SECONDS)
+            topics = await listener.next(_LOOK_SECONDS)
             if not topics:
+                store.look()
                 yield b": still here\n\n"
 
 
 def _names(topics: Collection[str], conversation: str | None) -> Iterator[str]:
     """The events that tell of some topics; of a page for one conversation, that one only."""
     if conversation is not None:
-        if conversation in topics:
+        if conversation in topics or ELSEWHERE in topics:
             yield "changed"
         return
     if any(topic not in _APART for topic in topics):

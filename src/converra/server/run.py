@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from converra.server.records import LoggedRequest
 
 LOOPBACK = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - only with a token
 _TICK_SECONDS = 0.5
 _LAST_SECONDS = 0.5
 
@@ -65,38 +66,50 @@ class LocalServer:
 
 @contextlib.contextmanager
 def serve(
-    *, port: int = 0, path: str | os.PathLike[str] | None = None, store: Store | None = None
+    *,
+    port: int = 0,
+    path: str | os.PathLike[str] | None = None,
+    store: Store | None = None,
+    token: str | None = None,
 ) -> Iterator[LocalServer]:
     """A local server in a thread of this process, on loopback; stopped at the end, whatever hangs.
 
-    `port=0` takes a free one. `path` is the database, in memory by default; a `store` given stays open.
+    `port=0` takes a free one. `path` is the database, in memory by default; a `store` given stays open. A `token` is
+    asked of everybody, as in `run`.
     """
     faults, connections = Faults(), Connections()
     with contextlib.ExitStack() as stack:
         held = store or stack.enter_context(contextlib.closing(Store(path or ":memory:")))
         listener = stack.enter_context(contextlib.closing(listen(port)))
-        app = create_app(held, faults=faults, connections=connections)
+        app = create_app(held, faults=faults, connections=connections, token=token)
         server = _ThreadedServer(_config(app, connections))
         stack.enter_context(server.running(listener))
         yield LocalServer(listener.getsockname()[1], held, faults)
 
 
-def run(store: Store, listener: socket.socket) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+def run(store: Store, listener: socket.socket, *, token: str | None = None) -> None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    For other machines: `listen(port, EVERYWHERE)`, and a `token` such as `secrets.token_urlsafe()`. Apps bring it as
+    their API key; a browser is pointed at `address(listener) + "/?token=" + token`. Without a token the socket has to
+    be on loopback: ValueError.
+    """
+    if token is None and not listener.getsockname()[0].startswith("127."):
+        raise ValueError("other machines are served only with a token")
     faults, connections = Faults(), Connections()
-    app = create_app(store, faults=faults, connections=connections)
-    uvicorn.Server(_config(app, connections)).run(sockets=[listener])
+    app = create_app(store, faults=faults, connections=connections, token=token)
+    _Server(store, _config(app, connections)).run(sockets=[listener])
 
 
-def listen(port: int) -> socket.socket:
-    """A listening socket on loopback: from now on connections wait instead of being refused.
+def listen(port: int, host: str = LOOPBACK) -> socket.socket:
+    """A listening socket, on loopback unless told otherwise: from now on connections wait instead of being refused.
 
     The protocol is named because asyncio switches Nagle's algorithm off only where it is; else answers take 40 ms.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((LOOPBACK, port))
+        listener.bind((host, port))
         listener.listen(1024)
     except OSError:
         listener.close()
@@ -105,8 +118,9 @@ def listen(port: int) -> socket.socket:
 
 
 def address(listener: socket.socket) -> str:
-    """The URL that a listening socket is reached by."""
-    return f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+    """The URL that a listening socket is reached by; of one for other machines, by this machine's name."""
+    host, port = listener.getsockname()
+    return f"http://{socket.gethostname() if host == EVERYWHERE else host}:{port}"
 
 
 def _config(app: object, connections: Connections) -> uvicorn.Config:
@@ -122,6 +136,19 @@ def _config(app: object, connections: Connections) -> uvicorn.Config:
         timeout_keep_alive=30,
         timeout_graceful_shutdown=1,
     )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn waits for answers to end, which the streams of open pages never do."""
+
+    def __init__(self, store: Store, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._store = store
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends the streams first."""
+        self._store.changes.close()
+        await super().shutdown(sockets)
 
 
 class _ThreadedServer(uvicorn.Server):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra.server.catalogue import Catalogue, words_of_calls
-from converra.server.changes import Changes
+from converra.server.changes import ELSEWHERE, Changes
 from converra.server.records import conversation
 from converra.server.request_log import RequestLog
 from converra.server.totals import together, total
@@ -70,7 +70,9 @@ class Store:
         """The requests as they were received."""
         self.catalogue = Catalogue(self)
         """The conversations by what they are about."""
-        self.prune()
+        self._version = self._data_version()
+        if any(self._keep):
+            self.prune()
 
     def close(self) -> None:
         """Close the file. The store cannot be used afterwards."""
@@ -101,6 +103,13 @@ class Store:
                 self._touched.update(topics)
             else:
                 self.changes.tell(topics)
+
+    def look(self) -> None:
+        """Tell those who listen of what another process has written to the file since the last look."""
+        version = self._data_version()
+        if version != self._version:
+            self._version = version
+            self.changes.tell((ELSEWHERE,))
 
     # conversations
 
@@ -191,7 +200,7 @@ class Store:
         rows = self.rows(
             "SELECT role, content, rest FROM messages WHERE conversation = ? ORDER BY number", (conversation.number,)
         )
-        return [{"role": role, "content": content, **_decode(rest)} for role, content, rest in rows]
+        return [{"role": role, "content": content, **msgspec.json.decode(rest)} for role, content, rest in rows]
 
     def received(self, conversation: Conversation) -> list[int]:
         """When each of its messages arrived, in milliseconds since the epoch."""
@@ -250,6 +259,9 @@ class Store:
         with self._lock:
             return self._db.execute(sql, values).fetchall()
 
+    def _data_version(self) -> int:
+        return int(self.rows("PRAGMA data_version")[0][0])
+
     def _first(self, sql: str, values: Sequence[Any]) -> Conversation | None:
         rows = self.rows(sql, values)
         return conversation(rows[0]) if rows else None
@@ -305,7 +317,3 @@ def _fields(message: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 def _encode(value: Any) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _decode(text: str) -> Any:
-    return msgspec.json.decode(text)
