@@ -8,32 +8,52 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Protocol
 
-_active: ContextVar[object | None] = ContextVar("converra_conversation", default=None)
+_active: ContextVar[Entered | None] = ContextVar("converra_conversation", default=None)
 
 
 def active() -> object | None:
     """Look up what was entered last in this context and not left yet."""
-    return _active.get()
+    innermost = _innermost()
+    return None if innermost is None else innermost.scope
+
+
+def _innermost() -> Entered | None:
+    entered = _active.get()
+    while entered is not None and entered.is_left:
+        entered = entered.before
+    return entered
 
 
 class Entered:
     """One entry into a scope, to be left once.
 
     Leaving never fails: `ContextVar.reset` raises where a block is left in another context than it was entered in, as
-    web frameworks do with streamed responses; there is nothing to restore then.
+    web frameworks do with streamed responses. What cannot be restored there is marked as left, and passed over.
     """
 
-    __slots__ = ("before", "scope")
+    __slots__ = ("before", "is_left", "scope")
 
     def __init__(self, scope: object) -> None:
         self.scope = scope
-        self.before = _active.get()
-        _active.set(scope)
+        self.before = _innermost()
+        self.is_left = False
+        _active.set(self)
 
-    def leave(self) -> None:
-        """Make what was active before active again, if this is still the active one here."""
-        if _active.get() is self.scope:
+    @property
+    def is_innermost(self) -> bool:
+        """Whether nothing was entered after it in this context, and it was not left."""
+        return _innermost() is self
+
+    def leave(self, *, for_good: bool = False) -> None:
+        """Make what was active before active again.
+
+        Tasks and threads that were started inside stay inside, unless the scope is left `for_good`.
+        """
+        if self.is_innermost:
             _active.set(self.before)
+            self.is_left = for_good
+        else:
+            self.is_left = True
 
 
 class Claim(Protocol):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from converra.context import Entered
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
     from types import TracebackType
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -72,17 +73,16 @@ def _generator(function: Callable[..., Any], block: Callable[[], Block]) -> Call
 def _steps(inner: Generator[Any, Any, Any], scope: Block) -> Generator[Any, Any, Any]:
     step, value = inner.send, None
     while True:
-        entered = Entered(scope)
-        try:
-            item = step(value)
-        except StopIteration as stop:
-            return stop.value
-        finally:
-            entered.leave()
+        with _Step(scope):
+            try:
+                item = step(value)
+            except StopIteration as stop:
+                return stop.value
         try:
             value, step = (yield item), inner.send
         except GeneratorExit:
-            inner.close()
+            with _Step(scope):
+                inner.close()
             raise
         except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, and handed on
             value, step = error, inner.throw
@@ -91,25 +91,48 @@ def _steps(inner: Generator[Any, Any, Any], scope: Block) -> Generator[Any, Any,
 def _async_generator(function: Callable[..., Any], block: Callable[[], Block]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         scope, inner = block(), function(*args, **kwargs)
-        step, value = inner.asend, None
         with _Ended(scope):
+            step = _first_step(inner)
             while True:
-                entered = Entered(scope)
+                with _Step(scope):
+                    try:
+                        item = await step
+                    except StopAsyncIteration:
+                        return
                 try:
-                    item = await step(value)
-                except StopAsyncIteration:
-                    return
-                finally:
-                    entered.leave()
-                try:
-                    value, step = (yield item), inner.asend
+                    step = inner.asend((yield item))
                 except GeneratorExit:
-                    await inner.aclose()
+                    with _Step(scope):
+                        await inner.aclose()
                     raise
                 except BaseException as error:  # noqa: BLE001 - thrown in by the consumer, and handed on
-                    value, step = error, inner.athrow
+                    step = inner.athrow(error)
 
     return call
+
+
+def _first_step(inner: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
+    """Begin without telling the event loop: at its end it closes every generator it knows, and this one is ours."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return inner.asend(None)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+class _Step:
+    """Makes a block active while its generator runs, from one yield to the next."""
+
+    def __init__(self, scope: Block) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        """Enter anew: the consumer may go on in another thread or task."""
+        self._entered = Entered(self._scope)
+
+    def __exit__(self, *error: object) -> None:
+        self._entered.leave()
 
 
 class _Ended:

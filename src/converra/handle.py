@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from converra.recording import Recording
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+START_SECONDS = 1.0
+"""Longest wait for another thread that starts the conversation, which takes microseconds: it may be gone by a fork."""
 
 MAX_ID = 512
 """Longest prompt id or session id, in characters."""
@@ -61,7 +64,7 @@ class Conversation:
         self._start = start
         self._recording: Recording | None = None
         self._started = False
-        self._starting = Lock()
+        self._starting = RLock()
         self._entered: list[Entered] = []
 
     def __repr__(self) -> str:
@@ -75,12 +78,14 @@ class Conversation:
 
     def recording(self) -> Recording | None:
         """Where to record; None while capture is off or when this conversation was sampled out. For integrations."""
-        if not self._started:
-            with self._starting:
+        if not self._started and self._starting.acquire(timeout=START_SECONDS):
+            try:
                 if not self._started:
                     with guard("starting a conversation"):
                         self._recording = self._start(self)
                     self._started = True
+            finally:
+                self._starting.release()
         return self._recording
 
     def add_message(
@@ -140,12 +145,18 @@ class Conversation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._entered:
-            self._entered.pop().leave()
+        self._leave()
         if error is not None and not isinstance(error, GeneratorExit):
             self.update_metadata(error={"type": type(error).__name__})
         if not self.keep_open and not self._entered:
             self.complete()
+
+    def _leave(self) -> None:
+        """Leave what was entered here: several threads may be inside at the same time."""
+        entered = next((e for e in self._entered if e.is_innermost), None) or next(reversed(self._entered), None)
+        if entered is not None:  # a decorated generator enters and leaves with each step
+            self._entered.remove(entered)
+            entered.leave(for_good=not self.keep_open)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
