@@ -269,7 +269,7 @@ def model() -> Iterator[ScriptedModel]:
         yield served
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def recorder(server: LocalServer) -> Iterator[Recorder]:
     made = Recorder(load({"api_key": "k", "base_url": server.base_url, "flush_interval": 60}, {}))
     made.instrument()
