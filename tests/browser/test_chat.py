@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,81 @@ def test_a_tool_call_unfolds(page: Page, http: httpx.Client) -> None:
     expect(call.locator(".side").first).to_be_hidden()
     call.locator("summary").click()
     expect(call.locator(".side").first).to_be_visible()
+
+
+def test_the_keyboard_reads_a_chat(page: Page, http: httpx.Client) -> None:
+    """From turn to turn with j and k; x unfolds the calls, G and g go to the end and back, Escape to the list."""
+    found = conversation(http, "Where is it?", promptId="chosen")
+    append(http, found, CALL, RESULT, *[{"role": "assistant", "content": f"{n}\n" * 20} for n in range(5)])
+    page.goto("/?prompt=chosen")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("Where is it?")
+    page.keyboard.press("j")
+    expect(page.locator("article.user")).to_be_focused()
+    page.keyboard.press("j")
+    expect(page.locator("article.tool")).to_be_focused()
+    page.keyboard.press("x")
+    expect(page.locator("details.call .result")).to_be_visible()
+    page.keyboard.press("x")
+    expect(page.locator("details.call .result")).to_be_hidden()
+    page.keyboard.press("G")
+    expect(page.locator("article").last).to_be_in_viewport()
+    page.keyboard.press("g")
+    expect(page.locator("h1")).to_be_in_viewport()
+    page.keyboard.press("Escape")
+    expect(page).to_have_url(re.compile(r"/\?prompt=chosen$"))
+
+
+def test_a_title_comes_with_the_first_words_of_the_user(page: Page, http: httpx.Client) -> None:
+    """Opened with its system prompt alone, a conversation is called by what is asked once it is."""
+    content = {"messages": [{"role": "system", "content": "You sell tents."}]}
+    found = conversation(http, "", content=json.dumps(content))
+    opened(page, f"/conversations/{found}")
+    expect(page.locator("h1")).to_have_text("You sell tents.")
+    append(http, found, {"role": "user", "content": "Where is it?"})
+    expect(page.locator("h1")).to_have_text("Where is it?")
+
+
+def test_the_fields_of_a_message_unfold(page: Page, http: httpx.Client) -> None:
+    """What has no place of its own on the page is a click away, as JSON."""
+    found = conversation(http, "Hello")
+    append(http, found, {"role": "user", "content": "x", "metadata": {"messageId": "m-7"}})
+    page.goto(f"/conversations/{found}")
+    page.locator("article").last.get_by_label("Its other fields").click()
+    expect(page.locator("article").last.locator("pre")).to_have_text('{"metadata": {"messageId": "m-7"}}')
+
+
+def test_five_hundred_messages_are_read_at_once(page: Page, http: httpx.Client) -> None:
+    """A conversation as full as can be opens, grows and is left like any other."""
+    lines = [{"role": ("user", "assistant")[n % 2], "content": f"{n} " + "long " * 190} for n in range(499)]
+    found = conversation(http, "", content=json.dumps({"messages": lines}))
+    opened(page, f"/conversations/{found}")
+    expect(page.locator("article")).to_have_count(499)
+    page.keyboard.press("G")
+    append(http, found, {"role": "assistant", "content": "the last one"}, status="completed")
+    expect(page.get_by_text("the last one")).to_be_in_viewport()
+    expect(page.locator("article")).to_have_count(500)
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_a_chat_fits_any_width(page: Page, http: httpx.Client, server: LocalServer, width: int) -> None:
+    """Nothing has to be scrolled sideways, whatever the words, with everything unfolded."""
+    long = "w" * 400
+    call = {"role": "tool", "content": "", "toolCalls": [{"id": "1", "name": long, "arguments": {long: long}}]}
+    content = {"messages": [{"role": "user", "content": long}], "metadata": {"sessionId": long, long: long}}
+    found = conversation(http, "", content=json.dumps(content), promptId=long, companyName=long, llmModel=long)
+    append(http, found, call, {"role": "tool", "content": long, "toolCalls": [{"id": "1"}]})
+    answer = {"usage": {"promptTokens": 10**15, "completionTokens": 10**15}, "latencyMs": 10**7, "model": long}
+    append(http, found, {"role": "assistant", "content": long, "metadata": {"error": long}} | answer)
+    page.set_viewport_size({"width": width, "height": 800})
+    for path in (f"/conversations/{found}", "/", f"/requests/{server.requests[-1].number}"):
+        page.goto(path)
+        for details in page.locator("details").all():
+            details.evaluate("each => { each.open = true }")
+        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+        fields = "[...document.querySelectorAll('.line > *, .facts dd')]"
+        assert page.evaluate(f"() => {fields}.every(each => each.getBoundingClientRect().right <= innerWidth)")
 
 
 def test_conversations_that_belong_together_are_linked(page: Page, http: httpx.Client) -> None:
@@ -173,9 +249,17 @@ def test_chaos_is_a_click_away(page: Page, http: httpx.Client) -> None:
     expect(page.locator("#live")).to_have_text("live")
     assert http.post("/conversations", json={"promptId": "p", "content": "User: a"}).status_code == 503
     expect(page.locator("#log")).to_contain_text("chaos: 503")
-    page.goto("/chaos")
+    opened(page, "/chaos")
+    expect(page.locator("#on")).to_contain_text("2 more times")
+    http.get("/conversations")
+    expect(page.locator("#on")).to_contain_text("once more")
+    page.select_option("[name=times]", "always")
+    page.get_by_role("button", name="Hang").click()
+    page.get_by_role("button", name="Switch hang off").click()
+    expect(page.locator("#on li .badge")).to_have_text(["503"])
     page.get_by_role("button", name="Switch everything off").click()
     expect(page.locator("#on")).to_contain_text("Nothing.")
+    expect(page.locator(".nav .badge")).to_be_hidden()
     assert http.post("/conversations", json={"promptId": "p", "content": "User: a"}).status_code == 200
 
 
@@ -190,3 +274,15 @@ def test_webhooks_are_shown_as_they_go(page: Page, http: httpx.Client) -> None:
     expect(page.locator("#deliveries .badge")).to_have_text("no answer")
     page.locator("#deliveries summary").click()
     expect(page.locator("#deliveries pre").first).to_contain_text("conversation.updated")
+    page.get_by_role("button", name="Switch off").click()
+    expect(page.locator("#url")).to_have_value("")
+
+
+def test_an_address_elsewhere_is_refused_in_the_form(context: BrowserContext, server: LocalServer) -> None:
+    """With the reason beside it, and what was typed still there to be corrected."""
+    page = context.new_page()
+    page.goto("/webhooks")
+    page.fill("#url", "http://elsewhere.example/hooks")
+    page.get_by_role("button", name="Switch on").click()
+    expect(page.get_by_role("alert")).to_contain_text("on this machine")
+    expect(page.locator("#url")).to_have_value("http://elsewhere.example/hooks")

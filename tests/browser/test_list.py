@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 if TYPE_CHECKING:
     import httpx
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
     from converra.server.run import LocalServer
 
@@ -37,7 +37,7 @@ def opened(page: Page, path: str = "/") -> None:
 
 
 def titles(page: Page) -> Any:
-    return page.locator("a.line .title")
+    return page.locator("a.title")
 
 
 def test_a_conversation_arrives_at_once(page: Page, http: httpx.Client) -> None:
@@ -49,7 +49,7 @@ def test_a_conversation_arrives_at_once(page: Page, http: httpx.Client) -> None:
     conversation(http, "Live one")
     seen = page.evaluate("() => window.seen")
     expect(titles(page)).to_have_text(["Live one"])
-    expect(page.locator("#health")).to_contain_text("last 1 requests")
+    expect(page.locator("#health")).to_contain_text("1 request")
     assert seen - sent < 300 * 5
 
 
@@ -60,10 +60,10 @@ def test_what_changes_is_shown_where_it_stands(page: Page, http: httpx.Client) -
     page.keyboard.press("j")
     append = {"messages": [{"role": "assistant", "content": "x"}], "status": "completed"}
     http.post(f"/conversations/{first}/messages", json=append)
-    row = page.locator(f"#{first}")
+    row = page.locator(".line").filter(has=page.locator(f"#{first}"))
     expect(row.locator(".status")).to_have_text("completed")
     expect(row.locator(".number").first).to_have_text("2")
-    expect(row).to_be_focused()
+    expect(row.locator("a")).to_be_focused()
 
 
 def test_a_search_follows_the_typing(page: Page, http: httpx.Client) -> None:
@@ -110,12 +110,92 @@ def test_filters_narrow_the_list(page: Page, http: httpx.Client) -> None:
     expect(page.get_by_text("Nothing matches")).to_be_visible()
 
 
+def test_filters_offer_what_came_up_meanwhile(page: Page, http: httpx.Client) -> None:
+    """The page was open before the first conversation; its prompt and model can be chosen without a reload."""
+    opened(page)
+    found = conversation(http, "New", promptId="late_prompt")
+    answer = {"role": "assistant", "content": "x", "model": "late-model"}
+    http.post(f"/conversations/{found}/messages", json={"messages": [answer]})
+    conversation(http, "Other")
+    expect(titles(page)).to_have_count(2)
+    page.select_option("[name=prompt]", "late_prompt")
+    page.select_option("[name=model]", "late-model")
+    expect(titles(page)).to_have_text(["New"])
+    page.get_by_role("link", name="show all").click()
+    expect(titles(page)).to_have_count(2)
+
+
+def test_the_list_stays_where_it_is_read(page: Page, http: httpx.Client) -> None:
+    """What arrives on top does not push away what one is looking at."""
+    for number in range(30):
+        conversation(http, f"No. {number}")
+    opened(page)
+    looked_at = page.get_by_role("link", name="No. 12", exact=True)
+    looked_at.scroll_into_view_if_needed()
+    page.evaluate("() => scrollBy(0, 120)")
+    before = looked_at.bounding_box()
+    conversation(http, "On top")
+    expect(titles(page)).to_have_count(31)
+    after = looked_at.bounding_box()
+    assert before
+    assert after
+    assert abs(after["y"] - before["y"]) < 2
+
+
+def test_the_last_of_many_is_shown_too(page: Page, http: httpx.Client) -> None:
+    """However close upon one another they come, the page ends up with all of them."""
+    opened(page, "/requests")
+    for count in range(1, 9):
+        http.get("/conversations")
+        if count % 2:
+            time.sleep(0.02)
+    expect(page.locator("#log .line:not(.head)")).to_have_count(8)
+    expect(page.locator("#health")).to_contain_text("last 8 requests")
+
+
+def test_hidden_tabs_hold_no_connection(page: Page, context: BrowserContext, http: httpx.Client) -> None:
+    """A browser has six connections to a server for all its tabs: with ten open, each one is shown and up to date."""
+    hide = """hidden => {
+        Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    tabs = [page, *(context.new_page() for _ in range(9))]
+    for tab in tabs:
+        opened(tab)
+        tab.evaluate(hide, True)
+    conversation(http, "While nobody looked")
+    tabs[3].evaluate(hide, False)
+    expect(titles(tabs[3])).to_have_text(["While nobody looked"])
+    assert titles(tabs[4]).count() == 0
+
+
+def test_times_are_those_of_the_reader(browser: Browser, server: LocalServer, http: httpx.Client) -> None:
+    """The server tells UTC; each page shows it in the zone of the browser, and a new day with its date."""
+    said = [
+        {"role": "user", "content": "late", "timestamp": "2025-01-20T14:59:59Z"},
+        {"role": "assistant", "content": "later", "timestamp": "2025-01-20T17:00:00+02:00"},
+        {"role": "user", "content": "last", "timestamp": "2025-01-20T15:00:01"},
+    ]
+    found = conversation(http, "", content=json.dumps({"messages": said}))
+    with browser.new_context(base_url=server.url, timezone_id="Asia/Tokyo") as context:
+        page = context.new_page()
+        page.goto(f"/conversations/{found}")
+        times = page.locator("article time")
+        expect(times).to_have_text(["2025-01-20 23:59:59", "2025-01-21 00:00:00", "00:00:01"])
+        expect(times.nth(1)).to_have_attribute("title", "2025-01-20T15:00:00.000Z")
+        page.goto("/requests")
+        page.evaluate("() => tellTimes()")
+        received = page.locator("#log time")
+        hour = int(str(received.get_attribute("datetime"))[11:13])
+        expect(received).to_have_text(re.compile(rf"^{(hour + 9) % 24:02}:\d\d:\d\d\.\d\d\d$"))
+
+
 def test_the_keyboard_does_it_all(page: Page, http: httpx.Client) -> None:
     """j, k and the arrows move, Enter opens, Escape goes back, ? explains."""
     for number in range(3):
         conversation(http, f"No. {number}")
     opened(page)
-    focused = page.locator("a.line:focus .title")
+    focused = page.locator("a.title:focus")
     for key, title in (("j", "No. 2"), ("ArrowDown", "No. 1"), ("j", "No. 0"), ("j", "No. 0"), ("k", "No. 1")):
         page.keyboard.press(key)
         expect(focused).to_have_text(title)

@@ -130,6 +130,17 @@ def test_append_answers_with_the_whole_conversation(http: httpx.Client, clock: C
     }
 
 
+def test_the_title_is_what_the_user_said_first(http: httpx.Client) -> None:
+    """Also where the conversation was opened with a system prompt alone; later words change nothing."""
+    content = json.dumps({"messages": [{"role": "system", "content": "You sell tents."}]})
+    path = f"/conversations/{http.post('/conversations', json=HELLO | {'content': content}).json()['id']}"
+    said = [http.get(path).json()["title"]]
+    for words in ("Where  is it?", "Hello?"):
+        http.post(f"{path}/messages", json={"messages": [{"role": "user", "content": words}]})
+        said.append(http.get(path).json()["title"])
+    assert said == ["You sell tents.", "Where is it?", "Where is it?"]
+
+
 def test_content_stays_as_it_was_sent_until_an_append(http: httpx.Client) -> None:
     """A create is kept to the letter; the transcript takes its place with the first append."""
     content = '{"messages": [{"role": "user", "content": "Hello"}]}'

@@ -24,11 +24,16 @@ def test_a_switch_sets_a_fault(server: LocalServer, http: httpx.Client) -> None:
     """Where, how often and for which share of the requests; the panel shows it, and one button ends it."""
     answer = turn(server, action="add", fault="429", endpoint="create", times="3", share="100")
     assert (answer.status_code, answer.headers["location"]) == (303, "/chaos")
-    assert server.faults.armed() == [Fault("create", "status", "before", 429, {"Retry-After": "1"})]
+    (armed,) = server.faults.armed()
+    assert (armed.fault, armed.times, armed.share) == (
+        Fault("create", "status", "before", 429, {"Retry-After": "1"}),
+        3,
+        1.0,
+    )
     refused = http.post("/conversations", json=HELLO)
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
     text = httpx.get(f"{server.url}/chaos").text
-    for shown in ("1 on", '<span class="badge bad">429</span> create', "1 × status: create"):
+    for shown in ("1 on", '<span class="badge bad">429</span> create', "2 more times", "status: create", "1 ×"):
         assert shown in text
     turn(server, action="clear")
     assert server.faults.armed() == []
@@ -40,8 +45,19 @@ def test_every_switch_works(server: LocalServer, name: str) -> None:
     """Each is on the panel, and is a fault of the server."""
     assert f'value="{name}"' in httpx.get(f"{server.url}/chaos").text
     turn(server, action="add", fault=name, times="always", share="20")
-    (fault,) = server.faults.armed()
-    assert (fault.endpoint, fault.kind) == ("any", SWITCHES[name].kind)
+    (armed,) = server.faults.armed()
+    assert (armed.fault.endpoint, armed.fault.kind, armed.times, armed.share) == ("any", SWITCHES[name].kind, None, 0.2)
+    assert "until switched off, 20% of requests" in httpx.get(f"{server.url}/chaos").text
+
+
+def test_one_fault_can_be_switched_off(server: LocalServer) -> None:
+    """The others stay; one that is off already, or nonsense, changes nothing."""
+    for name in ("429", "500"):
+        turn(server, action="add", fault=name)
+    first, second = server.faults.armed()
+    for number in (str(first.number), str(first.number), "x"):
+        assert turn(server, action="off", number=number).status_code == 303
+    assert server.faults.armed() == [second]
 
 
 def test_odd_servers_can_be_played(server: LocalServer, http: httpx.Client) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from converra.server.chat_view import Bubble, Call, Text, ago, bubbles, duration, pretty, size
+from converra.server.chat_view import Bubble, Call, Text, bubbles, pretty
 
 ASKED = {"id": "c1", "name": "look_up", "arguments": {"order": 7}}
 CALL = {
@@ -27,7 +27,7 @@ RESULT = {
 
 def bubble(**fields: Any) -> Bubble:
     plain: dict[str, Any] = {
-        **dict.fromkeys(("text", "time", "replaces")),
+        **dict.fromkeys(("text", "time", "rest", "replaces")),
         "at": 0,
         "role": "user",
         "label": "User",
@@ -109,12 +109,6 @@ def test_attachments_are_named() -> None:
     assert shown.attachments == ["audio"]
 
 
-@pytest.mark.parametrize(("count", "words"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KB"), (3_000_000, "2.9 MB")])
-def test_sizes_are_in_the_unit_a_person_would_use(count: int, words: str) -> None:
-    """Bytes, KB or MB."""
-    assert size(count) == words
-
-
 def test_a_result_without_its_call_stands_alone() -> None:
     """Nothing that was stored is left out of the page."""
     orphans: list[dict[str, Any]] = [
@@ -157,29 +151,32 @@ def test_what_a_turn_cost_stands_below_it() -> None:
         ]
     )
     assert [each.facts for each in shown] == [["m", "1,234 tokens", "1.0 min", "first token 90 ms"], [], []]
-    assert [heading for heading, _ in shown[0].notes] == ["other choices", "details"]
-    assert (shown[1].time, shown[1].notes) == ("2025-01-20T12:00:00Z", [("details", '{"colour": "red"}')])
-
-
-def test_long_text_is_folded() -> None:
-    """The whole text is on the page, most of it folded away."""
-    text = bubbles([{"role": "user", "content": "x" * 5000}])[0].text
-    assert text == Text("x" * 3000, "x" * 2000)
-
-
-@pytest.mark.parametrize(("ms", "words"), [(0.4, "0 ms"), (999, "999 ms"), (1500, "1.5 s"), (90_000, "1.5 min")])
-def test_times_are_in_the_unit_a_person_would_use(ms: float, words: str) -> None:
-    """Milliseconds, seconds or minutes."""
-    assert duration(ms) == words
+    assert shown[0].notes == [("other choices", '["b"]')]
+    assert shown[2].rest == '{"metadata": {"timeToFirstTokenMs": "soon"}}'
+    assert (shown[1].time, shown[1].rest) == ("2025-01-20T12:00:00.000Z", '{"colour": "red"}')
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(-5, "just now"), (9, "just now"), (59, "59 s ago"), (60, "1 min ago"), (7200, "2 h ago"), (200_000, "2 d ago")],
+    ("told", "utc"),
+    [
+        ("2025-01-20T14:30:00+02:00", "2025-01-20T12:30:00.000Z"),
+        ("2025-01-20t14:30:00.25z", "2025-01-20T14:30:00.250Z"),
+        ("2025-01-20T14:30", "2025-01-20T14:30:00.000Z"),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("yesterday", None),
+        (None, None),
+    ],
 )
-def test_how_long_ago_is_rounded_down(seconds: int, words: str) -> None:
-    """A clock that was set back gives no negative age."""
-    assert ago(0, seconds * 1000) == words
+def test_times_of_every_zone_are_told_alike(told: str | None, utc: str | None) -> None:
+    """In UTC, for the browser to show as its own; what is no time is none."""
+    assert bubbles([{"role": "user", "content": "x", "timestamp": told}])[0].time == utc
+
+
+def test_long_text_is_folded() -> None:
+    """The whole text is on the page, most of it folded away; of a system prompt sooner than of what was said."""
+    text = bubbles([{"role": "user", "content": "x" * 5000}])[0].text
+    assert text == Text("x" * 3000, "x" * 2000)
+    assert bubbles([{"role": "system", "content": "x" * 5000}])[0].text == Text("x" * 600, "x" * 4400)
 
 
 def test_json_is_short_on_a_line_and_long_on_many() -> None:

@@ -89,8 +89,8 @@ def test_the_log_has_pages(server: LocalServer, http: httpx.Client, monkeypatch:
     for number in range(3):
         http.get(f"/conversations/n{number}")
     first, second = page(server, "/requests").text, page(server, "/requests?before=2").text
-    assert [f"conversations/n{number}</span>" in first for number in range(3)] == [False, True, True]
-    assert [f"conversations/n{number}</span>" in second for number in range(3)] == [True, False, False]
+    assert [f"conversations/n{number}</a>" in first for number in range(3)] == [False, True, True]
+    assert [f"conversations/n{number}</a>" in second for number in range(3)] == [True, False, False]
     assert ("/requests?before=2" in first, "← newest" in second) == (True, True)
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from converra.server.database import StoreError
 from converra.server.records import NewConversation, fingerprint
 from converra.server.run import serve
-from converra.server.store import Store, StoreError
+from converra.server.store import Store
 from tests.server.conftest import client
 
 if TYPE_CHECKING:

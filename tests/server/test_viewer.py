@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">{{ 7*7 }}\u202eright to left\u202c'
 
-SCRIPTS = ("vendor/htmx.min.js", "vendor/htmx-sse.min.js", "viewer.js")
+SCRIPTS = ("vendor/htmx.min.js", "live.js", "viewer.js")
 
 
 def page(server: LocalServer, path: str = "/") -> httpx.Response:
@@ -83,7 +83,7 @@ def test_a_conversation_reads_as_a_chat(server: LocalServer, http: httpx.Client)
     )
     text = page(server, f"/conversations/{conversation_id}").text
     order = ["Where is it?", "look_up", "lost at sea", "&#34;order&#34;: 7", "412 ms", "It is lost."]
-    positions = [text.index(shown, text.index('class="chat"')) for shown in order[1:]]
+    positions = [text.index(shown, text.index('id="bubbles"')) for shown in order[1:]]
     assert positions == sorted(positions)
     for shown in ("cut short", "sess_1", "simulated", "Tool call", "answered"):
         assert shown in text
@@ -151,9 +151,7 @@ def test_a_missing_conversation_is_a_page_too(server: LocalServer) -> None:
     assert (answer.status_code, "There is no such conversation" in answer.text) == (404, True)
 
 
-@pytest.mark.parametrize(
-    "name", ["viewer.css", "icon.svg", *SCRIPTS, "vendor/htmx.LICENSE.txt", "vendor/htmx-sse.LICENSE.txt"]
-)
+@pytest.mark.parametrize("name", ["viewer.css", "icon.svg", *SCRIPTS, "vendor/htmx.LICENSE.txt"])
 def test_styles_and_scripts_come_from_this_server(server: LocalServer, name: str) -> None:
     """Nothing is fetched from anywhere else; what others wrote has its licence beside it."""
     answer = page(server, f"/static/{name}")

@@ -128,9 +128,11 @@ def test_what_a_receiver_does_is_logged(server: LocalServer, http: httpx.Client,
     ],
 )
 def test_only_this_machine_is_told(server: LocalServer, url: str) -> None:
-    """Any other address is refused, and changes nothing."""
+    """Any other address is refused, stays in the form to be corrected, and changes nothing."""
     answer = point(server, url)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "VALIDATION_ERROR")
+    assert (answer.status_code, 'role="alert"' in answer.text) == (400, True)
+    assert f'value="{url}"' in answer.text
+    assert "Switched off" in answer.text
     assert 'value=""' in httpx.get(f"{server.url}/webhooks").text
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from converra.server.store import Store, StoreError
+from converra.server.database import StoreError
+from converra.server.store import Store
 
 
 def default_path() -> str:

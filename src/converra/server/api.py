@@ -120,6 +120,7 @@ async def append_messages(request: Request) -> Response:
             end=body.get("status") == "completed",
         )
         messages = store.messages(conversation)
+        conversation = store.entitle(conversation, content.title(messages))
         answer = answers.whole(conversation, messages, show_messages=not _faults(request).hide_messages)
         content.check_count(len(messages))
         content.check_size(answer["content"], MAX_CONTENT_BYTES, "content")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from converra.server.faults import Faults
+    from converra.server.faults import Armed, Faults
 
 
 class Switch(NamedTuple):
@@ -68,10 +68,15 @@ async def panel(request: Request) -> Response:
         endpoints=ENDPOINTS,
         times=TIMES,
         shares=SHARES,
-        on=faults.armed(),
+        on=[(each, _how_often(each)) for each in faults.armed()],
         fired=sorted(faults.fired.items()),
         faults=faults,
     )
+
+
+def _how_often(armed: Armed) -> str:
+    times = TIMES["always"] if armed.times is None else "once more" if armed.times == 1 else f"{armed.times} more times"
+    return times if armed.share == 1 else f"{times}, {armed.share:.0%} of requests"
 
 
 async def switch(request: Request) -> Response:
@@ -102,6 +107,10 @@ def _answers(faults: Faults, form: FormData) -> None:
     faults.refused_statuses = frozenset({"active"} if "refuse" in form else ())
 
 
+def _off(faults: Faults, form: FormData) -> None:
+    faults.disarm(number(str(form.get("number")), least=0))
+
+
 def _clear(faults: Faults, _form: FormData) -> None:
     faults.clear()
 
@@ -110,4 +119,4 @@ def _unknown(_faults: Faults, _form: FormData) -> None:
     raise Refusal(400, "VALIDATION_ERROR", "No such action")
 
 
-_ACTIONS = {"add": _add, "answers": _answers, "clear": _clear}
+_ACTIONS = {"add": _add, "answers": _answers, "off": _off, "clear": _clear}

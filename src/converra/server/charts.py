@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from converra.server.chat_view import duration
+from converra.server.figures import duration
 from converra.server.totals import answered, bounded, mapping
 
 if TYPE_CHECKING:

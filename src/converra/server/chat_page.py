@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from converra.server import chat_view, insights
+from converra.server import chat_view, figures, insights
 from converra.server.answers import iso
 from converra.server.charts import charts
 from converra.server.export import EXPORTS, exported
@@ -69,7 +69,7 @@ def _about(store: Store, found: Conversation, messages: Sequence[Mapping[str, An
     return {
         "conversation": found,
         "totals": found.totals,
-        "latency": chat_view.duration(found.totals.latency_ms),
+        "latency": figures.duration(found.totals.latency_ms),
         "created": iso(found.created_at),
         "bubbles": chat_view.bubbles(messages),
         "resendings": resendings(store, found, messages),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from converra.server.figures import duration, size
 from converra.server.totals import answered, failed, mapping
 from converra.server.totals import calls as calls_of
 
@@ -14,9 +16,14 @@ if TYPE_CHECKING:
 
 _SHOWN_CHARACTERS = 3000
 """More of one message is folded away."""
+_SHOWN_OF_PROMPTS = 600
+"""System prompts are long, and not what one comes to read."""
 
 _LINE = 60
 _PREVIEW = 90
+
+_PLACED = ("role", "content", "timestamp", "model", "tokens", "toolCalls", "usage", "latencyMs")
+"""The fields of a message that have a place on the page."""
 
 CLOSING_WORDS = "Conversation ended."
 """What the SDK says to complete a conversation that has nothing left to say: no prompt."""
@@ -64,7 +71,10 @@ class Bubble(NamedTuple):
     """The place of the message that this one takes the place of."""
     notes: Sequence[tuple[str, str]]
     """Folded details: a heading and text."""
+    rest: str | None
+    """The fields that have no place of their own on the page, as JSON."""
     time: str | None
+    """When it was said, in UTC."""
 
 
 Placed = tuple[int, "Mapping[str, Any]"]
@@ -81,31 +91,6 @@ def bubbles(messages: Sequence[Mapping[str, Any]]) -> list[Bubble]:
         for at, message in enumerate(messages)
         if answered(message) not in asked or not answered(message)
     ]
-
-
-def duration(ms: float | None) -> str | None:
-    """Milliseconds in the unit that a person would use; None where there are none."""
-    if ms is None:
-        return None
-    if ms < 1000:  # noqa: PLR2004 - a second
-        return f"{ms:.0f} ms"
-    return f"{ms / 1000:.1f} s" if ms < 60_000 else f"{ms / 60_000:.1f} min"  # noqa: PLR2004 - a minute
-
-
-def size(count: int) -> str:
-    """Bytes in the unit that a person would use."""
-    if count < 1024:  # noqa: PLR2004 - a KB
-        return f"{count} B"
-    return f"{count / 1024:.1f} KB" if count < 1024 * 1024 else f"{count / 1024 / 1024:.1f} MB"
-
-
-def ago(then_ms: int, now_ms: int) -> str:
-    """How long ago something was."""
-    seconds = max(0, now_ms - then_ms) // 1000
-    for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= length:
-            return f"{seconds // length} {unit} ago"
-    return "just now" if seconds < 10 else f"{seconds} s ago"  # noqa: PLR2004 - younger is now
 
 
 def pretty(value: Any) -> str:
@@ -129,14 +114,15 @@ def _bubble(
         at=at,
         role=message["role"],
         label=_label(message, calling=bool(made)),
-        text=_text(message["content"]) if message["content"] else None,
+        text=_text(message["content"], _SHOWN_OF_PROMPTS if _is_prompt(message) else _SHOWN_CHARACTERS),
         calls=[_call(f"m{at}c{place}", call, results.get(str(call.get("id")))) for place, call in enumerate(made)],
         attachments=[_attachment(each) for each in _listed(_metadata(message).get("attachments"))],
         facts=list(_facts(message)),
         badges=[*([("info", "prompt changed")] if changed else []), *_badges(message)],
         replaces=places.get(str(_metadata(message).get("replaces"))),
-        notes=[*([("what changed", changed)] if changed else []), *_notes(message)],
-        time=message.get("timestamp"),
+        notes=[*_named("what changed", changed), *_notes(message)],
+        rest=_rest(message),
+        time=_moment(message.get("timestamp")),
     )
 
 
@@ -155,10 +141,10 @@ def _call(key: str, call: Mapping[str, Any], found: Placed | None) -> Call:
         name=str(call.get("name", "?")),
         preview=_preview(call["arguments"], outcome),
         arguments=pretty(call["arguments"]),
-        result=None if outcome is None else _text(outcome),
+        result=None if outcome is None else Text(outcome[:_SHOWN_CHARACTERS], outcome[_SHOWN_CHARACTERS:]),
         failed=result is not None and failed(result),
         latency=duration(result["latencyMs"]) if result and "latencyMs" in result else None,
-        notes=list(_notes(result)) if result else [],
+        notes=[*_notes(result), *_named("details", _rest(result))] if result else [],
         answered_at=at,
     )
 
@@ -241,9 +227,25 @@ def _notes(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, heading in (("alternatives", "other choices"), ("reasoning", "reasoning")):
         if name in metadata:
             yield heading, pretty(metadata[name])
-    known = ("role", "content", "timestamp", "model", "tokens", "toolCalls", "usage", "latencyMs")
-    if rest := {name: value for name, value in message.items() if name not in known}:
-        yield "details", pretty(rest)
+
+
+def _named(heading: str, text: str | None) -> list[tuple[str, str]]:
+    return [(heading, text)] if text else []
+
+
+def _rest(message: Mapping[str, Any]) -> str | None:
+    rest = {name: value for name, value in message.items() if name not in _PLACED}
+    return pretty(rest) if rest else None
+
+
+def _moment(timestamp: Any) -> str | None:
+    """ISO 8601 in UTC, whatever zone it was told in; without any it is taken for UTC. None for what is no time."""
+    try:
+        told = datetime.fromisoformat(str(timestamp).upper())
+        said = told.replace(tzinfo=told.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return said.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _readable(content: str) -> str:
@@ -264,5 +266,5 @@ def _listed(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _text(text: str) -> Text:
-    return Text(text[:_SHOWN_CHARACTERS], text[_SHOWN_CHARACTERS:])
+def _text(text: str, shown: int = _SHOWN_CHARACTERS) -> Text | None:
+    return Text(text[:shown], text[shown:]) if text else None

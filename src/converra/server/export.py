@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from markupsafe import Markup
 
-from converra.server import answers, chat_view
+from converra.server import answers, chat_view, figures
 from converra.server.pages import templates
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def as_html(conversation: Conversation, messages: Messages) -> bytes:
         .render(
             conversation=conversation,
             totals=conversation.totals,
-            latency=chat_view.duration(conversation.totals.latency_ms),
+            latency=figures.duration(conversation.totals.latency_ms),
             created=answers.iso(conversation.created_at),
             bubbles=chat_view.bubbles(messages),
             style=Markup(style),  # noqa: S704 - our own file

@@ -13,6 +13,7 @@ Endpoints: `create`, `append` (does not complete), `complete` (an append that do
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import threading
 from collections import Counter, deque
@@ -56,10 +57,11 @@ class Fault(NamedTuple):
         return f"{named} after" if self.when == "after" and self.kind not in _AFTER_BY_NATURE else named
 
 
-class _Armed:
+class Armed:
     """A fault with its bookkeeping: how many requests it lets through first, how many it then spoils."""
 
-    def __init__(self, fault: Fault, times: int | None, skip: int, share: float) -> None:
+    def __init__(self, number: int, fault: Fault, times: int | None, skip: int, share: float) -> None:
+        self.number = number
         self.fault = fault
         self.times = times
         self.skip = skip
@@ -85,7 +87,8 @@ class Faults:
     def __init__(self, *, seed: int = 0) -> None:
         self._lock = threading.Lock()
         self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
-        self._armed: list[_Armed] = []
+        self._armed: list[Armed] = []
+        self._numbers = itertools.count(1)
         self._rate: tuple[int, float] | None = None
         self._recent: deque[float] = deque()
         self.hide_messages = False
@@ -118,7 +121,7 @@ class Faults:
         moment: When = "after" if kind in _AFTER_BY_NATURE else when
         fault = Fault(endpoint, kind, moment, status, dict(headers or {}), seconds)
         with self._lock:
-            self._armed.append(_Armed(fault, times, skip, share))
+            self._armed.append(Armed(next(self._numbers), fault, times, skip, share))
 
     def rate_limit(self, requests: int, seconds: float = 60.0) -> None:
         """Answer 429 with `Retry-After` to more than so many requests in a sliding window."""
@@ -134,10 +137,15 @@ class Faults:
         self.hide_messages = False
         self.refused_statuses = frozenset()
 
-    def armed(self) -> list[Fault]:
+    def disarm(self, number: int) -> None:
+        """Switch one off; nothing happens where it is off already."""
+        with self._lock:
+            self._armed = [armed for armed in self._armed if armed.number != number]
+
+    def armed(self) -> list[Armed]:
         """The faults that can still fire."""
         with self._lock:
-            return [armed.fault for armed in self._armed if armed.times != 0]
+            return [armed for armed in self._armed if armed.times != 0]
 
     def take(self, endpoint: str, now: float) -> Fault | None:
         """The fault that hits this request, if any. `now` is in seconds, of any steady clock."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, NamedTuple
 
-from converra.server.chat_view import duration
+from converra.server.figures import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from starlette.routing import BaseRoute, Route
 
-from converra.server import chat_view
+from converra.server import chat_view, figures
 from converra.server.answers import iso
 from converra.server.health import LATELY, health, outcome
 from converra.server.pages import missing, number, render, store_of, wants_part
@@ -54,7 +54,9 @@ async def one_request(request: Request) -> Response:
     found = store_of(request).log.find(request.path_params["number"])
     if found is None:
         return missing(request, "request")
-    return render(request, "request.html", line=_line(found), brought=found.headers, body=_body(found))
+    return render(
+        request, "request.html", line=_line(found), brought=found.headers, body=_body(found), content=_content(found)
+    )
 
 
 async def health_strip(request: Request) -> Response:
@@ -72,9 +74,9 @@ def _line(found: RequestLine | LoggedRequest) -> dict[str, Any]:
         "outcome": outcome(found.status),
         "time": received[11:23],
         "received": received,
-        "ms": chat_view.duration(found.ms) if found.status is not None else None,
-        "sent": chat_view.size(found.body_bytes),
-        "answered": chat_view.size(found.answer_bytes or 0),
+        "ms": figures.duration(found.ms) if found.status is not None else None,
+        "sent": figures.size(found.body_bytes),
+        "answered": figures.size(found.answer_bytes or 0),
         "conversation": parts[4] if is_conversation else None,
     }
 
@@ -88,3 +90,16 @@ def _body(found: LoggedRequest) -> chat_view.Text:
     text = shown.decode("utf-8", "replace")
     more = len(text) > _SHOWN_CHARACTERS or found.body_bytes > len(found.body)
     return chat_view.Text(text[:_SHOWN_CHARACTERS], "More of it is not shown." if more else "")
+
+
+def _content(found: LoggedRequest) -> str | None:
+    """The structured content of a create, which is JSON inside of JSON and hard to read there."""
+    try:
+        content = msgspec.json.decode(found.body, type=_Create).content
+        return msgspec.json.format(content, indent=2)[:_SHOWN_CHARACTERS] if content.startswith("{") else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+class _Create(msgspec.Struct):
+    content: str

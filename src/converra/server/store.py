@@ -7,27 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import threading
 import time
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from converra.server.catalogue import Catalogue, words_of_calls
 from converra.server.changes import ELSEWHERE, Changes
+from converra.server.database import connect
 from converra.server.records import conversation
 from converra.server.request_log import RequestLog
 from converra.server.totals import together, total
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from converra.server.records import Conversation, NewConversation
 
-SCHEMA_VERSION = 2
 KEY_LIFETIME_MS = 24 * 60 * 60 * 1000
 """API document, "Idempotency": keys expire after 24 hours."""
 
@@ -36,10 +34,6 @@ PLACE_BITS = 20
 
 _PRUNE_EVERY = 256
 _DAY_MS = 24 * 60 * 60 * 1000
-
-
-class StoreError(Exception):
-    """The file cannot be used; the message says why."""
 
 
 class Store:
@@ -63,7 +57,7 @@ class Store:
         self._keep = (keep_conversations, keep_days)
         self._lock = threading.RLock()
         self._touched: set[str] = set()
-        self._db = _connect(self.path)
+        self._db = connect(self.path)
         self.changes = Changes()
         """Tells what is written here, once it is there for all to read."""
         self.log = RequestLog(self, keep=keep_requests)
@@ -151,6 +145,13 @@ class Store:
             )
             self._extend(self._by_number(conversation.number), messages, metadata, now)
             return self._by_number(conversation.number)
+
+    def entitle(self, conversation: Conversation, title: str) -> Conversation:
+        """Give it another title, where it is another."""
+        if title == conversation.title:
+            return conversation
+        self.execute("UPDATE conversations SET title = ? WHERE number = ?", (title, conversation.number))
+        return self._by_number(conversation.number)
 
     def _extend(
         self, held: Conversation, messages: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any], now: int
@@ -268,41 +269,6 @@ class Store:
 
     def _by_number(self, number: int | None) -> Conversation:
         return conversation(self.rows("SELECT * FROM conversations WHERE number = ?", (number,))[0])
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    """Open or make the file; StoreError where that is impossible."""
-    try:
-        if path != ":memory:":
-            _keep_private(path)
-        with contextlib.ExitStack() as on_failure:
-            db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            on_failure.callback(db.close)
-            _prepare(db)
-            on_failure.pop_all()
-    except (OSError, sqlite3.Error, StoreError) as error:
-        raise StoreError(f"cannot use {path}: {error}") from error
-    return db
-
-
-def _keep_private(path: str) -> None:
-    """The owner's alone, also where the file was there before and open to others."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    Path(path).chmod(0o600)
-
-
-def _prepare(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute("PRAGMA foreign_keys = ON")
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        schema = files("converra.server").joinpath("schema.sql").read_text("utf-8")
-        db.executescript(f"BEGIN; {schema}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-    elif version != SCHEMA_VERSION:
-        raise StoreError(
-            f"it has schema version {version} and this version of converra reads {SCHEMA_VERSION}; use another file"
-        )
 
 
 def _where(**columns: str | None) -> tuple[str, list[str]]:

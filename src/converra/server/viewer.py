@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from converra.server import chaos, chat_page, chat_view, request_pages, webhook_page
+from converra.server import chaos, chat_page, figures, request_pages, webhook_page
 from converra.server.answers import iso
 from converra.server.catalogue import Filters
 from converra.server.excerpt import excerpt
@@ -51,6 +51,8 @@ async def conversations(request: Request) -> Response:
     values: dict[str, Any] = {
         "rows": [_row(store, each, found.places.get(each.number), filters.q) for each in found.conversations],
         "filters": filters,
+        "prompts": store.catalogue.prompts(),
+        "models": store.catalogue.models(),
         "total": found.total,
         "page": page,
         "pages": max(1, -(-found.total // PAGE)),
@@ -60,8 +62,7 @@ async def conversations(request: Request) -> Response:
     }
     if wants_part(request):
         return render(request, "list.html", headers={"HX-Replace-Url": _link(filters, page)}, **values)
-    prompts, models = store.catalogue.prompts(), store.catalogue.models()
-    return render(request, "conversations.html", prompts=prompts, models=models, **values)
+    return render(request, "conversations.html", **values)
 
 
 def _link(filters: Filters, page: int) -> str:
@@ -75,9 +76,10 @@ def _row(store: Store, found: Conversation, place: int | None, q: str) -> dict[s
     return {
         "conversation": found,
         "totals": found.totals,
-        "latency": chat_view.duration(found.totals.latency_ms),
+        "tokens": (figures.count(found.totals.tokens_in), figures.count(found.totals.tokens_out)),
+        "latency": figures.duration(found.totals.latency_ms),
         "updated": iso(found.updated_at),
-        "ago": chat_view.ago(found.updated_at, now),
+        "ago": figures.ago(found.updated_at, now),
         "fresh": now - found.updated_at < _FRESH_MS,
         "excerpt": excerpt(store.catalogue.said(place), q) if place else [],
     }

@@ -8,9 +8,8 @@ from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Route
 
 from converra.server.answers import iso
-from converra.server.chat_view import duration
+from converra.server.figures import duration
 from converra.server.pages import render
-from converra.server.refusal import Refusal
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -26,17 +25,25 @@ def routes() -> list[BaseRoute]:
 
 async def page(request: Request) -> Response:
     """The address and the log."""
-    webhooks: Webhooks = request.app.state.webhooks
-    deliveries = [(each, iso(each.sent_at)[11:23], duration(each.ms)) for each in webhooks.deliveries()]
-    return render(request, "webhooks.html", url=webhooks.url, deliveries=deliveries)
+    return _rendered(request, _webhooks(request).url)
 
 
 async def point(request: Request) -> Response:
-    """Set the address, or switch off with an empty one."""
+    """Set the address, or switch off with `off` or an empty one; an address that is refused stays to be corrected."""
     async with request.form(max_files=0, max_fields=5) as form:
-        url = str(form.get("url", "")).strip()
+        url = "" if "off" in form else str(form.get("url", "")).strip()
     try:
-        request.app.state.webhooks.point_to(url)
+        _webhooks(request).point_to(url)
     except ValueError as error:
-        raise Refusal(400, "VALIDATION_ERROR", str(error)) from error
+        return _rendered(request, url, problem=str(error), status=400)
     return RedirectResponse("/webhooks", 303)
+
+
+def _rendered(request: Request, url: str, *, problem: str | None = None, status: int = 200) -> Response:
+    deliveries = [(each, iso(each.sent_at), duration(each.ms)) for each in _webhooks(request).deliveries()]
+    on = bool(_webhooks(request).url)
+    return render(request, "webhooks.html", status=status, url=url, on=on, problem=problem, deliveries=deliveries)
+
+
+def _webhooks(request: Request) -> Webhooks:
+    return request.app.state.webhooks  # type: ignore[no-any-return]

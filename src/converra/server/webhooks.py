@@ -95,8 +95,10 @@ class Webhooks:
 def changed_fields(before: Conversation, after: Conversation) -> list[str]:
     """What an append changed, in the names of the API."""
     fields = ["messages", "content", "updatedAt"]
-    compared = (("status", "status"), ("metadata", "metadata"), ("hasInsights", "completed_at"))
-    return fields + [name for name, attribute in compared if getattr(before, attribute) != getattr(after, attribute)]
+    compared = {"title": "title", "status": "status", "metadata": "metadata", "hasInsights": "completed_at"}
+    return fields + [
+        name for name, attribute in compared.items() if getattr(before, attribute) != getattr(after, attribute)
+    ]
 
 
 def _payload(before: Conversation, after: Conversation) -> Mapping[str, Any]:

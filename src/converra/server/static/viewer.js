@@ -1,8 +1,10 @@
-// What htmx does not: keyboard, copying, times that stay true, and details that stay open.
+// What htmx does not: keyboard, copying, times of this place, and a page that stays where it is while it changes.
 "use strict";
 
 const items = () => [...document.querySelectorAll("[data-item]")];
 const keys = document.getElementById("keys");
+
+// keyboard
 
 function move(step) {
   const all = items();
@@ -12,13 +14,21 @@ function move(step) {
   next?.scrollIntoView({ block: "nearest" });
 }
 
-function escape_() {
+function leave() {
   const active = document.activeElement;
-  if (active instanceof HTMLElement && active !== document.body) {
+  if (active instanceof HTMLElement && active.matches("input, select")) {
     active.blur();
-  } else if (location.pathname !== "/") {
-    location.href = document.referrer.startsWith(location.origin + "/?") ? document.referrer : "/";
+  } else {
+    document.querySelector("a[rel=up]")?.click();
   }
+}
+
+function unfold() {
+  const active = document.activeElement;
+  const within = active?.matches("[data-item]") ? active : document.getElementById("bubbles");
+  const calls = [...(within?.querySelectorAll("details.call") ?? [])];
+  const open = calls.some((each) => !each.open);
+  for (const each of calls) each.open = open;
 }
 
 const pressed = {
@@ -26,16 +36,18 @@ const pressed = {
   ArrowDown: () => move(1),
   k: () => move(-1),
   ArrowUp: () => move(-1),
+  g: () => scrollTo({ top: 0 }),
+  G: () => scrollTo({ top: document.documentElement.scrollHeight }),
+  x: unfold,
   "/": () => document.getElementById("q") ? document.getElementById("q").select() : (location.href = "/#search"),
   "?": () => keys.showModal(),
-  Escape: escape_,
+  Escape: leave,
 };
 
 document.addEventListener("keydown", (event) => {
-  const typing = event.target.matches?.("input, select, textarea");
-  const arrow = event.key.startsWith("Arrow");
+  const typing = event.target.matches?.("input:not([type=checkbox]), select, textarea");
   if (event.ctrlKey || event.metaKey || event.altKey || keys.open || (typing && event.key !== "Escape")) return;
-  if (arrow && !items().length) return;
+  if (event.key.startsWith("Arrow") && !document.querySelector("a[data-item]")) return; // a chat scrolls by itself
   const act = pressed[event.key];
   if (!act) return;
   event.preventDefault();
@@ -44,25 +56,28 @@ document.addEventListener("keydown", (event) => {
 
 document.getElementById("help").addEventListener("click", () => keys.showModal());
 if (location.hash === "#search") document.getElementById("q")?.focus();
+for (const up of document.querySelectorAll("a[rel=up]")) { // back to the list as it was filtered
+  if (document.referrer.split("?")[0] === up.href) up.href = document.referrer;
+}
 
 // copying
 
 async function copy(button, text) {
   const label = button.textContent;
   try {
-    await navigator.clipboard.writeText(text);
+    await navigator.clipboard.writeText(await text());
     button.textContent = "Copied";
   } catch {
-    button.textContent = "Not allowed";
+    button.textContent = "Failed";
   }
   setTimeout(() => { button.textContent = label; }, 1200);
 }
 
-document.addEventListener("click", async (event) => {
+document.addEventListener("click", (event) => {
   const from = event.target.closest("[data-copy-from]");
-  if (from) await copy(from, await (await fetch(from.dataset.copyFrom)).text());
+  if (from) copy(from, async () => (await fetch(from.dataset.copyFrom)).text());
   const beside = event.target.closest("[data-copy-button]");
-  if (beside) await copy(beside, beside.parentElement.querySelector("code").textContent);
+  if (beside) copy(beside, () => beside.parentElement.querySelector("code").textContent);
 });
 
 function addCopyButtons() {
@@ -74,30 +89,8 @@ function addCopyButtons() {
     block.append(button);
   }
 }
-addCopyButtons();
 
-// what is live
-
-const live = document.getElementById("live");
-document.addEventListener("htmx:sseOpen", () => { live.textContent = "live"; live.className = "local on"; });
-document.addEventListener("htmx:sseError", () => { live.textContent = "offline"; live.className = "local off"; });
-
-const opened = () => new Set([...document.querySelectorAll("details[id][open]")].map((each) => each.id));
-let before = new Set();
-let atEnd = false;
-
-document.addEventListener("htmx:beforeSwap", () => {
-  before = opened();
-  atEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 80;
-});
-
-document.addEventListener("htmx:afterSettle", (event) => {
-  for (const id of before) document.getElementById(id)?.setAttribute("open", "");
-  if (event.detail.target?.id === "bubbles" && atEnd) scrollTo({ top: document.documentElement.scrollHeight });
-  addCopyButtons();
-});
-
-// how long ago
+// times: the server writes UTC, the page shows those of this place
 
 function ago(milliseconds) {
   const seconds = Math.max(0, Math.floor(milliseconds / 1000));
@@ -107,6 +100,62 @@ function ago(milliseconds) {
   return seconds < 10 ? "just now" : `${seconds} s ago`;
 }
 
-setInterval(() => {
-  for (const time of document.querySelectorAll("[data-item] time")) time.textContent = ago(Date.now() - Date.parse(time.dateTime));
-}, 5000);
+function tellTimes() {
+  const pad = (number, width = 2) => String(number).padStart(width, "0");
+  let day = "";
+  for (const time of document.querySelectorAll("time[data-time]")) {
+    const at = new Date(time.dateTime);
+    const date = `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
+    const clock = `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`;
+    const words = {
+      ago: () => ago(Date.now() - at),
+      clock: () => `${clock}.${pad(at.getMilliseconds(), 3)}`,
+      moment: () => `${date} ${clock}`,
+      turn: () => (date === day ? clock : `${date} ${clock}`), // the day only where a new one begins
+    };
+    const said = words[time.dataset.time]();
+    if (time.textContent !== said) time.textContent = said;
+    if (time.dataset.time === "turn") day = date;
+  }
+}
+setInterval(tellTimes, 5000);
+
+// what stays as it is when a part of the page is replaced
+
+const opened = () => new Set([...document.querySelectorAll("details[id][open]")].map((each) => each.id));
+let before = new Set();
+let atEnd = false;
+let held = null;
+
+document.addEventListener("htmx:beforeSwap", () => {
+  before = opened();
+  atEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 80;
+  const top = document.querySelector(".top").offsetHeight;
+  const seen = scrollY > 0 && items().find((each) => each.id && each.getBoundingClientRect().top >= top);
+  held = seen ? [seen.id, seen.getBoundingClientRect().top] : null;
+});
+
+document.addEventListener("htmx:afterSettle", (event) => {
+  for (const id of before) document.getElementById(id)?.setAttribute("open", "");
+  const still = held && document.getElementById(held[0]);
+  if (still) scrollBy(0, still.getBoundingClientRect().top - held[1]);
+  if (event.detail.target?.id === "bubbles" && atEnd) scrollTo({ top: document.documentElement.scrollHeight });
+  show();
+});
+
+// filters offer what has come up since the page was opened
+
+function addChoices() {
+  for (const list of document.querySelectorAll("datalist[data-choices]")) {
+    const select = document.querySelector(`#filters select[name="${list.dataset.choices}"]`);
+    const known = new Set([...select.options].map((each) => each.value));
+    for (const each of list.options) if (!known.has(each.value)) select.add(new Option(each.value));
+  }
+}
+
+function show() {
+  addCopyButtons();
+  addChoices();
+  tellTimes();
+}
+show();
