@@ -35,13 +35,30 @@ def test_every_loopback_name_is_answered(server: LocalServer, host: str) -> None
     assert httpx.get(server.url, headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:1", "null"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:1", "null", "http://[", ""])
 def test_another_sites_page_cannot_write(server: LocalServer, origin: str) -> None:
     """Not even with a key: a state-changing request from another origin is refused."""
     headers = {"Authorization": "Bearer k", "Origin": origin}
     answer = httpx.post(f"{server.base_url}/conversations", json=HELLO, headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "FORBIDDEN")
     assert server.store.conversations()[1] == 0
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_of_another_sites_page_only_a_link_is_followed(server: LocalServer, site: str) -> None:
+    """Neither its scripts nor its pictures and frames see whether something is there; another port is another site."""
+    paths = ("/", "/live", "/static/viewer.css", "/api/v1/openapi.json", "/conversations/x/export/json")
+
+    def get(path: str, mode: str) -> int:
+        return httpx.get(f"{server.url}{path}", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}).status_code
+
+    assert {get(path, mode) for path in paths for mode in ("no-cors", "cors", "websocket")} == {403}
+    assert get("/", "navigate") == 200
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate"}
+    assert httpx.post(f"{server.url}/chaos", data={"action": "clear"}, headers=headers).status_code == 403
+    for ours in ("same-origin", "none"):
+        headers = {"Sec-Fetch-Site": ours, "Sec-Fetch-Mode": "cors", "Origin": server.url}
+        assert httpx.post(f"{server.url}/chaos", data={"action": "clear"}, headers=headers).status_code == 303
 
 
 def test_with_a_token_only_who_brings_it_is_answered() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 
 _REFUSED = 400
 _REASON_BYTES = 64 * 1024
+_KEY = re.compile("auth|key|password|secret|token", re.IGNORECASE)
+"""What a header or a parameter is called that may hold a key."""
 
 
 class JournalMiddleware:
@@ -69,7 +72,7 @@ class _Entry:
         self._refusal = b""
         self._scope = scope
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        account = _without_key(headers)
+        account = _without_keys(headers)
         self._number = store.log.add(
             account=account, method=scope["method"], path=_target(scope), headers=headers, body=body
         )
@@ -115,14 +118,14 @@ def _reason(refusal: bytes) -> str | None:
     return "; ".join([error.message, *(f"{name}: {what}" for name, what in details.items())])
 
 
-def _without_key(headers: dict[str, str]) -> str | None:
-    """Put the key's fingerprint where the key stood; Azure's clients have a header of their own for it."""
+def _without_keys(headers: dict[str, str]) -> str | None:
+    """Put its fingerprint where a key stood, in whatever header; the account's is what is returned."""
     headers.pop("cookie", None)
-    for name in headers.keys() & {"api-key", "x-api-key"}:
-        headers[name] = f"sha256:{fingerprint(headers[name].strip())}"
-    scheme, _, key = headers.get("authorization", "").partition(" ")
+    scheme, _, key = headers.pop("authorization", "").partition(" ")
+    for name, value in headers.items():
+        if _KEY.search(name) and name != "idempotency-key":
+            headers[name] = f"sha256:{fingerprint(value.strip())}"
     if not key.strip():
-        headers.pop("authorization", None)
         return None
     account = fingerprint(key.strip())
     headers["authorization"] = f"{scheme} sha256:{account}"
@@ -130,7 +133,9 @@ def _without_key(headers: dict[str, str]) -> str | None:
 
 
 def _target(scope: Scope) -> str:
-    query = scope["query_string"].decode("latin-1")
+    """Path and query; keys are not taken from a query, but that does not keep anybody from putting one there."""
+    given = scope["query_string"].decode("latin-1").split("&")
+    query = "&".join(f"{each.partition('=')[0]}=…" if _KEY.search(each.partition("=")[0]) else each for each in given)
     return f"{scope['path']}?{query}" if query else str(scope["path"])
 
 

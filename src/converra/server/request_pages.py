@@ -27,7 +27,7 @@ def routes() -> list[BaseRoute]:
     """The log, one request, and the health strip."""
     return [
         Route("/requests", requests),
-        Route("/requests/{number:int}", one_request),
+        Route("/requests/{number}", one_request),
         Route("/health", health_strip),
     ]
 
@@ -51,7 +51,7 @@ async def requests(request: Request) -> Response:
 
 async def one_request(request: Request) -> Response:
     """One request with its headers and body."""
-    found = store_of(request).log.find(request.path_params["number"])
+    found = store_of(request).log.find(number(request.path_params["number"], least=0))
     if found is None:
         return missing(request, "request")
     return render(
