@@ -1,4 +1,4 @@
-"""What the viewer's list and search cost with many conversations: `python -m benchmarks.viewer [COUNT]`."""
+"""What the viewer costs with many conversations, and with a full one: `python -m benchmarks.viewer [COUNT]`."""
 
 from __future__ import annotations
 
@@ -34,15 +34,20 @@ PAGES: Mapping[str, str] = {
     "unfinished word": "/?q=de",
     "three words": "/?q=order+parcel+invoice",
     "word and filters": "/?q=refund&status=completed&model=gpt-4o",
+    "full conversation": "/conversations/conv_full",
+    "news of it": "/conversations/conv_full?after=499",
+    "it as one HTML page": "/conversations/conv_full/export/html",
 }
 
 
 def fill(store: Store, count: int, messages: int = 8) -> None:
-    """So many conversations, alike each time."""
+    """So many conversations, alike each time, and one that is full: 500 messages of 1 KB each."""
     random.seed(7)
     with store.transaction():
         for number in range(count):
             store.create(_conversation(number, messages, needle=number == count // 2))
+        said = [_message(place, 0) | {"content": "long words " * 93} for place in range(500)]
+        store.create(NewConversation("conv_full", "benchmark", "prompt-0", "active", "", said, title="Full"))
 
 
 def _conversation(number: int, messages: int, *, needle: bool) -> NewConversation:

@@ -53,6 +53,28 @@ def test_a_chat_grows_while_it_is_looked_at(page: Page, http: httpx.Client) -> N
     expect(page.get_by_text("The conversation is open.")).to_be_hidden()
 
 
+def test_an_answer_is_read_while_it_is_streamed(page: Page, http: httpx.Client, server: LocalServer) -> None:
+    """Word by word, below the turns that are recorded, and in their place once it is recorded itself."""
+    found = conversation(http, "Hello")
+    append(http, found, {"role": "assistant", "content": "Hi!"})
+    opened(page, f"/conversations/{found}")
+    asked = "Where is it? [[slow:0.15]] [[say:It is on the way to you now.]]"
+    said = [("user", "Hello"), ("assistant", "Hi!"), ("user", asked)]
+    body = {"model": "m", "messages": [{"role": role, "content": text} for role, text in said], "stream": True}
+    with http.stream("POST", f"{server.openai_url}/chat/completions", json=body) as stream:
+        draft = page.locator(".draft.assistant .bubble")
+        expect(draft).to_have_text(re.compile("^It is"))
+        assert "now." not in draft.inner_text()
+        expect(page.locator(".draft.user .bubble")).to_contain_text("Where is it?")
+        for _ in stream.iter_lines():
+            pass
+    expect(draft).to_have_text("It is on the way to you now.")
+    answer = {"role": "assistant", "content": "It is on the way to you now."}
+    append(http, found, {"role": "user", "content": asked}, answer)
+    expect(page.locator("#bubbles article")).to_have_count(4)
+    expect(page.locator(".draft")).to_have_count(0)
+
+
 def test_a_tool_call_unfolds(page: Page, http: httpx.Client) -> None:
     """One line says what was called and what came of it; a click shows all of it."""
     found = conversation(http, "Where is it?")

@@ -136,6 +136,7 @@ QUERY_RULES = [
     ("limit=101", {"limit": "Must be at most 100"}),
     ("limit=ten", {"limit": "Expected a whole number, got a string"}),
     ("limit=", {"limit": "Expected a whole number, got a string"}),
+    ("limit=1&offset=0&limit=2", {"limit": "Given more than once"}),
     ("offset=-1", {"offset": "Must be at least 0"}),
     ("hasInsights=yes", {"hasInsights": "Expected true or false, got a string"}),
     ("prompt_id=p", {"prompt_id": "Unknown field; known are: promptId, status, hasInsights, limit, offset"}),

@@ -13,6 +13,7 @@ from converra.server import api, viewer
 from converra.server.answers import JSON
 from converra.server.changes import WEBHOOKS
 from converra.server.connections import Connections
+from converra.server.drafts import Drafts
 from converra.server.faults import FaultMiddleware, Faults
 from converra.server.gate import GateMiddleware
 from converra.server.journal import JournalMiddleware
@@ -39,10 +40,11 @@ def create_app(
     """
     faults = faults or Faults()
     connections = connections or Connections()
+    drafts = Drafts(store.changes)
     app = Starlette(
         routes=[
             Mount("/api/v1", Router(api.routes(), redirect_slashes=False)),
-            Mount("/openai", Router(Model(connections, store.log).routes(), redirect_slashes=False)),
+            Mount("/openai", Router(Model(connections, store.log, drafts).routes(), redirect_slashes=False)),
             *viewer.routes(),
         ],
         middleware=[
@@ -55,6 +57,7 @@ def create_app(
     app.router.redirect_slashes = False
     app.state.store = store
     app.state.faults = faults
+    app.state.drafts = drafts
     app.state.webhooks = Webhooks(told=lambda: store.changes.tell((WEBHOOKS,)))
     return app
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 REQUESTS = "requests"
 WEBHOOKS = "webhooks"
+DRAFTS = "drafts"
 ELSEWHERE = "elsewhere"
 """Another process has written to the file: anything may have changed."""
 """Every other topic is the id of a conversation."""

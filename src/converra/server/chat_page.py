@@ -19,13 +19,18 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from converra.server.drafts import Drafts
     from converra.server.records import Conversation
     from converra.server.store import Store
 
 
 def routes() -> list[BaseRoute]:
     """A conversation, and its exports."""
-    return [Route("/conversations/{id}", conversation), Route("/conversations/{id}/export/{kind}", export)]
+    return [
+        Route("/conversations/{id}", conversation),
+        Route("/conversations/{id}/draft", draft),
+        Route("/conversations/{id}/export/{kind}", export),
+    ]
 
 
 async def conversation(request: Request) -> Response:
@@ -35,7 +40,7 @@ async def conversation(request: Request) -> Response:
     if found is None:
         return missing(request, "conversation")
     messages = store.messages(found)
-    page = _about(store, found, messages)
+    page = _about(store, found, messages) | {"draft": _draft(request, found, messages)}
     if not wants_part(request):
         return render(request, "conversation.html", **page)
     after = number(request.query_params.get("after"), least=0)
@@ -47,6 +52,15 @@ async def conversation(request: Request) -> Response:
     ]
     page["bubbles"] = [bubble for bubble in page["bubbles"] if bubble.at >= after]
     return render(request, "news.html", late=late, **page)
+
+
+async def draft(request: Request) -> Response:
+    """What the model is saying at this moment, for htmx."""
+    store = store_of(request)
+    found = store.find(None, request.path_params["id"])
+    if found is None:
+        return missing(request, "conversation")
+    return render(request, "draft.html", draft=_draft(request, found, store.messages(found)))
 
 
 async def export(request: Request) -> Response:
@@ -74,7 +88,7 @@ def _about(store: Store, found: Conversation, messages: Sequence[Mapping[str, An
         "bubbles": chat_view.bubbles(messages),
         "resendings": resendings(store, found, messages),
         "count": len(messages),
-        "open": found.status in ("active", "in_progress"),
+        "open": _is_open(found),
         "charts": charts(messages),
         "continues": _text(found.metadata.get("continues")),
         "continued_in": store.catalogue.continuations(found.id),
@@ -83,6 +97,15 @@ def _about(store: Store, found: Conversation, messages: Sequence[Mapping[str, An
         "insights": insights.simulate(messages) if found.completed_at is not None else None,
         "exports": EXPORTS,
     }
+
+
+def _draft(request: Request, found: Conversation, messages: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    drafts: Drafts = request.app.state.drafts
+    return drafts.of(messages) if _is_open(found) else None
+
+
+def _is_open(found: Conversation) -> bool:
+    return found.status in ("active", "in_progress")
 
 
 def _text(value: Any) -> str | None:

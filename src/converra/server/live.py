@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import StreamingResponse
 
-from converra.server.changes import ELSEWHERE, REQUESTS, WEBHOOKS
+from converra.server.changes import DRAFTS, ELSEWHERE, REQUESTS, WEBHOOKS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 1.0
 """How soon a page learns what another process has written."""
 
-_APART = (REQUESTS, WEBHOOKS)
+_APART = (REQUESTS, WEBHOOKS, DRAFTS)
 _PAUSE_SECONDS = 0.05
 """Between two events of a stream: what happens meanwhile is told at once."""
 
@@ -28,7 +28,7 @@ _PAUSE_SECONDS = 0.05
 async def live(request: Request) -> Response:
     """GET /live: an event for `conversations`, `requests` and `webhooks` as they change.
 
-    With `conversation` only that one's changes, as `changed`.
+    With `conversation` only that one's changes, as `changed`, and `draft` while the stand-in model speaks.
     `seen` is the version that the page shows; what has changed since is told first.
     """
     store: Store = request.app.state.store
@@ -57,7 +57,9 @@ def _names(topics: Collection[str], conversation: str | None) -> Iterator[str]:
     if conversation is not None:
         if conversation in topics or ELSEWHERE in topics:
             yield "changed"
+        if DRAFTS in topics:
+            yield "draft"
         return
     if any(topic not in _APART for topic in topics):
         yield "conversations"
-    yield from (topic for topic in _APART if topic in topics)
+    yield from (topic for topic in (REQUESTS, WEBHOOKS) if topic in topics)

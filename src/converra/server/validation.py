@@ -17,11 +17,14 @@ from converra.server.schemas import COMPONENTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from starlette.datastructures import QueryParams
+
     from converra.server.schemas import Schema
 
 Fault = tuple[str, str]
 """Where (as `messages[0].role`), and what."""
 
+_QUERY = "Invalid query parameters"
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII | re.IGNORECASE)
 
 
@@ -42,14 +45,17 @@ def check(value: Any, schema: Schema, message: str = "Invalid request body", at:
         raise Refusal(400, "VALIDATION_ERROR", message, faults)
 
 
-def query(given: Mapping[str, str], schema: Mapping[str, Schema]) -> dict[str, Any]:
+def query(given: QueryParams, schema: Mapping[str, Schema]) -> dict[str, Any]:
     """The query parameters of a request, read and checked, with defaults for those not given.
 
-    An unknown one is refused: a misspelt filter would give an answer that looks right.
+    An unknown one is refused, and one that is given twice: the answer would look right.
     """
+    names = [name for name, _ in given.multi_items()]
+    if twice := {name: "Given more than once" for name in names if names.count(name) > 1}:
+        raise Refusal(400, "VALIDATION_ERROR", _QUERY, twice)
     values = {name: _read(text, schema[name]) if name in schema else text for name, text in given.items()}
     rules = {"type": "object", "properties": dict(schema), "additionalProperties": False}
-    check(values, rules, "Invalid query parameters")
+    check(values, rules, _QUERY)
     return {name: values.get(name, rule.get("default")) for name, rule in schema.items()}
 
 

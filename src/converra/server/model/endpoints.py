@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from converra.server.connections import Connections
+    from converra.server.drafts import Drafts
     from converra.server.model.script import Asked, Reply
     from converra.server.request_log import RequestLog
 
@@ -34,9 +35,10 @@ Event = tuple[str | None, dict[str, Any]]
 class Model:
     """The stand-in of one server: its routes and what it remembers."""
 
-    def __init__(self, connections: Connections, log: RequestLog) -> None:
+    def __init__(self, connections: Connections, log: RequestLog, drafts: Drafts) -> None:
         self._connections = connections
         self._log = log
+        self._drafts = drafts
         self._stamps = Stamps()
         self._memory = responses.Memory()
         self._errors: Counter[str] = Counter()
@@ -73,7 +75,7 @@ class Model:
         if body.get("stream"):
             events: Iterable[Event] = ((None, chunk) for chunk in completion.chunks())
             broken = (None, ModelError(500, "The stand-in was asked to fail.").body())
-            return await self._stream(answer, list(events), broken, end=b"data: [DONE]\n\n")
+            return await self._stream(asked, answer, list(events), broken, end=b"data: [DONE]\n\n")
         return await self._whole(request, answer, completion.whole())
 
     async def _responses(self, request: Request, body: dict[str, Any]) -> Response:
@@ -87,7 +89,7 @@ class Model:
         self._memory.keep(list(asked.turns), response.whole(), queued=queued)
         if body.get("stream"):
             events = [(event["type"], event) for event in response.events()]
-            return await self._stream(answer, events, ("response.failed", response.failed()))
+            return await self._stream(asked, answer, events, ("response.failed", response.failed()))
         return await self._whole(request, answer, response.unfinished("queued") if queued else response.whole())
 
     async def _retrieve(self, request: Request) -> Response:
@@ -105,7 +107,9 @@ class Model:
         breaking = _breaking(answer)
         return _Stream(self._connections, [], breaking) if breaking else _json(body)
 
-    async def _stream(self, answer: Reply, events: list[Event], broken: Event, end: bytes = b"") -> Response:
+    async def _stream(
+        self, asked: Asked, answer: Reply, events: list[Event], broken: Event, end: bytes = b""
+    ) -> Response:
         failing = answer.directives.get("fail")
         breaking = _breaking(answer)
         how = failing or (answer.directives.get(breaking) if breaking else None)
@@ -114,8 +118,9 @@ class Model:
         if failing:
             name, data = broken
             events.append((name, data | ({"sequence_number": len(events)} if name else {})))
-        encoded = [*map(_encoded, events), end]
-        return _Stream(self._connections, encoded, breaking, pause=_pause(answer))
+        said = [(_encoded(event), _words(event)) for event in events]
+        draft = self._drafts.begin(asked.turns)
+        return _Stream(self._connections, [*said, (end, "")], breaking, pause=_pause(answer), said=draft.add)
 
     def _remember(self, request: Request, answer: Reply, calls: list[str], sent: int) -> None:
         """For the viewer: what was said to a request that sent so many messages."""
@@ -141,7 +146,13 @@ class _Stream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, connections: Connections, events: list[bytes], breaking: str | None = None, *, pause: float = 0.0
+        self,
+        connections: Connections,
+        events: list[tuple[bytes, str]],
+        breaking: str | None = None,
+        *,
+        pause: float = 0.0,
+        said: Callable[[str], None] = lambda _words: None,
     ) -> None:
         super().__init__()
         del self.headers["content-length"]
@@ -149,14 +160,16 @@ class _Stream(Response):
         self._events = events
         self._breaking = breaking
         self._pause = pause
+        self._said = said
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._events:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        for event in self._events:
+        for event, words in self._events:
             if self._pause and await gone_within(self._pause, receive):
                 return
             await send({"type": "http.response.body", "body": event, "more_body": True})
+            self._said(words)
         if self._breaking is None:
             await send({"type": "http.response.body", "body": b""})
             return
@@ -172,6 +185,15 @@ def _pause(answer: Reply) -> float:
 
 def _breaking(answer: Reply) -> str | None:
     return next((directive.name for directive in answer.directives.all("cut", "hang")), None)
+
+
+def _words(event: Event) -> str:
+    """What an event adds to the text of the answer."""
+    name, data = event
+    if name is not None:
+        return str(data["delta"]) if name == "response.output_text.delta" else ""
+    choices = [choice for choice in data.get("choices", ()) if choice["index"] == 0]
+    return str(choices[0]["delta"].get("content") or "") if choices else ""
 
 
 def _encoded(event: Event) -> bytes:

@@ -1,4 +1,4 @@
-// The stream of changes: told to htmx as the events live:conversations, live:requests, live:webhooks and live:changed.
+// The stream of changes: told to htmx as the events live:conversations, live:requests, live:webhooks, live:changed and live:draft.
 "use strict";
 
 // A browser opens at most six connections to one server, for all its tabs together, so only a tab that is seen holds
@@ -44,7 +44,7 @@
       leave();
       setTimeout(listen, 2000);
     };
-    for (const name of ["conversations", "requests", "webhooks", "changed"]) stream.addEventListener(name, () => tell(name));
+    for (const name of ["conversations", "requests", "webhooks", "changed", "draft"]) stream.addEventListener(name, () => tell(name));
   };
 
   document.addEventListener("DOMContentLoaded", listen); // htmx has read the page by then

@@ -139,7 +139,7 @@ document.addEventListener("htmx:afterSettle", (event) => {
   for (const id of before) document.getElementById(id)?.setAttribute("open", "");
   const still = held && document.getElementById(held[0]);
   if (still) scrollBy(0, still.getBoundingClientRect().top - held[1]);
-  if (event.detail.target?.id === "bubbles" && atEnd) scrollTo({ top: document.documentElement.scrollHeight });
+  if (["bubbles", "draft"].includes(event.detail.target?.id) && atEnd) scrollTo({ top: document.documentElement.scrollHeight });
   show();
 });
 
