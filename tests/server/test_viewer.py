@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shlex
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +47,20 @@ def test_an_empty_list_says_what_to_type(server: LocalServer) -> None:
     text = page(server).text
     assert f"export CONVERRA_BASE_URL={server.base_url} CONVERRA_API_KEY=dev" in text
     assert f"export OPENAI_BASE_URL={server.openai_url} OPENAI_API_KEY=dev" in text
+
+
+def test_what_the_empty_list_says_works(server: LocalServer) -> None:
+    """The command that says hello by hand makes a conversation of two turns, in any shell."""
+    commands = [html.unescape(each) for each in re.findall("<code>(curl .*)</code>", page(server).text)]
+    ((curl, url, _, header, _, body),) = map(shlex.split, commands)
+    name, _, value = header.partition(": ")
+    answer = httpx.post(url, content=body, headers={name: value, "Content-Type": "application/json"})
+    assert (curl, answer.status_code) == ("curl", 200)
+    (found,) = server.store.conversations()[0]
+    assert server.store.messages(found) == [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Hi!"},
+    ]
 
 
 def test_the_list_shows_each_conversation(server: LocalServer, http: httpx.Client) -> None:
