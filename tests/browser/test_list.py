@@ -142,6 +142,31 @@ def test_the_list_stays_where_it_is_read(page: Page, http: httpx.Client) -> None
     assert abs(after["y"] - before["y"]) < 2
 
 
+@pytest.mark.parametrize("width", [400, 1400])
+def test_nothing_jumps_when_numbers_change(page: Page, http: httpx.Client, width: int) -> None:
+    """Turns, tokens, status, errors and the strip of requests change in their places."""
+    page.set_viewport_size({"width": width, "height": 900})
+    found = [conversation(http, f"No. {number}") for number in range(4)]
+    opened(page)
+    places = """() => ["#list", ".line:not(.head)", ".line .title", ".line .cell-status", "#health a"]
+        .flatMap(each => [...document.querySelectorAll(each)])
+        .map(each => each.getBoundingClientRect()).map(each => [Math.round(each.left), Math.round(each.top)])"""
+    append = f"/conversations/{found[0]}/messages"
+    http.post(append, json={"messages": [{"role": "assistant", "content": "x", "model": "m"}]})
+    expect(page.locator(".model")).to_have_text("m")
+    before = page.evaluate(places)
+    answer = {"role": "assistant", "content": "x", "model": "m", "latencyMs": 1234}
+    for number in range(3):
+        usage = {"promptTokens": 10 ** (2 * number + 1), "completionTokens": 10**number}
+        body = {"messages": [answer | {"usage": usage}], "status": "completed" if number == 2 else "active"}
+        http.post(append, json=body)
+        http.get("/conversations/none")
+        expect(page.locator("#health")).to_contain_text(f"{number + 1} refused")
+    row = page.locator(".line").filter(has=page.locator(f"#{found[0]}"))
+    expect(row.locator(".status")).to_have_text("completed")
+    assert page.evaluate(places) == before
+
+
 def test_the_last_of_many_is_shown_too(page: Page, http: httpx.Client) -> None:
     """However close upon one another they come, the page ends up with all of them."""
     opened(page, "/requests")
