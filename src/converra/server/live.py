@@ -39,8 +39,8 @@ async def live(request: Request) -> Response:
 
 async def _events(store: Store, seen: str | None, conversation: str | None) -> AsyncIterator[bytes]:
     with store.changes.listening() as listener:
-        yield b"retry: 500\n\n"
         topics: Collection[str] = [] if seen == store.changes.version else [conversation or "", *_APART]
+        yield b"retry: 500\n\n"
         while not listener.closed:
             for name in _names(topics, conversation):
                 yield f"event: {name}\ndata: -\n\n".encode()
