@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
     from converra.server.run import LocalServer
 
-SEEN_BY = """() => new Promise(resolve => {
-    const look = () => document.body.textContent.includes("Live one") && resolve(Date.now());
-    new MutationObserver(look).observe(document.body, {childList: true, subtree: true});
-    look();
-})"""
+SEEN_BY = """words => {
+    window.seen = new Promise(resolve => {
+        const look = () => document.body.textContent.includes(words) && resolve(Date.now());
+        new MutationObserver(look).observe(document.body, {childList: true, subtree: true});
+        look();
+    });
+}"""
 
 
 def conversation(http: httpx.Client, said: str, **fields: Any) -> str:
@@ -41,16 +43,18 @@ def titles(page: Page) -> Any:
 
 
 def test_a_conversation_arrives_at_once(page: Page, http: httpx.Client) -> None:
-    """From the answer of the API to the words on the page: 300 ms, and what a busy machine adds."""
+    """In 300 ms from sending it to the words on the page: the soonest of five, for the machine may be busy."""
     opened(page)
     expect(page.get_by_text("Nothing here yet")).to_be_visible()
-    page.evaluate(f"() => {{ window.seen = ({SEEN_BY})() }}")
-    sent = time.time() * 1000
-    conversation(http, "Live one")
-    seen = page.evaluate("() => window.seen")
-    expect(titles(page)).to_have_text(["Live one"])
-    expect(page.locator("#health")).to_contain_text("1 request")
-    assert seen - sent < 300 * 5
+    waits = []
+    for number in range(5):
+        page.evaluate(SEEN_BY, f"Live {number}")
+        sent = time.time() * 1000
+        conversation(http, f"Live {number}")
+        waits.append(page.evaluate("() => window.seen") - sent)
+        expect(titles(page)).to_have_count(number + 1)
+        expect(page.locator("#health")).to_contain_text(f"{number + 1} request")
+    assert min(waits) < 300
 
 
 def test_what_changes_is_shown_where_it_stands(page: Page, http: httpx.Client) -> None:
