@@ -66,6 +66,16 @@ def test_a_request_is_shown_as_it_was_received(server: LocalServer, http: httpx.
         assert page(server, f"/requests/{number}").status_code == 404
 
 
+def test_structured_content_is_shown_decoded(server: LocalServer, http: httpx.Client) -> None:
+    """JSON inside of JSON is hard to read, so it stands there once more; text and broken JSON do not."""
+    structured = '{"messages":[{"role":"user","content":"<b>Hello"}]}'
+    for content in (structured, "User: Hello", "{broken"):
+        http.post("/conversations", json={"promptId": "p", "content": content})
+    shown = [page(server, f"/requests/{number}").text for number in (1, 2, 3)]
+    assert ["decoded</h2>" in text for text in shown] == [True, False, False]
+    assert "&#34;content&#34;: &#34;&lt;b&gt;Hello&#34;" in shown[0]
+
+
 def test_no_key_of_any_client_is_kept(server: LocalServer) -> None:
     """Whatever the header or the parameter is called that somebody put it in; an idempotency key is none."""
     named = ("api-key", "x-goog-api-key", "proxy-authorization", "x-auth-token", "x-client-secret")
