@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import httpx
+from click.testing import CliRunner
+
+from converra.cli import demo as demo_module
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
 
 DEMO = [sys.executable, "-m", "converra.cli.demo"]
 
@@ -23,6 +33,7 @@ def test_demo_shows_the_conversation_that_arrived() -> None:
     assert "completed  prompt_support" in shown
     assert 'calls look_up_order(order_id="4711")' in shown
     assert re.search(r"gpt-4o-mini-stand-in · \d+ tokens in, \d+ out · \d+ ms, first token after \d+ ms", shown)
+    assert shown.endswith("\nIt has ended, too; with --keep (make demo KEEP=1) it stays up.\n")
     assert re.search(r"Delivered in 2 requests. In the viewer: http://127.0.0.1:\d+/\S+", shown)
 
 
@@ -36,6 +47,37 @@ def test_demo_ignores_the_settings_of_the_machine() -> None:
     finished = subprocess.run(DEMO, env=os.environ | elsewhere, capture_output=True, text=True, check=False)
     assert finished.stderr == ""
     assert finished.returncode == 0
+
+
+def test_demo_for_programs() -> None:
+    """As JSON: the conversation as the API answers it, and what it took; also where output can hold ASCII only."""
+    narrow = os.environ | {"PYTHONIOENCODING": "ascii"}
+    finished = subprocess.run([*DEMO, "--json"], env=narrow, capture_output=True, check=False)
+    assert finished.returncode == 0
+    assert finished.stderr.decode().startswith("Order 4711 is in transit")
+    told = json.loads(finished.stdout)
+    assert (told["requests"], told["conversation"]["status"], len(told["conversation"]["messages"])) == (
+        2,
+        "completed",
+        9,
+    )
+    assert told["viewer"].endswith(f"/conversations/{told['conversation']['id']}")
+    assert subprocess.run(DEMO, env=narrow, capture_output=True, check=False).returncode == 0
+
+
+def test_demo_says_what_went_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A quickstart that fails, hangs or records nothing ends in a line and a status, not in a traceback."""
+    quickstart = tmp_path / "quickstart.py"
+    monkeypatch.setattr(demo_module, "QUICKSTART", quickstart)
+    monkeypatch.setattr(demo_module, "_TIMEOUT", 1.0)
+    for program, said in (
+        ("raise SystemExit(3)", "the quickstart ended with status 3"),
+        ("import time; time.sleep(30)", "the quickstart has not ended within 1 s"),
+        ("", "no conversation arrived"),
+    ):
+        quickstart.write_text(program)
+        ran = CliRunner().invoke(demo_module.demo)
+        assert (ran.exit_code, ran.stderr) == (1, f"Error: {said}\n")
 
 
 def test_demo_leaves_the_viewer_up() -> None:

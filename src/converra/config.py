@@ -183,6 +183,12 @@ def freezes_between_calls(environ: Mapping[str, str] | None = None) -> bool:
     return bool((os.environ if environ is None else environ).get("AWS_LAMBDA_FUNCTION_NAME"))
 
 
+def refuses_colour(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether the user wants no colours (no-color.org), or has a terminal that knows none."""
+    environ = os.environ if environ is None else environ
+    return bool(environ.get("NO_COLOR")) or environ.get("TERM") == "dumb"
+
+
 def _masked(name: str, value: Any) -> Any:
     return "***" if name == "api_key" and value else value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import click
 import pytest
@@ -12,6 +13,10 @@ from click.testing import CliRunner
 import converra.cli
 from converra._version import __version__
 from converra.cli.commands import _COMMANDS, commands
+from tests.cli.recorded import CHAT, record
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BLOCKED = """
 import sys
@@ -58,6 +63,26 @@ def test_every_command_is_listed_with_a_line() -> None:
 def test_commands_are_completed() -> None:
     """In the order of the list, for the shell's completion."""
     assert commands.list_commands(click.Context(commands)) == list(_COMMANDS)
+
+
+def test_output_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """A full disk ends in a line, as everything else that goes wrong."""
+    record(tmp_path / "db")
+    command = [sys.executable, "-m", "converra", "conversations", "list", "--db", str(tmp_path / "db")]
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (1, "Error: [Errno 28] No space left on device\n")
+
+
+def test_a_reader_that_has_enough_ends_it(tmp_path: Path) -> None:
+    """As `| head` does, without a word."""
+    record(tmp_path / "db", [{"role": "user", "content": "x" * 90_000}, CHAT[4]])
+    command = [sys.executable, "-m", "converra", "export", "--format", "transcript", "--db", str(tmp_path / "db")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
 
 
 def test_an_unknown_command_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from converra.cli import conversations as module
-from converra.cli import output
 from converra.server.run import serve
 from tests.cli.recorded import CHAT, printed, ran, record
+from tests.terminal import in_a_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+PLAIN = re.compile(r"\x1b\[[0-9;]*m")
 
 SHOWN = """\
 {id}  completed  prompt_1
@@ -102,10 +104,21 @@ def test_the_api_is_read_the_same_way(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "assistant:\n  It is sent." in text
     assert (missing.exit_code, missing.stderr) == (3, "Error: 404 NOT_FOUND: Conversation not found\n")
     assert refused.exit_code == 4
+    assert refused.stderr.endswith("; is CONVERRA_API_KEY right?\n")
+
+
+def test_an_address_that_is_no_apis_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forgotten /api/v1 is not an account without conversations."""
+    with serve() as server:
+        monkeypatch.setenv("CONVERRA_BASE_URL", server.url)
+        monkeypatch.setenv("CONVERRA_API_KEY", "dev")
+        result = ran("conversations", "list")
+    said = f"Error: no Conversations API is at {server.url}: 404 NOT_FOUND: Not Found: GET /conversations; "
+    assert (result.exit_code, result.stderr) == (2, f"{said}is CONVERRA_BASE_URL right?\n")
 
 
 def test_the_default_file_is_that_of_dev(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`--local` reads what `converra dev` records where nothing else is said; that nothing is there is said."""
+    """`--local` reads what `converra dev` records; that nothing is there is said, and nothing is made by looking."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     result = ran("conversations", "list", "--local")
     path = tmp_path / "converra" / "local.sqlite3"
@@ -113,6 +126,10 @@ def test_the_default_file_is_that_of_dev(monkeypatch: pytest.MonkeyPatch, tmp_pa
         1,
         f"Error: nothing is recorded in {path}; `converra dev` records there\n",
     )
+    assert list(tmp_path.iterdir()) == []
+    other = ran("search", "word", "--db", str(tmp_path / "my.db")).stderr
+    assert other.endswith(f"`converra dev --db {tmp_path / 'my.db'}` records there\n")
+    path.parent.mkdir()
     made = record(path)
     assert printed("conversations", "list", "--local").startswith(made)
 
@@ -128,6 +145,7 @@ def test_what_is_wrong_is_said_in_one_line(db: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("CONVERRA_BASE_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
         result = ran("conversations", "show", "conv_1")
     assert (result.exit_code, result.stderr.count("\n")) == (5, 1)
+    assert result.stderr.endswith("; is CONVERRA_BASE_URL right, and is its server running?\n")
     monkeypatch.setenv("CONVERRA_BASE_URL", "nonsense")
     result = ran("conversations", "list")
     assert (result.exit_code, result.stderr) == (2, "Error: CONVERRA_BASE_URL is 'nonsense', expected an http(s) URL\n")
@@ -146,15 +164,20 @@ def test_an_empty_account_has_no_last_one(monkeypatch: pytest.MonkeyPatch) -> No
         assert printed("conversations", "list", "--json") == "[]\n"
 
 
-def test_a_terminal_gets_tables(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With heads, and a chat laid out as one."""
+def test_a_terminal_gets_tables(db: Path) -> None:
+    """With heads, and a chat laid out as one; an id is never cut, however narrow the terminal."""
     made = record(db)
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr(output, "is_terminal", lambda: True)
-    monkeypatch.setattr(module, "is_terminal", lambda: True)
-    listed = printed("conversations", "list", "--db", str(db)).splitlines()
-    assert (listed[0].split(), listed[1].split()[0]) == (["id", "status", "prompt", "insights", "created"], made)
-    shown = printed("conversations", "show", "last", "--db", str(db))
+    converra = [sys.executable, "-m", "converra"]
+    listed = in_a_terminal(
+        [*converra, "conversations", "list", "--db", str(db)], wishes={"NO_COLOR": "1"}
+    ).screen.splitlines()
+    row = dict(zip(PLAIN.sub("", listed[0]).split(), listed[1].split(), strict=True))
+    time = row.pop("created")
+    assert row == {"id": made, "status": "completed", "prompt": "prompt_1", "insights": "yes"}
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", time)
+    narrow = in_a_terminal([*converra, "conversations", "list", "--db", str(db)], columns=40).screen
+    assert made in narrow
+    shown = PLAIN.sub("", in_a_terminal([*converra, "conversations", "show", "last", "--db", str(db)]).screen)
     assert "7 messages · 20 tokens in, 5 out" in shown
     assert "user       Where is my order?" in shown
 

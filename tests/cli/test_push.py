@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +15,7 @@ from converra import Converra
 from converra.cli import push as push_module
 from converra.cli.pushed import Place, Pushed
 from converra.cli.pushing import Push, Recorded, UnclearError
+from converra.delivery.lease import Lease
 from converra.errors import APIConnectionError, InternalServerError
 from converra.server.run import LocalServer, serve
 from tests.cli.recorded import CHAT, printed, ran, record
@@ -123,12 +128,58 @@ def test_a_push_that_was_killed_goes_on(db: Path, account: LocalServer, monkeypa
     noted, dying_at = Pushed.note, {2, 5, 8}
     monkeypatch.setattr(Pushed, "note", dying)
     for _ in dying_at:
-        assert ran("push", "--db", str(db)).exit_code == 1
+        assert ran("push", "--db", str(db)).exit_code == 130
         with (db.parent / "kept.db.pushed").open("a") as file:
             file.write('\n{"account": "half a li')
     printed("push", "--db", str(db))
     ((status, messages),) = held(account)
     assert (status, [m["content"] for m in messages]) == ("completed", [m["content"] for m in CHAT])
+
+
+def test_ctrl_c_loses_and_doubles_nothing(db: Path, account: LocalServer) -> None:
+    """While a request hangs: it says what is left and how to go on, and the next push does."""
+    record(db)
+    record(db)
+    account.faults.add("append", "hang", when="after", skip=1)
+    account.faults.add("complete", "hang", when="after", skip=1)
+    command = [sys.executable, "-m", "converra", "push", "--db", str(db)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not account.faults.fired:
+            threading.Event().wait(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, f"1 sent to {account.base_url}, 0 failed, 0 sent before\n")
+    assert err == "Error: stopped; 1 left: the same command goes on where this one was\n"
+    printed("push", "--db", str(db))
+    assert [[m["content"] for m in messages] for _, messages in held(account)] == [[m["content"] for m in CHAT]] * 2
+
+
+@pytest.mark.usefixtures("account")
+def test_two_at_once_do_not_double(db: Path) -> None:
+    """The second is refused: each would know only what it has sent itself."""
+    record(db)
+    lease = Lease.take(str(db), "push")
+    assert lease is not None
+    result = ran("push", "--db", str(db))
+    lease.abandon()
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"Error: another push of {db} is under way; wait for its end\n",
+    )
+    assert printed("push", "--db", str(db)).startswith("1 sent to ")
+
+
+@pytest.mark.usefixtures("account")
+def test_a_folder_that_cannot_be_written_is_said(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is sent, as what was sent could not be written down."""
+    record(db)
+
+    def refused(_path: str, _name: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Lease, "take", refused)
+    result = ran("push", "--db", str(db))
+    assert (result.exit_code, result.stderr) == (1, f"Error: cannot write beside {db}: Permission denied\n")
 
 
 def test_one_that_is_refused_holds_up_nobody(db: Path, account: LocalServer) -> None:
@@ -143,10 +194,20 @@ def test_one_that_is_refused_holds_up_nobody(db: Path, account: LocalServer) -> 
 
 
 def test_a_key_that_is_refused_ends_it(db: Path, account: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All the others would meet the same."""
-    record(db)
-    account.faults.add("create", "status", status=401, times=None)
-    assert ran("push", "--db", str(db)).exit_code == 4
+    """All the others would meet the same; what was sent before is told, and what is left."""
+    for _ in range(3):
+        record(db)
+    account.faults.add("create", "status", status=401, times=None, skip=1)
+    result = ran("push", "--db", str(db))
+    assert (result.exit_code, result.stdout) == (4, f"1 sent to {account.base_url}, 0 failed, 0 sent before\n")
+    assert result.stderr.startswith("Error: 401")
+    assert result.stderr.endswith("; is CONVERRA_API_KEY right?; 2 left: the same command goes on where this one was\n")
+    told = json.loads(ran("push", "--db", str(db), "--json").stdout)
+    assert (told["conversations"], told["already"], told["failed"], told["left"]) == ([], 1, 0, 2)
+    assert told["stopped"].startswith("401")
+    account.faults.clear()
+    assert printed("push", "--db", str(db)).startswith("2 sent to ")
+    assert len(held(account)) == 3
     monkeypatch.delenv("CONVERRA_API_KEY")
     assert ran("push", "--db", str(db)).exit_code == 4
 

@@ -15,6 +15,7 @@ import pytest
 from converra.cli.feed import Feed
 from converra.server.store import Store
 from tests.cli.recorded import CHAT, printed, ran, record
+from tests.terminal import in_a_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,8 +86,18 @@ def test_an_end_is_no_turn_in_markdown(db: Path) -> None:
     said = Said(conversation, StoredMessage(role="user", content="\x1b[2J" + "a b\n" * 100))
     shown = line(said, colour=True)
     assert re.fullmatch(r"prompt_1 \w{4}  \x1b\[36m     user\x1b\[0m  ␛\[2Ja b a b .*…", shown)
+    hostile = Said(conversation, StoredMessage(role="assistant", content="x", model="m\x1b[5m\x9d0;t"))
+    assert line(hostile, colour=False).endswith("x  (m␛[5m␦0;t)")
     unnamed = Said(conversation, StoredMessage(role="tool", content="ok"))
     assert line(unnamed, colour=False).endswith("tool  ok")
+
+
+def test_colours_are_for_terminals_that_want_them(db: Path) -> None:
+    """Each turn has its role in a colour; NO_COLOR is heeded."""
+    record(db, CHAT[:2])
+    command = [sys.executable, "-m", "converra", "tail", "--no-follow", "--last", "1", "--db", str(db)]
+    assert "  \x1b[36m     user\x1b[0m  Where is" in in_a_terminal(command).screen
+    assert "       user  Where is" in in_a_terminal(command, wishes={"NO_COLOR": "1"}).screen
 
 
 def test_a_feed_sees_two_changes_of_one_millisecond(db: Path) -> None:

@@ -8,7 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from converra.cli.wording import facts, shown_call, visible
+from converra.cli.wording import facts, shown_call
+from converra.console import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

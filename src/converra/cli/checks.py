@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from converra import config
 from converra._version import __version__
 from converra.api.client import Converra
-from converra.errors import APIConnectionError, AuthenticationError, ConverraError, InvalidArgumentError
+from converra.cli.failures import told
+from converra.cli.source import APISource
+from converra.errors import AuthenticationError, ConverraError, InvalidArgumentError
 from converra.errors import PermissionDeniedError as Forbidden
 from converra.server.records import fingerprint
 
@@ -97,14 +99,12 @@ def api(environ: Mapping[str, str]) -> Iterator[Check]:
         return
     try:
         with Converra(api_key=known.api_key, base_url=known.base_url, timeout=known.timeout, max_retries=0) as client:
-            client.conversations.list(limit=1)
-    except APIConnectionError as error:
-        yield Check("api", "host", "bad", str(error))
+            APISource(client).list(limit=1)
     except (AuthenticationError, Forbidden) as error:
         yield Check("api", "host", "ok", "answers")
-        yield Check("api", "key", "bad", f"is refused: {error}")
+        yield Check("api", "key", "bad", f"is refused: {told(error)}")
     except ConverraError as error:
-        yield Check("api", "host", "bad", str(error))
+        yield Check("api", "host", "bad", told(error))
     else:
         yield Check("api", "host", "ok", "answers")
         yield Check("api", "key", "ok", "is accepted")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import EPIPE
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import click
 
 from converra._version import __version__
 from converra.cli.failures import Failure
+from converra.console import visible
 from converra.errors import ConverraError
 
 
@@ -43,11 +45,15 @@ class _Commands(click.Group):
         return found
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Tell the errors of the package in one line."""
+        """Tell errors in one line: those of the package, and those of the system that no command knows better."""
         try:
             return super().invoke(ctx)
         except ConverraError as error:
             raise Failure(error) from error
+        except OSError as error:
+            if error.errno == EPIPE:  # the reader has enough: click knows what to do
+                raise
+            raise click.ClickException(visible(str(error))) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         with formatter.section("Commands"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
@@ -9,7 +10,7 @@ import click
 from converra.cli.output import is_terminal, print_json, print_rich, print_table
 from converra.cli.plain import conversation_lines
 from converra.cli.source import json_option, source_of, source_options
-from converra.cli.wording import visible
+from converra.console import visible
 from converra.conversation.models import Status
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def list_(
 
 
 def _row(found: Conversation) -> list[str]:
-    created = found.created_at.isoformat(timespec="seconds") if found.created_at else ""
+    created = f"{found.created_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if found.created_at else ""
     cells = (found.id, found.status, found.prompt_id, "yes" if found.has_insights else "no", created)
     return [visible(cell or "") for cell in cells]
 

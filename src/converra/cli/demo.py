@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
+from rich.rule import Rule
 
 from converra.api.client import Converra
 from converra.cli.chat import chat
+from converra.cli.output import print_json, print_rich
+from converra.cli.source import json_option
 from converra.server.run import LOOPBACK, serve
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
+    from converra.api.results import Conversation
     from converra.server.run import LocalServer
 
 _SHIPPED = Path(__file__).with_name("quickstart.py")
@@ -30,17 +35,32 @@ _TIMEOUT = 60.0
 
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave the viewer up until Ctrl-C.")
-def demo(*, keep: bool) -> None:
+@json_option
+def demo(*, keep: bool, as_json: bool) -> None:
     """Run the quickstart against this machine alone, and show the conversation that it left."""
-    console = Console(highlight=False)
     with serve() as server:
         _point_at(server)
-        console.rule("examples/quickstart.py", align="left")
-        _run_quickstart()
-        console.rule("what the Conversations API holds", align="left")
-        _show_conversation(server, console)
+        if as_json:
+            _run_quickstart(sys.stderr)
+            arrived = _arrived()
+            print_json(
+                {"conversation": arrived.to_dict(), "requests": _posts(server), "viewer": _viewer(server, arrived)}
+            )
+        else:
+            _tell(server, keep=keep)
         if keep:
-            _wait_for_interrupt(console)
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
+
+
+def _tell(server: LocalServer, *, keep: bool) -> None:
+    print_rich(Rule("examples/quickstart.py", align="left"))
+    _run_quickstart(None)
+    print_rich(Rule("what the Conversations API holds", align="left"))
+    arrived = _arrived()
+    print_rich(chat(arrived))
+    print_rich(f"Delivered in {_posts(server)} requests. In the viewer: {_viewer(server, arrived)}", wrap=False)
+    print_rich("Ctrl-C ends it." if keep else "It has ended, too; with --keep (make demo KEEP=1) it stays up.")
 
 
 def _point_at(server: LocalServer) -> None:
@@ -57,29 +77,30 @@ def _point_at(server: LocalServer) -> None:
     }
 
 
-def _run_quickstart() -> None:
+def _run_quickstart(output: TextIO | None) -> None:
     program = [sys.executable, str(QUICKSTART)]
-    finished = subprocess.run(program, timeout=_TIMEOUT, check=False)  # noqa: S603 - our own file, this interpreter
+    try:
+        finished = subprocess.run(program, stdout=output, timeout=_TIMEOUT, check=False)  # noqa: S603 - our own file, this interpreter
+    except subprocess.TimeoutExpired as error:
+        raise click.ClickException(f"the quickstart has not ended within {_TIMEOUT:.0f} s") from error
     if finished.returncode:
         raise click.ClickException(f"the quickstart ended with status {finished.returncode}")
 
 
-def _show_conversation(server: LocalServer, console: Console) -> None:
+def _arrived() -> Conversation:
     with Converra() as client:
         newest = next(iter(client.conversations.list(limit=1)), None)
         if newest is None or newest.id is None:
             raise click.ClickException("no conversation arrived")
-        console.print(chat(client.conversations.get(newest.id)))
-    posts = sum(request.method == "POST" and request.path.startswith("/api/") for request in server.requests)
-    console.print(
-        f"Delivered in {posts} requests. In the viewer: {server.url}/conversations/{newest.id}", soft_wrap=True
-    )
+        return client.conversations.get(newest.id)
 
 
-def _wait_for_interrupt(console: Console) -> None:
-    console.print("Ctrl-C ends it.")
-    with suppress(KeyboardInterrupt):
-        threading.Event().wait()
+def _viewer(server: LocalServer, conversation: Conversation) -> str:
+    return f"{server.url}/conversations/{conversation.id}"
+
+
+def _posts(server: LocalServer) -> int:
+    return sum(request.method == "POST" and request.path.startswith("/api/") for request in server.requests)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from converra.cli import child
 from converra.cli.feed import Feed
 from converra.cli.lines import line
 from converra.cli.local import default_path, opened
+from converra.console import in_colour
 from converra.server.run import EVERYWHERE, LOOPBACK, LocalServer, address, listen, run, serve
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _recorded(command: Sequence[str], store: Store, port: int | None, *, prompt_
 
 def _show(feed: Feed) -> None:
     for said in feed.new():
-        click.echo(line(said, colour=sys.stderr.isatty()), err=True)
+        click.echo(line(said, colour=in_colour(sys.stderr)), err=True)
 
 
 def _serving(stack: ExitStack, store: Store, port: int | None) -> LocalServer:

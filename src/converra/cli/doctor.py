@@ -10,7 +10,7 @@ from converra.cli import checks
 from converra.cli.output import is_terminal, print_json
 from converra.cli.source import json_option
 from converra.cli.trial import trial
-from converra.cli.wording import visible
+from converra.console import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import click
 
+from converra.console import visible
 from converra.errors import (
     APIConnectionError,
     AuthenticationError,
@@ -12,6 +15,7 @@ from converra.errors import (
     MissingAPIKeyError,
     NotFoundError,
     PermissionDeniedError,
+    UnreadableResponseError,
 )
 
 FAILED = 1
@@ -19,21 +23,42 @@ USAGE = 2
 NOT_FOUND = 3
 NO_KEY = 4
 UNREACHABLE = 5
+INTERRUPTED = 130
+"""The shell's status for Ctrl-C."""
 
-_STATUSES: tuple[tuple[type[ConverraError], int], ...] = (
-    (InvalidArgumentError, USAGE),
-    (NotFoundError, NOT_FOUND),
-    (MissingAPIKeyError, NO_KEY),
-    (AuthenticationError, NO_KEY),
-    (PermissionDeniedError, NO_KEY),
-    (APIConnectionError, UNREACHABLE),
+
+class _Row(NamedTuple):
+    """What an error of this kind means to a command, and what can be done about it."""
+
+    kind: type[ConverraError]
+    status: int
+    hint: str = ""
+
+
+_ROWS = (
+    _Row(InvalidArgumentError, USAGE),
+    _Row(NotFoundError, NOT_FOUND),
+    _Row(MissingAPIKeyError, NO_KEY),
+    _Row(AuthenticationError, NO_KEY, "is CONVERRA_API_KEY right?"),
+    _Row(PermissionDeniedError, NO_KEY, "may the key of CONVERRA_API_KEY do this?"),
+    _Row(APIConnectionError, UNREACHABLE, "is CONVERRA_BASE_URL right, and is its server running?"),
+    _Row(UnreadableResponseError, UNREACHABLE, "is CONVERRA_BASE_URL that of a Conversations API?"),
+    _Row(ConverraError, FAILED),
 )
+
+
+def told(error: ConverraError) -> str:
+    """An error in one line, with what can be done about it."""
+    return visible("; ".join(filter(None, (" ".join(str(error).split()), _row(error).hint))))
+
+
+def _row(error: ConverraError) -> _Row:
+    return next(row for row in _ROWS if isinstance(error, row.kind))
 
 
 class Failure(click.ClickException):
     """An error of the package as a command tells it."""
 
     def __init__(self, error: ConverraError) -> None:
-        super().__init__(" ".join(str(error).split()))
-        status = next((status for kind, status in _STATUSES if isinstance(error, kind)), FAILED)
-        self.exit_code = status  # type: ignore[misc]  # click declares it for the class, each of ours has its own
+        super().__init__(told(error))
+        self.exit_code = _row(error).status  # type: ignore[misc]  # click declares it for the class, each of ours has its own

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from converra.cli.wording import facts, shown_call, visible
+from converra.cli.wording import facts, shown_call
+from converra.console import visible
 
 if TYPE_CHECKING:
     from converra.api.results import StoredMessage
@@ -24,7 +25,7 @@ def line(said: Said, *, colour: bool) -> str:
     role = f"{said.message.role or '?':>9}"
     role = click.style(role, fg=_COLOURS.get(said.message.role or "")) if colour else role
     cost = " · ".join(facts(said.message))
-    return "  ".join(filter(None, (visible(where), role, _words(said.message), f"({cost})" if cost else "")))
+    return "  ".join(filter(None, (visible(where), role, _words(said.message), f"({visible(cost)})" if cost else "")))
 
 
 def _words(message: StoredMessage) -> str:

@@ -12,18 +12,18 @@ from converra.server.store import Store
 
 
 def default_path() -> str:
-    """The file in the folder where programs keep a user's data; the folder is made if it is not there."""
+    """The file in the folder where programs keep a user's data."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    folder = Path(base) / "converra"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return str(folder / "local.sqlite3")
+    return str(Path(base) / "converra" / "local.sqlite3")
 
 
 def opened(path: str, *, keep_conversations: int | None = None, keep_days: float | None = None) -> Store:
     """The store, new where there was none; a click error where it cannot be used. It forgets nothing unless told to."""
     try:
+        if path == default_path():  # the folder is ours, and nobody else's to enter
+            Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Store(path, keep_conversations=keep_conversations, keep_days=keep_days)
-    except StoreError as error:
+    except (OSError, StoreError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -31,5 +31,6 @@ def recorded(path: str | None) -> Store:
     """The store of what was recorded before; a click error where nothing was."""
     found = path or default_path()
     if not Path(found).exists():
-        raise click.ClickException(f"nothing is recorded in {found}; `converra dev` records there")
+        command = f"converra dev --db {path}" if path else "converra dev"
+        raise click.ClickException(f"nothing is recorded in {found}; `{command}` records there")
     return opened(found)

@@ -24,11 +24,14 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def print_rich(shown: RenderableType) -> None:
-    """Print to a terminal."""
-    from rich.console import Console  # noqa: PLC0415 - only for terminals
+def print_rich(shown: RenderableType, *, wrap: bool = True) -> None:
+    """Print what rich lays out for this terminal; through click, which can print any character on any stream."""
+    from rich.console import Console  # noqa: PLC0415 - it takes a while to import
 
-    Console(highlight=False).print(shown)
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        console.print(shown, soft_wrap=not wrap)
+    click.echo(captured.get(), nl=False)
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -40,7 +43,9 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table  # noqa: PLC0415 - only for terminals
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    table = Table(*head, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in head:
+        table.add_column(name, overflow="fold", no_wrap=name == "id")  # an id is there to be copied
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     print_rich(table)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from converra.cli.wording import facts, shown_call, visible
+from converra.cli.wording import facts, shown_call
+from converra.console import visible
 from converra.conversation.transcript import parse
 from converra.errors import InvalidArgumentError
 

@@ -11,11 +11,13 @@ import click
 
 from converra import config
 from converra.api.client import Converra
+from converra.cli.failures import FAILED, INTERRUPTED, Failure, told
 from converra.cli.local import default_path, recorded
 from converra.cli.output import print_json
 from converra.cli.pushed import Place, Pushed
 from converra.cli.pushing import Push, Recorded
 from converra.cli.source import db_option, json_option, missing
+from converra.delivery.lease import Lease
 from converra.errors import (
     APIConnectionError,
     AuthenticationError,
@@ -50,6 +52,14 @@ class Result(NamedTuple):
     error: str | None = None
 
 
+class Run(NamedTuple):
+    """What became of those that were tried, and what kept the others from it."""
+
+    results: Sequence[Result]
+    stopped: str | None = None
+    status: int = 0
+
+
 @click.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--prompt-id", metavar="ID", help="Only conversations of this prompt.")
@@ -68,18 +78,32 @@ def push(
     if settings.api_key is None:
         raise MissingAPIKeyError("no API key: set CONVERRA_API_KEY to that of the account to push to")
     path = db or default_path()
-    with closing(recorded(path)) as store, Converra(max_retries=RETRIES) as client:
-        account = f"{settings.base_url} {fingerprint(settings.api_key)}"
-        pushed = Pushed(path, account)
+    with closing(recorded(path)) as store, _alone(path), Converra(max_retries=RETRIES) as client:
+        pushed = Pushed(path, f"{settings.base_url} {fingerprint(settings.api_key)}")
         chosen = _chosen(store, ids, prompt_id, also_open=also_open)
         waiting = [each for each in chosen if not pushed.of(each.id).done]
         if dry_run:
-            results = [Result(each.id, pushed.of(each.id).remote_id, 0) for each in waiting]
+            run = Run([Result(each.id, pushed.of(each.id).remote_id, 0) for each in waiting])
         else:
             with _bar(waiting, shown=not as_json) as advance:
-                results = [result for each in waiting for result in _pushed(client, store, each, pushed, advance)]
+                run = _run(client, store, waiting, pushed, advance)
     done = f"{'would be sent' if dry_run else 'sent'} to {settings.base_url}"
-    _report(results, done, already=len(chosen) - len(waiting), as_json=as_json)
+    _report(run, done, already=len(chosen) - len(waiting), waiting=len(waiting), as_json=as_json)
+
+
+@contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """Keep a second push of this file out: each knows only what it has sent itself."""
+    try:
+        lease = Lease.take(path, "push")
+    except OSError as error:
+        raise click.ClickException(f"cannot write beside {path}: {error.strerror}") from error
+    if lease is None:
+        raise click.ClickException(f"another push of {path} is under way; wait for its end")
+    try:
+        yield
+    finally:
+        lease.abandon()  # the file stays: to remove it would let two others in
 
 
 def _chosen(store: Store, ids: Sequence[str], prompt_id: str | None, *, also_open: bool) -> list[Conversation]:
@@ -102,10 +126,24 @@ def _found(store: Store, conversation_id: str) -> Conversation:
     return found
 
 
-def _pushed(
-    client: Converra, store: Store, row: Conversation, pushed: Pushed, advance: Callable[[], None]
-) -> Iterator[Result]:
-    """Push one. An error that concerns it alone is a result; one that would meet all the others ends the run."""
+def _run(
+    client: Converra, store: Store, waiting: Sequence[Conversation], pushed: Pushed, advance: Callable[[], None]
+) -> Run:
+    """Push one after the other, until the end or what would meet all the others as well."""
+    results: list[Result] = []
+    try:
+        for each in waiting:
+            results.append(_pushed(client, store, each, pushed))
+            advance()
+    except _STOPS as error:
+        return Run(results, told(error), Failure(error).exit_code)
+    except KeyboardInterrupt:
+        return Run(results, "stopped", INTERRUPTED)
+    return Run(results)
+
+
+def _pushed(client: Converra, store: Store, row: Conversation, pushed: Pushed) -> Result:
+    """Push one. An error that concerns it alone is a result, others are raised."""
     place = pushed.of(row.id)
     messages = store.messages(row)
     whole = Recorded(row.id, row.prompt_id, row.status, row.company_name, row.llm_model, row.metadata, messages)
@@ -119,14 +157,12 @@ def _pushed(
 
     try:
         one.run(note)
+        note(one)
     except _STOPS:
         raise
     except ConverraError as error:
-        yield Result(row.id, one.remote_id, one.sent, " ".join(str(error).split()))
-    else:
-        note(one)
-        yield Result(row.id, one.remote_id, one.sent)
-    advance()
+        return Result(row.id, one.remote_id, one.sent, told(error))
+    return Result(row.id, one.remote_id, one.sent)
 
 
 @contextmanager
@@ -148,14 +184,18 @@ def _at_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def _report(results: Sequence[Result], done: str, *, already: int, as_json: bool) -> None:
-    failed = [result for result in results if result.error]
+def _report(run: Run, done: str, *, already: int, waiting: int, as_json: bool) -> None:
+    failed = [result for result in run.results if result.error]
+    left = waiting - len(run.results)
     if as_json:
-        fields = ({name: value for name, value in each._asdict().items() if value is not None} for each in results)
-        print_json({"conversations": list(fields), "already": already, "failed": len(failed)})
+        fields = [{name: value for name, value in each._asdict().items() if value is not None} for each in run.results]
+        stopped = {"stopped": run.stopped} if run.stopped else {}
+        print_json({"conversations": fields, "already": already, "failed": len(failed), "left": left, **stopped})
     else:
         for result in failed:
             click.echo(f"{result.id}: {result.error}", err=True)
-        click.echo(f"{len(results) - len(failed)} {done}, {len(failed)} failed, {already} sent before")
-    if failed:
-        raise SystemExit(1)
+        click.echo(f"{len(run.results) - len(failed)} {done}, {len(failed)} failed, {already} sent before")
+    if run.stopped:
+        click.echo(f"Error: {run.stopped}; {left} left: the same command goes on where this one was", err=True)
+    if run.stopped or failed:
+        raise SystemExit(run.status or FAILED)

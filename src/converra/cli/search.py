@@ -10,7 +10,7 @@ import click
 from converra.cli.local import recorded
 from converra.cli.output import print_json, print_table
 from converra.cli.source import db_option, json_option
-from converra.cli.wording import visible
+from converra.console import visible
 from converra.server.catalogue import Filters
 
 if TYPE_CHECKING:

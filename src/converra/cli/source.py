@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from converra import config
 from converra.api.client import Converra
 from converra.api.results import Conversation, Insights
-from converra.errors import MissingAPIKeyError, NotFoundError
+from converra.errors import InvalidArgumentError, MissingAPIKeyError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -60,9 +61,15 @@ class APISource:
         has_insights: bool | None = None,
     ) -> Sequence[Conversation]:
         """The newest conversations, as many pages as it takes."""
-        page = self._client.conversations.list(
-            prompt_id=prompt_id, status=status, has_insights=has_insights, limit=min(limit, _PAGE)
-        )
+        try:
+            page = self._client.conversations.list(
+                prompt_id=prompt_id, status=status, has_insights=has_insights, limit=min(limit, _PAGE)
+            )
+        except NotFoundError as error:  # every account has a list
+            where = config.load({}).base_url
+            raise InvalidArgumentError(
+                f"no Conversations API is at {where}: {error}; is CONVERRA_BASE_URL right?"
+            ) from error
         return list(islice(page, limit))
 
     def get(self, conversation_id: str) -> Conversation:

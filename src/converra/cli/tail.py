@@ -15,6 +15,7 @@ from converra.cli.lines import line
 from converra.cli.local import recorded
 from converra.cli.plain import markdown
 from converra.cli.source import db_option
+from converra.console import in_colour
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,7 @@ def _print(said: Said, show: Callable[[Said], str | None]) -> None:
 
 
 def _line(said: Said) -> str:
-    return line(said, colour=sys.stdout.isatty())
+    return line(said, colour=in_colour(sys.stdout))
 
 
 def _markdown(said: Said) -> str | None:

@@ -1,4 +1,4 @@
-"""Words for what a conversation holds, safe to show in a terminal."""
+"""Words for what a conversation holds."""
 
 from __future__ import annotations
 
@@ -9,14 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from converra.api.results import StoredMessage, StoredToolCall
-
-_CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421, 0x9B: 0x241B}
-"""Control characters as the pictures of themselves: what somebody said must not steer the terminal."""
-
-
-def visible(words: str) -> str:
-    """Words in which control characters are shown instead of obeyed."""
-    return words.translate(_CONTROLS)
 
 
 def shown_call(call: StoredToolCall) -> str:
