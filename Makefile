@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv and .venvs; a fresh clone needs Python >= 3.11, git and make.
 # PYTHON=python3.12 chooses the interpreter.
 
-.PHONY: help demo test test-compat test-upstream check docs bench format lint layers types dev wheel clean
+.PHONY: help demo test test-compat test-upstream check docs bench picture format lint layers types dev wheel clean
 .NOTPARALLEL:
 
 DEV := .venv/bin/
@@ -34,6 +34,9 @@ test-compat: dev ## the openai integration with old and new openai and wrapt, an
 
 test-upstream: dev ## openai's own tests, with capture switched on: they must come out as without
 	$(DEV)python scripts/upstream.py
+
+picture: dev ## docs/demo.svg, from a run of the demo
+	$(DEV)python -m scripts.demo_picture
 
 format: dev ## rewrite the code in the house's format
 	$(DEV)ruff format

@@ -14,6 +14,7 @@ import httpx
 from click.testing import CliRunner
 
 from converra.cli import demo as demo_module
+from scripts import demo_picture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +48,13 @@ def test_demo_ignores_the_settings_of_the_machine() -> None:
     finished = subprocess.run(DEMO, env=os.environ | elsewhere, capture_output=True, text=True, check=False)
     assert finished.stderr == ""
     assert finished.returncode == 0
+
+
+def test_the_picture_of_the_demo_is_current() -> None:
+    """What the README shows is what `make demo` shows, but for ids, port and milliseconds; it fetches nothing."""
+    picture = demo_picture.PICTURE.read_text("utf-8")
+    assert demo_picture.words(picture) == demo_picture.words(demo_picture.drawn(demo_picture.run())), "make picture"
+    assert re.findall(r"(?:href|src|url)[=(]['\"]?(?!#)\w+", picture) == []
 
 
 def test_demo_for_programs() -> None:
