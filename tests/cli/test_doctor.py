@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from tests.cli.recorded import ran
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 KEY = "secret-key"
 
@@ -76,16 +78,37 @@ def test_every_setting_says_where_it_came_from(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("quick")
+def test_variables_that_are_no_settings_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A misspelt setting is bad and says what was meant; so is an outbox for which there is no folder."""
+    for word in ("APIKEY", "HOST", "URL", "FLUSH", "COMPANY", "PYTEST_SEND"):
+        monkeypatch.setenv(f"CONVERRA_{word}", "x")
+    monkeypatch.setenv("CONVERRA_OUTBOX", str(tmp_path / "missing" / "outbox"))
+    _, found = reported("--offline")
+    assert found["CONVERRA_APIKEY"] == ("bad", "is no setting; did you mean CONVERRA_API_KEY?")
+    assert found["CONVERRA_HOST"] == ("bad", "is no setting; did you mean CONVERRA_BASE_URL?")
+    assert found["CONVERRA_URL"] == ("bad", "is no setting; did you mean CONVERRA_BASE_URL?")
+    assert found["CONVERRA_FLUSH"] == ("bad", "is no setting; did you mean CONVERRA_FLUSH_INTERVAL?")
+    assert found["CONVERRA_COMPANY"] == ("note", "is no setting")
+    assert "CONVERRA_PYTEST_SEND" not in found
+    folder = tmp_path / "missing"
+    assert found["outbox"] == ("bad", f"{folder / 'outbox'}: there is no folder {folder} that can be written to")
+    monkeypatch.setenv("CONVERRA_OUTBOX", str(tmp_path / "outbox"))
+    assert reported("--offline")[1]["outbox"] == ("ok", f"{tmp_path / 'outbox'} (from CONVERRA_OUTBOX)")
+
+
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
         ({"kind": "status", "status": 401}, {"host": "ok", "key": "bad"}),
         ({"kind": "status", "status": 500}, {"host": "bad"}),
         ({"kind": "reset"}, {"host": "bad"}),
+        ({"kind": "status", "status": 404}, {"host": "bad"}),
+        ({"kind": "unreadable"}, {"host": "bad"}),
     ],
 )
 def test_what_the_api_says_is_told(fault: dict[str, Any], expected: dict[str, str], monkeypatch: Any) -> None:
-    """A key that is refused, a server that fails, nobody there."""
+    """A key that is refused, a server that fails, nobody there, or something that is no Conversations API."""
     with serve() as server:
         monkeypatch.setenv("CONVERRA_BASE_URL", server.base_url)
         monkeypatch.setenv("CONVERRA_API_KEY", KEY)
@@ -93,6 +116,8 @@ def test_what_the_api_says_is_told(fault: dict[str, Any], expected: dict[str, st
         status, found = reported()
     assert status == 1
     assert {name: found[name][0] for name in ("host", "key") if name in found} == expected
+    if fault.get("status") != 500:
+        assert found.get("key", found["host"])[1].endswith("?")  # says what to look at
 
 
 @pytest.mark.usefixtures("quick")
@@ -149,11 +174,27 @@ def test_calls_that_are_not_recorded_are_told(monkeypatch: pytest.MonkeyPatch) -
     assert found["other"] == ("bad", "broken: expected user, tool, recorded user, assistant")
 
 
-def test_without_openai_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which is a note, not a fault."""
-    monkeypatch.setitem(sys.modules, "openai", None)
-    (check,) = trial.trial()
-    assert (check.group, check.name, check.state) == ("capture", "openai", "note")
+def test_what_is_not_installed_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is a note, not a fault; what there is is tried."""
+    for name in ("openai", "langchain_openai"):
+        monkeypatch.setitem(sys.modules, name, None)
+    found = {check.name: (check.state, check.said) for check in trial.trial()}
+    assert found["openai"] == ("note", "cannot be tried: import of openai halted; None in sys.modules")
+    assert found["langchain_openai"][0] == "note"
+    assert found["langchain"] == found["langchain, streamed"] == found["langchain, async"] == ("ok", "recorded")
+    assert "chat" not in found
+
+
+def test_a_file_that_shadows_openai_is_named(tmp_path: Path) -> None:
+    """A file of the user's own called openai.py is why nothing is recorded."""
+    shadow = tmp_path / "openai.py"
+    shadow.write_text("")
+    command = [sys.executable, "-m", "converra", "doctor", "--offline", "--json"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    found = {check["name"]: (check["state"], check["said"]) for check in json.loads(ended.stdout)["checks"]}
+    assert found["openai"] == ("note", f"cannot be tried: {shadow} is in the place of the openai package")
+    assert found["openai.OpenAI.request"] == ("bad", f"skipped ({shadow} has none)")
+    assert ended.returncode == 1
 
 
 def test_the_trial_leaves_the_process_as_it_was() -> None:

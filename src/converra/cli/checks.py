@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from converra import config
@@ -50,6 +52,15 @@ WRAPPED = (
 """Functions of the openai package that instrumentations wrap."""
 
 
+PREFIX = "CONVERRA_"
+
+ALIASES = {"HOST": "BASE_URL", "ENDPOINT": "BASE_URL", "TOKEN": "API_KEY", "DEBUG": "CONSOLE"}
+"""What other SDKs call such a setting."""
+
+OTHER_VARIABLES = (config.SILENCED, "CONVERRA_PYTEST_SEND", "CONVERRA_DEV_MODULES")
+"""Variables of ours that are no settings of capture."""
+
+
 class Check(NamedTuple):
     """One finding. Only `bad` counts against the exit status."""
 
@@ -60,20 +71,35 @@ class Check(NamedTuple):
 
 
 def settings(environ: Mapping[str, str]) -> Iterator[Check]:
-    """Each setting, and where it came from; the key only as its fingerprint."""
+    """Each setting, and where it came from; the key only as its fingerprint. And variables that are none."""
     for row in config.SETTINGS:
         given = environ.get(row.environment, "").strip() if row.environment else ""
-        if not given:
-            yield _by_default(row)
-            continue
-        try:
-            value = getattr(config.load({}, {row.environment or "": given}), row.name)
-        except InvalidArgumentError as error:
-            yield Check("settings", row.name, "bad", str(error))
-        else:
-            yield Check("settings", row.name, "ok", f"{_shown(row.name, value)} (from {row.environment})")
+        yield _given(row, given) if given else _by_default(row)
     if environ.get(config.SILENCED):
         yield Check("settings", config.SILENCED, "bad", "is set: nothing is captured (the pytest plugin sets it)")
+    yield from _strangers(environ)
+
+
+def _strangers(environ: Mapping[str, str]) -> Iterator[Check]:
+    """Variables that look like settings and are none: one that is meant to be a setting is bad."""
+    known = {row.environment.removeprefix(PREFIX): row.environment for row in config.SETTINGS if row.environment}
+    for name in sorted(environ.keys() - {*known.values(), *OTHER_VARIABLES}):
+        if name.startswith(PREFIX):
+            word = name.removeprefix(PREFIX)
+            meant = difflib.get_close_matches(ALIASES.get(word, word), known, 1, cutoff=0.5)
+            hint = f"; did you mean {known[meant[0]]}?" if meant else ""
+            yield Check("settings", name, "bad" if meant else "note", f"is no setting{hint}")
+
+
+def _given(row: config.Setting, given: str) -> Check:
+    try:
+        value = getattr(config.load({}, {row.environment or "": given}), row.name)
+    except InvalidArgumentError as error:
+        return Check("settings", row.name, "bad", str(error))
+    folder = Path(value).absolute().parent if row.name == "outbox" else None
+    if folder and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        return Check("settings", row.name, "bad", f"{value}: there is no folder {folder} that can be written to")
+    return Check("settings", row.name, "ok", f"{_shown(row.name, value)} (from {row.environment})")
 
 
 def _by_default(row: config.Setting) -> Check:

@@ -1,4 +1,4 @@
-"""The shapes of calls that `converra doctor` makes, all of them to the stand-in model."""
+"""The shapes of calls that `converra doctor` makes, all of them to the stand-in model or to one of LangChain's own."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ class Shape(NamedTuple):
 
     name: str
     call: Callable[[Any, dict[str, Any]], None]
-    """Gets the module `openai` and the arguments of a client."""
+    """Gets the module below and the arguments of a client."""
     roles: tuple[str, ...] = ("user", "assistant")
+    module: str = "openai"
 
 
 def _plain(openai: Any, where: dict[str, Any]) -> None:
@@ -34,6 +35,12 @@ def _streamed(openai: Any, where: dict[str, Any]) -> None:
 
 def _raw(openai: Any, where: dict[str, Any]) -> None:
     openai.OpenAI(**where).chat.completions.with_raw_response.create(model="doctor", messages=_ASKED).parse()
+
+
+def _streaming_response(openai: Any, where: dict[str, Any]) -> None:
+    completions = openai.OpenAI(**where).chat.completions
+    with completions.with_streaming_response.create(model="doctor", messages=_ASKED) as response:
+        response.parse()
 
 
 def _tools(openai: Any, where: dict[str, Any]) -> None:
@@ -70,13 +77,48 @@ def _responses_streamed(openai: Any, where: dict[str, Any]) -> None:
         pass
 
 
+async def _async_responses(client: Any) -> None:
+    await client.responses.create(model="doctor", input=WORDS)
+
+
+async def _async_responses_streamed(client: Any) -> None:
+    async for _ in await client.responses.create(model="doctor", input=WORDS, stream=True):
+        pass
+
+
+def _langchain(models: Any, _where: dict[str, Any]) -> None:
+    models.FakeListChatModel(responses=["recorded"]).invoke(WORDS)
+
+
+def _langchain_streamed(models: Any, _where: dict[str, Any]) -> None:
+    for _ in models.FakeListChatModel(responses=["recorded"]).stream(WORDS):
+        pass
+
+
+def _langchain_async(models: Any, _where: dict[str, Any]) -> None:
+    asyncio.run(models.FakeListChatModel(responses=["recorded"]).ainvoke(WORDS))
+
+
+def _langchain_openai(langchain_openai: Any, where: dict[str, Any]) -> None:
+    langchain_openai.ChatOpenAI(model="doctor", **where).invoke(WORDS)
+
+
+_LANGCHAIN = "langchain_core.language_models.fake_chat_models"
+
 SHAPES = (
     Shape("chat", _plain),
     Shape("chat, streamed", _streamed),
     Shape("chat, raw response", _raw),
+    Shape("chat, streaming response", _streaming_response),
     Shape("chat, tools", _tools, ("user", "tool", "tool", "assistant")),
     Shape("chat, async", _asynchronously(_async_plain)),
     Shape("chat, async, streamed", _asynchronously(_async_streamed)),
     Shape("responses", _responses),
     Shape("responses, streamed", _responses_streamed),
+    Shape("responses, async", _asynchronously(_async_responses)),
+    Shape("responses, async, streamed", _asynchronously(_async_responses_streamed)),
+    Shape("langchain", _langchain, module=_LANGCHAIN),
+    Shape("langchain, streamed", _langchain_streamed, module=_LANGCHAIN),
+    Shape("langchain, async", _langchain_async, module=_LANGCHAIN),
+    Shape("langchain, openai", _langchain_openai, module="langchain_openai"),  # two layers see it: one records
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from converra import config
@@ -15,42 +16,66 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from converra.cli.shapes import Shape
+    from converra.reporting import Report
     from converra.server.run import LocalServer
 
 FLUSH_SECONDS = 10.0
 
 
 def trial() -> Iterator[Check]:
-    """What is patched, and for each shape whether its call was recorded, doubled or broken."""
-    try:
-        openai = importlib.import_module("openai")
-    except ImportError as error:
-        yield Check("capture", "openai", "note", f"cannot be tried: {error}")
-        return
+    """For each shape whether its call was recorded, doubled or broken; and what is patched."""
+    modules = {name: _imported(name) for name in dict.fromkeys(shape.module for shape in SHAPES)}
     with serve() as server:
         recorder = Recorder(config.load({"api_key": "doctor", "base_url": server.base_url, "flush_interval": 30.0}, {}))
+        recorder.instrument()
         try:
-            for row in recorder.instrument():
-                why = f" ({row.why})" if row.why else ""
-                yield Check("capture", row.target, "bad" if row.state == "skipped" else "ok", f"{row.state}{why}")
             for shape in SHAPES:
-                yield _tried(shape, openai, recorder, server)
+                module = modules[shape.module]
+                if not isinstance(module, str):
+                    yield _tried(shape, module, recorder, server)
+            yield from _patched(recorder.instrument())
         finally:
             recorder.uninstrument()
             recorder.shutdown(FLUSH_SECONDS)
+    for name, why in modules.items():
+        if isinstance(why, str):
+            yield Check("capture", name, "note", f"cannot be tried: {why}")
 
 
-def _tried(shape: Shape, openai: Any, recorder: Recorder, server: LocalServer) -> Check:
+def _imported(name: str) -> Any:
+    """A module, or why it cannot be tried."""
+    try:
+        module = importlib.import_module(name)
+    except (ImportError, AttributeError, TypeError, ValueError, SyntaxError) as error:
+        return str(error)
+    if name == "openai" and not hasattr(module, "OpenAI"):
+        return f"{module.__file__} is in the place of the openai package"
+    return module
+
+
+def _patched(report: Report) -> Iterator[Check]:
+    for row in report:
+        why = f" ({row.why})" if row.why else ""
+        yield Check("capture", row.target, "bad" if row.state == "skipped" else "ok", f"{row.state}{why}")
+
+
+def _tried(shape: Shape, module: Any, recorder: Recorder, server: LocalServer) -> Check:
     where: dict[str, Any] = {"base_url": server.openai_url, "api_key": "doctor", "max_retries": 0}
     with recorder.conversation(shape.name):
         try:
-            shape.call(openai, where)
-        except (openai.OpenAIError, AttributeError, TypeError, ValueError) as error:
+            shape.call(module, where)
+        except _failures() as error:
             return Check("capture", shape.name, "bad", f"broken: the call raised {type(error).__name__}: {error}")
     recorder.flush(FLUSH_SECONDS)
     found, _ = server.store.conversations(prompt_id=shape.name)
     roles = tuple(message["role"] for each in found for message in server.store.messages(each))
     return Check("capture", shape.name, *_judged(shape.roles, roles))
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What a call that is broken raises: an error of the openai package, where that is there, or of the wrong types."""
+    of_openai = getattr(sys.modules.get("openai"), "OpenAIError", None)
+    return (AttributeError, TypeError, ValueError, *((of_openai,) if of_openai else ()))
 
 
 def _judged(expected: tuple[str, ...], roles: tuple[str, ...]) -> Any:
