@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Iterator, Mapping, Sequence
 
 
@@ -21,16 +22,25 @@ class Seen(NamedTuple):
 
 def in_a_terminal(command: Sequence[str], *, columns: int = 80, wishes: Mapping[str, str] | None = None) -> Seen:
     """Run a program whose output and errors go to a terminal."""
+    with a_terminal(command, columns=columns, wishes=wishes) as (process, screen):
+        lines = [*screen, ""]
+    return Seen(process.returncode, "\n".join(lines))
+
+
+@contextmanager
+def a_terminal(
+    command: Sequence[str], *, columns: int = 80, wishes: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[str]]]:
+    """A program in a terminal, and the lines that come to its screen."""
     ours, theirs = pty.openpty()
     environ = os.environ | {"TERM": "xterm", "COLUMNS": str(columns), **(wishes or {})}
     with subprocess.Popen(command, env=environ, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
-        screen = b"".join(_until_hung_up(ours)).decode().replace("\r\n", "\n")
-    os.close(ours)
-    return Seen(process.returncode, screen)
+        with open(ours, "rb", buffering=0) as screen:  # noqa: PTH123 - a descriptor
+            yield process, _lines(screen)
 
 
-def _until_hung_up(descriptor: int) -> Iterator[bytes]:
+def _lines(screen: io.FileIO) -> Iterator[str]:
     with suppress(OSError):  # how Linux says that nobody has the other end any more
-        while read := os.read(descriptor, 65536):
-            yield read
+        while line := screen.readline():
+            yield line.decode().removesuffix("\n").removesuffix("\r")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -69,6 +70,26 @@ def test_it_serves_what_it_says(tmp_path: Path) -> None:
     assert str(path) in greeting
     with contextlib.closing(Store(path)) as store:
         assert [each.title for each in store.conversations()[0]] == ["Hello"]
+
+
+def test_programs_can_read_the_addresses() -> None:
+    """As one JSON object, so that a script needs no fixed port."""
+    command = [sys.executable, "-m", "converra", "dev", "--port", "0", "--db", ":memory:", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        where = json.loads(process.stdout.readline())
+        answer = httpx.get(f"{where['api']}/conversations", headers={"Authorization": f"Bearer {where['key']}"})
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    url = where["viewer"]
+    assert answer.json()["data"] == []
+    assert where == {
+        "viewer": url,
+        "api": f"{url}/api/v1",
+        "model": f"{url}/openai/v1",
+        "key": "dev",
+        "db": ":memory:",
+    }
 
 
 def test_sigterm_ends_it_too(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -73,6 +74,16 @@ def test_an_app_is_recorded_as_it_is(run: Callable[..., Ran]) -> None:
     assert re.fullmatch(r"dev \w{4}  assistant  Hello!  \(m-stand-in · \d+ tokens in, \d+ out · \d+ ms\)", lines[2])
     assert re.fullmatch(r"dev \w{4}  completed", lines[3])
     assert lines[4:] == []
+
+
+def test_programs_can_read_the_turns(run: Callable[..., Ran]) -> None:
+    """As JSON on standard error: first the addresses, then an object for each turn and one for the end."""
+    first, *turns = map(
+        json.loads, run("from ask import ask\nask('[[say:Hi!]]')", "--fake-llm", "--json").err.splitlines()
+    )
+    assert (first["db"], first["api"]) == ("kept.db", f"{first['viewer']}/api/v1")
+    assert [turn.get("message", {}).get("content") for turn in turns] == ["[[say:Hi!]]", "Hi!", None]
+    assert turns[-1] == {"conversationId": turns[0]["conversationId"], "promptId": "dev", "status": "completed"}
 
 
 def test_pytest_and_its_child_processes_are_recorded(run: Callable[..., Ran], tmp_path: Path) -> None:

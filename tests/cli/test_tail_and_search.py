@@ -15,7 +15,7 @@ import pytest
 from converra.cli.feed import Feed
 from converra.server.store import Store
 from tests.cli.recorded import CHAT, printed, ran, record
-from tests.terminal import in_a_terminal
+from tests.terminal import a_terminal, in_a_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +41,17 @@ def test_turns_are_shown_as_they_come(db: Path) -> None:
     assert (first["promptId"], first["message"]["content"], rest) == ("before", "You are welcome.", "")
     assert [line["message"] for line in lines[:-1]] == CHAT
     assert lines[-1] == {"conversationId": made, "promptId": "prompt_1", "status": "completed"}
+
+
+def test_who_waits_is_told_for_what(db: Path) -> None:
+    """In a terminal, where nothing happens at first; and it is a command of the conversations, too."""
+    record(db)
+    command = [sys.executable, "-m", "converra", "conversations", "tail", "--last", "1", "--db", str(db)]
+    with a_terminal(command) as (process, screen):
+        assert next(screen) == f"Turns as they come to {db}; Ctrl-C ends it."
+        assert "You are welcome." in next(screen)
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
 
 
 def test_what_was_before_can_be_shown(db: Path) -> None:
@@ -142,4 +153,6 @@ def test_nothing_found_is_an_exit_status(db: Path) -> None:
     """As grep has it."""
     record(db)
     result = ran("search", "penguin", "--db", str(db))
-    assert (result.exit_code, result.output) == (1, "")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "no message has all of this\n")
+    result = ran("search", "penguin", "--json", "--db", str(db))
+    assert (result.exit_code, result.output) == (1, "[]\n")

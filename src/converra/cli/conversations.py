@@ -18,10 +18,17 @@ if TYPE_CHECKING:
 
 
 class _InOrder(click.Group):
-    """Lists its commands as they are written here."""
+    """Lists its commands as they are written here, and after them `tail`, which is loaded only when it runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(self.commands)
+        return [*self.commands, "tail"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "tail":
+            return super().get_command(ctx, cmd_name)
+        from converra.cli.tail import tail  # noqa: PLC0415 - it loads the store, which the others do without
+
+        return tail
 
 
 @click.group(cls=_InOrder)

@@ -9,18 +9,21 @@ from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from converra.cli import child
 from converra.cli.feed import Feed
-from converra.cli.lines import line
+from converra.cli.lines import json_line, line
 from converra.cli.local import default_path, opened
+from converra.cli.source import json_option
 from converra.console import in_colour
 from converra.server.run import EVERYWHERE, LOOPBACK, LocalServer, address, listen, run, serve
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from converra.cli.feed import Said
     from converra.server.store import Store
 
 PORT = 8787
@@ -54,6 +57,7 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 )
 @click.option("--allow-remote", is_flag=True, help="Serve other machines too: those that bring the token.")
 @click.option("--token", metavar="TOKEN", help="What other machines bring.  [default: a new one each time]")
+@json_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def dev(
     *,
@@ -65,6 +69,7 @@ def dev(
     keep_days: float | None,
     allow_remote: bool,
     token: str | None,
+    as_json: bool,
     command: tuple[str, ...],
 ) -> None:
     """Serve a local Conversations API, its viewer and a stand-in model on this machine alone.
@@ -81,19 +86,24 @@ def dev(
     path = db or default_path()
     with closing(opened(path, keep_conversations=keep, keep_days=keep_days)) as store:
         if command:
-            sys.exit(_recorded(command, store, port, prompt_id=prompt_id, fake_llm=fake_llm))
+            sys.exit(_recorded(command, store, port, prompt_id=prompt_id, fake_llm=fake_llm, as_json=as_json))
         secret = (token or secrets.token_urlsafe()) if allow_remote else None
         with closing(_listening(port, EVERYWHERE if allow_remote else LOOPBACK)) as listener:
-            click.echo(_greeting(address(listener), path, secret))
+            where = _addresses(address(listener), path, secret)
+            click.echo(_encoded(where) if as_json else _greeting(where))
             with suppress(KeyboardInterrupt):
                 run(store, listener, token=secret)
 
 
-def _recorded(command: Sequence[str], store: Store, port: int | None, *, prompt_id: str | None, fake_llm: bool) -> int:
+def _recorded(
+    command: Sequence[str], store: Store, port: int | None, *, prompt_id: str | None, fake_llm: bool, as_json: bool
+) -> int:
     """Run a command whose conversations arrive here; its exit status. What is ours goes to standard error."""
     with ExitStack() as stack:
         server = _serving(stack, store, port)
-        click.echo(f"converra dev: conversations of this command are at {server.url}", err=True)
+        said = f"converra dev: conversations of this command are at {server.url}"
+        click.echo(_encoded(_addresses(server.url, store.path, None)) if as_json else said, err=True)
+        show = json_line if as_json else _line
         environ = child.environment(
             os.environ,
             base_url=server.base_url,
@@ -102,17 +112,21 @@ def _recorded(command: Sequence[str], store: Store, port: int | None, *, prompt_
         )
         feed = Feed(store)
         try:
-            status = child.run(command, environ, lambda: _show(feed))
+            status = child.run(command, environ, lambda: _show(feed, show))
         except OSError as error:
             click.echo(f"converra dev: cannot run {command[0]}: {error.strerror}", err=True)
             return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-        _show(feed)
+        _show(feed, show)
         return status
 
 
-def _show(feed: Feed) -> None:
+def _show(feed: Feed, show: Callable[[Said], str]) -> None:
     for said in feed.new():
-        click.echo(line(said, colour=in_colour(sys.stderr)), err=True)
+        click.echo(show(said), err=True)
+
+
+def _line(said: Said) -> str:
+    return line(said, colour=in_colour(sys.stderr))
 
 
 def _serving(stack: ExitStack, store: Store, port: int | None) -> LocalServer:
@@ -140,21 +154,29 @@ def _unusable(port: int | None, error: OSError) -> click.ClickException:
     return click.ClickException(f"port {port} cannot be used: {error.strerror}; --port 0 takes a free one")
 
 
-def _greeting(url: str, path: str, token: str | None) -> str:
-    viewer, key = (f"{url}/?token={token}", token) if token else (url, "dev")
+def _addresses(url: str, path: str, token: str | None) -> dict[str, str]:
+    viewer = f"{url}/?token={token}" if token else url
+    return {"viewer": viewer, "api": f"{url}/api/v1", "model": f"{url}/openai/v1", "key": token or "dev", "db": path}
+
+
+def _encoded(where: Mapping[str, str]) -> str:
+    return msgspec.json.encode(where).decode()
+
+
+def _greeting(where: Mapping[str, str]) -> str:
     return "\n".join(
         (
-            f"Viewer      {viewer}",
-            f"API         {url}/api/v1",
-            f"Model       {url}/openai/v1   (a stand-in; for the openai package)",
-            f"Kept in     {path}",
+            f"Viewer      {where['viewer']}",
+            f"API         {where['api']}",
+            f"Model       {where['model']}   (a stand-in; for the openai package)",
+            f"Kept in     {where['db']}",
             "",
             "To record an app here, without a change of its code:",
             "  converra dev -- python app.py      (--fake-llm does without a model's key)",
             "For an app that you start yourself:",
-            f"  export CONVERRA_BASE_URL={url}/api/v1 CONVERRA_API_KEY={key}",
+            f"  export CONVERRA_BASE_URL={where['api']} CONVERRA_API_KEY={where['key']}",
             "And to do without a model's key:",
-            f"  export OPENAI_BASE_URL={url}/openai/v1 OPENAI_API_KEY={key}",
+            f"  export OPENAI_BASE_URL={where['model']} OPENAI_API_KEY={where['key']}",
             "",
             "Ctrl-C ends it.",
         )

@@ -1,10 +1,11 @@
-"""One line for one message, in the terminal."""
+"""One line for one message: for people, and for programs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from converra.cli.wording import facts, shown_call
 from converra.console import visible
@@ -26,6 +27,17 @@ def line(said: Said, *, colour: bool) -> str:
     role = click.style(role, fg=_COLOURS.get(said.message.role or "")) if colour else role
     cost = " · ".join(facts(said.message))
     return "  ".join(filter(None, (visible(where), role, _words(said.message), f"({visible(cost)})" if cost else "")))
+
+
+def json_line(said: Said) -> str:
+    """The conversation and the message as a JSON object; without a message where the conversation ends."""
+    known = {
+        "conversationId": said.conversation.id,
+        "promptId": said.conversation.prompt_id,
+        "status": said.conversation.status,
+        "message": said.message.to_dict() if said.message else None,
+    }
+    return msgspec.json.encode({name: value for name, value in known.items() if value is not None}).decode()
 
 
 def _words(message: StoredMessage) -> str:

@@ -47,8 +47,10 @@ def search(*, words: tuple[str, ...], limit: int, db: str | None, as_json: bool)
     else:
         rows = ([hit.conversation.id, hit.conversation.prompt_id, hit.excerpt] for hit in hits)
         print_table(("id", "prompt", "found"), [[visible(cell) for cell in row] for row in rows])
-    if not hits:
-        raise SystemExit(1)  # as grep says that nothing was found
+    if not hits:  # the status is grep's
+        if not as_json:
+            click.echo("no message has all of this", err=True)
+        raise SystemExit(1)
 
 
 def _hits(store: Store, query: str, limit: int) -> Iterator[Hit]:

@@ -8,10 +8,9 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from converra.cli.feed import Feed, Said
-from converra.cli.lines import line
+from converra.cli.lines import json_line, line
 from converra.cli.local import recorded
 from converra.cli.plain import markdown
 from converra.cli.source import db_option
@@ -34,9 +33,11 @@ LOOK_SECONDS = 0.1
 @click.option("--no-follow", is_flag=True, help="End when everything that is there is printed.")
 def tail(*, last: int, prompt_id: str | None, style: str, db: str | None, as_json: bool, no_follow: bool) -> None:
     """Show turns as `converra dev` records them, until Ctrl-C."""
-    show = _json if as_json else {"line": _line, "md": _markdown}[style]
+    show = json_line if as_json else {"line": _line, "md": _markdown}[style]
     with closing(recorded(db)) as store, suppress(KeyboardInterrupt):
         feed = Feed(store, last=last)
+        if sys.stderr.isatty() and not no_follow:
+            click.echo(f"Turns as they come to {store.path}; Ctrl-C ends it.", err=True)
         while True:
             for said in feed.new():
                 if prompt_id in (None, said.conversation.prompt_id):
@@ -59,13 +60,3 @@ def _line(said: Said) -> str:
 
 def _markdown(said: Said) -> str | None:
     return None if said.message is None else markdown(said.message)
-
-
-def _json(said: Said) -> str:
-    known = {
-        "conversationId": said.conversation.id,
-        "promptId": said.conversation.prompt_id,
-        "status": said.conversation.status,
-        "message": said.message.to_dict() if said.message else None,
-    }
-    return msgspec.json.encode({name: value for name, value in known.items() if value is not None}).decode()
