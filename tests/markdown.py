@@ -39,6 +39,12 @@ class Page:
         return "\n".join(lines)
 
     @property
+    def inline_code(self) -> list[str]:
+        """What stands in the text as code."""
+        inner = (child for token in self.tokens for child in token.children or [])
+        return [child.content for child in inner if child.type == "code_inline"]
+
+    @property
     def headings(self) -> list[str]:
         """The text of its headings, marks of code included."""
         follows = zip(self.tokens, self.tokens[1:], strict=False)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import re
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+import click
 import pytest
 
+from converra.cli.checks import OTHER_VARIABLES
+from converra.cli.commands import commands
+from converra.config import SETTINGS
 from converra.server.run import serve
 from tests.markdown import PAGES, ROOT, Page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from converra.server.run import LocalServer
 
@@ -27,6 +34,15 @@ def server() -> Iterator[LocalServer]:
     """An API and a model for one page's code."""
     with serve() as server:
         yield server
+
+
+def _environment(server: LocalServer) -> dict[str, str]:
+    return os.environ | {
+        "CONVERRA_BASE_URL": server.base_url,
+        "CONVERRA_API_KEY": "docs",
+        "OPENAI_BASE_URL": server.openai_url,
+        "OPENAI_API_KEY": "docs",
+    }
 
 
 def _with_code(language: str) -> list[Page]:
@@ -50,19 +66,93 @@ def test_links_lead_somewhere(page: Page) -> None:
 @pytest.mark.parametrize("page", _with_code("python"), ids=lambda page: page.name)
 def test_python_runs(page: Page, server: LocalServer) -> None:
     """The Python of a page, from top to bottom, is a program that ends well and warns of nothing."""
-    environment = os.environ | {
-        "CONVERRA_BASE_URL": server.base_url,
-        "CONVERRA_API_KEY": "docs",
-        "OPENAI_BASE_URL": server.openai_url,
-        "OPENAI_API_KEY": "docs",
-    }
     program = [sys.executable, "-W", "error", "-c", page.code("python")]
-    finished = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    finished = subprocess.run(program, env=_environment(server), capture_output=True, text=True, check=False)
     assert finished.stderr == ""
     assert finished.returncode == 0
 
 
-@pytest.mark.parametrize("page", _with_code("sh"), ids=lambda page: page.name)
+SHOP = """
+import converra
+from openai import OpenAI
+
+converra.instrument()
+
+PARAMETERS = {"type": "object", "properties": {"order_id": {"type": "string"}}, "required": ["order_id"]}
+TOOL = {"type": "function", "function": {"name": "look_up_order", "parameters": PARAMETERS}}
+
+
+def answer(question):
+    client = OpenAI()
+    system = {"role": "system", "content": "You are the support assistant of a shop for tents."}
+    history = [system, {"role": "user", "content": question}]
+    with converra.conversation("prompt_support"):
+        message = client.chat.completions.create(model="m", messages=history, tools=[TOOL]).choices[0].message
+        history += [message, {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "in transit"}]
+        return client.chat.completions.create(model="m", messages=history, tools=[TOOL]).choices[0].message.content
+"""
+"""The app of the reader, where a page has a test for it."""
+
+
+@pytest.mark.parametrize("page", _with_code("py"), ids=lambda page: page.name)
+def test_tests_pass(page: Page, server: LocalServer, tmp_path: Path) -> None:
+    """The tests that a page shows pass, for an app as the page assumes it."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    (tmp_path / "test_page.py").write_text(page.code("py"))
+    program = [sys.executable, "-m", "pytest", "-q", "-p", "converra.testing", "-p", "no:cacheprovider", "-W", "error"]
+    environment = _environment(server) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    ran = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    count = page.code("py").count("def test_")
+    assert f"{count} passed" in ran.stdout, ran.stdout
+
+
+def _typed(page: Page) -> Iterator[str]:
+    """The commands that a page tells one to type, in a block of the shell or in the text."""
+    yield from re.findall(r"^\$? ?((?:make|converra) .+)", page.code("sh"), re.MULTILINE)
+    yield from (code for code in page.inline_code if re.match(r"(make|converra) [a-z]", code))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if [*_typed(page)]], ids=lambda page: page.name)
 def test_commands_exist(page: Page) -> None:
-    """A make target that a page tells you to type is one."""
-    assert set(re.findall(r"^\$? ?make ([a-z-]+)", page.code("sh"), re.MULTILINE)) <= MAKE_TARGETS
+    """A make target or a command of `converra` that a page tells you to type is one, with these options."""
+    for line in _typed(page):
+        if not set(line) & set("|[<"):  # a pattern, not a command
+            program, *words = shlex.split(line, comments=True)
+            assert words[0] in MAKE_TARGETS if program == "make" else _is_understood(words), line
+
+
+def _is_understood(words: list[str]) -> bool:
+    command: click.Command | None = commands
+    context = click.Context(commands)
+    while isinstance(command, click.Group) and words:
+        command = command.get_command(context, words.pop(0))
+    assert command is not None
+    command.make_parser(context).parse_args(words)  # raises for an option that there is not
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_exist(page: Page) -> None:
+    """A name of the package or a variable that a page mentions in its text exists."""
+    text = "\n".join(code for code in page.inline_code if "://" not in code)
+    assert [name for name in re.findall(r"\bconverra(?:\.[A-Za-z_]\w*)+", text) if not _is_there(name)] == []
+    variables = {row.environment for row in SETTINGS} | set(OTHER_VARIABLES)
+    assert set(re.findall(r"\bCONVERRA_[A-Z_]+", page.path.read_text())) <= variables
+
+
+def _is_there(name: str) -> bool:
+    """Whether a dotted name leads from the package to something, by attributes or by importing."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def test_the_index_is_complete() -> None:
+    """The page of the docs leads to each of them, and each is reached from the README or from there."""
+    index = next(page for page in PAGES if page.name == "docs/README.md")
+    linked = {(index.path.parent / link).resolve() for link in index.links if not urlsplit(link).scheme}
+    assert [
+        page.name for page in PAGES if page.name.startswith("docs/") and page.path not in linked | {index.path}
+    ] == []

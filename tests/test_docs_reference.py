@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import converra
 from converra import errors
 from converra.cli.commands import commands
 from converra.config import SETTINGS
+from converra.conversation import transcript
 from tests.markdown import page
 
 if TYPE_CHECKING:
@@ -58,9 +60,11 @@ def _signature(function: Any) -> str:
 
 def test_documented_signatures_are_the_real_ones() -> None:
     """A function that the page shows with its parameters has these, with these defaults."""
-    matches = (re.fullmatch(r"`converra\.(\w+)(\(.*\))`", heading) for heading in page(API_PAGE).headings)
-    shown = {match[1]: match[2] for match in matches if match}
-    assert shown == {name: _signature(getattr(converra, name)) for name in shown}
+    matches = (re.fullmatch(r"`(converra[\w.]*)\.(\w+)(\(.*\))`", heading) for heading in page(API_PAGE).headings)
+    shown = {f"{match[1]}:{match[2]}": match[3] for match in matches if match}
+    assert shown == {name: _signature(pkgutil.resolve_name(name)) for name in shown}
+    helpers = {name for name in shown if name.startswith("converra.conversation.transcript:")}
+    assert len(helpers) == len([transcript.build_text, transcript.build_structured, transcript.parse])
 
 
 def _commands(group: click.Group, names: tuple[str, ...]) -> Iterator[tuple[str, click.Command]]:
