@@ -10,6 +10,9 @@ import click
 from converra.server.database import StoreError
 from converra.server.store import Store
 
+_DATABASE = b"SQLite format 3\0"
+"""How a file of SQLite begins."""
+
 
 def default_path() -> str:
     """The file in the folder where programs keep a user's data."""
@@ -20,11 +23,22 @@ def default_path() -> str:
 def opened(path: str, *, keep_conversations: int | None = None, keep_days: float | None = None) -> Store:
     """The store, new where there was none; a click error where it cannot be used. It forgets nothing unless told to."""
     try:
+        if _is_foreign(path):
+            raise click.ClickException(f"{path} is no file of `converra dev`; it was left as it is")
         if path == default_path():  # the folder is ours, and nobody else's to enter
             Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Store(path, keep_conversations=keep_conversations, keep_days=keep_days)
     except (OSError, StoreError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def _is_foreign(path: str) -> bool:
+    """Whether the file holds something else than a database: to open it would take it from everybody but its owner."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(_DATABASE)) not in (b"", _DATABASE)
+    except OSError:  # there is none, or the store will say why it cannot be read
+        return False
 
 
 def recorded(path: str | None) -> Store:
