@@ -1,4 +1,4 @@
-"""`make bench`: imports, then each shape of call, against a local server in a process of its own."""
+"""`make bench`: imports, the start of `converra dev`, then each shape of call, against a server in another process."""
 
 from __future__ import annotations
 
@@ -34,6 +34,14 @@ def _print_imports() -> None:
         print(f"{name:<52}{footprint.cpu_ms:>10.1f}{footprint.modules:>10.0f}{footprint.memory_mib:>8.1f}")
 
 
+def _print_dev() -> None:
+    from benchmarks import dev
+
+    start = dev.measure()
+    print(f"\n{'converra dev':<36}{'ready ms':>10}{'page ms':>10}{'MiB':>10}")
+    print(f"{'':<36}{start.ready_ms:>10.0f}{start.page_ms:>10.0f}{start.resident_mib:>10.1f}")
+
+
 def _print_capture() -> None:
     from benchmarks import capture, capture_openai
 
@@ -46,8 +54,9 @@ def _print_capture() -> None:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     _print_imports()
+    _print_dev()
     with _sink() as base_url:
         os.environ |= {"CONVERRA_BASE_URL": base_url, "CONVERRA_API_KEY": "benchmark"}
         _print_capture()

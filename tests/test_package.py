@@ -47,6 +47,26 @@ def test_every_public_name_is_there() -> None:
         getattr(converra, "instrumemt")  # noqa: B009 - as an attribute it would be an error of the type checker
 
 
+def test_delivering_loads_no_pydantic() -> None:
+    """Recording by hand and sending need none, so its version is the app's own business."""
+    program = (
+        "import converra, logging; logging.disable()\n"
+        "converra.instrument(api_key='k', base_url='http://127.0.0.1:9')\n"
+        "with converra.conversation('p') as c: c.add_message('user', 'Hello?')\n"
+        "converra.shutdown(0.2)"
+    )
+    loaded = _loaded_by(program)
+    assert "httpx" in loaded
+    assert loaded & {"pydantic", "pydantic_core"} == set()
+
+
+def test_no_version_is_pinned() -> None:
+    """Every requirement has a lower bound, and none is exact: the package installs beside others."""
+    required = [name.partition(";")[0] for name in metadata("converra").get_all("Requires-Dist") or []]
+    assert [name for name in required if "==" in name or "~=" in name] == []
+    assert [name for name in required if ">=" not in name and not name.startswith("converra[")] == []
+
+
 def test_the_version_stands_in_one_place() -> None:
     """What is installed and what is imported name the same version."""
     assert converra.__version__ == version("converra")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pytest
 
 READY_SECONDS = 10.0
-"""What a busy machine may take; the promise of one second is measured by the benchmarks."""
+"""What a busy machine may take; the promise of one second is measured by benchmarks/dev.py."""
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from converra.delivery.batching import Look, plan
 from converra.delivery.progress import Batch, Opening
 from converra.delivery.refusals import Refusals
 from converra.errors import APIConnectionError, APIStatusError, APITimeoutError, ConverraError, UnreadableResponseError
-from converra.guard import guard
+from converra.guard import guard, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _OVER = ("completed", "abandoned")
+
+TOLD_AFTER = 4
+"""So many failures in a row are no hiccup: a few seconds. One that took a whole timeout is told at once."""
 
 QUICK_REFUSALS = 20
 """So many refusals in a row are answered without a pause; finding one bad message among 500 takes nine."""
@@ -256,7 +259,11 @@ class Sender:
         if isinstance(step, Batch) and isinstance(error, APITimeoutError):
             wait = max(wait, self._settling)
         progress.retry_at = self._monotonic() + wait
-        return Verdict("limited" if _status(error) == HTTPStatus.TOO_MANY_REQUESTS else "failed", wait)
+        if _status(error) == HTTPStatus.TOO_MANY_REQUESTS:
+            return Verdict("limited", wait)
+        if progress.attempts >= (1 if isinstance(error, APITimeoutError) else TOLD_AFTER):
+            tell("unreachable", "converra: what is recorded waits, and is tried again: %s", self._counters.last_error)
+        return Verdict("failed", wait)
 
     def _may_pass(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> bool:
         """Whether a 404 may be a replica that lags behind, or a gateway that lost its way."""
