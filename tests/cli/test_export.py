@@ -14,6 +14,7 @@ from converra import Converra
 from converra.conversation.transcript import parse
 from converra.server.run import serve
 from tests.cli.recorded import CHAT, printed, ran, record
+from tests.terminal import in_a_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,12 +51,22 @@ def test_content_can_be_created_again(db: Path) -> None:
 
 
 def test_a_transcript_is_text(db: Path) -> None:
-    """Each message with its role; several conversations with an empty line between."""
+    """Each message with its role, calls of tools too; several conversations with an empty line between."""
     record(db, [CHAT[1], CHAT[4]])
     one = "User: Where is my order?\nAssistant: It is sent.\n"
     assert exported(db, "transcript") == one
     record(db, [CHAT[1], CHAT[4]])
     assert exported(db, "transcript", "--all") == f"{one}\n{one}"
+    record(db, CHAT[1:5])
+    assert exported(db, "transcript").splitlines()[1:3] == ["Tool: calls look_up(order=7)", "Tool: sent"]
+
+
+def test_a_terminal_is_not_steered_by_what_was_said(db: Path) -> None:
+    """A file gets every character as it is, a terminal the pictures of those that it would obey."""
+    record(db, [{"role": "user", "content": "\x1b[2Jgone"}, CHAT[4]])
+    assert exported(db, "transcript").startswith("User: \x1b[2Jgone\n")
+    command = [sys.executable, "-m", "converra", "export", "--format", "transcript", "--db", str(db)]
+    assert in_a_terminal(command).screen.startswith("User: ␛[2Jgone\n")
 
 
 def test_a_page_needs_nothing_and_runs_nothing(db: Path) -> None:

@@ -9,8 +9,10 @@ import click
 import msgspec
 
 from converra.cli import html, pytest_file
-from converra.cli.plain import said
+from converra.cli.output import is_terminal
+from converra.cli.plain import said, spoken
 from converra.cli.source import LAST, source_of, source_options
+from converra.console import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,7 +59,7 @@ def as_transcript(conversations: Sequence[Conversation]) -> str:
 def _spoken(conversation: Conversation) -> list[tuple[str, str]]:
     if not conversation.messages:
         return list(said(conversation))
-    return [(message.role or "?", message.content or "") for message in conversation.messages]
+    return [(message.role or "?", "\n".join(spoken(message))) for message in conversation.messages]
 
 
 def as_jsonl(conversations: Sequence[Conversation]) -> str:
@@ -110,7 +112,7 @@ def export(
         chosen = _all(source, prompt_id) if everything else ids or (LAST,)
         text = FORMATS[style].write([source.get(each) for each in chosen])
     if output is None:
-        click.echo(text, nl=False)
+        click.echo(visible(text) if is_terminal() else text, nl=False, color=True)  # which leaves the text as it is
         return
     try:
         Path(output).write_text(text, "utf-8")
