@@ -16,7 +16,7 @@ from converra.cli import push as push_module
 from converra.cli.pushed import Place, Pushed
 from converra.cli.pushing import Push, Recorded, UnclearError
 from converra.delivery.lease import Lease
-from converra.errors import APIConnectionError, InternalServerError
+from converra.errors import APIConnectionError, InternalServerError, ValidationError
 from converra.server.run import LocalServer, serve
 from tests.cli.recorded import CHAT, printed, ran, record
 
@@ -279,6 +279,42 @@ def test_where_nothing_is_shown_nothing_is_sent_again() -> None:
     """Rather one that is not finished than one that is doubled."""
     with pytest.raises(UnclearError, match="does not show whether the last messages arrived in r1"):
         pushing(Scripted(content=None, appends=[LOST])).run(lambda _: None)
+
+
+def test_an_api_that_knows_less_gets_less() -> None:
+    """Fewer statuses and only documented fields are tried in turn; what it refuses then is its error."""
+    tried: list[tuple[str, set[str]]] = []
+
+    class Picky(Scripted):
+        def create(self, **asked: Any) -> Any:
+            tried.append((asked["status"], set(json.loads(asked["content"])["messages"][-1])))
+            raise ValidationError("no", status_code=400)
+
+    answer = {"role": "assistant", "content": "Hello!", "latencyMs": 12, "model": "m"}
+    whole = Recorded("c", "p", "completed", None, None, {}, [answer])
+    with pytest.raises(ValidationError):
+        Push(Picky(content=None), whole, sleep=lambda _: None).run(lambda _: None)  # type: ignore[arg-type]
+    assert tried == [
+        ("completed", {"role", "content", "latencyMs", "model"}),
+        ("completed", {"role", "content", "model"}),
+    ]
+    tried.clear()
+    with pytest.raises(ValidationError):
+        pushing(Picky(content=None)).run(lambda _: None)
+    assert [status for status, _ in tried] == ["active", "in_progress", "in_progress"]
+
+
+def test_a_conversation_without_an_id_is_not_appended_to() -> None:
+    """Nobody could say to what."""
+
+    class Nameless(Scripted):
+        def create(self, **_: Any) -> Any:
+            from converra.api.results import Conversation
+
+            return Conversation(status="active")
+
+    with pytest.raises(UnclearError, match="the API gave no id for the conversation that it created"):
+        pushing(Nameless(content=None)).run(lambda _: None)
 
 
 def test_it_gives_up_in_the_end() -> None:
