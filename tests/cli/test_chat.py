@@ -12,8 +12,8 @@ from converra.api.results import Conversation
 from converra.cli.chat import chat
 
 
-def _shown(messages: list[dict[str, Any]], width: int = 80) -> str:
-    conversation = {"id": "conv_1", "promptId": "prompt_1", "status": "completed", "messages": messages}
+def _shown(messages: list[dict[str, Any]], width: int = 80, **more: Any) -> str:
+    conversation = {"id": "conv_1", "promptId": "prompt_1", "status": "completed", "messages": messages, **more}
     console = Console(file=StringIO(), width=width)
     console.print(chat(Conversation.from_dict(conversation)))
     assert isinstance(console.file, StringIO)
@@ -79,7 +79,7 @@ def test_trouble_shows() -> None:
     )
     assert shown == snapshot("""\
 conv_1  completed  prompt_1
-3 messages · 0 tokens in, 0 out
+3 messages
 
 assistant  It is
            calls look_up({order: 47)
@@ -102,10 +102,23 @@ def test_what_was_said_does_not_steer_the_terminal() -> None:
     assert "␛[2J␇gone␛]0;mine" in _shown([{"role": "user", "content": "\x1b[2J\agone\x9b]0;mine"}])
 
 
-def test_a_conversation_without_messages() -> None:
-    """An API that does not show messages leaves the head line."""
+def test_a_transcript_reads_like_a_chat_too() -> None:
+    """Where the API shows no messages, as its document promises none, the words of the content are shown."""
+    assert _shown([], content="User: Hello?\nAssistant: Hello!\nHow can I help?") == snapshot("""\
+conv_1  completed  prompt_1
+2 messages
+
+user       Hello?
+
+assistant  Hello!
+           How can I help?
+""")
+
+
+def test_a_conversation_without_words() -> None:
+    """An API that shows neither leaves the head line."""
     assert _shown([]) == snapshot("""\
 conv_1  completed  prompt_1
-0 messages · 0 tokens in, 0 out
+0 messages
 
 """)
