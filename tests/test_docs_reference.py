@@ -11,6 +11,7 @@ import click
 import msgspec
 
 import converra
+import converra.testing
 from converra import errors
 from converra.cli.commands import commands
 from converra.config import SETTINGS
@@ -47,6 +48,12 @@ def test_every_public_name_is_documented() -> None:
     """Each name of the package has a heading of its own on the page of the API."""
     documented = {re.split(r"\W", heading.removeprefix("`converra."))[0] for heading in page(API_PAGE).headings}
     assert set(_public_callables()) - documented == set(_error_classes())
+
+
+def test_every_name_for_tests_is_documented() -> None:
+    """The page on testing names the fixtures and the classes of the plugin."""
+    said = "\n".join(page("docs/how-to/test-conversations.md").inline_code)
+    assert [name for name in converra.testing.__all__ if not re.search(rf"\b{name}\b", said)] == []
 
 
 def _signature(function: Any) -> str:

@@ -83,14 +83,19 @@ def test_a_page_needs_nothing_and_runs_nothing(db: Path) -> None:
 
 
 def test_a_test_is_runnable(db: Path, tmp_path: Path) -> None:
-    """It passes as it is; an app that behaves otherwise, by so much as a word, fails it."""
+    """It passes as it is, and for an app that streams; one that behaves otherwise, by so much as a word, fails it."""
     record(db, [*CHAT, ENDED])
     path = tmp_path / "test_recorded.py"
     printed("export", "--format", "pytest", "--output", str(path), "--db", str(db))
     other = path.read_text().replace('"content": question}', '"content": question + "!"}')
     (tmp_path / "test_other.py").write_text(other)
-    streams = path.read_text().replace("history += [", "client.chat.completions\n            history += [")
-    (tmp_path / "test_streams.py").write_text(streams)
+    plain = "answer = client.chat.completions.create(model=recorded.model, messages=history).choices[0].message"
+    streamed = (
+        "with client.chat.completions.stream(model=recorded.model, messages=history) as stream:\n"
+        "                answer = stream.get_final_completion().choices[0].message"
+    )
+    assert path.read_text().count(plain) == 1
+    (tmp_path / "test_streams.py").write_text(path.read_text().replace(plain, streamed))
     command = [sys.executable, "-m", "pytest", "-p", "converra.testing", "-p", "no:cacheprovider", "-q"]
     environ = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     ended = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
