@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -139,14 +140,18 @@ def test_a_database_that_cannot_be_used_is_said(tmp_path: Path) -> None:
 
 def test_a_file_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
     """Neither read, nor written, nor taken from others: a mistyped --db does no harm."""
-    notes = tmp_path / "notes.txt"
+    notes, music = tmp_path / "notes.txt", tmp_path / "music.db"
     notes.write_text("not a database, but long enough to be taken for one")
-    notes.chmod(0o644)
-    for command in (["dev", "--port", "0"], ["tail", "--no-follow"], ["conversations", "list"], ["search", "long"]):
-        ran = CliRunner().invoke(commands, [*command, "--db", str(notes)])
-        said = f"Error: {notes} is no file of `converra dev`; it was left as it is\n"
-        assert (ran.exit_code, ran.output) == (1, said)
-    assert (notes.stat().st_mode & 0o777, notes.read_text()[:3]) == (0o644, "not")
+    with contextlib.closing(sqlite3.connect(music)) as db:
+        db.executescript("CREATE TABLE songs (name); CREATE TABLE bands (name); CREATE INDEX by_name ON songs (name);")
+    for path in (notes, music):
+        path.chmod(0o644)
+        before = path.read_bytes()
+        for command in (["dev", "--port", "0"], ["tail", "--no-follow"], ["conversations", "list"], ["search", "long"]):
+            ran = CliRunner().invoke(commands, [*command, "--db", str(path)])
+            said = f"Error: {path} is no file of `converra dev`; it was left as it is\n"
+            assert (ran.exit_code, ran.output) == (1, said)
+        assert (path.stat().st_mode & 0o777, path.read_bytes()) == (0o644, before)
 
 
 def invoke_without_serving(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:

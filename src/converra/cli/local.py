@@ -13,6 +13,10 @@ from converra.server.store import Store
 _DATABASE = b"SQLite format 3\0"
 """How a file of SQLite begins."""
 
+_HEAD = 100
+_PAGE_SIZE, _VERSION = (16, 2), (60, 4)
+"""Places and lengths in it."""
+
 
 def default_path() -> str:
     """The file in the folder where programs keep a user's data."""
@@ -33,12 +37,19 @@ def opened(path: str, *, keep_conversations: int | None = None, keep_days: float
 
 
 def _is_foreign(path: str) -> bool:
-    """Whether the file holds something else than a database: to open it would take it from everybody but its owner."""
+    """Whether the file holds something else: to open it would take it from everybody but its owner, and write to it.
+
+    SQLite cannot be asked without opening it. A database of ours has a version in its head from its second page on
+    (sqlite.org/fileformat.html, "The Database Header").
+    """
     try:
         with Path(path).open("rb") as file:
-            return file.read(len(_DATABASE)) not in (b"", _DATABASE)
+            head = file.read(_HEAD)
+            size = file.seek(0, os.SEEK_END)
     except OSError:  # there is none, or the store will say why it cannot be read
         return False
+    page, version = (int.from_bytes(head[at : at + length], "big") for at, length in (_PAGE_SIZE, _VERSION))
+    return bool(head) and (not head.startswith(_DATABASE) or (version == 0 and size > 2 * page))
 
 
 def recorded(path: str | None) -> Store:
