@@ -60,6 +60,14 @@ def test_every_command_is_listed_with_a_line() -> None:
         assert CliRunner().invoke(commands, [name, "--help"]).exit_code == 0
 
 
+def test_help_has_a_short_name() -> None:
+    """As many type it first."""
+    command = [sys.executable, "-m", "converra", "conversations", "show"]
+    asked = [subprocess.check_output([*command, option], text=True) for option in ("--help", "-h")]
+    assert asked[0] == asked[1]
+    assert "  -h, --help " in asked[0]
+
+
 def test_commands_are_completed() -> None:
     """In the order of the list, for the shell's completion."""
     assert commands.list_commands(click.Context(commands)) == list(_COMMANDS)

@@ -18,6 +18,7 @@ from converra.config import SETTINGS
 from converra.server.records import fingerprint
 from converra.server.run import serve
 from tests.cli.recorded import ran
+from tests.terminal import in_a_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,13 +122,19 @@ def test_what_the_api_says_is_told(fault: dict[str, Any], expected: dict[str, st
 
 
 @pytest.mark.usefixtures("quick")
-def test_words_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In groups, in colour on a terminal, with the number of what is bad at the end."""
-    monkeypatch.setattr(doctor_module, "is_terminal", lambda: True)
+def test_words_for_people() -> None:
+    """In groups, with the number of what is bad at the end."""
     result = ran("doctor", "--offline")
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (1, "1 bad")
     assert "\nsettings\n" in result.stdout
     assert "\nversions\n" in result.stdout
+
+
+def test_a_terminal_that_wants_colours_gets_them() -> None:
+    """What is bad stands out; NO_COLOR is heeded."""
+    command = [sys.executable, "-m", "converra", "doctor", "--offline"]
+    assert "  \x1b[31m bad\x1b[0m  api_key: is not set" in in_a_terminal(command).screen
+    assert "\x1b" not in in_a_terminal(command, wishes={"NO_COLOR": "1"}).screen
 
 
 def test_other_instrumentations_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

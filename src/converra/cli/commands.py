@@ -60,7 +60,7 @@ class _Commands(click.Group):
             formatter.write_dl([(name, row.summary) for name, row in _COMMANDS.items()])
 
 
-@click.command(cls=_Commands)
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="converra")
 def commands() -> None:
     """Log the conversations of your LLM app, and look at them."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from converra.cli import checks
-from converra.cli.output import is_terminal, print_json
+from converra.cli.output import print_json
 from converra.cli.source import json_option
 from converra.cli.trial import trial
-from converra.console import visible
+from converra.console import in_colour, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,5 +58,5 @@ def _print(check: Check, *, first: bool) -> None:
     if first:
         click.echo(f"\n{check.group}")
     state = f"{check.state:>4}"
-    state = click.style(state, fg=_COLOURS[check.state]) if is_terminal() else state
+    state = click.style(state, fg=_COLOURS[check.state]) if in_colour(sys.stdout) else state
     click.echo(f"  {state}  {check.name}: {visible(check.said)}")
