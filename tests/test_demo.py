@@ -34,7 +34,7 @@ def test_demo_shows_the_conversation_that_arrived() -> None:
     assert "completed  prompt_support" in shown
     assert 'calls look_up_order(order_id="4711")' in shown
     assert re.search(r"gpt-4o-mini-stand-in · \d+ tokens in, \d+ out · \d+ ms, first token after \d+ ms", shown)
-    assert shown.endswith("\nIt has ended, too; with --keep (make demo KEEP=1) it stays up.\n")
+    assert shown.endswith("\nIt has ended by now; with --keep (make demo KEEP=1) it stays up.\n")
     assert re.search(r"Delivered in 2 requests. In the viewer: http://127.0.0.1:\d+/\S+", shown)
 
 

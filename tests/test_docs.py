@@ -156,3 +156,9 @@ def test_the_index_is_complete() -> None:
     assert [
         page.name for page in PAGES if page.name.startswith("docs/") and page.path not in linked | {index.path}
     ] == []
+
+
+def test_the_two_commands_are_on_the_first_screen() -> None:
+    """What a newcomer types is what the README begins with."""
+    first_screen = (ROOT / "README.md").read_text().splitlines()[:20]
+    assert {"make demo", "make test"} <= set(first_screen)

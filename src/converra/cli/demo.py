@@ -60,7 +60,7 @@ def _tell(server: LocalServer, *, keep: bool) -> None:
     arrived = _arrived()
     print_rich(chat(arrived))
     print_rich(f"Delivered in {_posts(server)} requests. In the viewer: {_viewer(server, arrived)}", wrap=False)
-    print_rich("Ctrl-C ends it." if keep else "It has ended, too; with --keep (make demo KEEP=1) it stays up.")
+    print_rich("Ctrl-C ends it." if keep else "It has ended by now; with --keep (make demo KEEP=1) it stays up.")
 
 
 def _point_at(server: LocalServer) -> None:
