@@ -15,7 +15,12 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 SUITE = ("tests/integrations/test_openai*.py", "tests/integrations/test_patching.py")
-RUNNER = ("pytest>=8.3", "pytest-randomly", "pytest-timeout", "hypothesis", "inline-snapshot", "opentelemetry-sdk")
+RUNNER = (
+    *("pytest>=8.3", "pytest-randomly", "pytest-timeout", "pytest-recording", "vcrpy>=9.2", "hypothesis"),
+    *("inline-snapshot", "opentelemetry-sdk"),
+)
+PROJECT = ".[server]"
+"""With the local API, where what is captured is read back."""
 
 
 class Row(NamedTuple):
@@ -42,12 +47,12 @@ def environment(name: str, row: Row) -> Path:
     directory = ROOT / ".venvs" / f"compat-{name}"
     stamp, python = directory / ".made-from", directory / "bin" / "python"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = repr((project["dependencies"], row.requirements, RUNNER))
+    wanted = repr((project["dependencies"], PROJECT, row.requirements, RUNNER))
     if stamp.exists() and stamp.read_text() == wanted:
         return python
     print(f"Setting up {directory.relative_to(ROOT)} (once)", flush=True)
     _run(sys.executable, "-m", "venv", "--clear", str(directory))
-    _run(str(python), "-m", "pip", "install", "-qq", "--editable", ".", *row.requirements, *RUNNER)
+    _run(str(python), "-m", "pip", "install", "-qq", "--editable", PROJECT, *row.requirements, *RUNNER)
     stamp.write_text(wanted)
     return python
 

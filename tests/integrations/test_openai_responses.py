@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from openai.types.responses import Response
 
@@ -343,6 +343,8 @@ def test_any_facts_are_read(document: Any) -> None:
 
 
 @given(st.lists(st.sampled_from(EVENTS).flatmap(broken), max_size=6), st.booleans())
+@example([{"type": "response.output_item.added", "item": True}], False)  # noqa: FBT003 - given by position
+@example([{"type": "response.output_item.done", "item": [""]}], False)  # noqa: FBT003 - given by position
 def test_any_events_are_read(events: list[Any], as_objects: bool) -> None:
     """Whatever comes in a stream: putting it together does not raise."""
     pieces = ResponseEvents()

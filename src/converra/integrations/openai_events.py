@@ -87,10 +87,10 @@ class ResponseEvents:
         self._deltas.setdefault((index, at if isinstance(at, int) else 0, kind), []).append(delta)
 
     def _added(self, own: dict[str, Any]) -> None:
-        self._begun[_index(own, len(self._begun))] = copied(own.get("item")) or {}
+        self._begun[_index(own, len(self._begun))] = _item(own)
 
     def _whole(self, own: dict[str, Any]) -> None:
-        self._done[_index(own, len(self._done))] = copied(own.get("item")) or {}
+        self._done[_index(own, len(self._done))] = _item(own)
 
     def _under_way(self, own: dict[str, Any]) -> None:
         """Keep the id, the model and the rest of the facts."""
@@ -139,6 +139,12 @@ _FACTS = ("id", "model", "status", "usage", "error", "incomplete_details", "conv
 def _index(own: dict[str, Any], otherwise: int) -> int:
     index = own.get("output_index")
     return index if isinstance(index, int) else otherwise
+
+
+def _item(own: dict[str, Any]) -> dict[str, Any]:
+    """The item of an event, as plain data; one that is none holds nothing."""
+    item = copied(own.get("item"))
+    return item if isinstance(item, dict) else {}
 
 
 def _order(index: Any) -> int:
