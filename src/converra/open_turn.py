@@ -52,8 +52,9 @@ class OpenTurn:
 
     @guarded("recording an answer")
     def end(self, answer: Answer, ended: float | None = None) -> None:
-        """Record the turn."""
-        self._close(answer, None, ended)
+        """Record the turn. An answer that says nothing but what went wrong is that of a call that failed."""
+        failure = None if answer.said else _failure_in(answer)
+        self._close(None if failure else answer, failure, ended)
 
     @guarded("recording a failed call")
     def fail(self, error: BaseException, answer: Answer | None = None) -> None:
@@ -79,3 +80,8 @@ class OpenTurn:
         first = None if self._first is None else (self._first - self._ticks) * 1000
         latency = ((ended or time.perf_counter()) - self._ticks) * 1000
         return Facts(self._started, latency, first, *self._span)
+
+
+def _failure_in(answer: Answer) -> Failure | None:
+    error = (answer.metadata or {}).get("error")
+    return Failure(error["type"]) if error else None

@@ -156,6 +156,22 @@ def test_an_answer_with_everything() -> None:
     }
 
 
+TOKENS = [{"token": "He", "logprob": -0.25, "top_logprobs": []}, {"token": "y", "logprob": -0.5, "top_logprobs": []}]
+
+
+def test_log_probabilities() -> None:
+    """Where they were asked for, how sure the model was is kept in three numbers, streamed or not."""
+    sure = {"logprobs": {"tokens": 2, "mean": -0.375, "lowest": -0.5}}
+    document = completion({"content": "Hey"})
+    document["choices"][0]["logprobs"] = {"content": TOKENS, "refusal": None}
+    assert whole(document).metadata == sure
+    pieces = [chunk({"content": ""}), chunk({"content": "He"}), chunk({"content": "y"}), chunk({}, finish="stop")]
+    for piece, token in zip(pieces[1:3], TOKENS, strict=True):
+        piece["choices"][0]["logprobs"] = {"content": [token]}
+    assert streamed(*pieces).metadata == sure
+    assert streamed(*pieces).said[0].text == "Hey"
+
+
 def test_choices_out_of_order() -> None:
     """The first choice is the one with the lowest index; the others are alternatives, with their calls."""
     document = completion({"content": "a"}, {"tool_calls": [tool_call(1, "f", "{}")]})
@@ -243,7 +259,11 @@ def test_interleaved_choices() -> None:
             Said("assistant", "4", metadata={"reasoning": "2+2"}),
         ),
         (
-            [{"content": [{"type": "thinking", "thinking": "2+2"}]}, {"content": [{"type": "text", "text": "4"}]}],
+            [
+                {"content": [{"type": "thinking", "thinking": "2+"}]},
+                {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "2"}]}]},
+                {"content": [{"type": "text", "text": "4"}]},
+            ],
             Said("assistant", "4", metadata={"reasoning": "2+2"}),
         ),
         (

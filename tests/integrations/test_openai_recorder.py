@@ -306,7 +306,7 @@ NAMES = (
     *("chat-raw-stream", "chat-streaming-unread", "chat-bad-request", "chat-error-in-200", "responses-create"),
     *("responses-tools", "responses-search", "responses-incomplete", "responses-failed", "responses-stream-left"),
 )
-UNANSWERED = ("chat-bad-request",)
+UNANSWERED = ("chat-bad-request", "chat-error-in-200")
 
 
 HERE = [shape.name for shape in SHAPES]

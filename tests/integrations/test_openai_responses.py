@@ -79,6 +79,28 @@ PICTURE = "iVBORw0K" * 1_000
         ),
         ({"type": "program_output", "call_id": "c", "result": "7"}, Said("tool", "7", call_id="c")),
         (
+            {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True},
+            Said("tool", "approved", call_id="mcpr_1"),
+        ),
+        (
+            {
+                "type": "mcp_approval_response",
+                "approval_request_id": "mcpr_1",
+                "approve": False,
+                "reason": "Too risky.",
+            },
+            Said("tool", "denied: Too risky.", call_id="mcpr_1"),
+        ),
+        (
+            {**message("Let me see."), "phase": "commentary"},
+            Said("assistant", "Let me see.", metadata={"phase": "commentary"}),
+        ),
+        ({**message("Done."), "phase": "final_answer"}, Said("assistant", "Done.")),
+        (
+            message("Hi", logprobs=[{"token": "H", "logprob": -0.1}, {"token": "i", "logprob": -0.3}]),
+            Said("assistant", "Hi", metadata={"logprobs": {"tokens": 2, "mean": -0.2, "lowest": -0.3}}),
+        ),
+        (
             {
                 "type": "mcp_call",
                 "id": "m",
@@ -177,8 +199,19 @@ def test_a_request() -> None:
     assert request({"input": "Hi", "instructions": "Be brief."}).messages == ({"role": "user", "content": "Hi"},)
     assert request({"input": "Hi", "instructions": "Be brief."}).instructions == "Be brief."
     assert request({"prompt": {"id": "pmpt_1"}}).messages == ()
+    assert request({"prompt": {"id": "pmpt_1"}}).instructions == "[prompt: pmpt_1]"
     assert request({"previous_response_id": "resp_1"}).previous == "resp_1"
     assert request({"conversation": {"id": "conv_1"}}).previous == "conv_1"
+
+
+def test_a_prompt_template() -> None:
+    """What the provider makes a prompt of is named, with all that the app puts into it."""
+    picture = {"type": "input_image", "image_url": "https://a/b.png"}
+    variables = {"name": "Ada", "topic": {"type": "input_text", "text": "tents"}, "photo": picture, "odd": 7}
+    prompt = {"id": "pmpt_1", "version": "3", "variables": variables}
+    assert request({"prompt": prompt, "instructions": "Be brief."}).instructions == (
+        "[prompt: pmpt_1, version 3]\nname: Ada\ntopic: tents\nphoto: [image: https://a/b.png]\nodd: [part]\nBe brief."
+    )
 
 
 def whole(document: dict[str, Any]) -> Answer:
@@ -319,6 +352,7 @@ def test_events_of_other_kinds() -> None:
             }
         ],
         "finish_reason": "failed",
+        "partial": True,
         "metadata": {"error": {"type": "server_error"}},
     }
 
@@ -343,8 +377,8 @@ def test_any_facts_are_read(document: Any) -> None:
 
 
 @given(st.lists(st.sampled_from(EVENTS).flatmap(broken), max_size=6), st.booleans())
-@example([{"type": "response.output_item.added", "item": True}], False)  # noqa: FBT003 - given by position
-@example([{"type": "response.output_item.done", "item": [""]}], False)  # noqa: FBT003 - given by position
+@example([{"type": "response.output_item.added", "item": True}], False)
+@example([{"type": "response.output_item.done", "item": [""]}], False)
 def test_any_events_are_read(events: list[Any], as_objects: bool) -> None:
     """Whatever comes in a stream: putting it together does not raise."""
     pieces = ResponseEvents()

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from converra.conversation.turn import Answer, Attachment, Call, Dialect, Request, Said
 from converra.integrations.openai_digest import look
 from converra.integrations.openai_fields import fields, items, plain, string
+from converra.integrations.openai_logprobs import summary, token_logprobs
 from converra.integrations.openai_parts import Content, content
 from converra.integrations.openai_usage import usage, usage_details
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 ROLES = {"developer": "system", "function": "tool"}
 """Roles whose API name is another; all others are kept as they are."""
@@ -20,7 +21,7 @@ REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Where compatible providers put what a model thought, beside its text."""
 
 KEPT_FIELDS = ("annotations",)
-"""Fields of an answer that are kept opaque in its metadata. Log probabilities are not: they outweigh the text."""
+"""Fields of an answer that are kept opaque in its metadata."""
 
 
 def request(body: dict[str, Any]) -> Request:
@@ -140,8 +141,13 @@ def answer(completion: Any) -> Answer:
         finish_reason=string(first.get("finish_reason")),
         alternatives=tuple([alternative(c, assistant(fields(c["message"]))) for c in choices[1:]]),
         response_id=string(own.get("id")),
-        metadata=None if first else {"error": error_record(completion)},
+        metadata=confidence(token_logprobs(first.get("logprobs"))) if first else {"error": error_record(completion)},
     )
+
+
+def confidence(numbers: Sequence[float]) -> dict[str, Any] | None:
+    """The metadata that log probabilities make, if they were asked for."""
+    return {"logprobs": summary(numbers)} if numbers else None
 
 
 def _choices(own: dict[str, Any]) -> list[dict[str, Any]]:

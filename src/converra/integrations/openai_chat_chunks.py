@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from converra.conversation.turn import Answer
-from converra.integrations.openai_chat import REASONING_FIELDS, alternative, assistant, error_record
+from converra.integrations.openai_chat import REASONING_FIELDS, alternative, assistant, confidence, error_record
 from converra.integrations.openai_fields import fields, items, string
+from converra.integrations.openai_logprobs import token_logprobs
+from converra.integrations.openai_parts import content
 from converra.integrations.openai_usage import usage, usage_details
 
 
@@ -35,24 +37,30 @@ class ChatChunks:
         return self._id
 
     def feed(self, chunk: Any) -> None:
-        """Read one chunk. Nearly all bring a piece of text and nothing else, so those go first."""
+        """Read one chunk. Nearly all bring a piece of text and nothing else, so those go first.
+
+        An attribute of a pydantic object costs three times a key of its `__dict__`.
+        """
         try:
-            (choice,) = chunk.choices
-            delta = choice.delta
+            whole = chunk.__dict__
+            (choice,) = whole["choices"]
+            chosen, delta = choice.__dict__, choice.delta
+            own = delta.__dict__
             if (
-                self.started
-                and (text := delta.content).__class__ is str
-                and choice.finish_reason is None
-                and delta.tool_calls is None
-                and chunk.usage is None
-                and delta.refusal is None
-                and delta.function_call is None
+                (text := own["content"]).__class__ is str
+                and self.started
+                and chosen["finish_reason"] is None
+                and own["tool_calls"] is None
+                and whole["usage"] is None
+                and own["refusal"] is None
+                and own["function_call"] is None
+                and chosen["logprobs"] is None
                 and not delta.__pydantic_extra__
-                and choice.index == 0
+                and chosen["index"] == 0
             ):
                 self._text.append(text)
                 return
-        except (AttributeError, TypeError, ValueError):  # a dict, an odd chunk, none or several choices
+        except (AttributeError, KeyError, TypeError, ValueError):  # a dict, an odd chunk, none or several choices
             pass
         self._merge(fields(chunk))
 
@@ -72,7 +80,7 @@ class ChatChunks:
                 for c in others
             ),
             response_id=self._id,
-            metadata={"error": error_record({"error": self._error})} if self._error else None,
+            metadata={"error": error_record({"error": self._error})} if self._error else confidence(first.logprobs),
         )
 
     def _merge(self, own: dict[str, Any]) -> None:
@@ -92,6 +100,8 @@ class ChatChunks:
         if choice is None:
             choice = self._choices[index] = _Choice(index)
         choice.merge(fields(own.get("delta")), string(own.get("finish_reason")))
+        if own.get("logprobs"):
+            choice.logprobs += token_logprobs(own["logprobs"])
         self.started = self.started or choice.seen
         self.finished = self.finished or bool(choice.finish_reason)
 
@@ -113,6 +123,7 @@ class _Choice:
         self.met = False
         self.text: list[str] = []
         self.finish_reason: str | None = None
+        self.logprobs: list[float] = []
         self._parts: list[Any] = []
         """Content that came as lists of parts."""
         self._pieces: dict[str, list[str]] = {}
@@ -162,6 +173,8 @@ class _Choice:
             own = fields(part)
             if string(own.get("text")) and own.get("type") in ("text", None):
                 self.text.append(own["text"])
+            elif thoughts := content([own]).reasoning:  # a piece of them, like a piece of text
+                self._piece(REASONING_FIELDS[0], "".join(thoughts))
             elif own:
                 self._parts.append(dict(own))
 

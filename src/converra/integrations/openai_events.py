@@ -35,6 +35,8 @@ class ResponseEvents:
         self._deltas: dict[Any, list[str]] = {}
         """Output index, content index, kind → fragments."""
         self._answer: Answer | None = None
+        self._broken = False
+        """An error has ended the stream, in the middle of whatever it was."""
 
     def feed(self, event: Any) -> None:
         """Read one event. Nearly all bring a piece of text, so those go first."""
@@ -59,7 +61,9 @@ class ResponseEvents:
         if self._answer is not None:
             return self._answer
         indexes = sorted({*self._done, *self._begun}, key=_order)
-        return answer_of(self._response, [self._done.get(index) or self._partial(index) for index in indexes])
+        answer = answer_of(self._response, [self._done.get(index) or self._partial(index) for index in indexes])
+        answer.partial = self._broken
+        return answer
 
     def _partial(self, index: Any) -> dict[str, Any]:
         """An item that was not finished: what its fragments make."""
@@ -108,7 +112,7 @@ class ResponseEvents:
     def _error(self, own: dict[str, Any]) -> None:
         self._response["error"] = copied(own.get("error")) or {"code": string(own.get("code"))}
         self._response["status"] = "failed"
-        self.finished = True
+        self.finished = self._broken = True
 
     _readers: ClassVar[dict[str, Callable[[ResponseEvents, dict[str, Any]], None]]] = {
         "response.output_item.added": _added,

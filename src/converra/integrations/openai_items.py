@@ -9,6 +9,7 @@ import msgspec
 from converra.conversation.turn import Attachment, Call, Said
 from converra.integrations.openai_chat import ROLES
 from converra.integrations.openai_fields import fields, items, plain, string
+from converra.integrations.openai_logprobs import logprobs
 from converra.integrations.openai_parts import content, placeholder
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ def _message(own: dict[str, Any]) -> tuple[Said, ...]:
     annotations = [plain(a) for part in items(parts) for a in items(fields(part).get("annotations"))]
     if annotations:
         metadata["annotations"] = annotations
+    if own.get("phase") == "commentary":  # said on the way; the final answer is the plain case
+        metadata["phase"] = "commentary"
+    confidence = logprobs([token for part in items(parts) for token in items(fields(part).get("logprobs"))])
+    if confidence:
+        metadata["logprobs"] = confidence
     return (Said(ROLES.get(role, role), found.text, (), None, None, found.attachments, metadata or None),)
 
 
@@ -60,6 +66,13 @@ def _called(kind: str, own: dict[str, Any]) -> Said:
 def _result(_kind: str, own: dict[str, Any]) -> Said:
     found = content(_output(own.get("output", own.get("result", own.get("tools")))))
     return Said("tool", found.text, (), _call_id(own), string(own.get("name")), found.attachments)
+
+
+def _approval(_kind: str, own: dict[str, Any]) -> Said:
+    """What the user decided about a call that had asked for approval."""
+    verdict, reason = "approved" if own.get("approve") is True else "denied", string(own.get("reason"))
+    text = f"{verdict}: {reason}" if reason else verdict
+    return Said("tool", text, (), string(own.get("approval_request_id")), string(own.get("name")))
 
 
 def _hosted(kind: str, own: dict[str, Any]) -> Said:
@@ -86,6 +99,7 @@ _READERS: dict[str, Callable[[str, dict[str, Any]], Said]] = {
     "apply_patch_call_output": _result,
     "tool_search_output": _result,
     "program_output": _result,
+    "mcp_approval_response": _approval,
     "web_search_call": _hosted,
     "file_search_call": _hosted,
     "code_interpreter_call": _hosted,

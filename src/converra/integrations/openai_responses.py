@@ -11,6 +11,7 @@ from converra.integrations.openai_chat import error_record
 from converra.integrations.openai_digest import look
 from converra.integrations.openai_fields import fields, items, plain, string
 from converra.integrations.openai_items import known, read, said_by, thoughts
+from converra.integrations.openai_parts import content
 from converra.integrations.openai_usage import usage, usage_details
 
 if TYPE_CHECKING:
@@ -29,11 +30,26 @@ def request(body: dict[str, Any]) -> Request:
     return Request(
         dialect=RESPONSES,
         messages=({"role": "user", "content": said},) if isinstance(said, str) else items(said),
-        instructions=string(body.get("instructions")),
+        instructions=_instructions(body),
         model=string(body.get("model")),
         previous=string(body.get("previous_response_id")) or _conversation_id(conversation),
         tools=items(body.get("tools")),
     )
+
+
+def _instructions(body: dict[str, Any]) -> str | None:
+    """The instructions. A prompt template is kept by the provider: a line names it, others what was put into it."""
+    own, template = string(body.get("instructions")), fields(body.get("prompt"))
+    if not template:
+        return own
+    facts = [string(template.get("id")), f"version {version}" if (version := string(template.get("version"))) else None]
+    values = [f"{name}: {_value(value)}" for name, value in fields(template.get("variables")).items()]
+    return "\n".join(filter(None, (f"[prompt: {', '.join(filter(None, facts))}]", *values, own)))
+
+
+def _value(variable: Any) -> str:
+    """What a variable of a prompt template is set to: a string, or a text, an image or a file."""
+    return variable if isinstance(variable, str) else content([variable]).text
 
 
 def answer(response: Any) -> Answer:

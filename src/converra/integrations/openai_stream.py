@@ -55,7 +55,7 @@ class WatchedStream:
     def so_far(self) -> Answer:
         """What has arrived, marked partial unless the model had already said that it was done."""
         answer = self._pieces.answer()
-        answer.partial = not self._pieces.finished
+        answer.partial = answer.partial or not self._pieces.finished
         return answer
 
     def complete(self) -> None:
