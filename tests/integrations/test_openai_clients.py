@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import inspect
 import pickle
 import threading
 import weakref
@@ -116,6 +118,55 @@ def test_azure(model: ScriptedModel, capture: RecordingCapture, name: str) -> No
     assert said(capture) == [HELLO]
 
 
+@pytest.mark.parametrize("name", ["text", "stream"])
+def test_azure_async(model: ScriptedModel, capture: RecordingCapture, name: str) -> None:
+    """Azure's async client, whose token is fetched by a coroutine, is captured too."""
+
+    async def token() -> str:
+        return "token"
+
+    async def main() -> None:
+        async with openai.AsyncAzureOpenAI(
+            azure_endpoint=model.base_url(name).removesuffix("/v1"),
+            api_version="2024-10-21",
+            azure_ad_token_provider=token,
+        ) as client:
+            answer = await client.chat.completions.create(**CHAT, stream=name == "stream")
+            if name == "stream":
+                _ = [chunk async for chunk in answer]
+
+    asyncio.run(main())
+    assert said(capture) == [HELLO]
+
+
+KEYS_MAY_BE_FUNCTIONS = "Callable" in str(inspect.signature(openai.OpenAI).parameters["api_key"].annotation)
+"""Old versions take only strings."""
+
+
+def test_keys_that_are_functions(model: ScriptedModel, capture: RecordingCapture) -> None:
+    """A client whose key is a function works as without us: it is asked for once a request, by openai."""
+    asked: list[str] = []
+
+    def key() -> str:
+        asked.append("k")
+        return "k"
+
+    async def async_key() -> str:
+        return key()
+
+    async def main() -> None:
+        given: Any = async_key if KEYS_MAY_BE_FUNCTIONS else "k"
+        async with openai.AsyncOpenAI(api_key=given, base_url=model.base_url("text")) as client:
+            await client.chat.completions.create(**CHAT)
+
+    given: Any = key if KEYS_MAY_BE_FUNCTIONS else "k"
+    with openai.OpenAI(api_key=given, base_url=model.base_url("text")) as client:
+        client.chat.completions.create(**CHAT)
+    asyncio.run(main())
+    assert said(capture) == [HELLO, HELLO]
+    assert asked == ["k", "k"] * KEYS_MAY_BE_FUNCTIONS
+
+
 def test_the_module_itself(model: ScriptedModel, capture: RecordingCapture, monkeypatch: pytest.MonkeyPatch) -> None:
     """`openai.chat.completions.create`, without a client of one's own, is captured."""
     monkeypatch.setattr(openai, "api_key", "k")
@@ -191,6 +242,33 @@ def test_a_stream_leaves_no_trace(model: ScriptedModel, capture: RecordingCaptur
         assert "close" in vars(stream.response)
         list(stream)
         assert "close" not in vars(stream.response)
+
+
+def _busy(client: Any) -> list[Any]:
+    """The connections of a client that are not free."""
+    connections = client._client._transport._pool.connections
+    return [connection for connection in connections if not (connection.is_idle() or connection.is_closed())]
+
+
+def test_closing_frees_the_connection(model: ScriptedModel, capture: RecordingCapture) -> None:
+    """A stream that is closed early gives its connection back to the pool, sync and async."""
+    with client_for(model, "stream-held") as client:
+        stream = client.chat.completions.create(**CHAT, stream=True)
+        next(stream)
+        assert len(_busy(client)) == 1
+        stream.close()
+        assert _busy(client) == []
+
+    async def main() -> None:
+        async with async_client_for(model, "stream-held") as client, contextlib.AsyncExitStack() as stack:
+            stream = await stack.enter_async_context(await client.chat.completions.create(**CHAT, stream=True))
+            await anext(stream)
+            assert len(_busy(client)) == 1
+            await stream.close()
+            assert _busy(client) == []
+
+    asyncio.run(main())
+    assert [call.facts()["answer"]["partial"] for call in capture.calls] == [True, True]
 
 
 def test_a_body_that_was_read_can_be_pickled(client: openai.OpenAI, capture: RecordingCapture) -> None:

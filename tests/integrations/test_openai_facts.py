@@ -156,6 +156,54 @@ ANSWERS: dict[str, Any] = {
             "response_id": "chatcmpl-1",
         }
     },
+    "client-raw": {
+        "answer": {
+            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "model": "gpt-4o-2024-08-06",
+            "usage": {"prompt_tokens": 21, "completion_tokens": 9},
+            "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
+            "finish_reason": "stop",
+            "response_id": "chatcmpl-1",
+        }
+    },
+    "client-raw-stream": {
+        "answer": {
+            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "model": "gpt-4o-2024-08-06",
+            "finish_reason": "stop",
+            "response_id": "chatcmpl-1",
+        }
+    },
+    "client-streaming": {
+        "answer": {
+            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "model": "gpt-4o-2024-08-06",
+            "usage": {"prompt_tokens": 21, "completion_tokens": 9},
+            "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
+            "finish_reason": "stop",
+            "response_id": "chatcmpl-1",
+        }
+    },
+    "beta-create": {
+        "answer": {
+            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "model": "gpt-4o-2024-08-06",
+            "usage": {"prompt_tokens": 21, "completion_tokens": 9},
+            "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
+            "finish_reason": "stop",
+            "response_id": "chatcmpl-1",
+        }
+    },
+    "chat-omitted": {
+        "answer": {
+            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "model": "gpt-4o-2024-08-06",
+            "usage": {"prompt_tokens": 21, "completion_tokens": 9},
+            "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
+            "finish_reason": "stop",
+            "response_id": "chatcmpl-1",
+        }
+    },
     "chat-stream": {
         "answer": {
             "said": [{"role": "assistant", "text": "Hello there!"}],
