@@ -36,7 +36,11 @@ ROWS = {
     "openai-2.54": Row(("openai==2.54.0", "wrapt==2.0.1")),
     "openai-current": Row(("openai", "wrapt")),
     "neighbours": Row(
-        ("openai", "openinference-instrumentation-openai", "logfire", "opentelemetry-instrumentation-openai"),
+        (
+            *("openai", "openinference-instrumentation-openai", "logfire", "opentelemetry-instrumentation-openai"),
+            # Later ones import what their own dependency has not; this one does not know wrapt 2.
+            *("opentelemetry-instrumentation-openai-v2==2.2b0", "wrapt<2"),
+        ),
         ("tests/compat/neighbours.py",),
     ),
 }

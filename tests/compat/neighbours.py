@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 logfire = pytest.importorskip("logfire")
 OpenInference = pytest.importorskip("openinference.instrumentation.openai").OpenAIInstrumentor
+OpenTelemetry = pytest.importorskip("opentelemetry.instrumentation.openai_v2").OpenAIInstrumentor
 OpenLLMetry = pytest.importorskip("opentelemetry.instrumentation.openai").OpenAIInstrumentor
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
@@ -32,6 +33,13 @@ def openinference(provider: TracerProvider) -> Iterator[None]:
     OpenInference().instrument(tracer_provider=provider)
     yield
     OpenInference().uninstrument()
+
+
+@contextlib.contextmanager
+def opentelemetry(provider: TracerProvider) -> Iterator[None]:
+    OpenTelemetry().instrument(tracer_provider=provider)
+    yield
+    OpenTelemetry().uninstrument()
 
 
 @contextlib.contextmanager
@@ -59,7 +67,7 @@ def ours(capture: RecordingCapture) -> Iterator[None]:
     patching.switch_off(INTEGRATION)
 
 
-NEIGHBOURS = [openinference, openllmetry, logfire_on_classes]
+NEIGHBOURS = [openinference, opentelemetry, openllmetry, logfire_on_classes]
 
 
 @pytest.fixture
