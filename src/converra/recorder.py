@@ -12,6 +12,7 @@ from converra import context
 from converra.belonging import Belonging, fresh_key
 from converra.config import Config
 from converra.console import show
+from converra.delivery import exits
 from converra.delivery.chores import Chore
 from converra.delivery.delivery import Delivery
 from converra.guard import caught, guard, guarded
@@ -46,7 +47,7 @@ class Recorder:
         self._integrations: dict[str, Integration] = {}
         self._belonging = Belonging(self.config, self._open)
         self._recordings: weakref.WeakSet[Recording] = weakref.WeakSet()
-        _tell_of_forks(self)
+        _tell(self)
 
     # -- switching on and off ----------------------------------------------------------------------------------------
 
@@ -113,6 +114,7 @@ class Recorder:
             self.complete(prompt_id, origin.session_id)
 
     def _open(self, header: Header, *, learn: Learn | None = None, origin: Origin | None = None) -> Recording:
+        exits.arm(self.delivery)  # a stream may be all that there is until the end
         lane = self.delivery.open(header)
         recording = Recording(lane, self._finish, joining=header.joined, show=self._show, learn=learn, origin=origin)
         self._recordings.add(recording)
@@ -181,12 +183,16 @@ class Recorder:
 
         What comes later starts delivery again. Sessions that are kept open stay open for other processes.
         """
-        for recording in list(self._recordings):
-            with guard("closing open streams"):
-                recording.cut()
+        self.cut()
         for recording in self._belonging.all():
             recording.end()
         return self.delivery.shutdown(self.config.shutdown_timeout if timeout is None else timeout)
+
+    def cut(self) -> None:
+        """Record what has arrived of the streams that are still open: nobody will read them to their end."""
+        for recording in list(self._recordings):
+            with guard("closing open streams"):
+                recording.cut()
 
     def stats(self) -> Stats:
         """Count what has become of the captured messages."""
@@ -205,16 +211,23 @@ class Recorder:
 
 
 _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
-"""Those that must hear of a fork; Python cannot take a fork hook back, so there is one for all of them."""
+"""Those that must hear of forks and of the end; Python cannot take a hook back, so there is one for all of them."""
 _hooked = False
 
 
-def _tell_of_forks(recorder: Recorder) -> None:
+def _tell(recorder: Recorder) -> None:
     global _hooked  # noqa: PLW0603 - says something about the process, not about a recorder
-    if not _hooked and hasattr(os, "register_at_fork"):
+    if not _hooked:
         _hooked = True
-        os.register_at_fork(after_in_child=_in_child)
+        exits.before_end(_cut)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_in_child)
     _recorders.add(recorder)
+
+
+def _cut() -> None:
+    for recorder in list(_recorders):
+        recorder.cut()
 
 
 def _in_child() -> None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from converra.guard import guard, tell
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from converra.delivery.delivery import Delivery
@@ -85,6 +86,14 @@ def _is_child(process: object) -> bool:
     return current is not None and getattr(current(), "_parent_pid", None) is not None
 
 
+def before_end(close: Callable[[], None]) -> None:
+    """Have something done while there is still time to deliver what it records."""
+    _closing.append(close)
+
+
+_closing: list[Callable[[], None]] = []
+
+
 def _at_exit() -> None:
     _before_end(finalising=True)
 
@@ -93,6 +102,8 @@ def _before_end(*, finalising: bool = False) -> None:
     """All at the same time, so that together they take no longer than one may."""
     asked: list[tuple[Delivery, Ticket | None]] = []
     with guard("delivering at exit"):
+        for close in _closing:
+            close()
         began = time.monotonic()
         asked.extend((delivery, delivery.begin_exit(finalising=finalising)) for delivery in tuple(_deliveries))
         for delivery, ticket in asked:

@@ -1,0 +1,121 @@
+"""A process that ends in the middle of an answer: what had arrived is delivered."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from converra.server.run import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from converra.server.run import LocalServer
+
+ASKED = "[[say:one two three four five six seven]]"
+
+PROGRAM = f"""
+import asyncio, multiprocessing, os, signal, time
+import converra
+from openai import AsyncOpenAI, OpenAI
+
+CHAT = {{"model": "m", "messages": [{{"role": "user", "content": "{ASKED}"}}], "stream": True}}
+kept = []
+
+def four(stream):
+    kept.append(stream)
+    for _, _ in zip(range(4), stream):
+        pass
+
+def started(**settings):
+    converra.instrument(flush_interval=60, **settings)
+    return OpenAI().chat.completions
+"""
+
+ENDS = {
+    "a block that was left": """
+        chat = started()
+        with converra.conversation("prompt_1"):
+            four(chat.create(**CHAT))
+        """,
+    "a block that is open": """
+        chat = started()
+        converra.conversation("prompt_1").__enter__()
+        four(chat.create(**CHAT))
+        """,
+    "no block": """
+        four(started(prompt_id="prompt_1").create(**CHAT))
+        """,
+    "an async stream": """
+        started()
+
+        async def main():
+            with converra.conversation("prompt_1"):
+                kept.append(await AsyncOpenAI().chat.completions.create(**CHAT))
+                for _ in range(4):
+                    await anext(kept[0])
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        """,
+    "SIGTERM": """
+        four(started(prompt_id="prompt_1", handle_sigterm=True).create(**CHAT))
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(9)
+        """,
+    "a child of multiprocessing": """
+        def work():
+            four(started(prompt_id="prompt_1").create(**CHAT))
+
+        child = multiprocessing.get_context("fork").Process(target=work)
+        child.start()
+        child.join()
+        """,
+}
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    with serve() as running:
+        yield running
+
+
+def stored(server: LocalServer, program: str) -> list[dict[str, Any]]:
+    """Run a program to its end; the messages of the one conversation that it leaves."""
+    environment = os.environ | {
+        "CONVERRA_BASE_URL": server.base_url,
+        "CONVERRA_API_KEY": "k",
+        "OPENAI_BASE_URL": server.openai_url,
+        "OPENAI_API_KEY": "k",
+    }
+    subprocess.run([sys.executable, "-c", PROGRAM + textwrap.dedent(program)], env=environment, check=False, timeout=50)
+    ((conversation,), _) = server.store.conversations()
+    assert conversation.status == "completed"
+    return list(server.store.messages(conversation))
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_stream_that_is_open_at_the_end(end: str, server: LocalServer) -> None:
+    """However the process ends in order, a stream that it was reading is a turn with the text so far."""
+    asked, answered = stored(server, ENDS[end])
+    assert (asked["role"], asked["content"]) == ("user", ASKED)
+    assert (answered["role"], answered["content"]) == ("assistant", "one two three")
+    assert answered["metadata"]["partial"] is True
+
+
+def test_a_background_response_that_nobody_asked_for(server: LocalServer) -> None:
+    """A response that is still queued at the end is a turn that says so, with the id by which it can be asked for."""
+    program = """
+        started()
+        with converra.conversation("prompt_1"):
+            queued = OpenAI().responses.create(model="m", input="Hi", extra_body={"background": True})
+        """
+    asked, answered = stored(server, program)
+    assert asked["content"] == "Hi"
+    assert answered["content"] == "(no text: queued)"
+    assert answered["metadata"]["responseId"].startswith("resp_")
