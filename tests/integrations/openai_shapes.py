@@ -415,7 +415,7 @@ ROWS = (
     Row("client-raw-stream", "stream", "with_raw_response.chat.completions.create", CHAT | STREAM, "raw-read"),
     Row("client-streaming", "text", "with_streaming_response.chat.completions.create", CHAT, "streaming-parse"),
     Row("beta-create", "text", "beta.chat.completions.create", CHAT),
-    _chat("omitted", "text", **dict.fromkeys(("tools", "stop", "temperature", "user"), openai.NOT_GIVEN)),
+    _chat("omitted", "text", tools=openai.NOT_GIVEN, stop=openai.NOT_GIVEN, temperature=openai.NOT_GIVEN),
     _chat("bad-request", "bad-request"),
     _chat("bad-request-stream", "bad-request", "read", **STREAM),
     _chat("bad-request-raw", "bad-request", "raw", method="with_raw_response.create"),

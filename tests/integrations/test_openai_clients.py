@@ -131,7 +131,7 @@ def test_azure_async(model: ScriptedModel, capture: RecordingCapture, name: str)
             api_version="2024-10-21",
             azure_ad_token_provider=token,
         ) as client:
-            answer = await client.chat.completions.create(**CHAT, stream=name == "stream")
+            answer: Any = await client.chat.completions.create(**CHAT, stream=name == "stream")
             if name == "stream":
                 _ = [chunk async for chunk in answer]
 
