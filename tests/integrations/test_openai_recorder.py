@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import gc
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from converra.config import load
+from converra.integrations import Patched
 from converra.recorder import Recorder
 from converra.server.run import LocalServer, serve
 from tests.integrations import scripted
@@ -333,3 +336,57 @@ def test_a_background_response(server: LocalServer, recorder: Recorder, model: S
     assert found is not None
     assert found.status == "completed"
     assert [m["content"] for m in server.store.messages(found)] == ["Be brief.", "Hi", "Hello there!"]
+
+
+def test_pictures_of_megabytes(server: LocalServer, recorder: Recorder, model: ScriptedModel) -> None:
+    """A picture in a request costs a line and a digest: not a byte of it is sent, however often it is resent."""
+    data = b"\x89PNG" * 2_000_000
+    url = "data:image/png;base64," + base64.b64encode(data).decode()
+    question: Any = {
+        "role": "user",
+        "content": [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": url}}],
+    }
+    item: Any = {
+        "role": "user",
+        "content": [{"type": "input_text", "text": "And this?"}, {"type": "input_image", "image_url": url}],
+    }
+    more: Any = [{"role": "assistant", "content": "Hello there!"}, {"role": "user", "content": "Sure?"}]
+    sent = recorder.stats().bytes
+
+    def talk() -> None:
+        with client_for(model, "text") as client:
+            client.chat.completions.create(model="gpt-4o", messages=[question])
+            client.chat.completions.create(model="gpt-4o", messages=[question, *more])
+        with client_for(model, "r-text") as client:
+            client.responses.create(model="gpt-5", input=[item])
+
+    messages = stored(server, recorder, talk)
+    attached = {"kind": "image", "mime": "image/png", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    assert [m for m in messages if m["role"] == "user"] == [
+        {
+            "role": "user",
+            "content": "What is it?\n[image: image/png, 7.6 MB]",
+            "metadata": {"attachments": [attached]},
+        },
+        {"role": "user", "content": "Sure?"},
+        {
+            "role": "user",
+            "content": "And this?\n[image: image/png, 7.6 MB]",
+            "metadata": {"attachments": [attached]},
+        },
+    ]
+    assert recorder.stats().bytes - sent < 10_000
+
+
+def test_the_report(recorder: Recorder) -> None:
+    """`instrument()` says what is patched, what will be, and why something is not; printed, it is a row for each."""
+    report = recorder.instrument()
+    ours = [row for row in report if row.target.startswith("openai.")]
+    assert ours == [Patched("openai.OpenAI.request", "patched"), Patched("openai.AsyncOpenAI.request", "patched")]
+    assert str(report).splitlines()[:2] == ["patched  openai.OpenAI.request", "patched  openai.AsyncOpenAI.request"]
+    assert [*report.patched, *report.waiting, *report.skipped] == sorted(
+        report, key=lambda row: STATES.index(row.state)
+    )
+
+
+STATES = ["patched", "waiting", "skipped"]
