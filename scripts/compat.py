@@ -40,6 +40,7 @@ ROWS = {
             *("openai", "openinference-instrumentation-openai", "logfire", "opentelemetry-instrumentation-openai"),
             # Later ones import what their own dependency has not; this one does not know wrapt 2.
             *("opentelemetry-instrumentation-openai-v2==2.2b0", "wrapt<2"),
+            *("ddtrace", "sentry-sdk", "langfuse", "langsmith"),
         ),
         ("tests/compat/neighbours.py",),
     ),

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -148,3 +153,72 @@ def test_a_client_that_logfire_has_wrapped(provider: TracerProvider) -> None:
             client.chat.completions.create(**CHAT)
         assert type(client) is openai.OpenAI
     assert said(capture) == ["Hello there!"]
+
+
+# -- those that cannot be taken out again, each in a process of its own ------------------------------------------------
+
+ROOT = Path(__file__).parents[2]
+
+OTHERS = {
+    "Datadog": "import ddtrace; ddtrace.patch(openai=True)",
+    "Sentry": "import sentry_sdk; sentry_sdk.init(dsn='http://key@127.0.0.1:9/1', traces_sample_rate=1.0)",
+    "Langfuse": "import langfuse.openai",
+    "LangSmith": "from langsmith.wrappers import wrap_openai as wrapped",
+}
+NOWHERE = {
+    "DD_AGENT_HOST": "127.0.0.1",
+    "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
+    "LANGFUSE_PUBLIC_KEY": "pk",
+    "LANGFUSE_SECRET_KEY": "sk",
+    "LANGFUSE_HOST": "http://127.0.0.1:9",
+    "LANGSMITH_TRACING": "true",
+    "LANGSMITH_API_KEY": "k",
+    "LANGSMITH_ENDPOINT": "http://127.0.0.1:9",
+}
+"""Settings under which they run, and reach nobody."""
+
+PROGRAM = """
+import asyncio, json, os
+import openai
+from converra.integrations import patching
+from converra.integrations.openai import INTEGRATION
+from tests.integrations import scripted
+from tests.integrations.openai_shapes import CHAT, RESPONSES, SCRIPTS, async_client_for, client_for
+from tests.integrations.recording import RecordingCapture
+
+capture, wrapped = RecordingCapture(), lambda client: client
+{steps}
+
+def text(chunks):
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+
+async def streamed(client):
+    return text([chunk async for chunk in await client.chat.completions.create(**CHAT, stream=True)])
+
+with scripted.serve(SCRIPTS) as model:
+    def client(name):
+        return wrapped(client_for(model, name))
+    texts = [
+        client("text").chat.completions.create(**CHAT).choices[0].message.content,
+        client("text").chat.completions.with_raw_response.create(**CHAT).parse().choices[0].message.content,
+        text(client("stream").chat.completions.create(**CHAT, stream=True)),
+        client("r-text").responses.create(**RESPONSES).output_text,
+        asyncio.run(streamed(wrapped(async_client_for(model, "stream")))),
+    ]
+print(json.dumps([texts, [call.facts()["answer"]["said"][0]["text"] for call in capture.calls]]), flush=True)
+os._exit(0)  # before they try to deliver
+"""
+
+
+@pytest.mark.parametrize("theirs", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("first", [True, False])
+def test_in_one_process_with(theirs: str, first: bool) -> None:
+    """Whoever comes first, the app sees what it should, and we record each call once."""
+    ours = "patching.switch_on(INTEGRATION, capture)"
+    program = PROGRAM.replace("{steps}", "\n".join([theirs, ours] if first else [ours, theirs]))
+    environment = os.environ | NOWHERE | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=50
+    )
+    hello = ["Hello there!"] * 5
+    assert json.loads(done.stdout.splitlines()[-1]) == [hello, hello]
