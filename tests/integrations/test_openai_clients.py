@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import itertools
 import pickle
 import threading
 import weakref
@@ -21,6 +22,7 @@ from converra.integrations.openai import INTEGRATION
 from tests.integrations import scripted
 from tests.integrations.openai_shapes import CHAT, MESSAGES, RESPONSES, SCRIPTS, async_client_for, client_for
 from tests.integrations.recording import RecordingCapture
+from tests.integrations.responses_scripts import QUEUED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -471,6 +473,22 @@ def test_background_responses_that_nobody_asks_for(
         "response_id": "resp_1",
         "metadata": {"responseId": "resp_1"},
     }
+
+
+def test_a_background_response_that_takes_too_long(
+    model: ScriptedModel, capture: RecordingCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that nobody has asked for within an hour is recorded as it was, once another one comes."""
+    openai_background._waiting.clear()
+    clock, numbers = [1_000.0], itertools.count(1)
+    monkeypatch.setattr(openai_background, "monotonic", lambda: clock[0])
+    model.scripts["queue"] = lambda request: scripted.document(QUEUED | {"id": f"resp_{next(numbers)}"})
+    with client_for(model, "queue") as client:
+        for seconds, ends in ((0, [0]), (3_599, [0, 0]), (2, [1, 0, 0])):
+            clock[0] += seconds
+            client.responses.create(**RESPONSES, extra_body=LATER)
+            assert [call.ends for call in capture.calls] == ends
+    assert capture.calls[0].facts()["answer"]["finish_reason"] == "queued"
 
 
 def test_a_background_call_that_fails(model: ScriptedModel, capture: RecordingCapture) -> None:

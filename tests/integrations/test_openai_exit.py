@@ -119,3 +119,21 @@ def test_a_background_response_that_nobody_asked_for(server: LocalServer) -> Non
     assert asked["content"] == "Hi"
     assert answered["content"] == "(no text: queued)"
     assert answered["metadata"]["responseId"].startswith("resp_")
+
+
+def test_a_background_response_and_a_fork(server: LocalServer) -> None:
+    """A forked child that asks for its parent's response records nothing: the turn is the parent's, once."""
+    program = """
+        def work():
+            while OpenAI().responses.retrieve(queued.id).status != "completed":
+                time.sleep(0.01)
+
+        started()
+        with converra.conversation("prompt_1"):
+            queued = OpenAI().responses.create(model="m", input="[[say:Hello]]", extra_body={"background": True})
+        child = multiprocessing.get_context("fork").Process(target=work)
+        child.start()
+        child.join()
+        work()
+        """
+    assert [message["content"] for message in stored(server, program)] == ["[[say:Hello]]", "Hello"]

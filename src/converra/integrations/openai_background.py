@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,17 +16,32 @@ if TYPE_CHECKING:
 MAX_WAITING = 1_000
 """Background responses that are waited for at a time; past it, the oldest is recorded as it was: queued."""
 
-_waiting: OrderedDict[str, tuple[OpenCall, Answer]] = OrderedDict()
-"""Calls without an answer yet, by the id of the response, in this process."""
+MAX_SECONDS = 3_600.0
+"""How long one is waited for, at most: its conversation is open as long. It is looked at when another one comes."""
+
+
+class _Waiting(NamedTuple):
+    call: OpenCall
+    answer: Answer
+    """What is known so far."""
+    since: float
+
+
+_waiting: OrderedDict[str, _Waiting] = OrderedDict()
+"""Calls without an answer yet, by the id of the response, in this process: a forked child leaves them to its parent."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_waiting.clear)
 
 
 class BackgroundCall:
     """A call whose end is put off while the provider is still at work."""
 
-    def __init__(self, call: OpenCall, waiting: Answer | None = None) -> None:
+    def __init__(self, call: OpenCall, waiting: Answer | None = None, since: float | None = None) -> None:
         self._call = call
         self._waiting = waiting
         """What an earlier request told, if this one only asks again."""
+        self._since = monotonic() if since is None else since
 
     def first_token(self) -> None:
         """Pass it on."""
@@ -36,13 +53,23 @@ class BackgroundCall:
 
     def end(self, answer: Answer, ended: float | None = None) -> None:
         """Record the turn, or wait for a request that brings the rest of it."""
-        if not _wait(self._call, answer):
+        if not self._wait(answer):
             self._call.end(answer, ended)
 
     def fail(self, error: BaseException, answer: Answer | None = None) -> None:
         """Record the failure; one of asking again says nothing about the response."""
-        if self._waiting is None or not _wait(self._call, self._waiting):
+        if self._waiting is None or not self._wait(self._waiting):
             self._call.fail(error, answer)
+
+    def _wait(self, answer: Answer) -> bool:
+        """Keep the call until its answer is asked for; False if there is nothing to wait for."""
+        response_id = (answer.metadata or {}).get("responseId")  # told only of a response that is not finished
+        if response_id is None:
+            return False
+        self._call.streaming(lambda: answer)
+        _waiting[response_id] = _Waiting(self._call, answer, self._since)
+        _give_up()
+        return True
 
 
 def waited_for(method: str, url: str) -> OpenCall | None:
@@ -54,18 +81,16 @@ def waited_for(method: str, url: str) -> OpenCall | None:
         parts.pop()
     elif method != "get":
         return None
-    call, answer = _waiting.pop(parts[-1], (None, None))
-    return call and BackgroundCall(call, answer)
+    found = _waiting.pop(parts[-1], None)
+    return None if found is None else BackgroundCall(found.call, found.answer, found.since)
 
 
-def _wait(call: OpenCall, answer: Answer) -> bool:
-    """Keep a call until its answer is asked for; False if there is nothing to wait for."""
-    response_id = (answer.metadata or {}).get("responseId")  # told only of a response that is not finished
-    if response_id is None:
-        return False
-    call.streaming(lambda: answer)
-    _waiting[response_id] = call, answer
-    if len(_waiting) > MAX_WAITING:
-        oldest, queued = _waiting.popitem(last=False)[1]
-        oldest.end(queued)
-    return True
+def _give_up() -> None:
+    """Record those as they are that have been waited for too long, and the oldest of too many."""
+    before = monotonic() - MAX_SECONDS
+    overdue = max(0, len(_waiting) - MAX_WAITING)
+    late = [name for n, (name, one) in enumerate(list(_waiting.items())) if n < overdue or one.since < before]
+    for name in late:
+        found = _waiting.pop(name, None)
+        if found is not None:
+            found.call.end(found.answer)
