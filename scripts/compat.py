@@ -56,8 +56,9 @@ def environment(name: str, row: Row) -> Path:
     if stamp.exists() and stamp.read_text() == wanted:
         return python
     print(f"Setting up {directory.relative_to(ROOT)} (once)", flush=True)
-    _run(sys.executable, "-m", "venv", "--clear", str(directory))
-    _run(str(python), "-m", "pip", "install", "-qq", "--editable", PROJECT, *row.requirements, *RUNNER)
+    _run(sys.executable, "-m", "venv", "--clear", "--without-pip", str(directory))  # Debian packs ensurepip apart
+    pip = (sys.executable, "-m", "pip", "--python", str(python))
+    _run(*pip, "install", "-qq", "--editable", PROJECT, *row.requirements, *RUNNER)
     stamp.write_text(wanted)
     return python
 
