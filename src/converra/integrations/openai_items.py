@@ -13,7 +13,7 @@ from converra.integrations.openai_logprobs import logprobs
 from converra.integrations.openai_parts import content, placeholder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
 
 def read(item: Any) -> tuple[Said, ...]:
@@ -46,16 +46,28 @@ def _message(own: dict[str, Any]) -> tuple[Said, ...]:
         return ()
     parts = own.get("content")
     found = content(parts, "" if role == "assistant" else "\n")
-    metadata: dict[str, Any] = {"refusal": True} if found.refusal else {}
-    annotations = [plain(a) for part in items(parts) for a in items(fields(part).get("annotations"))]
-    if annotations:
-        metadata["annotations"] = annotations
-    if own.get("phase") == "commentary":  # said on the way; the final answer is the plain case
-        metadata["phase"] = "commentary"
-    confidence = logprobs([token for part in items(parts) for token in items(fields(part).get("logprobs"))])
-    if confidence:
-        metadata["logprobs"] = confidence
+    metadata = dict(_extras(own, items(parts))) if parts.__class__ is not str else {}
+    if found.refusal:
+        metadata["refusal"] = True
     return (Said(ROLES.get(role, role), found.text, (), None, None, found.attachments, metadata or None),)
+
+
+def _extras(own: dict[str, Any], parts: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    annotations: list[Any] = []
+    tokens: list[Any] = []
+    for part in parts:
+        found = fields(part)
+        if found.get("annotations"):
+            annotations += map(plain, items(found["annotations"]))
+        if found.get("logprobs"):
+            tokens += items(found["logprobs"])
+    if annotations:
+        yield "annotations", annotations
+    if own.get("phase") == "commentary":  # said on the way; the final answer is the plain case
+        yield "phase", "commentary"
+    confidence = logprobs(tokens)
+    if confidence:
+        yield "logprobs", confidence
 
 
 def _called(kind: str, own: dict[str, Any]) -> Said:
