@@ -29,6 +29,9 @@ TOOLS: Any = [
     {"type": "function", "function": {"name": f"tool_{n}", "description": "A tool.", "parameters": {"type": "object"}}}
     for n in range(20)
 ]
+STEP = "Step"
+"""What begins so is answered with a tool call."""
+
 CHUNKS = 300
 TASKS = 64
 
@@ -107,8 +110,8 @@ PIECES = [_chunk({"role": "assistant"}), *[_chunk({"content": "word "})] * (CHUN
 def _ready(options: Any) -> Any:
     if options.url == "/responses":
         return RESPONSE.model_copy()
-    wants_tool = options.json_data.get("tools") and options.json_data["messages"][-1]["role"] == "user"
-    return (TOOL_CALL if wants_tool else ANSWER).model_copy()
+    asked = options.json_data["messages"][-1]["content"]
+    return (TOOL_CALL if asked.startswith(STEP) else ANSWER).model_copy()
 
 
 def _request(client: Any, _cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
@@ -220,7 +223,7 @@ def agent(scope: Scope) -> None:
     history: list[Any] = [SYSTEM]
     with scope():
         for step in range(5):
-            history.append({"role": "user", "content": f"Step {step}."})
+            history.append({"role": "user", "content": f"{STEP} {step}."})
             call = _asked(history, tools=TOOLS).tool_calls[0]
             history.append({"role": "tool", "tool_call_id": call.id, "content": '{"status": "done"}'})
             _asked(history, tools=TOOLS)
