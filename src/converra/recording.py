@@ -240,7 +240,7 @@ class Recording:
 
     def _declare(self, tools: Sequence[Any]) -> None:
         """Keep the names of the declared tools in the conversation's metadata, when they are others than before."""
-        names = tuple(filter(None, map(_tool_name, tools)))
+        names = _tool_names(tools)
         if names != self._tools:
             self._tools = names
             self.lane.annotate({"tools": list(names)})
@@ -256,6 +256,15 @@ def _carrier(heard: Sequence[Heard]) -> Heard | None:
 def _carries(heard: Heard, carrier: Heard | None) -> bool:
     """Whether a message carries facts: the carrier, or with no answer everything that was asked."""
     return heard is carrier if carrier else heard.said.role != "system"
+
+
+def _tool_names(tools: Sequence[Any]) -> tuple[str, ...]:
+    """Read the names of the declared tools; most requests that declare any have functions of Chat Completions."""
+    try:
+        names: list[Any] = [tool["function"]["name"] for tool in tools]
+    except (KeyError, TypeError, IndexError):
+        names = [_tool_name(tool) for tool in tools]
+    return tuple([name for name in names if isinstance(name, str)])
 
 
 def _tool_name(tool: Any) -> str | None:
