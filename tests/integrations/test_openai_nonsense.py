@@ -64,7 +64,10 @@ def ask(client: openai.OpenAI, api: str, *, stream: bool) -> Any:
     try:
         answer = create(**(CHAT if api == "chat" else RESPONSES), stream=stream)
         seen.append(type(answer))
-        seen += map(view, answer) if stream else [view(answer)]
+        if not stream:
+            return [*seen, view(answer)]
+        with answer:  # older clients leave a broken stream open, and httpcore 1 may lock itself when that is collected
+            seen += map(view, answer)
     except Exception as error:  # noqa: BLE001 - whatever the app would get is what is compared
         seen.append(raised(error))
     return seen
