@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -230,6 +231,39 @@ class TestBlocks:
             ("assistant", "x"),
             ("assistant", "Bye."),
         ]
+
+    @pytest.mark.parametrize("shape", [dict, MappingProxyType])
+    def test_tool_calls_by_hand_may_have_the_providers_shape(
+        self,
+        server: LocalServer,
+        make: Callable[..., Recorder],
+        client: openai.OpenAI,
+        capsys: pytest.CaptureFixture[str],
+        shape: Callable[[Any], Any],
+    ) -> None:
+        """They are stored as they were given, shown by name, and known again when a request resends them."""
+        call = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+        history: list[Any] = [
+            user("Find it."),
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "content": "42"},
+        ]
+        recorder = make(console=True)
+        recorder.instrument()
+        with recorder.conversation("prompt") as conversation:
+            conversation.add_message("user", "Find it.")
+            conversation.add_message("tool", "", tool_calls=[shape(call)])
+            conversation.add_message("tool", "42", tool_calls=[{"id": "c1"}])
+            say(client, history, "[[say:x]]")
+        recorder.flush(5)
+        assert [(m["role"], m["content"], m.get("toolCalls")) for m in messages(server)] == [
+            ("user", "Find it.", None),
+            ("tool", "", [call]),
+            ("tool", "42", [{"id": "c1"}]),
+            ("user", "[[say:x]]", None),
+            ("assistant", "x", None),
+        ]
+        assert capsys.readouterr().err.splitlines()[1].split() == ["converra", "tool", "[find]"]
 
     def test_a_stream_belongs_to_the_block_it_was_started_in(
         self, server: LocalServer, make: Callable[..., Recorder], client: openai.OpenAI

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from converra.config import refuses_colour
+from converra.conversation.messages import tool_call
 from converra.guard import guard
 
 if TYPE_CHECKING:
@@ -49,13 +49,8 @@ def _line(message: Message, *, colour: bool) -> str:
         role = f"\x1b[{COLOURS[message.role]}m{role}\x1b[0m"
     words = " ".join(message.content.split())
     words = words if len(words) <= MAX_TEXT else f"{words[: MAX_TEXT - 1]}…"
-    calls = " ".join(f"[{_name(call)}]" for call in message.tool_calls or ())
+    calls = " ".join(f"[{tool_call(call).name}]" for call in message.tool_calls or ())
     return " ".join(filter(None, ("converra", role, visible(calls), visible(words), _facts(message))))
-
-
-def _name(call: Any) -> str:
-    """The tool of a call, which by hand may also be a dict."""
-    return str(call.get("name") if isinstance(call, Mapping) else call.name)
 
 
 def _facts(message: Message) -> str:

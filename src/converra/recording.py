@@ -12,6 +12,7 @@ import msgspec
 
 from converra.conversation.assembly import fold, say, write
 from converra.conversation.draft import Draft, Written
+from converra.conversation.messages import tool_call
 from converra.conversation.record import Record
 from converra.conversation.turn import Call, Facts, Said
 from converra.conversation.view import freeze
@@ -278,7 +279,7 @@ def _tool_name(tool: Any) -> str | None:
 
 def _said(message: Message) -> Said:
     """Read a message that was written by hand as those of a provider are read, to recognise it when it is resent."""
-    calls = tuple(_call(call) for call in message.tool_calls or ())
+    calls = tuple(_call(tool_call(call)) for call in message.tool_calls or ())
     if message.role != "tool":
         return Said(role=message.role, text=message.content, calls=calls)
     if message.content and len(calls) == 1:
@@ -286,8 +287,5 @@ def _said(message: Message) -> Said:
     return Said(role="assistant" if calls else "tool", text=message.content, calls=calls)
 
 
-def _call(call: ToolCall | dict[str, Any]) -> Call:
-    """Read a tool call as it was given by hand; a dict has stayed one."""
-    if isinstance(call, dict):
-        return Call(call.get("id"), call.get("name"), call.get("arguments"))
-    return Call(call.id, call.name, call.arguments)
+def _call(call: ToolCall) -> Call:
+    return Call(call.id, call.name, None if call.arguments is msgspec.UNSET else call.arguments)

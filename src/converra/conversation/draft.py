@@ -234,4 +234,4 @@ def _written_calls(calls: list[Any] | None) -> list[Any] | None:
     """Tool calls as they were given: those given as dicts stay so, since the API document leaves their fields open."""
     if calls is None:
         return None
-    return [safe.plain(call) if isinstance(call, dict) else _tool_call(call) for call in calls]
+    return [_tool_call(call) if isinstance(call, ToolCall) else safe.plain(call) for call in calls]

@@ -38,6 +38,15 @@ def message_from(value: Message | Mapping[str, Any]) -> Message:
     return message
 
 
+def tool_call(given: ToolCall | Mapping[str, Any]) -> ToolCall:
+    """A tool call as the API spells it. One given by hand may have its provider's spelling, a function inside."""
+    if isinstance(given, ToolCall):
+        return given
+    function = given.get("function")
+    own = {**given, **function} if isinstance(function, Mapping) else given
+    return ToolCall(id=own.get("id"), name=own.get("name"), arguments=own.get("arguments", msgspec.UNSET))
+
+
 def messages_from(values: Sequence[Message | Mapping[str, Any]]) -> list[Message]:
     """At least one message; an error says which of them is wrong."""
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sequence):

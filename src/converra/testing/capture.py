@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from converra.conversation.messages import tool_call
 from converra.conversation.models import Message, Status, ToolCall
 
 
@@ -30,7 +31,7 @@ class CapturedConversation(msgspec.Struct, kw_only=True):
     @property
     def tool_calls(self) -> list[ToolCall]:
         """The calls that the model made, in order, without the results that refer to them."""
-        calls = (_typed(call) for message in self.messages for call in message.tool_calls or ())
+        calls = (tool_call(call) for message in self.messages for call in message.tool_calls or ())
         return [call for call in calls if call.arguments is not msgspec.UNSET]
 
     @property
@@ -73,12 +74,5 @@ class Capture:
 
 
 def _brief(message: Message) -> str:
-    calls = "".join(f"[{_typed(call).name}]" for call in message.tool_calls or ())
+    calls = "".join(f"[{tool_call(call).name}]" for call in message.tool_calls or ())
     return " ".join(filter(None, (calls, message.content)))
-
-
-def _typed(call: ToolCall | dict[str, Any]) -> ToolCall:
-    """A tool call that was given by hand as a dict has stayed one: the API leaves its fields open."""
-    if isinstance(call, ToolCall):
-        return call
-    return ToolCall(id=call.get("id"), name=call.get("name"), arguments=call.get("arguments", msgspec.UNSET))
