@@ -19,7 +19,7 @@ import hashlib
 import os
 import random
 import zlib
-from threading import RLock
+from threading import RLock, current_thread
 from typing import TYPE_CHECKING, Any
 
 from converra import context
@@ -54,6 +54,12 @@ HOMELESS = (
     "`with converra.conversation(prompt_id):` block, or set prompt_id in converra.instrument()."
 )
 
+LEFT_BEHIND = (
+    "converra: a model call in the thread %s is outside of the conversation() block that is open in another thread, "
+    "and is %s: threads and pools do not inherit a block. If it belongs there, hand the context over: "
+    "`pool.submit(contextvars.copy_context().run, function, ...)`, or `asyncio.to_thread(function, ...)`."
+)
+
 
 class Belonging:
     """The open conversations of one recorder, and how calls find theirs."""
@@ -84,12 +90,16 @@ class Belonging:
         if isinstance(current, Conversation):
             return current.recording(), None
         prompt_id = self._prompt_of(request)
-        if prompt_id is None:
-            tell("homeless", HOMELESS)
-            return None, None
         scope = request.scope or NOWHERE
+        session = _session(scope)
+        if session is None and context.open_elsewhere():
+            _tell_left_behind(recorded=prompt_id is not None)
+        elif prompt_id is None:
+            tell("homeless", HOMELESS)
+        if prompt_id is None:
+            return None, None
         with self._lock:  # the branches of a run may begin at the same time
-            looks, session = None, _session(scope)
+            looks = None
             if session is not None:
                 recording = self._of_session(prompt_id, session, scope.origin)
             else:
@@ -174,6 +184,11 @@ class Belonging:
         if session_id is None:
             return random.random() < rate  # noqa: S311 - a sample, not a secret
         return zlib.crc32(session_id.encode(errors="replace")) < rate * 2**32
+
+
+def _tell_left_behind(*, recorded: bool) -> None:
+    fate = "recorded in a conversation of its own" if recorded else "not recorded"
+    tell("left behind", LEFT_BEHIND, current_thread().name, fate)
 
 
 def _session(scope: Scope) -> str | None:

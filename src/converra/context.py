@@ -5,6 +5,7 @@ Both are context variables, so threads, tasks and generators follow Python's rul
 
 from __future__ import annotations
 
+import threading
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -31,13 +32,16 @@ class Entered:
     web frameworks do with streamed responses. What cannot be restored there is marked as left, and passed over.
     """
 
-    __slots__ = ("before", "is_left", "scope")
+    __slots__ = ("before", "is_left", "scope", "thread")
 
     def __init__(self, scope: object) -> None:
         self.scope = scope
         self.before = _innermost()
         self.is_left = False
+        self.thread = threading.get_ident()
         _active.set(self)
+        _here.knows_scopes = True
+        _open_in.setdefault(self.thread, set()).add(id(self))
 
     @property
     def is_innermost(self) -> bool:
@@ -54,6 +58,28 @@ class Entered:
             self.is_left = for_good
         else:
             self.is_left = True
+        entered = _open_in.get(self.thread, set())
+        entered.discard(id(self))
+        if not entered:
+            _open_in.pop(self.thread, None)
+
+
+_here = threading.local()
+_open_in: dict[int, set[int]] = {}
+"""What is entered, by thread. No lock: two threads that meet here may lose a hint to a warning, and nothing else."""
+
+
+def open_elsewhere() -> bool:
+    """Whether a scope is open in another thread that this one may have been started in: it has never entered any."""
+    return bool(_open_in) and not hasattr(_here, "knows_scopes")
+
+
+def after_fork() -> None:
+    """Forget the threads that did not come along."""
+    here = threading.get_ident()
+    for thread in list(_open_in):
+        if thread != here:
+            _open_in.pop(thread, None)
 
 
 class Claim(Protocol):

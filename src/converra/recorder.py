@@ -231,6 +231,7 @@ def _cut() -> None:
 
 
 def _in_child() -> None:
+    context.after_fork()
     for recorder in list(_recorders):
         with guard("starting clean after a fork"):
             recorder.after_fork()

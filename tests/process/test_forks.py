@@ -148,3 +148,32 @@ def test_a_thousand_deliveries_come_and_go(run: Callable[[str], Any]) -> None:
     assert os.waitpid(child, 0)[1] == 0
     """
     assert run(code) == {}
+
+
+def test_a_child_has_no_blocks_of_other_threads(run: Callable[[str], Any]) -> None:
+    """They did not come along: no call in the child is said to belong into one of them."""
+    code = """
+    from converra import context
+    from converra.recorder import Recorder
+
+    def other():
+        context.Entered(object())
+        opened.set()
+        threading.Event().wait()
+
+    def fork():
+        seen.append(context.open_elsewhere())
+        child = os.fork()
+        if child == 0:
+            os._exit(context.open_elsewhere())
+        seen.append(os.waitpid(child, 0)[1])
+
+    recorder, opened, seen = Recorder(), threading.Event(), []
+    threading.Thread(target=other, daemon=True).start()
+    opened.wait()
+    forking = threading.Thread(target=fork)
+    forking.start()
+    forking.join()
+    assert seen == [True, 0]
+    """
+    assert run(code) == {}
