@@ -23,12 +23,16 @@ class MemoryLane:
         self.metadata: dict[str, Any] = {}
         self.ends: list[bool] = []
         """One for each `end`, with its `always`."""
+        self.hastened = 0
 
     def append(self, drafts: Sequence[Draft | Written]) -> None:
         self.drafts += drafts
 
     def annotate(self, metadata: Mapping[str, Any]) -> None:
         self.metadata |= metadata
+
+    def hasten(self) -> None:
+        self.hastened += 1
 
     def end(self, *, always: bool = False) -> None:
         self.ends.append(always)

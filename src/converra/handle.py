@@ -148,8 +148,15 @@ class Conversation:
         self._leave()
         if error is not None and not isinstance(error, GeneratorExit):
             self.update_metadata(error={"type": type(error).__name__})
-        if not self.keep_open and not self._entered:
+        if not self._entered:
+            self._over()
+
+    def _over(self) -> None:
+        """The block is left: complete the conversation, or make it known to whoever goes on with it."""
+        if not self.keep_open:
             self.complete()
+        elif self._recording is not None:
+            self._recording.hasten()
 
     def _leave(self) -> None:
         """Leave what was entered here: several threads may be inside at the same time."""

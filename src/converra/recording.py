@@ -70,6 +70,7 @@ class Recording:
         self._calls: set[OpenTurn] = set()
         self._ending = False
         self._always = False
+        self._hasty = False
         self._tools: tuple[str, ...] = ()
         self._early: dict[str | None, tuple[Said, Facts]] = {}
         """Results of tools that came before the first call of a shared session, by the id of their call."""
@@ -82,7 +83,7 @@ class Recording:
     def begin(self, request: Request, looks: list[int] | None = None) -> OpenTurn:
         """Note that a call starts now."""
         self.used = time.monotonic()
-        self.paused = False
+        self.paused = self._hasty = False
         turn = OpenTurn(self, freeze(self.record, request, looks))
         self._calls.add(turn)
         if request.tools:
@@ -105,6 +106,11 @@ class Recording:
     def annotate(self, metadata: Mapping[str, Any]) -> None:
         """Merge into the conversation's metadata, which goes with the next message."""
         self.lane.annotate(metadata)
+
+    def hasten(self) -> None:
+        """Send what is recorded, and what the calls that are under way bring, without waiting for more."""
+        self._hasty = True
+        self._submit(self._send)
 
     def end(self, *, always: bool = False) -> None:
         """Complete the conversation, once the calls that were started in it are over.
@@ -225,6 +231,11 @@ class Recording:
             self.lane.append(drafts)
             if self._show is not None:
                 self._show(drafts)
+            self._send()
+
+    def _send(self) -> None:
+        if self._hasty and not self.ended:
+            self.lane.hasten()
 
     def _over(self) -> bool:
         if self.ended:

@@ -105,6 +105,11 @@ class Delivery:
         else:
             lane.begin_with(metadata)
 
+    def hasten(self, lane: Lane) -> None:
+        """Send what waits in a lane now, and wait for nothing."""
+        if lane.used and lane.generation == self.generation:
+            self._flusher.post(Event("hasten", lane))
+
     def end(self, lane: Lane, *, always: bool = False) -> None:
         """Complete a lane's conversation."""
         if lane.generation != self.generation:

@@ -314,6 +314,8 @@ class Flusher:
             progress.received += len(event.payload)
         elif event.kind == "annotate":
             progress.notes.append(event.payload)
+        elif event.kind == "hasten":
+            progress.urgent = True
         else:
             progress.ended = True
             progress.always = progress.always or event.payload

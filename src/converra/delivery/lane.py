@@ -94,6 +94,10 @@ class Lane:
         """Merge into the conversation's metadata, with the next request."""
         self._delivery.annotate(self, metadata)
 
+    def hasten(self) -> None:
+        """Send what waits now: another process may go on with the conversation."""
+        self._delivery.hasten(self)
+
     def end(self, *, always: bool = False) -> None:
         """Complete the conversation once everything in it was delivered. Idempotent.
 

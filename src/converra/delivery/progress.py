@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra.conversation import limits
-from converra.delivery.entry import entry_text, own_words, resplit
+from converra.delivery import joining
+from converra.delivery.entry import own_words, resplit
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -209,14 +210,11 @@ class Progress:
             state.closed = True
         return sent
 
-    def known(self, texts: Container[str]) -> list[Entry]:
-        """Let go of what whoever opened the conversation has sent: what was learned, and the same system texts."""
-
-        def is_known(entry: Entry) -> bool:
-            return entry.learned or (entry.role == "system" and entry_text(entry) in texts)
-
-        left = [entry for entry in self.entries if is_known(entry)]
-        self.entries = deque(entry for entry in self.entries if not is_known(entry))
+    def known(self, texts: Container[str], learned: Container[str]) -> list[Entry]:
+        """Let go of what whoever opened the conversation has sent."""
+        left = joining.known(self.entries, texts, learned, over=self.state.closed)
+        gone = set(map(id, left))
+        self.entries = deque(entry for entry in self.entries if id(entry) not in gone)
         self.gone += sum(entry.whole for entry in left)
         return left
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra.delivery.entry import entry_text
+from converra.delivery.joining import LEARNED
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -51,6 +52,12 @@ def system_texts(answer: Conversation) -> Container[str]:
     if answer.messages is not None:
         return {str(message.content) for message in answer.messages if message.role == "system"}
     return answer.content or ""
+
+
+def learned(answer: Conversation) -> list[str]:
+    """The signs of what whoever opened the conversation had learned; see `joining`."""
+    shown = (answer.metadata or {}).get(LEARNED) or _metadata_in(answer.content).get(LEARNED)
+    return [str(sign) for sign in shown] if isinstance(shown, list) else []
 
 
 def _by_message_id(shown: list[StoredMessage] | None, progress: Progress, batch: Batch) -> bool | None:
@@ -123,9 +130,13 @@ def _messages_in(content: str) -> list[str] | None:
 
 
 def _mark_in(content: str | None, name: str) -> str:
-    """The mark in structured content that is shown as it was sent."""
+    return str(_metadata_in(content).get(name, ""))
+
+
+def _metadata_in(content: str | None) -> dict[str, Any]:
+    """The metadata in structured content that is shown as it was sent."""
     metadata = _structured(content or "").get("metadata")
-    return str(metadata.get(name, "")) if isinstance(metadata, dict) else ""
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _structured(content: str) -> dict[str, Any]:

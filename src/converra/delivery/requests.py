@@ -10,6 +10,7 @@ import msgspec
 from converra.api import operations
 from converra.api.operations import Operation
 from converra.conversation.models import encode
+from converra.delivery import joining
 from converra.delivery.entry import in_content
 
 if TYPE_CHECKING:
@@ -74,5 +75,7 @@ def _content(progress: Progress, opening: Opening) -> str:
     metadata = progress.state.annotations | progress.state.metadata
     if progress.writer:
         metadata[progress.mark] = progress.writer
+        learned = joining.signs(progress.entries)
+        metadata |= {joining.LEARNED: learned} if learned else {}
     content = {"messages": [in_content(entry, plain=plain) for entry in held], "metadata": metadata}
     return encode(content).decode()

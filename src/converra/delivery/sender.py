@@ -159,9 +159,6 @@ class Sender:
         progress.state.id = answer.id
         if not (progress.header.joined and (opening.entries or progress.learned)):
             self._opened(progress, opening, answer, ours=True)
-        elif answer.status in _OVER:
-            self._withhold(progress, progress.known(()))
-            progress.move_on()
         else:
             progress.state.joining = True
 
@@ -172,7 +169,7 @@ class Sender:
             ours = readback.is_ours(answer, progress, held)
             self._opened(progress, opening, answer, ours=ours)
             if not ours:
-                self._withhold(progress, progress.known(readback.system_texts(answer)))
+                self._withhold(progress, progress.known(readback.system_texts(answer), readback.learned(answer)))
 
     def _withhold(self, progress: Progress, left: list[Entry]) -> None:
         """Let go of messages that are not ours to send."""
