@@ -8,231 +8,76 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from converra.conversation.assembly import fold
-from tests.conversation.talk import Chat, Message, answered, assistant, call, result, system, user
+from tests.conversation.model_chat import Free, Growing, ModelChat
+from tests.conversation.talk import Chat, Message, answered, assistant, user
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from converra.conversation.turn import Answer
-
-DRESSES: tuple[Callable[[Message], Message], ...] = (
-    lambda m: m,
-    lambda m: json.loads(json.dumps(m)),
-    lambda m: m | {"refusal": None, "annotations": []},
-    lambda m: dict(reversed(m.items())),
-    lambda m: m | {"content": (m["content"] or "") + " "},
-)
+    from tests.conversation.model_chat import Words
 
 
-class Node:
-    """One message of the model chat. It is told from others by identity, not by its words."""
-
-    def __init__(self, message: Message, parent: Node | None) -> None:
-        self.message = message
-        self.parent = parent
-        self.recorded = False
-
-    def path(self) -> list[Node]:
-        before = self.parent.path() if self.parent else []
-        return [*before, self]
-
-
-def words(message: Message) -> tuple[str, str, tuple[str, ...]]:
-    """What identifies a message in the record: its role, its words, the ids of its calls or of the call it answers."""
-    ids = [c["id"] for c in message.get("tool_calls") or ()] or [message.get("tool_call_id")]
-    return message["role"], message["content"] or "", tuple(str(i) for i in ids if i)
-
-
-class ModelChat(RuleBasedStateMachine):
-    """A chat as an app drives it; the record must agree with it after every call."""
+class FoldedTalk:
+    """A talk whose calls are folded into a record."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.chat = Chat()
-        self.numbers = iter(range(1_000_000))
-        self.first = Node(system("Rules."), None)
-        self.here = self.first
-        """The last message of the branch that the user looks at."""
-        self.ends: list[Node] = [self.first]
-        """The last messages of all branches."""
-        self.heard: list[tuple[str, str, tuple[str, ...]]] = []
-        self.expected: list[tuple[str, str, tuple[str, ...]]] = []
+        self.heard: list[Words] = []
 
-    # -- how words and ids are made -----------------------------------------------------------------------------------
+    def call(self, messages: Sequence[Message], answer: Message | None) -> None:
+        self._fold(self.chat.begin(messages), answer)
 
-    def word(self) -> str:
-        return f"words {next(self.numbers)}"
+    def side_by_side(self, requests: Sequence[Sequence[Message]], answers: Sequence[Message], first: int) -> None:
+        views = [self.chat.begin(messages) for messages in requests]
+        for n in (first, 1 - first):
+            self._fold(views[n], answers[n])
 
-    def call_id(self) -> str:
-        return f"call_{next(self.numbers)}"
+    def _fold(self, view: Any, answer: Message | None) -> None:
+        said = None if answer is None else _answer(answer)
+        self.heard += [_heard_words(heard.said) for heard in fold(self.chat.record, view, said)]
 
-    # -- one call -----------------------------------------------------------------------------------------------------
 
-    def say(self, message: Message) -> None:
-        self.here = Node(message, self.here)
+def _answer(message: Message) -> Answer:
+    return answered(*filter(None, (message["content"],)), *message.get("tool_calls", ()))
 
-    def ask(self, answer: Message | None, sent: Sequence[Node] | None = None, dress: int = 0) -> None:
-        """Make a call that sends these messages and brings this answer; None: it fails."""
-        path = list(sent or self.here.path())
-        dressed = [DRESSES[dress](node.message) if node is not path[-1] else node.message for node in path]
-        said = None if answer is None else self._answer(answer)
-        heard = fold(self.chat.record, self.chat.begin(dressed), said)
-        self.heard += [_heard_words(h.said) for h in heard]
-        self.expected += [words(node.message) for node in path if not node.recorded]
-        for node in path:
-            node.recorded = True
-        if answer is not None:
-            self.expected.append(words(answer))
-            self.here = Node(answer, path[-1])
-            self.here.recorded = True
-            self.ends.append(self.here)
 
-    def _answer(self, message: Message) -> Answer:
-        return answered(*filter(None, (message["content"],)), *message.get("tool_calls", ()))
+def _heard_words(said: Any) -> Words:
+    ids = [c.id for c in said.calls] or [said.call_id]
+    return said.role, said.text.strip(), tuple(filter(None, ids))
+
+
+class GrowingChat(Growing):
+    """Only growing lists, so that words and ids may repeat in any way."""
+
+    @initialize(one_id=st.booleans())
+    def begin(self, *, one_id: bool) -> None:
+        self.talk = FoldedTalk()
+        self.chats = [ModelChat(self.talk, repeats=True, one_id=one_id)]
 
     @invariant()
     def everything_is_recorded_once_and_in_order(self) -> None:
-        assert self.heard == self.expected
+        assert self.talk.heard == self.chats[0].expected
 
-    # -- what users and apps do ---------------------------------------------------------------------------------------
+
+class FreeChat(Free):
+    """Everything, but each text is said once."""
 
     @initialize()
     def begin(self) -> None:
-        self.say(user(self.word()))
-        self.ask(assistant(self.word()))
-
-    @rule(dress=st.integers(0, len(DRESSES) - 1))
-    def go_on(self, dress: int) -> None:
-        self.say(user(self.word()))
-        self.ask(assistant(self.word()), dress=dress)
-
-    @rule(dress=st.integers(0, len(DRESSES) - 1), count=st.integers(1, 3), silent=st.booleans(), data=st.data())
-    def use_tools(self, dress: int, count: int, *, silent: bool, data: st.DataObject) -> None:
-        calls = [call(self.call_id(), data.draw(st.sampled_from(["find", "pay"]))) for _ in range(count)]
-        self.say(user(self.word()))
-        self.ask(assistant(None if silent else self.word(), *calls), dress=dress)
-        for made in data.draw(st.permutations(calls)):
-            self.say(result(made["id"], self.word()))
-        self.ask(assistant(self.word()), dress=dress)
-
-    @rule(times=st.integers(1, 2))
-    def fail_and_retry(self, times: int) -> None:
-        self.say(user(self.word()))
-        for _ in range(times):
-            self.ask(None)
-        self.ask(assistant(self.word()))
-
-    @rule()
-    def write_twice(self) -> None:
-        self.say(user(self.word()))
-        self.say(user(self.word()))
-        self.ask(assistant(self.word()))
-
-
-class GrowingChat(ModelChat):
-    """Only growing lists, so that words and ids may repeat in any way."""
-
-    one_id = False
-
-    @initialize(one_id=st.booleans())
-    def begin_again(self, *, one_id: bool) -> None:
-        self.one_id = one_id
-
-    def word(self) -> str:
-        return ("yes", "no", "yes")[next(self.numbers) % 3]
-
-    def call_id(self) -> str:
-        return "call_0" if self.one_id else super().call_id()
-
-
-class FreeChat(ModelChat):
-    """Windows, branches, side calls, parallel calls: each text is said once, so that everything can be told apart."""
-
-    @rule(keep=st.integers(1, 6), fails=st.booleans())
-    def window(self, keep: int, *, fails: bool) -> None:
-        self.say(user(self.word()))
-        sent = self.here.path()
-        sent = [sent[0], *sent[1:][-keep:]]
-        if fails:
-            self.ask(None, sent)
-        self.ask(assistant(self.word()), sent)
-
-    @rule(data=st.data())
-    def leave_out(self, data: st.DataObject) -> None:
-        """Whole turns are left out: from a question to the last word before the next one."""
-        self.say(user(self.word()))
-        sent: list[Node] = []
-        kept = True
-        for node in self.here.path():
-            if node.message["role"] == "user":
-                kept = node is self.here or data.draw(st.booleans())
-            sent += [node] if kept else []
-        self.ask(assistant(self.word()), sent)
-
-    @rule()
-    @precondition(lambda self: self.here.parent)
-    def regenerate(self) -> None:
-        self.here = self.here.parent  # type: ignore[assignment]  # an answer always has one
-        self.ask(assistant(self.word()))
-
-    @rule(data=st.data())
-    def edit(self, data: st.DataObject) -> None:
-        questions = [node for node in self.here.path() if node.message["role"] == "user"]
-        question = data.draw(st.sampled_from(questions))
-        self.here = question.parent  # type: ignore[assignment]  # the system text comes first
-        self.say(user(self.word()))
-        self.ask(assistant(self.word()))
-
-    @rule(data=st.data())
-    def go_back(self, data: st.DataObject) -> None:
-        self.here = data.draw(st.sampled_from(self.ends[1:]))
-        self.say(user(self.word()))
-        self.ask(assistant(self.word()))
-
-    @rule(both=st.booleans(), turned=st.booleans())
-    def side_by_side(self, *, both: bool, turned: bool) -> None:
-        start = self.here
-        sides = [Node(user(self.word()), start) for _ in range(2)]
-        views = [self.chat.begin([node.message for node in side.path()]) for side in sides]
-        answers = [assistant(self.word()) for _ in sides]
-        for n in (1, 0) if turned else (0, 1):
-            heard = fold(self.chat.record, views[n], self._answer(answers[n]))
-            self.heard += [_heard_words(h.said) for h in heard]
-            self.expected += [words(sides[n].message), words(answers[n])]
-            sides[n].recorded = True
-        self.here = start
-        for side, answer in zip(sides, answers, strict=True):
-            for message in (side.message, answer):
-                self.say(message)
-                self.here.recorded = True
-            self.here = self.here if both else start
-        self.say(user(self.word()))
-        self.ask(assistant(self.word()))
+        self.talk = FoldedTalk()
+        self.chats = [ModelChat(self.talk)]
 
     @rule(share=st.booleans())
     def side_call(self, *, share: bool) -> None:
-        """A router reads the user's next words before the chat does."""
-        here = self.here
-        question = Node(user(self.word()), here)
-        rules = Node(system(f"Route {next(self.numbers) % 2 + 1}." if share else self.word()), None)
-        rules.recorded = words(rules.message) in self.heard
-        self.ask(assistant(self.word()), [rules, question])
-        self.ends.pop()
-        self.here = question
-        self.ask(assistant(self.word()))
+        self.chats[0].side_call(share=share)
 
-    @rule()
-    def another_system_text(self) -> None:
-        self.say(user(self.word()))
-        self.ask(assistant(self.word()), [Node(system(self.word()), None), *self.here.path()[1:]])
-
-
-def _heard_words(said: Any) -> tuple[str, str, tuple[str, ...]]:
-    ids = [c.id for c in said.calls] or [said.call_id]
-    return said.role, said.text.strip(), tuple(filter(None, ids))
+    @invariant()
+    def everything_is_recorded_once_and_in_order(self) -> None:
+        assert self.talk.heard == self.chats[0].expected
 
 
 TestGrowingChat = GrowingChat.TestCase
