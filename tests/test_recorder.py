@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -550,6 +551,18 @@ class TestSwitches:
                 conversation.add_message("assistant", "x")
         recorder.flush(5)
         assert [len(found) for _, found in held(server)] == [2] * (3 if rate else 0)
+
+    def test_the_apps_random_numbers_are_its_own(self, server: LocalServer, make: Callable[..., Recorder]) -> None:
+        """Sampling and retries take nothing from the global generator, which an app may have seeded."""
+        server.faults.add("create", "status", times=2)
+        recorder = make(sample_rate=0.5)
+        before = random.getstate()
+        for n in range(20):
+            with recorder.conversation("prompt") as conversation:
+                conversation.add_message("assistant", f"{n}")
+        assert recorder.flush(20)
+        assert recorder.stats().retries == 2
+        assert random.getstate() == before
 
     def test_sampled_sessions_agree_between_processes(self, make: Callable[..., Recorder]) -> None:
         """Every process takes the same decision for a session."""

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 SDK = {"name": "converra", "version": __version__}
 
+CHANCE = random.SystemRandom().random
+"""The global generator is the app's: it may be seeded, and then each number of ours would change the app's."""
+
 HOMELESS = (
     "converra: a model call was made outside any conversation and is not recorded. Put it in a "
     "`with converra.conversation(prompt_id):` block, or set prompt_id in converra.instrument()."
@@ -182,7 +185,7 @@ class Belonging:
         if rate >= 1 or not self._config.enabled:
             return self._config.enabled
         if session_id is None:
-            return random.random() < rate  # noqa: S311 - a sample, not a secret
+            return CHANCE() < rate
         return zlib.crc32(session_id.encode(errors="replace")) < rate * 2**32
 
 

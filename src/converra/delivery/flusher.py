@@ -90,7 +90,7 @@ class Flusher:
             config=config,
             monotonic=time.monotonic,
             now=time.time,
-            jitter=random.random,
+            jitter=random.SystemRandom().random,  # the global one may be seeded, and is the app's
         )
 
     # -- callers -------------------------------------------------------------------------------------------------------
