@@ -1,4 +1,4 @@
-"""`make bench`: imports, the start of `converra dev`, then each shape of call, against a server in another process."""
+"""`make bench`: imports, the start of `converra dev`, each shape of call, and a chat that grows, against a server process."""
 
 from __future__ import annotations
 
@@ -53,6 +53,14 @@ def _print_capture() -> None:
         )
 
 
+def _print_growing() -> None:
+    from benchmarks import growing
+
+    print(f"\n{'µs of CPU per call, by resent messages':<40}{'plain':>10}{'in a block':>14}{'by history':>14}")
+    for row in growing.measure():
+        print(f"{row.resent:<40}{row.plain:>10.1f}{row.in_block:>+14.1f}{row.by_history:>+14.1f}")
+
+
 def main() -> None:
     """Print the tables."""
     _print_imports()
@@ -60,6 +68,7 @@ def main() -> None:
     with _sink() as base_url:
         os.environ |= {"CONVERRA_BASE_URL": base_url, "CONVERRA_API_KEY": "benchmark"}
         _print_capture()
+        _print_growing()
 
 
 if __name__ == "__main__":
