@@ -103,6 +103,37 @@ def test_identical_chats_stay_apart() -> None:
     assert process.talks() == [talk(history)] * 3
 
 
+GREETING = (assistant("Hello! How can I help?"),)
+EXAMPLES = (
+    *(user("2 + 2?"), assistant("4"), user("In Paris?"), assistant(None, call("call_0", "weather"))),
+    *(result("call_0", "sunny"), assistant("Sunny.")),
+)
+
+
+@pytest.mark.parametrize("opening", [GREETING, EXAMPLES], ids=["a greeting", "examples"])
+def test_chats_that_are_given_the_same_answers_to_begin_with_stay_apart(opening: Sequence[Message]) -> None:
+    """A greeting or examples that every chat of an app opens with are no answers of a model: they tell nothing."""
+    process = Process()
+    chats = [[S, *opening, user("Where is it?")] for _ in range(3)]
+    for _ in range(3):
+        for number, history in enumerate(chats):
+            answer = f"Answer {number} of {len(history)}."
+            process.ask(history, answer)
+            history += [assistant(answer), user("Sure?")]
+    assert len(process.talks()) == 3
+    assert [len(talk) for talk in process.talks()] == [len(history) - 1 for history in chats]
+
+
+def test_a_chat_that_went_on_from_given_answers_is_found_by_its_own() -> None:
+    """Also when a window has lost the beginning, and when a failed first call is retried."""
+    process = Process()
+    history = [S, *GREETING, user("Where is it?")]
+    process.fail(history)
+    process.ask(history, "Here.")
+    process.ask([assistant("Here."), user("Sure?")], "Yes.")
+    assert len(process.talks()) == 1
+
+
 def test_calls_at_the_same_time_are_chats_of_their_own() -> None:
     """Two first calls that overlap in time do not fall together."""
     process = Process()

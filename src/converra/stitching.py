@@ -1,7 +1,8 @@
 """Which implicit conversation a call continues: those that are open, found again by what was answered in them.
 
-Two chats that open with the same words are two conversations, so shared questions say nothing: a request continues the
-conversation whose answers it resends. Only the retry of a first call that failed has no answer to show.
+Two chats that open with the same words are two conversations, so shared questions say nothing, nor do a greeting or
+examples that the app gives to every chat: a request continues the conversation whose answers it resends. Only the retry
+of a first call that failed has no answer to show.
 
 A growing list is known as a whole, by its looks alone. Where something was changed on the way, several conversations
 may come into question, and the one that has most in common with the request is taken.
@@ -15,7 +16,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from converra.conversation import edits
-from converra.conversation.assembly import overlap
+from converra.conversation.overlap import overlap
 from converra.conversation.record import call_key
 
 if TYPE_CHECKING:
@@ -189,11 +190,10 @@ def _searched(prompt_id: str, request: Request, looks: list[int]) -> Iterator[Ke
         yield prompt_id, "tip", looks[at - 1] if at else None, key
     for key in answered:
         yield prompt_id, "said", key
+    yield _failed(prompt_id, looks)
     if answered:
         for look in looks[: -READ_BACK - 1 : -1]:
             yield prompt_id, "asked", look
-    else:
-        yield _failed(prompt_id, looks)
 
 
 def _answered(request: Request, indexes: range) -> Iterator[tuple[int, Key]]:

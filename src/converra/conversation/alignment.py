@@ -22,7 +22,7 @@ import msgspec
 
 from converra.conversation import edits
 from converra.conversation.lcs import lcs
-from converra.conversation.record import REPLY, START, SYSTEM, WORDS, Atom, Atoms, Record, system_key
+from converra.conversation.record import KEYED, REPLY, START, SYSTEM, WORDS, Atom, Atoms, Record, system_key
 from converra.conversation.turn import Said
 
 if TYPE_CHECKING:
@@ -97,6 +97,16 @@ class Alignment:
     def prefix_replies(self) -> int:
         """How many texts of an assistant the prefix holds."""
         return self.trail.replies if self.trail else 0
+
+    def answers(self) -> int:
+        """How many things in the request are answers that a model has given here."""
+        return (self.trail.answers if self.trail else 0) + sum(map(self._is_answer, self.items))
+
+    def _is_answer(self, item: Item) -> bool:
+        if item.at is not None and self.record.spoken[item.at].given:
+            return True
+        calls = [atom.key for atom in item.atoms if atom.kind == KEYED and atom.key[0] == "call"]
+        return not self.record.keyed.given.isdisjoint((*calls, *(("unnamed", key[2]) for key in calls)))
 
     def system(self) -> int | None:
         """Hash the first system text of the request: what tells a side call from a new question."""

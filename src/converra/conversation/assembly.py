@@ -25,12 +25,11 @@ from converra.conversation.record import (
     system_key,
 )
 from converra.conversation.turn import Said
-from converra.conversation.view import freeze
 
 if TYPE_CHECKING:
     from converra.conversation.alignment import Item
     from converra.conversation.record import Atoms, Record
-    from converra.conversation.turn import Answer, Request
+    from converra.conversation.turn import Answer
     from converra.conversation.view import View
 
 
@@ -71,26 +70,6 @@ def say(record: Record, said: Said) -> Heard | None:
     record.messages += 1
     keyed.add(said, key, thread)
     return Heard(said, number, thread)
-
-
-class Overlap(NamedTuple):
-    """How much of what was answered so far a request and a record have in common; compared in this order."""
-
-    shared: int
-    """Replies, tool calls and tool results of the request that are recorded."""
-    beyond: int
-    """Minus the replies that are recorded and that the request does not know of."""
-    retried: bool
-    """The request is the very one that failed last."""
-
-
-def overlap(record: Record, request: Request, looks: list[int]) -> Overlap:
-    """Say how well a request continues a conversation, without recording anything."""
-    trial = Alignment(record, freeze(record, request, looks))
-    prefix = trial.prefix_replies()
-    shared = prefix + sum(item.kind in (REPLY, KEYED) and item.is_old for item in trial.items)
-    known = prefix + sum(item.kind == REPLY and item.at is not None for item in trial.items)
-    return Overlap(shared, known - sum(spoken.assistant for spoken in record.spoken), record.failed_looks == looks)
 
 
 class _Fold:
@@ -229,7 +208,7 @@ class _Fold:
         record = self.record
         number = record.messages
         record.messages += 1
-        self.last = record.add(said, atoms, number, (self.thread, self.system, self.last))
+        self.last = record.add(said, atoms, number, (self.thread, self.system, self.last), given=answer)
         if said.call_id is not None and said.name is None:
             said = msgspec.structs.replace(said, name=self._called(said.call_id))
         self.heard.append(Heard(said, number, self.thread, replaces, answer, learned))
@@ -273,12 +252,13 @@ class _Fold:
         """Extend the trail that was followed; else take the place of the one of the same thread and system text."""
         trail = self.trail or next((t for t in self.record.trails if self._is_ours(t)), None)
         if trail is None:
-            trail = Trail(thread=self.thread, system=self.system, looks=[], last=START, counts={}, replies=0)
+            trail = Trail(thread=self.thread, system=self.system, looks=[], last=START, counts={}, replies=0, answers=0)
         if self.trail is None:
             trail.counts = {}
         for key, count in self.alignment.counts.items():
             trail.counts[key] = trail.counts.get(key, 0) + count
         trail.replies = self.alignment.prefix_replies() + sum(item.kind == REPLY for item in self.items)
+        trail.answers = self.alignment.answers()
         trail.looks, trail.last = self.view.looks, self.last
         self.record.keep(trail)
 

@@ -101,6 +101,8 @@ class Spoken(msgspec.Struct, gc=False, frozen=True):
     """Position of the text before it in the request that brought it; START if there is none."""
     assistant: bool
     version: int
+    given: bool = False
+    """It was the answer of a call; otherwise a request brought it, such as a greeting or an example."""
 
 
 class Trail(msgspec.Struct, kw_only=True):
@@ -115,6 +117,8 @@ class Trail(msgspec.Struct, kw_only=True):
     """Occurrences of KEYED atoms in that request."""
     replies: int
     """How many texts of an assistant are in that request."""
+    answers: int
+    """How many answers of calls are in that request."""
 
 
 class Keyed:
@@ -127,6 +131,8 @@ class Keyed:
         """Key → thread in which it was recorded last."""
         self.names: dict[str, str | None] = {}
         """Call id → name of the tool."""
+        self.given: set[Any] = set()
+        """Keys of the calls that a model made here, and not a request brought; `("unnamed", tool)` as above."""
         self._calls: dict[str, int] = {}
         """Call id → how many calls had it."""
         self._results: dict[Any, set[int]] = {}
@@ -212,13 +218,13 @@ class Record:
         if len(trails) > MAX_TRAILS:
             del trails[0]
 
-    def add(self, said: Said, atoms: Atoms, number: int, place: Place) -> int:
+    def add(self, said: Said, atoms: Atoms, number: int, place: Place, *, given: bool = False) -> int:
         """Note that these atoms of a message are recorded now; say the position of its text, or else its parent's."""
         at = place[2]
         for kind, key in atoms:
             if kind >= WORDS:
                 at = len(self.texts)
-                self.spoken.append(Spoken(number, *place, kind == REPLY, self.version))
+                self.spoken.append(Spoken(number, *place, kind == REPLY, self.version, given))
                 self.texts.append(key)
                 self.latest[key] = at
                 if kind == REPLY:
@@ -227,6 +233,8 @@ class Record:
                 self.systems.add(key)
             else:
                 self.keyed.add(said, key, place[0])
+                if given:
+                    self.keyed.given |= {key, ("unnamed", key[2])} if key[1] is None else {key}
         return at
 
     def _add_reply(self, at: int, text: str) -> None:
