@@ -172,3 +172,35 @@ def test_a_stream_that_outlasts_its_block_is_sent_when_it_ends(server: LocalServ
     assert held(server) == []
     assert len(list(stream)) > 3
     assert arrived(server, [("active", ["[[say:one two three]]", "one two three"])])
+
+
+def test_a_chain_of_answers_goes_on_in_another_worker(server: LocalServer, workers: Workers) -> None:
+    """With `previous_response_id` no history tells what is new; in a session everything that is sent is, once."""
+    previous: str | None = None
+    for worker in "abba":
+        recorder = workers.recorder(worker)
+        recorder.instrument()
+        with recorder.conversation("prompt", session_id="s", keep_open=True):
+            made = workers._client.responses.create(
+                model="m", instructions="You help.", input="[[say:Yes.]]", previous_response_id=previous
+            )
+        recorder.uninstrument()
+        assert recorder.flush(10)
+        previous = made.id
+    assert held(server) == [("active", ["You help.", *(4 * ["[[say:Yes.]]", "Yes."])])]
+
+
+def test_a_chain_that_a_process_has_not_seen_opens_a_conversation(server: LocalServer, workers: Workers) -> None:
+    """Without a session the answer's id leads back only where it was seen: elsewhere nothing can be joined to it."""
+    previous: str | None = None
+    recorders = [
+        Recorder(load({"api_key": "k", "base_url": server.base_url, "prompt_id": "prompt"}, {})) for _ in range(2)
+    ]
+    for recorder in (recorders[0], recorders[0], recorders[1], recorders[1], recorders[0]):
+        recorder.instrument()
+        previous = workers._client.responses.create(model="m", input="[[say:Yes.]]", previous_response_id=previous).id
+        recorder.uninstrument()
+    for recorder in recorders:
+        assert recorder.shutdown(10)
+    turns = ["[[say:Yes.]]", "Yes."]
+    assert sorted(held(server)) == sorted([("completed", n * turns) for n in (2, 2, 1)])
