@@ -30,6 +30,23 @@ def test_a_function_is_flushed_as_its_conversation_ends(server: LocalServer, sta
     assert (Held(server).words, Held(server).status) == (words(1, 2), "completed")
 
 
+def test_a_function_is_flushed_as_a_session_is_left(server: LocalServer, start: Callable[..., Any]) -> None:
+    """A session that is kept open goes on in the next call of the function, perhaps in another process."""
+    code = """
+    from converra.config import load
+    from converra.recorder import Recorder
+    os.environ["AWS_LAMBDA_FUNCTION_NAME"] = "f"
+    recorder = Recorder(load({}))
+    with recorder.conversation("prompt", session_id="s", keep_open=True) as conversation:
+        conversation.add_message("user", "question 1")
+        conversation.add_message("assistant", "answer 1")
+    assert recorder.stats().delivered == 2
+    os._exit(0)
+    """
+    assert start(code).ended().err == ""
+    assert (Held(server).words, Held(server).status) == (words(1), "active")
+
+
 def test_green_threads(server: LocalServer, start: Callable[..., Any]) -> None:
     """With gevent's patches everything runs in one thread, and is delivered all the same."""
     code = """

@@ -106,9 +106,11 @@ class Delivery:
             lane.begin_with(metadata)
 
     def hasten(self, lane: Lane) -> None:
-        """Send what waits in a lane now, and wait for nothing."""
+        """Send what waits in a lane now, and wait for nothing; but where nothing runs in the background, send it here."""
         if lane.used and lane.generation == self.generation:
             self._flusher.post(Event("hasten", lane))
+            if self._at_once:
+                self._flush(self.config.shutdown_timeout)
 
     def end(self, lane: Lane, *, always: bool = False) -> None:
         """Complete a lane's conversation."""
