@@ -106,7 +106,7 @@ class Delivery:
             lane.begin_with(metadata)
 
     def hasten(self, lane: Lane) -> None:
-        """Send what waits in a lane now, and wait for nothing; but where nothing runs in the background, send it here."""
+        """Send what waits in a lane now, and wait for nothing; where nothing runs in the background, send it here."""
         if lane.used and lane.generation == self.generation:
             self._flusher.post(Event("hasten", lane))
             if self._at_once:

@@ -309,14 +309,13 @@ class Flusher:
         if progress is None:
             progress = lane.progress = Progress(lane.header, lane.writer, file=lane.file)
         self._open.add(progress)
+        progress.urgent = progress.urgent or event.kind == "hasten"
         if event.kind == "append":
             progress.arrived.extend((event.since, item) for item in event.payload)
             progress.received += len(event.payload)
         elif event.kind == "annotate":
             progress.notes.append(event.payload)
-        elif event.kind == "hasten":
-            progress.urgent = True
-        else:
+        elif event.kind == "end":
             progress.ended = True
             progress.always = progress.always or event.payload
         return progress
