@@ -1,4 +1,4 @@
-"""`make bench`: imports, the start of `converra dev`, each shape of call, and a chat that grows, against a server process."""
+"""`make bench`: imports, `converra dev`, each shape of call, a chat that grows; the server is a process of its own."""
 
 from __future__ import annotations
 
