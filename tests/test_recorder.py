@@ -600,6 +600,19 @@ class TestSwitches:
         stats = recorder.stats()
         assert (stats.captured, stats.delivered, stats.pending, stats.failures) == (4, 4, 0, stats.failures)
 
+    def test_what_may_be_there_twice_is_counted(self, server: LocalServer, make: Callable[..., Recorder]) -> None:
+        """A server that drops an answer and then refuses to be asked: sent again, and `stats()` says so."""
+        recorder = make()
+        with recorder.conversation("prompt") as conversation:
+            conversation.add_message("user", "Hello?")
+            conversation.add_message("assistant", "Hello!", latency_ms=1.5)
+            server.faults.add("append", "reset", when="after")
+            server.faults.add("read", "status", status=400)
+            assert recorder.flush(20)
+        assert recorder.shutdown(20)
+        stats = recorder.stats()
+        assert (stats.captured, stats.delivered, stats.pending, stats.duplicated_risk) == (2, 2, 0, 1)
+
     def test_turns_are_shown_on_the_console(
         self, make: Callable[..., Recorder], client: openai.OpenAI, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -203,6 +203,7 @@ class Recorder:
             delivered=sent.delivered,
             rejected=sent.rejected,
             dropped=sent.dropped,
+            duplicated_risk=sent.duplicated_risk,
             retries=sent.retries,
             bytes=sent.bytes,
             last_error=sent.last_error,

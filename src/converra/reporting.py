@@ -52,6 +52,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     delivered: int
     rejected: int
     dropped: int
+    duplicated_risk: int
+    """Messages sent again although the API could not say whether it had stored them."""
     retries: int
     bytes: int
     """Bytes of request bodies that were sent."""
