@@ -7,19 +7,20 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from inline_snapshot import snapshot
 
 from converra.conversation.models import Usage
 from tests.delivery.harness import Held, Note, delivery, held, lane, posts, said, turn, words
 
 if TYPE_CHECKING:
-    import pytest
+    from pathlib import Path
 
     from converra.server.run import LocalServer
 
 
 def _until(happened: Any) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while not happened():
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -155,6 +156,34 @@ def test_delivery_goes_on_after_shutdown(server: LocalServer) -> None:
         assert sender.shutdown(10)
     assert [one.words for one in held(server)] == [words(1), words(2), words(3)]
     assert sender.stats().delivered == 6
+
+
+@pytest.mark.parametrize("outbox", [None, "outbox.sqlite3"], ids=["memory", "durable"])
+def test_recording_goes_on_while_another_thread_shuts_down(
+    server: LocalServer, tmp_path: Path, outbox: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever is recorded between two steps of a shutdown is delivered, once, without another call."""
+    sender = delivery(server, outbox=outbox and str(tmp_path / outbox), flush_interval=0.02)
+    done = threading.Event()
+
+    def record() -> None:
+        for number in range(150):
+            conversation = lane(sender, str(number))
+            conversation.append(turn(number))
+            conversation.end()
+            time.sleep(0.005)
+        done.set()
+
+    thread = threading.Thread(target=record)
+    thread.start()
+    while not done.is_set():
+        assert sender.shutdown(60)
+    thread.join()
+    _until(lambda: sender.stats().pending == 0)
+    told = [word for one in held(server) for word in one.words if not word.startswith("Conversation ")]
+    assert sorted(told) == sorted(words(*range(150)))
+    assert [message for message in caplog.messages if "cannot be used" in message] == []
+    assert sender.shutdown(20)
 
 
 def test_metadata_is_merged_with_the_next_request(server: LocalServer) -> None:

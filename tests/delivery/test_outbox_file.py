@@ -38,6 +38,13 @@ def _rows(outbox: Path, table: str) -> int:
         db.close()
 
 
+def _until(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 def _stop_in_vain(sender: Delivery) -> None:
     """Shut down against an API that fails, and wait until the last request under way is over."""
     flusher = sender._flusher
@@ -148,6 +155,49 @@ def test_two_deliveries_of_one_process_share_a_file(server: LocalServer, outbox:
     assert [conversation.words for conversation in held(server)] == [words(2), words(1)]
 
 
+def test_a_process_that_closes_the_file_leaves_it_to_those_who_use_it(server: LocalServer, outbox: Path) -> None:
+    """Whoever is not the last one does not tidy up: what others write afterwards is in the file."""
+    sender = delivery(server, outbox=str(outbox), flush_interval=60)
+    conversation = lane(sender)
+    look = (
+        "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]);"
+        " print(*db.execute('SELECT count(*) FROM message')); db.close()"
+    )
+    for number in (1, 2):
+        conversation.append(turn(number))
+        command = [sys.executable, "-c", look, str(outbox)]
+        seen = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert seen.stdout == f"({2 * number},)\n"
+    conversation.end()
+    assert sender.shutdown(10)
+
+
+def test_a_write_of_another_that_never_ends_costs_a_caller_a_moment(
+    server: LocalServer, outbox: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was stopped in the middle of a write: callers wait once, then memory takes over for a while."""
+    monkeypatch.setattr(outbox_file, "CALLER_SECONDS", 0.3)
+    monkeypatch.setattr(outbox_file, "WORKER_SECONDS", 0.3)
+    sender = delivery(server, outbox=str(outbox), flush_interval=60)
+    conversation = lane(sender)
+    conversation.append(turn(1))
+    other = sqlite3.connect(outbox, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    for number in range(2, 50):
+        conversation.append(turn(number))
+    assert time.monotonic() - began < 10
+    conversation.end()
+    other.execute("ROLLBACK")
+    other.close()
+    assert sender.shutdown(20)
+    assert Held(server).words == words(*range(1, 50))
+    told = "cannot be used, so what is recorded waits in memory meanwhile: database is locked"
+    assert [message for message in caplog.messages if "cannot be used" in message] == [
+        f"converra: the outbox {outbox} {told}"
+    ]
+
+
 def test_what_shutdown_could_not_deliver_waits_for_the_next_one(server: LocalServer, outbox: Path) -> None:
     """Not only crashes leave something behind."""
     server.faults.add("any", "status", status=503, times=None)
@@ -168,6 +218,27 @@ def test_what_shutdown_could_not_deliver_waits_for_the_next_one(server: LocalSer
     assert (found.status, found.metadata["sessionId"], found.metadata["late"]) == ("completed", "s", 1)
     stats = second.stats()
     assert (stats.captured, stats.delivered, stats.pending) == (3, 3, 0)
+
+
+def test_what_shutdown_could_not_deliver_goes_on_where_delivery_does(
+    server: LocalServer, outbox: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that records again after a shutdown in vain delivers what is left in the file, and counts it once."""
+    server.faults.add("any", "status", status=503, times=None)
+    sender = delivery(server, outbox=str(outbox))
+    lane(sender, "one").append(turn(1))
+    _stop_in_vain(sender)
+    assert (sender.stats().captured, sender.stats().pending) == (2, 2)
+    server.faults.clear()
+    second = lane(sender, "two")
+    second.append(turn(2))
+    second.end()
+    _until(lambda: len(held(server)) == 2)
+    assert sender.shutdown(20)
+    stats = sender.stats()
+    assert (stats.captured, stats.delivered, stats.pending) == (4, 4, 0)
+    assert sorted(tuple(one.words[:2]) for one in held(server)) == sorted(tuple(words(number)) for number in (1, 2))
+    assert [message for message in caplog.messages if "not delivered" in message] == []
 
 
 def test_a_session_that_a_dead_process_shared_stays_open(server: LocalServer, outbox: Path) -> None:

@@ -8,6 +8,7 @@ from tests.delivery.harness import Held, held, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from converra.server.run import LocalServer
 
@@ -88,6 +89,27 @@ def test_a_server_with_threads(server: LocalServer, start: Callable[..., Any]) -
     """
     assert start(code).ended().err == ""
     assert Held(server).words == words(1)
+
+
+def test_a_server_that_forks_without_pythons_hooks(
+    server: LocalServer, start: Callable[..., Any], tmp_path: Path
+) -> None:
+    """UWSGI forks in C: a child that inherits an open outbox file leaves it alone, which is said, and has memory."""
+    code = """
+    import ctypes
+    sender = started()
+    record(sender, "parent", 1)
+    child = ctypes.PyDLL(None).fork()
+    if child == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        record(sender, "child", 2)
+        sys.exit()
+    assert os.waitpid(child, 0)[1] == 0
+    """
+    ended = start(code, OUTBOX=tmp_path / "outbox.sqlite3").ended()
+    assert ended.status == 0
+    assert ended.err.count("the parent process was in the middle of using it when it forked") == 1
+    assert sorted(one.words for one in held(server)) == [words(1), words(2)]
 
 
 def test_children_of_celery(server: LocalServer, start: Callable[..., Any]) -> None:

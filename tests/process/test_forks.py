@@ -71,7 +71,9 @@ def test_a_child_of_a_busy_parent_delivers(run: Callable[[str], Any]) -> None:
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
     """
     expected = _completed((0,), *((n,) for n in range(1, 9)), *((n,) for n in range(101, 109)))
-    assert run(code) == expected
+    found = run(code)
+    # whatever was sent before its end was recorded is ended by a message of ours
+    assert {tuple(w for w in told if w != "Conversation ended."): status for told, status in found.items()} == expected
 
 
 def test_an_inherited_conversation_goes_on_as_the_childs_own(run: Callable[[str], Any], server: LocalServer) -> None:

@@ -181,6 +181,60 @@ def test_four_processes_share_a_file_and_one_is_killed(
     assert _is_empty(outbox)
 
 
+def test_a_fork_in_the_middle_of_a_write(server: LocalServer, start: Callable[..., Any], outbox: Path) -> None:
+    """Children of a process whose threads are writing have the file to themselves: what they record is in it too."""
+    code = """
+    from converra.delivery.delivery import Header
+    from tests.delivery.harness import turn
+    sender = started()
+    enough = threading.Event()
+    def write(name):
+        lane = sender.open(Header(key=name, prompt_id="prompt"))
+        for number in range(10**6):
+            if enough.is_set(): break
+            lane.append(turn(f"{name}-{number}"))
+            os.write(1, f"{name}-{number}\\n".encode())
+            time.sleep(0.001)
+    writers = [threading.Thread(target=write, args=(name,)) for name in ("one", "two")]
+    for writer in writers: writer.start()
+    children = []
+    for number in range(15):
+        child = os.fork()
+        if child == 0:
+            record(sender, f"child-{number}", f"child-{number}-0")
+            os.write(1, f"child-{number}-0\\n".encode())
+            os._exit(0)
+        children.append(child)
+    for child in children: os.waitpid(child, 0)
+    enough.set()
+    for writer in writers: writer.join()
+    os._exit(0)
+    """
+    ended = start(code, OUTBOX=outbox).ended()
+    recorded = ended.out.split()
+    assert (ended.status, ended.err) == (0, "")
+    assert {f"child-{number}-0" for number in range(15)} <= set(recorded)
+    _recover(server, outbox, idle_timeout=0)
+    told = [word for one in held(server) for word in one.words if not word.startswith("Conversation ")]
+    assert sorted(told) == sorted(words(*recorded))
+    assert _is_empty(outbox)
+
+
+def test_many_writers_never_do_without_the_file(server: LocalServer, start: Callable[..., Any], outbox: Path) -> None:
+    """However many processes write at the same time, each waits for its turn, and every turn is on disk."""
+    code = """
+    sender = started()
+    print("ready", flush=True)
+    for number in range(40): record(sender, f"{name}-{number}", f"{name}-{number}")
+    os._exit(0)
+    """
+    children = [start(f"name = '{name}'\n" + code.replace("\n    ", "\n"), OUTBOX=outbox) for name in "abcdef"]
+    assert [(ended.status, ended.err) for ended in (child.ended(60) for child in children)] == [(0, "")] * 6
+    _recover(server, outbox)
+    told = [word for one in held(server) for word in one.words]
+    assert sorted(told) == sorted(words(*(f"{name}-{number}" for name in "abcdef" for number in range(40))))
+
+
 def test_killed_at_any_point_nothing_is_missing_and_nothing_doubled(
     server: LocalServer, start: Callable[..., Any], outbox: Path
 ) -> None:

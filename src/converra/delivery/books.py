@@ -41,6 +41,18 @@ class Books:
         self._ours: set[int] = set()
         """Conversations that were taken over and are being sent here."""
 
+    def pause(self, seconds: float) -> bool:
+        """Finish what is being written, and write nothing more until `resume`."""
+        if not self._lock.acquire(timeout=seconds):
+            return False
+        self._db.close()
+        return True
+
+    def resume(self, db: sqlite3.Connection) -> None:
+        """Go on with a new connection."""
+        self._db = db
+        self._lock.release()
+
     def body(self, row: int) -> bytes | None:
         """The message that was written at a row."""
         with self._lock:
@@ -194,7 +206,8 @@ class Books:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # some failures have taken it back already
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from converra.config import freezes_between_calls
 from converra.delivery import exits
+from converra.delivery.access import open_connection
 from converra.delivery.chores import NO_CHORE, Chore
 from converra.delivery.flusher import Event, Flusher
 from converra.delivery.lane import Draft, Header, Lane
@@ -43,6 +45,8 @@ class Delivery:
         self._connect = connect or self._connection
         self.generation = 0
         """Counts the forks since this was made: what was recorded before one is the parent's."""
+        self._recording = threading.RLock()
+        """Held by callers, so that nothing is recorded while `shutdown` puts a new outbox in the old one's place."""
         self._begin()
         exits.watch(self)
 
@@ -67,13 +71,7 @@ class Delivery:
         return SQLiteOutbox(self.config.outbox, memory, idle_timeout=self.config.idle_timeout)
 
     def _connection(self, api_key: str) -> Connection:
-        """Import httpx as late as possible: a process that records nothing never pays for it."""
-        with exits.importing.lock:
-            from converra.api.connection import Connection as HTTPConnection  # noqa: PLC0415 - see the docstring
-
-            connection = HTTPConnection(api_key, self.config.base_url, self.config.timeout)
-            connection.open()
-        return connection
+        return open_connection(api_key, self.config.base_url, self.config.timeout)
 
     # -- lanes ---------------------------------------------------------------------------------------------------------
 
@@ -82,28 +80,30 @@ class Delivery:
         return Lane(self, header)
 
     def append(self, lane: Lane, drafts: Sequence[Draft]) -> None:
-        """Add messages to a lane. A few microseconds: one lock that no worker takes, one append to a queue."""
-        if lane.generation != self.generation:
-            lane.fork()
-        lane.used = True
-        items = self._outbox.put(lane, drafts)
-        if not self._started:
-            self._start()
-        flusher = self._flusher
-        if items is not None:
-            flusher.events.append(Event("append", lane, items, time.monotonic()))
+        """Add messages to a lane. A few microseconds: locks that no worker takes, one append to a queue."""
+        with self._recording:
+            if lane.generation != self.generation:
+                lane.fork()
+            lane.used = True
+            items = self._outbox.put(lane, drafts)
+            if not self._started:
+                self._start()
+            flusher = self._flusher
+            if items is not None:
+                flusher.events.append(Event("append", lane, items, time.monotonic()))
         if flusher.parked:
             flusher.parked = False
             flusher.workers.wake()
 
     def annotate(self, lane: Lane, metadata: Mapping[str, Any]) -> None:
         """Merge into the metadata of a lane's conversation."""
-        if lane.generation != self.generation:
-            lane.fork()
-        if lane.used:
-            self._flusher.events.append(Event("annotate", lane, self._outbox.note(lane, metadata)))
-        else:
-            lane.begin_with(metadata)
+        with self._recording:
+            if lane.generation != self.generation:
+                lane.fork()
+            if lane.used:
+                self._flusher.events.append(Event("annotate", lane, self._outbox.note(lane, metadata)))
+            else:
+                lane.begin_with(metadata)
 
     def hasten(self, lane: Lane) -> None:
         """Send what waits in a lane now, and wait for nothing; where nothing runs in the background, send it here."""
@@ -114,14 +114,15 @@ class Delivery:
 
     def end(self, lane: Lane, *, always: bool = False) -> None:
         """Complete a lane's conversation."""
-        if lane.generation != self.generation:
-            lane.fork()
-        if not (lane.used or always):
-            return
-        if not self._started:
-            self._start()
-        self._outbox.end(lane, always=always)
-        self._flusher.post(Event("end", lane, always))
+        with self._recording:
+            if lane.generation != self.generation:
+                lane.fork()
+            if not (lane.used or always):
+                return
+            if not self._started:
+                self._start()
+            self._outbox.end(lane, always=always)
+            self._flusher.post(Event("end", lane, always))
         if self._at_once:
             self._flush(self.config.shutdown_timeout)
 
@@ -150,17 +151,27 @@ class Delivery:
         seconds = self.config.shutdown_timeout if timeout is None else timeout
         until = time.monotonic() + seconds
         delivered = self._flush(seconds, ends=True)
-        self._started = False
-        self._flusher.close(until - time.monotonic())
-        if self.config.outbox is not None and self.stats().pending:
-            self._hand_over()
+        with self._recording:
+            left = self.stats().pending - self._memory.elsewhere
+            if delivered and left > 0:  # it was recorded meanwhile, as after a shutdown: delivery goes on
+                return True
+            flusher, self._started = self._flusher, False
+            flusher.workers.stop()
+            if self._outbox.durable:
+                self._renew(max(0, left))
+        flusher.close(until - time.monotonic())
         self._gave_up_at = self._outbox.captured
         return delivered
 
-    def _hand_over(self) -> None:
-        """Leave the rest to whoever opens the file next: sending it here as well would double it."""
-        self.generation += 1
-        self._begin(self._counters, self._memory.emptied())
+    def _renew(self, left: int) -> None:
+        """Record into a new outbox from now on, while the file is being closed.
+
+        What is `left` in it is for whoever opens it next, perhaps us: sent from memory as well, it would be doubled.
+        """
+        closed, at_once = self._flusher.workers.closed, self._at_once
+        self.generation += 1 if left else 0
+        self._begin(self._counters, self._memory.emptied(left))
+        self._flusher.workers.closed, self._at_once = closed, at_once
 
     def _flush(self, timeout: float, *, ends: bool = False) -> bool:
         until = time.monotonic() + timeout
@@ -194,13 +205,13 @@ class Delivery:
         if ticket is not None:
             self._flusher.wait(ticket, until)
         self._gave_up_at = self._outbox.captured
-        self._losses.total(self.stats().pending, kept=self.config.outbox is not None)
+        self._losses.total(self.stats().pending, kept=self._outbox.durable)
 
     def after_fork(self) -> None:
         """Start clean in a child process: nothing of the parent's is sent, and none of its sockets or locks is used."""
         self.generation += 1
+        self._recording = threading.RLock()
         self._flusher.abandon()
-        self._outbox.abandon()
         self._begin()
 
     def stats(self) -> DeliveryStats:

@@ -31,24 +31,10 @@ if TYPE_CHECKING:
     from converra.delivery.delivery import Delivery
     from converra.delivery.tickets import Ticket
 
-FORK_WAIT = 2.0
-"""Longest wait of a fork for an import that is under way, in seconds."""
-
 _deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
 _hooked: list[bool] = []
 _armed_in: list[int] = []
 """The process whose multiprocessing finalizer is set."""
-
-
-class _Importing:
-    """Held while a worker imports httpx. A child that is forked meanwhile would find it half imported, for ever."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.forking = False
-
-
-importing = _Importing()
 
 
 def watch(delivery: Delivery) -> None:
@@ -59,7 +45,7 @@ def watch(delivery: Delivery) -> None:
         _hooked.append(True)
         atexit.register(_at_exit)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
+            os.register_at_fork(after_in_child=_after_fork)
     _deliveries.add(delivery)
 
 
@@ -126,18 +112,7 @@ def _on_sigterm(number: int, _frame: FrameType | None) -> None:
     os.kill(os.getpid(), number)
 
 
-def _before_fork() -> None:
-    importing.forking = importing.lock.acquire(timeout=FORK_WAIT)
-
-
-def _after_fork_in_parent() -> None:
-    if importing.forking:
-        importing.forking = False
-        importing.lock.release()
-
-
 def _after_fork() -> None:
-    importing.lock = threading.Lock()
     for delivery in tuple(_deliveries):
         with guard("starting clean in a child process"):
             delivery.after_fork()

@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from converra.delivery import batching
+from converra.delivery.access import Access
 from converra.delivery.chores import NO_CHORE
 from converra.delivery.pace import Pace
 from converra.delivery.progress import Progress
@@ -35,11 +36,6 @@ if TYPE_CHECKING:
 
 LOOK_AROUND = 1.0
 """Longest rest while something waits, in seconds: an append then needs to wake nobody."""
-
-KEY_MISSING = (
-    "converra: no API key: set CONVERRA_API_KEY, or pass api_key= to instrument(). Nothing is sent until then; "
-    "what is recorded waits, up to the bound of the outbox."
-)
 
 
 class Event(NamedTuple):
@@ -72,9 +68,8 @@ class Flusher:
         self._config = config
         self._outbox = outbox
         self._losses = losses
-        self._connect = connect
         self._chore = chore
-        self._connection: Connection | None = None
+        self._access = Access(config, connect)
         self._lock = threading.Lock()
         self._schedule = Schedule()
         self._pace = Pace()
@@ -82,7 +77,6 @@ class Flusher:
         self._tickets: list[Ticket] = []
         self._in_flight = 0
         self._look_at = 0.0
-        self._key_missing = False
         self._counters = counters
         self._sender = Sender(
             outbox,
@@ -127,15 +121,14 @@ class Flusher:
         self.deadline = None
 
     def close(self, timeout: float) -> None:
-        """Let the workers go. The last one closes what is open; where one hangs, that is later."""
-        self.workers.stop(timeout)
-        if not self.workers.alive:
+        """Wait for the workers, who were stopped. The last one closes what is open; where one hangs, that is later."""
+        self.workers.join(timeout)
+        if self.workers.stopping and not self.workers.alive:
             self._finish()
 
     def abandon(self) -> None:
         """Leave everything to the parent process, after a fork."""
-        if self._connection is not None:
-            self._connection.abandon()
+        self._access.abandon()
 
     # -- workers -------------------------------------------------------------------------------------------------------
 
@@ -231,14 +224,9 @@ class Flusher:
         if not self._pace.refused_key:
             tell("refused", "converra: sending pauses, and is tried again now and then: %s", self._counters.last_error)
         self._pace.refuse_key(now)
-        self._drop_connection()
+        if self._in_flight == 0:
+            self._access.close()
         self._stop_waiting()
-
-    def _drop_connection(self) -> None:
-        """Connect again next time: the key may have been replaced."""
-        if self._in_flight == 0 and self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
     def _plan(self, progress: Progress) -> None:
         if progress.held:
@@ -258,22 +246,11 @@ class Flusher:
             self._outbox.forget(progress)
 
     def _connected(self, *, needed: bool = True) -> Connection | None:
-        """Ahead of need where there is a key: importing httpx takes a while, and is better not done at exit."""
-        if self._connection is None:
-            key = self._config.api_key_now()
-            if key is None:
-                if needed:
-                    self._say_key_missing()
-                return None
-            self._connection = self._connect(key)
-            self._key_missing = False
-        return self._connection
-
-    def _say_key_missing(self) -> None:
-        if not self._key_missing:
-            tell("key", KEY_MISSING)
-        self._key_missing = True
-        self._stop_waiting()
+        connection = self._access.connection()
+        if connection is None and needed:
+            self._access.say_key_missing()
+            self._stop_waiting()
+        return connection
 
     def _stop_waiting(self) -> None:
         """Nobody should wait for what cannot be sent."""
@@ -287,9 +264,7 @@ class Flusher:
                 if not progress.busy:
                     self._outbox.forget(progress)
             self._outbox.close()
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.close()
+            self._access.close()
 
     # -- events --------------------------------------------------------------------------------------------------------
 
@@ -321,6 +296,8 @@ class Flusher:
         return progress
 
     def _on_flush(self, ticket: Ticket) -> None:
+        self._look_at = 0.0
+        self._adopt(time.monotonic())
         for progress in list(self._open):
             if ticket.ends and not (progress.header.joined or progress.orphan):
                 progress.ended = True

@@ -59,6 +59,10 @@ class Outbox(Protocol):
         """Seconds between looks for what dead processes have left behind."""
 
     @property
+    def durable(self) -> bool:
+        """Whether what waits outlives the process."""
+
+    @property
     def captured(self) -> int:
         """Messages that came in."""
 
@@ -73,9 +77,6 @@ class Outbox(Protocol):
     def close(self) -> None:
         """Close what is open; a later `put` opens it again."""
 
-    def abandon(self) -> None:
-        """Leave everything to the parent process, after a fork."""
-
 
 class MemoryOutbox:
     """The outbox that ends with the process.
@@ -86,6 +87,7 @@ class MemoryOutbox:
     """
 
     look_every = math.inf
+    durable = False
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -93,6 +95,8 @@ class MemoryOutbox:
         self._leaving = threading.Lock()
         self._came = 0
         self._left = 0
+        self.elsewhere = 0
+        """Messages of ours that were left in a file at a shutdown."""
         self.captured = 0
         self.dropped = 0
 
@@ -135,11 +139,18 @@ class MemoryOutbox:
         self.give_back(size)
         return []
 
-    def emptied(self) -> MemoryOutbox:
-        """An empty one that goes on counting."""
+    def emptied(self, left: int) -> MemoryOutbox:
+        """An empty one that goes on counting; so many messages are `left` in a file, and may come back from there."""
         empty = MemoryOutbox(self._limit)
-        empty.captured, empty.dropped = self.captured, self.dropped
+        empty.captured, empty.dropped, empty.elsewhere = self.captured, self.dropped, self.elsewhere + left
         return empty
+
+    def recovered(self, count: int) -> None:
+        """Count messages in that were found in a file, unless they were left there by us."""
+        with self._entering:
+            known = min(count, self.elsewhere)
+            self.elsewhere -= known
+            self.captured += count - known
 
     def release(self, _progress: Progress, left: Sequence[Entry]) -> None:
         """Give back the room."""
@@ -162,6 +173,3 @@ class MemoryOutbox:
 
     def close(self) -> None:
         """Nothing is open."""
-
-    def abandon(self) -> None:
-        """Nothing is shared."""

@@ -1,11 +1,12 @@
 """The file of the durable outbox: SQLite in WAL mode, for its owner's eyes only, shared by any number of processes.
 
-No transaction of the recording side is longer than one statement, so a process that is stopped or killed anywhere
-holds nobody up.
+POSIX forgets all locks of a process on a file when the process closes any descriptor of it. So an existing file is
+never opened here but by SQLite: otherwise another process would believe that it is alone, and remove the WAL under us.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -15,11 +16,14 @@ SCHEMA_VERSION = 1
 MAX_BYTES = 1024 * 1024 * 1024
 """Bound of the file; past it new messages wait in memory."""
 
-BUSY_SECONDS = 0.25
-"""Longest wait for another process's write."""
+CALLER_SECONDS = 2.0
+"""Longest wait of a caller for other processes' writes. Each takes a millisecond, but a machine may be short of CPU."""
 
-OPEN_SECONDS = 2.0
-"""Longest wait for others who open the file at the same time."""
+WORKER_SECONDS = 5.0
+"""Longest wait of a worker, whom nobody waits for."""
+
+_STEP = 0.1
+"""Longest single wait while the file is being opened, in seconds."""
 
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
@@ -53,17 +57,29 @@ COMMIT;
 """
 
 
-class VersionError(sqlite3.DatabaseError):
-    """The file was written by a newer version of this package."""
+_inherited: set[str] = set()
+"""Files that a parent process was using while it forked: SQLite's memory of their locks is wrong here, for ever."""
 
 
-def connect(path: str, *, recording: bool) -> sqlite3.Connection:
-    """A connection for one side. The recording side is bounded, and leaves tidying the WAL to the sending side."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+class UnusableError(sqlite3.DatabaseError):
+    """The file will not do as an outbox, however long one waits."""
+
+
+def connect(path: str, *, recording: bool, until: float) -> sqlite3.Connection:
+    """A connection for one side. The recording side is bounded, and leaves tidying the WAL to the sending side.
+
+    Where others are opening or closing the file it waits, until a time of the steady clock.
+    """
+    if os.path.realpath(path) in _inherited:
+        raise UnusableError("the parent process was in the middle of using it when it forked")
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     os.chmod(path, 0o600)  # noqa: PTH101 - `path` is a string; the file may have been made by hand
-    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(path, timeout=_STEP, isolation_level=None, check_same_thread=False)
     try:
-        _patiently(db)
+        _patiently(db, until)
+        seconds = CALLER_SECONDS if recording else WORKER_SECONDS
+        db.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
         if recording:
             db.execute("PRAGMA wal_autocheckpoint = 0")
             (page,) = db.execute("PRAGMA page_size").fetchone()
@@ -74,9 +90,13 @@ def connect(path: str, *, recording: bool) -> sqlite3.Connection:
     return db
 
 
-def _patiently(db: sqlite3.Connection) -> None:
-    """Prepare the file while others may do so too: SQLite does not wait by itself for a change to WAL mode."""
-    until = time.monotonic() + OPEN_SECONDS
+def leave_alone(path: str) -> None:
+    """Never open this file in this process."""
+    _inherited.add(os.path.realpath(path))
+
+
+def _patiently(db: sqlite3.Connection, until: float) -> None:
+    """Prepare the file while others may do so too: SQLite does not always wait by itself for a change to WAL mode."""
     while True:
         try:
             return _prepare(db)
@@ -91,6 +111,6 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA synchronous = NORMAL")
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
-        raise VersionError(f"the file has schema version {version}, this version of converra knows {SCHEMA_VERSION}")
+        raise UnusableError(f"the file has schema version {version}, this version of converra knows {SCHEMA_VERSION}")
     if version < SCHEMA_VERSION:
         db.executescript(_SCHEMA)

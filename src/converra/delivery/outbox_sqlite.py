@@ -6,20 +6,21 @@ through the other. What the file cannot take (it is full, broken, locked) waits 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from converra.conversation import safe
 from converra.conversation.models import Message, encode
-from converra.delivery import outbox_file
-from converra.delivery.books import Books, Row
+from converra.delivery import forks, outbox_file
+from converra.delivery.books import Row
 from converra.delivery.entry import Entry, entries_of, entry
-from converra.delivery.lease import Lease
+from converra.delivery.open_file import OpenFile
+from converra.delivery.outbox_file import UnusableError
 from converra.guard import guard, tell
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 TRY_AGAIN_AFTER = 10.0
 """Seconds without the file after it has failed."""
 
+_CLOSING = 0.2
+"""Longest wait for a caller who is at the file that is to be closed, in seconds."""
+
 _DEGRADED = "converra: the outbox %s cannot be used, so what is recorded waits in memory meanwhile: %s"
-_abandoned: list[sqlite3.Connection] = []
-"""Connections of a parent process. SQLite forbids using or closing them in a child, so they are never let go."""
 
 
 class SQLiteOutbox:
@@ -48,8 +50,14 @@ class SQLiteOutbox:
         self._idle_timeout = idle_timeout
         self._entering = threading.RLock()
         self._opening = threading.RLock()
-        self._file: _File | None = None
+        self._file: OpenFile | None = None
         self._not_before = 0.0
+        forks.watch(self)
+
+    @property
+    def durable(self) -> bool:
+        """Whether the file can be used."""
+        return time.monotonic() >= self._not_before
 
     @property
     def captured(self) -> int:
@@ -107,7 +115,7 @@ class SQLiteOutbox:
                 return _insert(file.front, lane.file.row, made)
         return None
 
-    def _conversation(self, file: _File, lane: Lane) -> int:
+    def _conversation(self, file: OpenFile, lane: Lane) -> int:
         header = msgspec.structs.replace(lane.header, metadata=safe.plain(lane.header.metadata))
         row = file.front.execute(
             "INSERT INTO conversation (owner, header, writer, touched) VALUES (?, ?, ?, ?)",
@@ -157,23 +165,23 @@ class SQLiteOutbox:
             if file is not None:
                 found = file.books.recover(time.time(), time.monotonic(), self._idle_timeout)
         for progress in found:
-            self._memory.admit(0, progress.received)
+            self._memory.recovered(progress.received)
         return found
 
     # -- the file ------------------------------------------------------------------------------------------------------
 
-    def _opened(self) -> _File | None:
+    def _opened(self) -> OpenFile | None:
         """The file; None while it is given a rest after a failure."""
         if time.monotonic() < self._not_before:
             return None
-        if self._file is None:
+        if self._file is None or self._file.broken:
             self._open()
         return self._file
 
     def _open(self) -> None:
         with self._opening:
-            if self._file is None:
-                self._file = _File(self._path)
+            if self._file is None or self._file.broken:
+                self._file = OpenFile(self._path)
 
     def _failing(self) -> _Failing:
         return _Failing(self)
@@ -181,21 +189,57 @@ class SQLiteOutbox:
     def failed(self, error: Exception) -> None:
         """Do without the file for a while; for good where it is no outbox."""
         tell("outbox", _DEGRADED, self._path, error)
-        broken = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+        broken = (
+            isinstance(error, UnusableError) or type(error) is sqlite3.DatabaseError
+        )  # SQLite's word for no database
         self._not_before = float("inf") if broken else time.monotonic() + TRY_AGAIN_AFTER
 
     def close(self) -> None:
-        """Close the file; a later message opens it again."""
-        with self._opening:
-            file, self._file = self._file, None
-        if file is not None:
-            with self._failing():
-                file.close()
+        """Close the file; a later message opens it again. Where a caller is at it, it stays open.
 
-    def abandon(self) -> None:
-        """Leave the file to the parent process, after a fork."""
-        if self._file is not None:
-            self._file.abandon()
+        Waiting could be for ever: that caller may have been interrupted by a signal handler that waits for us.
+        """
+        if not self._entering.acquire(timeout=_CLOSING):
+            return
+        try:
+            with self._opening, self._failing():
+                file, self._file = self._file, None
+                if file is not None:
+                    file.close()
+        finally:
+            self._entering.release()
+
+    # -- forks ---------------------------------------------------------------------------------------------------------
+
+    def pause(self, seconds: float) -> bool:
+        """Close the file until `resume`, with nobody at it; False where that takes longer."""
+        until = time.monotonic() + seconds
+        with ExitStack() as undo:
+            for lock in (self._entering, self._opening):
+                if not lock.acquire(timeout=max(0.0, until - time.monotonic())):
+                    return False
+                undo.callback(lock.release)
+            if self._file is not None and not self._file.pause(max(0.0, until - time.monotonic())):
+                return False
+            undo.pop_all()
+        return True
+
+    def resume(self) -> None:
+        """Open it again, in the parent."""
+        with self._failing():
+            if self._file is not None:
+                self._file.resume()
+        self._opening.release()
+        self._entering.release()
+
+    def inherited(self, *, paused: bool) -> None:
+        """Leave it to the parent, in the child."""
+        file, self._file = self._file, None
+        if not paused and (file is not None or not self._opening.acquire(blocking=False)):
+            outbox_file.leave_alone(self._path)
+        self._entering, self._opening = threading.RLock(), threading.RLock()
+        if file is not None:
+            file.inherited(paused=paused)
 
 
 class _Failing:
@@ -214,35 +258,6 @@ class _Failing:
             self._outbox.failed(error)
             return True
         return False
-
-
-class _File:
-    """The open file: both connections, and our sign of life."""
-
-    def __init__(self, path: str) -> None:
-        token = os.urandom(8).hex()
-        self.front = outbox_file.connect(path, recording=True)
-        self._back = outbox_file.connect(path, recording=False)
-        lease = Lease.take(path, token)
-        if lease is None:
-            raise OSError(f"the lock of {path} is taken")
-        self._lease = lease
-        self.owner = self.front.execute("INSERT INTO owner (token) VALUES (?)", (token,)).lastrowid or 0
-        self.books = Books(self._back, path, self.owner)
-
-    def close(self) -> None:
-        """Close; what waits in the file is for whoever opens it next."""
-        left = self.books.resign()
-        self.front.close()
-        self._back.close()
-        if left:
-            self._lease.abandon()
-        else:
-            self._lease.end()
-
-    def abandon(self) -> None:
-        _abandoned.extend((self.front, self._back))
-        self._lease.abandon()
 
 
 def _made(draft: Draft) -> list[Entry]:

@@ -77,12 +77,15 @@ class Workers:
         elif more:
             self.wake()
 
-    def stop(self, timeout: float) -> None:
-        """Let all go once they have finished what they are at; wait for them no longer than `timeout` seconds."""
+    def stop(self) -> None:
+        """Let all go once they have finished what they are at."""
         self.stopping = True
         self.wake()
+
+    def join(self, timeout: float) -> None:
+        """Wait for them to go, no longer than `timeout` seconds, and never long."""
         for thread in tuple(self._threads):
-            if thread is not threading.current_thread():
+            if thread.is_alive() and thread is not threading.current_thread():
                 thread.join(max(0.0, min(timeout, JOIN)))
 
     def _add(self) -> None:
@@ -106,6 +109,8 @@ class Workers:
                 last = not self._threads
             if last and self.stopping:
                 self._finished()
+            elif last:  # they were started again just as this one went
+                self.start()
         self.wake()  # whoever rests takes over, or goes as well
 
     def _rest(self, seconds: float) -> bool:
