@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from converra.api.connection import Connection
+from converra.delivery import delivery as delivering
 from tests.delivery.harness import Held, delivery, lane, turn, words
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from converra.api.operations import Operation
+    from converra.delivery.delivery import DeliveryStats
     from converra.server.run import LocalServer
+
+    Converse = Callable[[], DeliveryStats]
 
 RETRY_AFTER = {"Retry-After": "0.1"}
 
 FAULTS: dict[str, dict[str, Any]] = {
+    "refused": {"kind": "refused"},
     "reset before": {"kind": "reset"},
     "reset after": {"kind": "reset", "when": "after"},
     "closed before": {"kind": "close"},
@@ -35,56 +47,110 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 KINDS = pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+pytestmark = pytest.mark.parametrize("outbox", [None, "outbox.sqlite3"], ids=["memory", "durable"])
 
 
-def _converse(server: LocalServer, **settings: Any) -> Any:
+class Refused(Connection):
+    """Connections of which some requests to one endpoint find nobody listening."""
+
+    left = 0
+    endpoint = ""
+
+    def send(self, operation: Operation[Any], *, timeout: float | None = None) -> Any:
+        if not Refused.left or _endpoint(operation) != Refused.endpoint:
+            return super().send(operation, timeout=timeout)
+        Refused.left -= 1
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            elsewhere = Connection("k", f"http://127.0.0.1:{nobody.getsockname()[1]}/api/v1", 5.0)
+            return elsewhere.send(operation, timeout=timeout)
+
+
+def _endpoint(operation: Operation[Any]) -> str:
+    if operation.method == "GET":
+        return "read"
+    if not operation.path.endswith("/messages"):
+        return "create"
+    return "complete" if json.loads(operation.body or b"{}").get("status") == "completed" else "append"
+
+
+@pytest.fixture
+def spoil(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes the first two requests to an endpoint fail."""
+
+    def fail(endpoint: Any, fault: dict[str, Any]) -> None:
+        if fault["kind"] != "refused":
+            server.faults.add(endpoint, times=2, **fault)
+            return
+        monkeypatch.setattr(Refused, "left", 2)
+        monkeypatch.setattr(Refused, "endpoint", endpoint)
+        monkeypatch.setattr(delivering, "open_connection", Refused)
+
+    return fail
+
+
+@pytest.fixture
+def converse(server: LocalServer, tmp_path: Path, outbox: str | None) -> Converse:
     """Three turns, each flushed; the first request is a create, the last completes."""
-    sender = delivery(server, timeout=0.4, **settings)
-    conversation = lane(sender)
-    for number in (1, 2):
-        conversation.append(turn(number))
-        assert sender.flush(15)
-    conversation.append(turn(3))
-    conversation.end()
-    assert sender.shutdown(15)
-    return sender.stats()
+
+    def three_turns() -> DeliveryStats:
+        sender = delivery(server, timeout=0.4, outbox=outbox and str(tmp_path / outbox))
+        conversation = lane(sender)
+        for number in (1, 2):
+            conversation.append(turn(number))
+            assert sender.flush(30)
+        conversation.append(turn(3))
+        conversation.end()
+        assert sender.shutdown(30)
+        return sender.stats()
+
+    return three_turns
 
 
 def _check(server: LocalServer) -> None:
     conversation = Held(server)
     assert (conversation.count, conversation.words, conversation.status) == (1, words(1, 2, 3), "completed")
+    appends = [request for request in server.requests if request.path.endswith("/messages")]
+    completing = [request.status for request in appends if request.json().get("status") == "completed"]
+    assert completing.count(200) <= 1
+    assert 400 not in completing  # so says the local server to one that it has completed already
 
 
 @KINDS
 @pytest.mark.parametrize("endpoint", ["create", "append", "complete"])
 def test_a_request_that_fails_twice_loses_and_doubles_nothing(
-    server: LocalServer, endpoint: Any, fault: dict[str, Any]
+    server: LocalServer, spoil: Callable[..., None], converse: Converse, endpoint: str, fault: dict[str, Any]
 ) -> None:
     """Create, append and completing append survive every fault."""
-    server.faults.add(endpoint, times=2, **fault)
-    stats = _converse(server)
+    spoil(endpoint, fault)
+    stats = converse()
     _check(server)
     assert (stats.delivered, stats.pending, stats.rejected, stats.duplicated_risk) == (6, 0, 0, 0)
-    assert server.faults.fired[endpoint, fault["kind"]] >= 1
+    assert Refused.left == 0
+    assert fault["kind"] == "refused" or server.faults.fired[endpoint, fault["kind"]] >= 1
 
 
 @KINDS
 @pytest.mark.parametrize("endpoint", ["append", "complete"])
-def test_reading_back_survives_faults_too(server: LocalServer, endpoint: Any, fault: dict[str, Any]) -> None:
+def test_reading_back_survives_faults_too(
+    server: LocalServer, spoil: Callable[..., None], converse: Converse, endpoint: Any, fault: dict[str, Any]
+) -> None:
     """An append in question is settled although the read-back fails at first."""
     server.faults.add(endpoint, "reset", when="after")
-    server.faults.add("read", times=2, **fault)
-    stats = _converse(server)
+    spoil("read", fault)
+    stats = converse()
     _check(server)
     assert (stats.delivered, stats.duplicated_risk) == (6, 0)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("endpoint", ["append", "complete"])
-def test_a_server_that_hides_messages_is_asked_for_the_counter(server: LocalServer, endpoint: Any, when: Any) -> None:
+def test_a_server_that_hides_messages_is_asked_for_the_counter(
+    server: LocalServer, converse: Converse, endpoint: Any, when: Any
+) -> None:
     """Where the conversation is shown without its messages, our counter in its metadata tells."""
     server.faults.hide_messages = True
     server.faults.add(endpoint, "reset", when=when)
-    stats = _converse(server)
+    stats = converse()
     _check(server)
     assert stats.duplicated_risk == 0

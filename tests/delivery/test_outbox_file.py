@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -274,28 +274,3 @@ def test_a_lease_lasts_as_long_as_its_process(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["box-t.lock"]
     taken.end()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_fault_matrix_holds_for_the_durable_outbox_too(server: LocalServer, outbox: Path) -> None:
-    """A sample; the whole matrix runs with memory, and both share everything but the file."""
-    kinds: list[dict[str, Any]] = [
-        {"kind": "reset", "when": "after"},
-        {"kind": "status", "status": 502, "when": "after"},
-        {"kind": "unreadable"},
-        {"kind": "hang", "when": "after"},
-    ]
-    sender = delivery(server, outbox=str(outbox), timeout=0.5)
-    for index, fault in enumerate(kinds):
-        for endpoint in ("create", "append", "complete", "read"):
-            server.faults.add(endpoint, **fault)
-        conversation = lane(sender, str(index))
-        for number in range(3):
-            conversation.append(turn(f"{index}-{number}"))
-            if number == 2:
-                conversation.end()
-            assert sender.flush(20)
-        server.faults.clear()
-    assert sender.shutdown(10)
-    assert [one.words for one in held(server)] == [words(*(f"{i}-{n}" for n in range(3))) for i in range(4)]
-    assert sender.stats().duplicated_risk == 0
-    assert _rows(outbox, "message") == 0
