@@ -16,7 +16,7 @@ from converra.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from converra.api.operations import Operation
 
@@ -59,6 +59,7 @@ class FakeAPI:
         self.keys: dict[str, Stored] = {}
         self.conversations: list[Stored] = []
         self.requests = 0
+        self.heard: Callable[[Mapping[str, str]], None] = lambda _headers: None
 
     def send(self, operation: Operation[Any], *, timeout: float | None = None) -> Any:
         self.requests += 1

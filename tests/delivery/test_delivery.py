@@ -302,6 +302,36 @@ def test_flush_of_a_hung_server_keeps_to_its_timeout(server: LocalServer) -> Non
     assert Held(server).words == words(1)
 
 
+def test_a_host_that_does_not_answer_is_named_within_seconds(
+    server: LocalServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody finds out at the end that nothing has arrived: a warning, and `last_error`, name host and reason."""
+    sender = delivery(server, base_url="http://127.0.0.1:9/api/v1", flush_interval=0.0)
+    lane(sender).append(turn(1))
+    _until(lambda: bool(caplog.messages))
+    reason = "no answer from 127.0.0.1:9: [Errno 111] Connection refused"
+    assert caplog.messages == [f"converra: what is recorded waits, and is tried again: {reason}"]
+    assert sender.stats().last_error == reason
+    sender.shutdown(0)
+
+
+def test_a_proxy_that_cannot_be_used_is_named(
+    server: LocalServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with the environment is said, and nothing is lost by it."""
+    monkeypatch.setenv("HTTP_PROXY", "nonsense://proxy")
+    sender = delivery(server)
+    conversation = lane(sender)
+    conversation.append(turn(1))
+    assert not sender.flush(5)
+    assert "cannot be used: Unknown scheme for proxy URL" in caplog.text
+    assert caplog.messages[0].endswith(str(sender.stats().last_error))
+    monkeypatch.delenv("HTTP_PROXY")
+    conversation.end()
+    assert sender.shutdown(20)
+    assert Held(server).words == words(1)
+
+
 def test_waits_are_interruptible(server: LocalServer) -> None:
     """A shutdown does not wait out a long Retry-After."""
     server.faults.add("any", "status", status=503, headers={"Retry-After": "60"}, times=None)

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from converra.config import Config
 from converra.delivery.batching import HEAD_START, due_at, rank
+from converra.delivery.delivery import Delivery
 from converra.delivery.lane import Header
 from converra.delivery.pace import Pace
 from converra.delivery.progress import Progress, State
 from converra.delivery.schedule import Schedule
+from tests.api.scripted import answer, scripted
 from tests.delivery.harness import delivery, held, lane, posts, turn, words
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ def test_after_a_refusal_requests_keep_a_distance_that_successes_shorten() -> No
     assert pace.ready_at(0) == 15.0 + first
     pace.limited(15.0, 0.0)
     assert pace.distance == 2 * first
-    for _ in range(50):
+    for _ in range(100):
         pace.answered()
     assert pace.distance == 0
 
@@ -101,7 +104,7 @@ def test_a_refused_key_is_probed_more_and_more_slowly() -> None:
 
 
 def test_ended_conversations_go_first_then_the_oldest() -> None:
-    """But not for ever: one that has waited a minute longer goes before an ended one."""
+    """But not for ever: one that has waited minutes longer goes before an ended one."""
     schedule = Schedule()
     waiting = {"old": 5.0, "new": 9.0, "ended": 50.0, "ancient": 50.0 - HEAD_START - 1}
     for key, since in waiting.items():
@@ -111,7 +114,7 @@ def test_ended_conversations_go_first_then_the_oldest() -> None:
         due = due_at(progress, 0.0)
         assert due is not None
         schedule.put(progress, due, rank(progress))
-    order = [schedule.take(100.0) for _ in range(5)]
+    order = [schedule.take(400.0) for _ in range(5)]
     assert [one and one.header.key for one in order] == ["ancient", "ended", "old", "new", None]
 
 
@@ -132,6 +135,19 @@ def test_the_schedule_counts_the_latest_plan_only() -> None:
     schedule.put(one, 1.0, 0.0)
     assert schedule.take(8.5) is one
     assert schedule.next_at() is None
+
+
+def test_an_answer_that_says_so_is_the_last_for_a_while() -> None:
+    """Headers that tell of a spent budget are believed before a request is refused."""
+    with scripted(answer({"id": "c"}, X_RateLimit_Remaining="0", X_RateLimit_Reset="1"), answer({"id": "c"})) as server:
+        sender = Delivery(Config(api_key="k", base_url=server.base_url, flush_interval=0.0))
+        one = lane(sender)
+        one.append(turn(1))
+        one.end()
+        began = time.monotonic()
+        assert sender.shutdown(30)
+        assert time.monotonic() - began >= 1
+    assert [asked.method for asked in server.asked] == ["POST", "POST"]
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,27 @@ def test_a_server_that_forks_without_pythons_hooks(
     assert sorted(one.words for one in held(server)) == [words(1), words(2)]
 
 
+def test_a_notebook(server: LocalServer, start: Callable[..., Any]) -> None:
+    """Cells that are run again, with the same settings or other ones, also after shutdown(): each turn arrives once."""
+    code = """
+    import converra
+    def cell(number, **settings):
+        converra.instrument(**settings)
+        with converra.conversation("prompt") as conversation:
+            conversation.add_message("user", f"question {number}")
+            conversation.add_message("assistant", f"answer {number}", latency_ms=1.0)
+    cell(1)
+    cell(2)
+    cell(3, flush_interval=1.0)
+    assert converra.shutdown(20)
+    cell(4, flush_interval=1.0)
+    assert threading.active_count() < 6
+    """
+    ended = start(code).ended()
+    assert (ended.status, ended.err) == (0, "")
+    assert sorted(one.words for one in held(server)) == [words(number) for number in (1, 2, 3, 4)]
+
+
 def test_children_of_celery(server: LocalServer, start: Callable[..., Any]) -> None:
     """Its process pool is billiard, which ends children as multiprocessing does."""
     code = """

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +14,7 @@ import pytest
 from tests.delivery.harness import Held, held, words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from converra.server.run import LocalServer
 
@@ -122,6 +126,45 @@ def test_exit_keeps_to_its_budget_where_nothing_listens(
     assert stopwatch() < 6
     assert "36 messages were still waiting" in ended.err
     assert "127.0.0.1:9" in ended.err
+
+
+@pytest.fixture
+def dripping() -> Iterator[str]:
+    """The address of a server that never ends its part of the TLS handshake, a byte at a time."""
+
+    def drip(listening: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection = listening.accept()[0]
+                threading.Thread(target=say, args=(connection,), daemon=True).start()
+
+    def say(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            connection.sendall(b"\x16\x03\x03\x40\x00\x02")  # a record of 16 KB begins
+            while True:
+                connection.sendall(b"\x00")
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=drip, args=(listening,), daemon=True).start()
+        yield f"https://127.0.0.1:{listening.getsockname()[1]}/api/v1"
+
+
+def test_flush_and_exit_keep_to_their_budget_while_tls_drips(
+    start: Callable[..., Any], dripping: str, stopwatch: Callable[[], float]
+) -> None:
+    """Neither waits for a handshake that goes on for ever."""
+    code = """
+    sender = started()
+    record(sender, "a", 1, 2)
+    began = time.monotonic()
+    assert not sender.flush(0.5)
+    print(time.monotonic() - began)
+    """
+    ended = start(code, BASE_URL=dripping, SHUTDOWN_TIMEOUT="1", TIMEOUT="60").ended()
+    assert (ended.status, float(ended.out) < 3) == (0, True)
+    assert stopwatch() < 10
+    assert "4 messages were still waiting" in ended.err
 
 
 def test_sigterm_keeps_to_the_budget_too(

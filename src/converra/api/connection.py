@@ -22,7 +22,7 @@ from converra.errors import APIConnectionError, APITimeoutError, InvalidArgument
 from converra.telemetry import suppressed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import httpx
 
@@ -131,6 +131,10 @@ class _Door(Generic[Client]):
         return APIConnectionError(f"no answer from {host}: {reason}", sent=sent)
 
 
+def _ignore(_headers: Mapping[str, str]) -> None:
+    """Nobody listens."""
+
+
 class Connection(_Door["httpx.Client"]):
     """Sends operations one at a time or from many threads, once each: retrying is the caller's.
 
@@ -138,6 +142,8 @@ class Connection(_Door["httpx.Client"]):
     """
 
     _kind = "Client"
+    heard: Callable[[Mapping[str, str]], None] = staticmethod(_ignore)
+    """Told the headers of each answer: whoever has a budget of requests may find it there."""
 
     def open(self) -> None:
         """Load what the first request needs (modules, certificates), ahead of it; nothing is connected."""
@@ -155,6 +161,7 @@ class Connection(_Door["httpx.Client"]):
                 for chunk in response.iter_bytes():
                     body += chunk
                     attempt.left()
+        self.heard(response.headers)
         return answer_from(operation, response.status_code, response.headers, bytes(body))
 
     def close(self) -> None:

@@ -27,6 +27,7 @@ import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
+from converra.api import rate
 from converra.errors import APIConnectionError, APIStatusError, ConverraError, UnreadableResponseError
 
 FIRST_DELAY = 0.5
@@ -39,6 +40,7 @@ MAX_RETRY_AFTER = 60.0
 """Longest wait that a server may ask for, in seconds."""
 
 _NOTHING_STORED = frozenset({408, 425, 429})
+_TOO_MANY = 429
 _SERVER_ERROR = 500
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
@@ -81,9 +83,16 @@ def backoff(attempt: int, jitter: float) -> float:
 
 
 def retry_after(error: ConverraError, now: float) -> float | None:
-    """The wait that the server asked for, in seconds, capped; None where it asked for none that can be read."""
-    value = error.headers.get("retry-after", "").strip() if isinstance(error, APIStatusError) else ""
+    """The wait that the server asked for, in seconds, capped; None where it asked for none that can be read.
+
+    By `Retry-After`, or else, where there were too many requests, by what it says about their limit.
+    """
+    if not isinstance(error, APIStatusError):
+        return None
+    value = error.headers.get("retry-after", "").strip()
     seconds = float(value) if _SECONDS.fullmatch(value) else _until(value, now)
+    if seconds is None and error.status_code == _TOO_MANY:
+        seconds = rate.resets_in(error.headers, now)
     return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 

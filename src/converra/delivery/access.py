@@ -6,26 +6,38 @@ import threading
 from typing import TYPE_CHECKING
 
 from converra.delivery import forks
+from converra.errors import ConverraError
 from converra.guard import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from converra.config import Config
     from converra.delivery.sender import Connection
+    from converra.delivery.stats import Counters
 
 KEY_MISSING = (
     "converra: no API key: set CONVERRA_API_KEY, or pass api_key= to instrument(). Nothing is sent until then; "
     "what is recorded waits, up to the bound of the outbox."
 )
 
+WAITS = "converra: what is recorded waits, and is tried again: %s"
+
 
 class Access:
     """Used by workers only, one at a time."""
 
-    def __init__(self, config: Config, connect: Callable[[str], Connection]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        counters: Counters,
+        connect: Callable[[str], Connection],
+        heard: Callable[[Mapping[str, str]], None],
+    ) -> None:
         self._config = config
+        self._counters = counters
         self._connect = connect
+        self._heard = heard
         self._connection: Connection | None = None
         self._told = False
         forks.watch(_importing)
@@ -38,15 +50,24 @@ class Access:
         if self._connection is None:
             key = self._config.api_key_now()
             if key is not None:
-                self._connection = self._connect(key)
                 self._told = False
+                self._open(key)
         return self._connection
+
+    def _open(self, key: str) -> None:
+        try:
+            self._connection = self._connect(key)
+        except ConverraError as error:  # a proxy or a certificate of the environment that cannot be used
+            self._counters.last_error = str(error)
+            tell("unreachable", WAITS, error)
+        else:
+            self._connection.heard = self._heard
 
     def say_key_missing(self) -> None:
         """Say it once, until there is one."""
-        if not self._told:
+        if not self._told and self._config.api_key_now() is None:
             tell("key", KEY_MISSING)
-        self._told = True
+            self._told = True
 
     def close(self) -> None:
         """Close the sockets. The next connection is made with the key of that time: it may have been replaced."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FULL_MESSAGES = 200
 """So many waiting messages are sent without waiting for the interval."""
 
-HEAD_START = 60.0
+HEAD_START = 300.0
 """Ended conversations go before open ones as if they had waited so many seconds longer: mostly, but not for ever."""
 
 RESERVE = 1024

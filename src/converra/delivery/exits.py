@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from converra.delivery.delivery import Delivery
     from converra.delivery.tickets import Ticket
 
+SHARE = 0.95
+"""What of `shutdown_timeout` goes to delivering; the rest is for Python to take itself down."""
+
 _deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
 _hooked: list[bool] = []
 _armed_in: list[int] = []
@@ -93,7 +96,7 @@ def _before_end(*, finalising: bool = False) -> None:
         began = time.monotonic()
         asked.extend((delivery, delivery.begin_exit(finalising=finalising)) for delivery in tuple(_deliveries))
         for delivery, ticket in asked:
-            delivery.finish_exit(ticket, began + delivery.config.shutdown_timeout)
+            delivery.finish_exit(ticket, began + SHARE * delivery.config.shutdown_timeout)
 
 
 def _handle_sigterm() -> None:

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from converra.api import rate, retry
 from converra.delivery import batching
 from converra.delivery.access import Access
 from converra.delivery.chores import NO_CHORE
@@ -24,7 +25,7 @@ from converra.delivery.workers import Workers
 from converra.guard import guard, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from converra.config import Config
     from converra.delivery.chores import Chore
@@ -69,7 +70,7 @@ class Flusher:
         self._outbox = outbox
         self._losses = losses
         self._chore = chore
-        self._access = Access(config, connect)
+        self._access = Access(config, counters, connect, self._heard)
         self._lock = threading.Lock()
         self._schedule = Schedule()
         self._pace = Pace()
@@ -228,6 +229,13 @@ class Flusher:
             self._access.close()
         self._stop_waiting()
 
+    def _heard(self, headers: Mapping[str, str]) -> None:
+        """Wait with all conversations where an answer says that it was the last for a while."""
+        wait = rate.spent_for(headers, time.time())
+        if wait is not None:
+            with self._lock:
+                self._pace.spent(time.monotonic(), min(wait, retry.MAX_RETRY_AFTER))
+
     def _plan(self, progress: Progress) -> None:
         if progress.held:
             return
@@ -264,7 +272,8 @@ class Flusher:
                 if not progress.busy:
                     self._outbox.forget(progress)
             self._outbox.close()
-            self._access.close()
+            if self._in_flight == 0:  # else workers were started again meanwhile
+                self._access.close()
 
     # -- events --------------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,10 @@
 """When the next request may be sent at all: the budget of the API key, and the health of the API. Pure.
 
-Requests are the scarce thing. Nothing is known about the budget until the API refuses one (429): then all
-conversations wait as long as it asked, and afterwards requests keep a distance that each further refusal doubles and
-each success shortens. When several conversations fail in a row, the API and not a conversation is ill, and one request
-at a time finds out when it is well again. A refused key (401, 403) leaves a slow probe.
+Requests are the scarce thing. Where the API says with an answer that the budget is spent, all conversations wait until
+it is renewed. Else nothing is known until it refuses a request (429): then all wait as long as it asked, and afterwards
+requests keep a distance that each further refusal doubles and each success shortens. When several conversations fail in
+a row, the API and not a conversation is ill, and one request at a time finds out when it is well again. A refused key
+(401, 403) leaves a slow probe.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ FIRST_DISTANCE = 0.1
 """Seconds between requests after the first refusal."""
 
 LONGEST_DISTANCE = 2.0
-RELAXING = 0.85
-"""What a success leaves of the distance."""
+RELAXING = 0.95
+"""What a success leaves of the distance. Less, and one request in five would only find out that the limit holds."""
 
 ILL_AFTER = 3
 """So many conversations that fail in a row say that the API is ill."""
@@ -74,6 +75,10 @@ class Pace:
         """The API refused a request because there were too many."""
         self._not_before = max(self._not_before, now + wait)
         self.distance = min(LONGEST_DISTANCE, max(FIRST_DISTANCE, self.distance * 2))
+
+    def spent(self, now: float, wait: float) -> None:
+        """The API said that no request is left for so long."""
+        self._not_before = max(self._not_before, now + wait)
 
     def refuse_key(self, now: float) -> None:
         """The API refused the key."""

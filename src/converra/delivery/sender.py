@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from converra.api import retry
 from converra.conversation import safe
 from converra.delivery import readback, requests
+from converra.delivery.access import WAITS
 from converra.delivery.batching import Look, plan
 from converra.delivery.progress import Batch, Opening
 from converra.delivery.refusals import Refusals
@@ -16,7 +17,7 @@ from converra.errors import APIConnectionError, APIStatusError, APITimeoutError,
 from converra.guard import guard, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from converra.api.operations import Operation
     from converra.api.results import Conversation
@@ -30,15 +31,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _OVER = ("completed", "abandoned")
 
-TOLD_AFTER = 4
-"""So many failures in a row are no hiccup: a few seconds. One that took a whole timeout is told at once."""
-
 QUICK_REFUSALS = 20
 """So many refusals in a row are answered without a pause; finding one bad message among 500 takes nine."""
 
 
+TELL_AFTER = 3
+"""So many failures in a row are said, and one that took a whole timeout at once: nobody should find out at the end."""
+
+
 class Connection(Protocol):
     """What carries a request: `converra.api.connection.Connection`, or a fake."""
+
+    heard: Callable[[Mapping[str, str]], None]
+    """Told the headers of each answer."""
 
     def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
         """Send once and read the answer; raises the errors of `converra.errors`."""
@@ -251,16 +256,15 @@ class Sender:
             progress.not_stored()
         self._counters.add(retries=1)
         progress.attempts += 1
+        limited = _status(error) == HTTPStatus.TOO_MANY_REQUESTS
+        if progress.attempts >= (1 if isinstance(error, APITimeoutError) else TELL_AFTER) and not limited:
+            tell("unreachable", WAITS, self._counters.last_error)
         asked = retry.retry_after(error, self._now())
         wait = retry.backoff(progress.attempts, self._jitter()) if asked is None else asked
         if isinstance(step, Batch) and isinstance(error, APITimeoutError):
             wait = max(wait, self._settling)
         progress.retry_at = self._monotonic() + wait
-        if _status(error) == HTTPStatus.TOO_MANY_REQUESTS:
-            return Verdict("limited", wait)
-        if progress.attempts >= (1 if isinstance(error, APITimeoutError) else TOLD_AFTER):
-            tell("unreachable", "converra: what is recorded waits, and is tried again: %s", self._counters.last_error)
-        return Verdict("failed", wait)
+        return Verdict("limited" if limited else "failed", wait)
 
     def _may_pass(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> bool:
         """Whether a 404 may be a replica that lags behind, or a gateway that lost its way."""

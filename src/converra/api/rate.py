@@ -1,0 +1,47 @@
+"""What an answer's headers say about the limit on requests.
+
+=============================================  =====================================================
+`X-RateLimit-Remaining`, `X-RateLimit-Reset`   what many services send
+`RateLimit-Remaining`, `RateLimit-Reset`       drafts 1 to 7 of the IETF's RateLimit header fields
+`RateLimit: limit=60, remaining=0, reset=30`   the same in one field
+`RateLimit: "default";r=0;t=30`                later drafts
+=============================================  =====================================================
+
+A reset is a number of seconds from now, or the second of the epoch at which it comes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LEFT = re.compile(r"\b(?:remaining|r)=(\d{1,9})\b")
+_RESET = re.compile(r"\b(?:reset|t)=(\d{1,9})\b")
+_NUMBER = re.compile(r"\d{1,13}(\.\d{1,9})?")
+_EPOCH = 1_000_000_000
+"""A reset of so many seconds is a date."""
+
+
+def resets_in(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds until requests are allowed again; None where nothing is said. `now` is seconds since the epoch."""
+    seconds = _said(headers, "reset", _RESET)
+    if seconds is None:
+        return None
+    return max(0.0, seconds - now if seconds >= _EPOCH else seconds)
+
+
+def spent_for(headers: Mapping[str, str], now: float) -> float | None:
+    """The same where no request is left; None where there are some, or nothing is said."""
+    return resets_in(headers, now) if _said(headers, "remaining", _LEFT) == 0 else None
+
+
+def _said(headers: Mapping[str, str], what: str, in_one: re.Pattern[str]) -> float | None:
+    for name in (f"ratelimit-{what}", f"x-ratelimit-{what}"):
+        value = headers.get(name, "").strip()
+        if _NUMBER.fullmatch(value):
+            return float(value)
+    found = in_one.search(headers.get("ratelimit", ""))
+    return float(found[1]) if found else None
