@@ -140,24 +140,14 @@ def test_a_conversation_that_is_gone_goes_on_in_a_new_one(server: LocalServer) -
     conversation = lane(sender)
     conversation.append(turn(1))
     assert sender.flush(10)
-    server.faults.add("append", "status", status=404, times=9)
+    server.faults.add("append", "status", status=404, times=2)  # the first may be a replica that lags behind
     conversation.append(turn(2))
-    server.faults.add("create", "delay", times=1)
-    sender.flush(0)
-    _until_created_twice(server)
-    server.faults.clear()
+    assert sender.flush(20)
     conversation.end()
-    assert sender.shutdown(10)
+    assert sender.shutdown(20)
     first, second = held(server)
     assert (first.words, [w for w in second.words if w != "Conversation ended."]) == (words(1), words(2))
     assert second.metadata["continues"] == first.id
-
-
-def _until_created_twice(server: LocalServer) -> None:
-    until = time.monotonic() + 10
-    while len(held(server)) < 2:
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def test_a_404_that_passes_is_no_reason_to_go_elsewhere(server: LocalServer) -> None:
