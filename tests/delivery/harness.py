@@ -71,9 +71,10 @@ def lane(sender: Delivery, key: str = "key", **fields: Any) -> Lane:
 class Held:
     """One conversation as the server holds it."""
 
-    def __init__(self, server: LocalServer, index: int = 0) -> None:
-        found, self.count = server.store.conversations(limit=1000)
-        conversation = found[::-1][index]
+    def __init__(self, server: LocalServer, index: int = 0, found: list[Any] | None = None) -> None:
+        found = found or _oldest_first(server)
+        self.count = len(found)
+        conversation = found[index]
         self.id = conversation.id
         self.status = conversation.status
         self.metadata = conversation.metadata
@@ -83,8 +84,12 @@ class Held:
 
 def held(server: LocalServer) -> list[Held]:
     """All conversations, oldest first."""
-    _, count = server.store.conversations()
-    return [Held(server, index) for index in range(count)]
+    found = _oldest_first(server)
+    return [Held(server, index, found) for index in range(len(found))]
+
+
+def _oldest_first(server: LocalServer) -> list[Any]:
+    return server.store.conversations(limit=10**6)[0][::-1]
 
 
 def posts(server: LocalServer) -> list[tuple[str, int | None]]:
