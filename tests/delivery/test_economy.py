@@ -95,7 +95,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(retry, "FIRST_DELAY", 0.5)
     monkeypatch.setattr(retry, "MAX_DELAY", 8.0)
-    monkeypatch.setattr(flushing, "random", random.Random(1))
+    monkeypatch.setattr(random, "SystemRandom", lambda: random.Random(1))
     return clock
 
 

@@ -23,7 +23,10 @@ ENDS: dict[str, tuple[str, int]] = {
     "sys.exit": ("record(started(), 'a', 1, 2); sys.exit(3)", 3),
     "an exception": ("record(started(), 'a', 1, 2); raise ValueError", 1),
     "Ctrl-C": (
-        "record(started(), 'a', 1, 2); time.sleep(1); os.kill(os.getpid(), signal.SIGINT); time.sleep(9)",
+        (  # a shell lets the commands that it runs in the background ignore SIGINT, and their children too
+            "signal.signal(signal.SIGINT, signal.default_int_handler); record(started(), 'a', 1, 2); time.sleep(1);"
+            " os.kill(os.getpid(), signal.SIGINT); time.sleep(9)"
+        ),
         -signal.SIGINT,
     ),
     "sys.exit in a handler of SIGTERM": (
