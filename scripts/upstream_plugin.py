@@ -1,15 +1,18 @@
-"""A pytest plugin: openai's own tests with capture switched on, delivered to a local server.
+"""A pytest plugin: another project's own tests, with what `CONVERRA_UPSTREAM` names switched on for all of them.
 
-Without `CONVERRA_UPSTREAM` in the environment it does nothing, so that both runs load the same plugins.
+Capture delivers to a local server. An empty handler is attached to LangChain's runs as ours is, through its own hook:
+what its mere presence changes is not of our making. All kinds of runs load this plugin, and so the same packages.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from upstream_suites import CAPTURE, EMPTY_HANDLER
 
 import converra
 from converra.guard import caught
@@ -18,19 +21,37 @@ from converra.server.run import serve
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ON = "CONVERRA_UPSTREAM"
+KIND = "CONVERRA_UPSTREAM"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def captured() -> Iterator[None]:
-    """Capture switched on for the whole session."""
-    with contextlib.ExitStack() as stack:
-        if os.environ.get(ON):
-            server = stack.enter_context(serve())
-            converra.instrument(prompt_id="prompt_upstream", api_key="any", base_url=server.base_url)
+def _switched_on() -> Iterator[None]:
+    """What is asked for, for the whole session."""
+    switch_on = {CAPTURE: _capture, EMPTY_HANDLER: _empty_handler}.get(os.environ.get(KIND, ""), contextlib.nullcontext)
+    with switch_on():
         yield
-        if os.environ.get(ON):
-            delivered = converra.flush(timeout=30)
-            print(f"\ncaptured: {converra.stats()}, delivered: {delivered}, held back by the guard: {caught()}")
-            converra.uninstrument()
-            converra.shutdown(timeout=10)
+
+
+@contextlib.contextmanager
+def _capture() -> Iterator[None]:
+    with serve() as server:
+        report = converra.instrument(prompt_id="prompt_upstream", api_key="any", base_url=server.base_url)
+        print(f"\nreport: {report}")
+        yield
+        delivered = converra.flush(timeout=30)
+        print(f"\ncaptured: {converra.stats()}, delivered: {delivered}, held back by the guard: {caught()}")
+        converra.uninstrument()
+        converra.shutdown(timeout=10)
+
+
+@contextlib.contextmanager
+def _empty_handler() -> Iterator[None]:
+    from langchain_core.callbacks import BaseCallbackHandler
+    from langchain_core.tracers.context import register_configure_hook
+
+    class Empty(BaseCallbackHandler):
+        """Does nothing."""
+
+    handler: ContextVar[Any] = ContextVar("upstream_handler", default=Empty())
+    register_configure_hook(handler, inheritable=True, handle_class=Empty)
+    yield

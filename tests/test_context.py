@@ -14,6 +14,8 @@ from converra.context import Entered
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    import pytest
+
 
 def test_nothing_is_active_at_first() -> None:
     """Outside of every block there is no conversation."""
@@ -160,19 +162,20 @@ class Covering:
 
     def __init__(self, model: str | None) -> None:
         self.model = model
+        self.asked: list[str | None] = []
 
     def covers(self, model: str | None) -> bool:
+        self.asked.append(model)
         return model == self.model
 
 
-def test_a_claim() -> None:
-    """What an outer layer has claimed is claimed as far as it says, in its context and in copies of it."""
-
-    def inside() -> list[bool]:
-        before = context.claimed("gpt")
-        context.claim(Covering("gpt"))
-        copied = contextvars.copy_context().run(context.claimed, "gpt")
-        return [before, context.claimed("gpt"), context.claimed("other"), copied]
-
-    assert contextvars.copy_context().run(inside) == [False, True, False, True]
-    assert not context.claimed("gpt")
+def test_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a layer says that it covers is claimed, in every context; a layer that joins twice is asked once."""
+    monkeypatch.setattr(context, "_layers", ())
+    before = context.claimed("gpt")
+    layer = Covering("gpt")
+    context.join(layer)
+    context.join(layer)
+    copied = contextvars.copy_context().run(context.claimed, "gpt")
+    assert [before, context.claimed("gpt"), context.claimed("other"), copied] == [False, True, False, True]
+    assert layer.asked == ["gpt", "gpt", "other"]

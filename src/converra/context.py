@@ -1,6 +1,6 @@
 """Which conversation is active here, and what an outer layer has claimed to record.
 
-Both are context variables, so threads, tasks and generators follow Python's rules.
+The first is a context variable, so threads, tasks and generators follow Python's rules; a layer finds its runs itself.
 """
 
 from __future__ import annotations
@@ -82,22 +82,26 @@ def after_fork() -> None:
             _open_in.pop(thread, None)
 
 
-class Claim(Protocol):
-    """What a layer above (a framework's handler) records itself, though layers below (a client's patch) see it too."""
+class Layer(Protocol):
+    """A framework above clients. It records its runs itself, though layers below (a client's patch) see them too."""
 
     def covers(self, model: str | None) -> bool:
-        """Say whether a call that begins here, now, of this model, is part of it."""
+        """Say whether a call that begins here, now, of this model, is part of a run."""
 
 
-_claim: ContextVar[Claim | None] = ContextVar("converra_claim", default=None)
+_layers: tuple[Layer, ...] = ()
 
 
-def claim(layer: Claim) -> None:
-    """Claim the calls that begin in this context from now on, as far as the claim covers them."""
-    _claim.set(layer)
+def join(layer: Layer) -> None:
+    """Have a layer asked about every call from now on, once; it stays for the life of the process.
+
+    Process-wide, since a layer is told of a run in another context than the run's call is made in, now and then.
+    """
+    global _layers  # noqa: PLW0603 - replaced as a whole: two threads that meet here may at worst ask a layer twice
+    if layer not in _layers:
+        _layers = (*_layers, layer)
 
 
 def claimed(model: str | None) -> bool:
     """Say whether the call that begins here is recorded by an outer layer."""
-    present = _claim.get()
-    return present is not None and present.covers(model)
+    return any(layer.covers(model) for layer in _layers)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,17 +29,32 @@ CALLBACKS = "langchain_core.callbacks.manager"
 MANAGER = "run_manager"
 
 
+_begun: ContextVar[RunClaim | None] = ContextVar("converra_langchain_run", default=None)
+
+
 class RunClaim:
-    """The claim of one run on the request that its model makes."""
+    """One run's claim on the request that its model makes; whoever goes on in this context finds it."""
 
-    __slots__ = ("_home", "_model", "_runs", "pending")
+    __slots__ = ("_home", "_model", "pending")
 
-    def __init__(self, runs: Runs, model: str | None) -> None:
+    def __init__(self, model: str | None) -> None:
         self.pending = True
         """No token has arrived, and the run is not over."""
-        self._runs = runs
         self._model = model
         self._home = _here()
+        _begun.set(self)
+
+    def reaches(self, model: str | None) -> bool:
+        """Say whether a call in a thread or a task that was started since may be the run's."""
+        same_model = model is None or self._model is None or model == self._model
+        return self.pending and same_model and self._home != _here()
+
+
+class RunsLayer:
+    """LangChain, as the layer above clients."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
 
     def covers(self, model: str | None) -> bool:
         """Say whether a call that begins here is made by a run that is recorded."""
@@ -47,8 +63,8 @@ class RunClaim:
         found, run_id = manager_above(sys._getframe(1))  # noqa: SLF001 - as `inspect.currentframe`, without importing it
         if found:
             return run_id in self._runs
-        same_model = model is None or self._model is None or model == self._model
-        return self.pending and same_model and self._home != _here()
+        begun = _begun.get()
+        return begun is not None and begun.reaches(model)
 
 
 def manager_above(frame: FrameType | None) -> tuple[bool, UUID | None]:

@@ -19,7 +19,7 @@ from converra.conversation.draft import failure_record
 from converra.conversation.turn import Answer, Failure, Request, Said, Scope
 from converra.guard import guarded
 from converra.integrations import openai_chat
-from converra.integrations.langchain_claim import RunClaim
+from converra.integrations.langchain_claim import RunClaim, RunsLayer
 from converra.integrations.langchain_messages import MESSAGES
 from converra.integrations.langchain_result import answer, partial, piece
 from converra.integrations.langchain_runs import FAILED, RUNS, TOOLS, TRACES, Run, ToolRun
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 STRING_MODEL_START = "AsyncCallbackManager.on_llm_start"
 
+_layer = RunsLayer(RUNS)
+
 
 class RunHandler(BaseCallbackHandler):
     """Hands LangChain's runs to a capture. `capture` gives None while nothing is to be captured."""
@@ -54,6 +56,7 @@ class RunHandler(BaseCallbackHandler):
         self._capture = capture
         self._origin = origin
         self._retrieved = retrieved
+        context.join(_layer)
 
     def __copy__(self) -> RunHandler:
         return self
@@ -129,11 +132,10 @@ class RunHandler(BaseCallbackHandler):
         model = model_of(parameters, metadata)
         scope = self._scope(parent_run_id, metadata)
         request = Request(dialect=MESSAGES, messages=messages, model=model, tools=tools_of(parameters), scope=scope)
-        run = Run(capture.begin(request), model, RunClaim(RUNS, model))
+        run = Run(capture.begin(request), model, RunClaim(model))
         if scope.trace is not None and scope.trace.documents:
             run.documents, scope.trace.documents = scope.trace.documents, []
         RUNS.add(run_id, run)
-        context.claim(run.claim)
 
     def _scope(self, parent_run_id: UUID | None, metadata: dict[str, Any] | None) -> Scope:
         return Scope(session_of(metadata), self._origin, TRACES.get(parent_run_id))

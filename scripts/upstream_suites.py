@@ -1,0 +1,138 @@
+"""Which tests of other projects are run with and without capture: what they need, where they are, what they ask."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+
+NOTHING = "nothing"
+EMPTY_HANDLER = "an empty handler"
+CAPTURE = "capture"
+
+
+class Environment(NamedTuple):
+    """A virtual environment under .venvs/, made once."""
+
+    name: str
+    requirements: tuple[str, ...]
+
+    @property
+    def directory(self) -> Path:
+        """Where it is."""
+        return ROOT / ".venvs" / f"upstream-{self.name}"
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.directory / "bin" / "python"
+
+    def prepare(self) -> None:
+        """Make it, and make it anew when what it needs has changed."""
+        stamp, wanted = self.directory / ".made-from", repr(self.requirements)
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
+        print(f"Setting up {self.directory.relative_to(ROOT)} (once)", flush=True)
+        _run(sys.executable, "-m", "venv", "--clear", str(self.directory))
+        _run(str(self.python), "-m", "pip", "install", "-qq", "--editable", ".[server]", *self.requirements)
+        stamp.write_text(wanted)
+
+
+class Suite(NamedTuple):
+    """The tests that the source distribution of a package ships."""
+
+    package: str
+    environment: Environment
+    tests: tuple[str, ...]
+    """Patterns of files or directories."""
+    beside: str = EMPTY_HANDLER
+    """What the run without capture has in its place."""
+    variables: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def sources(self) -> Path:
+        """The unpacked source distribution."""
+        return self.environment.directory / "sources" / self.package
+
+    def prepare(self) -> None:
+        """The environment, and the sources of the very version that is installed in it."""
+        self.environment.prepare()
+        code = f"import importlib.metadata; print(importlib.metadata.version({self.package!r}))"
+        asked = subprocess.run([self.environment.python, "-c", code], capture_output=True, text=True, check=True)
+        version = asked.stdout.strip()
+        stamp = self.sources / ".version"
+        if stamp.exists() and stamp.read_text() == version:
+            return
+        with tempfile.TemporaryDirectory(dir=self.environment.directory) as directory:
+            self._unpack(version, Path(directory))
+        stamp.write_text(version)
+
+    def _unpack(self, version: str, directory: Path) -> None:
+        _run(
+            *(str(self.environment.python), "-m", "pip", "download", "-qq", "--no-deps"),
+            *("--no-binary", self.package, "-d", str(directory), f"{self.package}=={version}"),
+        )
+        (archive,) = directory.glob("*.tar.gz")
+        with tarfile.open(archive) as opened:
+            opened.extractall(directory, filter="data")
+        self.sources.parent.mkdir(exist_ok=True)
+        (directory / archive.name.removesuffix(".tar.gz")).rename(self.sources)
+
+    def files(self, patterns: tuple[str, ...] = ()) -> list[str]:
+        """The paths to run, those of `patterns` or all, as pytest takes them in the sources' directory."""
+        found = [path for pattern in patterns or self.tests for path in sorted(self.sources.glob(pattern))]
+        return [str(path.relative_to(self.sources)) for path in found]
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+OPENAI = Environment(
+    "openai",
+    (
+        *("openai[aiohttp,realtime,bedrock,datalib,httpx]", "httpx"),
+        *("pytest>=9.0.3", "pytest-asyncio>=1.4", "pytest-timeout", "inline-snapshot", "rich", "trio", "Pillow"),
+        *("botocore", "azure-identity", "griffe", "nest_asyncio"),
+    ),
+)
+LANGCHAIN = Environment(
+    "langchain",
+    (
+        *("langchain-core", "langchain-openai", "langgraph", "langchain", "langchain-tests"),
+        *("pytest>=9.0.3", "pytest-asyncio", "pytest-timeout", "pytest-mock", "pytest-socket", "pytest-retry"),
+        *("pytest-benchmark", "pytest-codspeed", "pytest-repeat", "syrupy>=5,<6", "freezegun", "responses"),
+        *("blockbuster", "numpy<3", "grandalf", "vcrpy<9", "psutil", "uvloop", "pycryptodome", "redis"),
+        *("langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres", "psycopg[binary]"),
+    ),
+)
+
+SUITES = (
+    Suite(
+        "openai",
+        OPENAI,
+        (
+            *(f"tests/test_{name}.py" for name in ("client*", "module_client", "response*", "legacy_response")),
+            *(f"tests/test_{name}.py" for name in ("stream*", "sse*", "httpx*", "lazy_imports", "debug_logging")),
+            *(f"tests/test_{name}.py" for name in ("log_levels", "models", "auth", "transform", "union_parsing")),
+            *(f"tests/test_{name}.py" for name in ("required_args", "large_payload*")),
+            *(f"tests/lib/{name}" for name in ("chat", "responses", "streaming", "test_azure*.py")),
+            *(f"tests/lib/{name}" for name in ("test_responses*.py", "test_streaming*.py", "test_*runner*.py")),
+            *(f"tests/lib/{name}" for name in ("test_pydantic.py", "test_bedrock*.py")),
+            *(f"tests/api_resources/{name}" for name in ("chat", "responses", "test_responses.py")),
+            *(f"tests/api_resources/{name}" for name in ("test_completions.py", "beta/responses")),
+            *(f"tests/api_resources/{name}" for name in ("beta/test_responses.py", "test_models.py")),
+        ),  # those that touch the paths that are patched
+        NOTHING,
+    ),
+    Suite("langchain-core", LANGCHAIN, ("tests/unit_tests",)),
+    Suite("langchain-openai", LANGCHAIN, ("tests/unit_tests",)),
+    Suite("langchain", LANGCHAIN, ("tests/unit_tests",)),
+    Suite("langgraph-prebuilt", LANGCHAIN, ("tests/test_*.py",), variables=(("NO_DOCKER", "true"),)),
+    Suite("langgraph", LANGCHAIN, ("tests/test_*.py",), variables=(("NO_DOCKER", "true"),)),
+)
