@@ -52,6 +52,6 @@ def _empty_handler() -> Iterator[None]:
     class Empty(BaseCallbackHandler):
         """Does nothing."""
 
-    handler: ContextVar[Any] = ContextVar("upstream_handler", default=Empty())
+    handler: ContextVar[Any] = ContextVar("upstream_handler", default=Empty())  # noqa: B039 - it has no state
     register_configure_hook(handler, inheritable=True, handle_class=Empty)
     yield

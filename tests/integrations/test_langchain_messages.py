@@ -239,7 +239,13 @@ BLOCKS: list[tuple[str, Any, Any]] = [
             "attachments": [{"kind": "document", "mime": "text/plain", "url": "https://x/a.txt"}],
         },
     ),
-    ("another kind", {"type": "hologram", "data": "x"}, {"text": "[hologram]"}),
+    (
+        "another kind",
+        {"type": "hologram", "data": "x"},
+        {"metadata": {"items": [{"type": "hologram", "data": "x"}]}},
+    ),
+    ("signature (Google)", {"type": "function_call_signature", "signature": "x"}, {}),
+    ("cache point (Bedrock)", {"cachePoint": {"type": "default"}}, {}),
     ("no standard", {"type": "non_standard", "value": {"type": "text", "text": "Hi"}}, {"text": "Hi"}),
     ("nothing", None, {"text": "[part]"}),
 ]
@@ -287,6 +293,33 @@ def test_text_in_pieces() -> None:
             },
         ),
         (
+            [
+                {"type": "server_tool_use", "id": "s1", "name": "f", "input": {}, "partial_json": '{"q": "x"}'},
+                {"type": "web_search_tool_result", "tool_use_id": "s1", "content": "Found."},
+            ],
+            {
+                "text": "Found.",
+                "calls": [{"id": "s1", "name": "f", "arguments": '{"q": "x"}'}],
+                "call_id": "s1",
+                "name": "f",
+            },
+        ),
+        (
+            [
+                {"type": "executable_code", "executable_code": "print(1)", "language": "PYTHON"},
+                {"type": "code_execution_result", "code_execution_result": "1\n", "outcome": 1},
+            ],
+            {
+                "text": "1\n",
+                "calls": [{"name": "code_execution", "arguments": {"code": "print(1)", "language": "PYTHON"}}],
+                "name": "code_execution",
+            },
+        ),
+        (
+            [{"type": "server_tool_call_chunk", "id": "s1", "name": "search", "args": '{"q":'}],
+            {"calls": [{"id": "s1", "name": "search", "arguments": '{"q":'}], "call_id": "s1", "name": "search"},
+        ),
+        (
             [{"type": "mcp_tool_use", "id": "s1", "name": "search", "input": {}}],
             {"calls": [{"id": "s1", "name": "search", "arguments": {}}], "call_id": "s1", "name": "search"},
         ),
@@ -310,6 +343,38 @@ def test_hosted_tools(blocks: Any, said: Any) -> None:
     hosted.pop("metadata", None)
     assert hosted == {"role": "tool", **said}
     assert last == {"role": "assistant", "text": "Done."}
+
+
+def test_a_result_that_the_user_sends() -> None:
+    """A result inside of a user's message, in Anthropic's form, is that of the tool; what is said beside it is not."""
+    blocks: Any = [
+        {"type": "tool_result", "tool_use_id": "c1", "content": [{"type": "text", "text": "Sunny"}]},
+        {"type": "tool_result", "tool_use_id": "c2", "content": "No such city.", "is_error": True},
+    ]
+    results = [
+        {"role": "tool", "text": "Sunny", "call_id": "c1"},
+        {"role": "tool", "text": "No such city.", "call_id": "c2", "metadata": {"status": "error"}},
+    ]
+    assert read(HumanMessage(blocks)) == results
+    assert read(HumanMessage([*blocks, "And now?"])) == [*results, {"role": "user", "text": "And now?"}]
+
+
+def test_a_part_of_an_unknown_kind() -> None:
+    """In a user's message, a part of a kind that nobody knows leaves a line."""
+    assert read(HumanMessage([{"type": "hologram", "data": "x"}])) == [{"role": "user", "text": "[hologram]"}]
+
+
+def test_a_result_in_the_provider_s_form() -> None:
+    """A tool message may hold its result as the item that OpenAI wants."""
+    picture = {"type": "computer_screenshot", "image_url": "https://x/y.png"}
+    for item, said in (
+        ({"type": "custom_tool_call_output", "call_id": "c", "output": "7"}, {"text": "7"}),
+        (
+            {"type": "computer_call_output", "call_id": "c", "output": picture},
+            {"text": "[image: https://x/y.png]", "attachments": [{"kind": "image", "url": "https://x/y.png"}]},
+        ),
+    ):
+        assert read(ToolMessage([item], tool_call_id="c")) == [{"role": "tool", "call_id": "c", **said}]
 
 
 # -- recognising what is resent ----------------------------------------------------------------------------------------

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 CALLED = frozenset(
     {
         *("tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call", "input_json_delta"),
-        *("function_call", "custom_tool_call", "redacted_thinking"),
+        *("function_call", "custom_tool_call", "redacted_thinking", "function_call_signature", "cachePoint"),
     }
 )
-"""Blocks that say what stands elsewhere in the message (its tool calls), or that nobody can read."""
+"""Blocks that say what stands elsewhere in the message (its tool calls), that nobody can read, or that say nothing."""
 
 KINDS = frozenset({"image", "audio", "video"})
 
@@ -40,6 +40,8 @@ class Content(msgspec.Struct):
     called: dict[str, Call] = {}
     """Calls of hosted tools that wait for their result, by id."""
     refusal: bool = False
+    opaque: list[Any] | None = None
+    """Blocks of a kind that nobody knows yet, where they are to be kept; else a placeholder stands in the text."""
 
     def text(self, glue: str) -> str:
         """All text; `glue` joins what the model or the user wrote in one go."""
@@ -60,9 +62,9 @@ class Content(msgspec.Struct):
         self.lines.append((placeholder(attachment), True))
 
 
-def content(value: Any) -> Content:
-    """Read a message's content."""
-    found = Content()
+def content(value: Any, *, opaque: bool = False) -> Content:
+    """Read a message's content. An answer's unknown blocks are kept as they are (`opaque`), as unknown items are."""
+    found = Content(opaque=[] if opaque else None)
     if isinstance(value, str):
         found.lines.append((value, False))
     for block in items(value):
@@ -72,16 +74,18 @@ def content(value: Any) -> Content:
 
 def _read(block: Any, found: Content) -> None:
     own = fields(block)
-    kind = string(own.get("type")) or next((name for name in own if name in _DATA), "")
+    kind = string(own.get("type")) or next((name for name in own if name in _DATA or name in CALLED), "")
     if kind in CALLED:
         return
     reader = _READERS.get(kind)
     if reader is not None:
         reader(own, found)
-    elif openai_items.known(own) and kind.endswith("_call"):
+    elif kind and openai_items.known(own):
         found.hosted.extend(openai_items.read({key: own[key] for key in own if key != "index"}))
     elif kind.endswith("_tool_result"):
         _hosted_result(own, found)
+    elif found.opaque is not None and kind and not openai_parts.known(kind):
+        found.opaque.append(plain(own))
     else:
         _as_part(block, found)
 
@@ -158,17 +162,35 @@ def _non_standard(own: dict[str, Any], found: Content) -> None:
 
 
 def _hosted_call(own: dict[str, Any], found: Content) -> None:
-    arguments = own.get("args", own.get("input"))
+    """A call; the arguments of a streamed one may stand beside it, as the JSON that has arrived (Anthropic)."""
+    arguments = own.get("args") or own.get("input") or string(own.get("partial_json"))
+    if arguments is None:
+        arguments = own.get("args", own.get("input"))
     call = Call(string(own.get("id")), string(own.get("name")), plain(arguments))
+    found.called[call.id or ""] = call
+
+
+def _code(own: dict[str, Any], found: Content) -> None:
+    """Code that Google has run; of older versions neither it nor its result has an id."""
+    arguments = {"code": plain(own.get("executable_code")), "language": plain(own.get("language"))}
+    call = Call(string(own.get("id")), "code_execution", arguments)
     found.called[call.id or ""] = call
 
 
 def _hosted_result(own: dict[str, Any], found: Content) -> None:
     call_id = string(own.get("tool_call_id")) or string(own.get("tool_use_id"))
     call = found.called.pop(call_id or "", Call(call_id, None, None))
-    output = own.get("output", own.get("content"))
+    output = next((own[key] for key in ("output", "content", "code_execution_result") if key in own), None)
     text = output if isinstance(output, str) else _as_json(output)
     found.hosted.append(_hosted(call, text, plain(own)))
+
+
+def _tool_result(own: dict[str, Any], found: Content) -> None:
+    """The result of a tool of the app's, where it is sent as a part of the user's message (Anthropic)."""
+    inner = content(own.get("content"))
+    metadata = {"status": "error"} if own.get("is_error") else None
+    call_id, attachments = string(own.get("tool_use_id")), tuple(inner.attachments)
+    found.hosted.append(Said("tool", inner.text("\n"), (), call_id, None, attachments, metadata))
 
 
 def _hosted(call: Call, text: str, item: dict[str, Any]) -> Said:
@@ -191,6 +213,10 @@ _READERS: dict[str, Callable[[dict[str, Any], Content], None]] = {
     "non_standard": _non_standard,
     "server_tool_call": _hosted_call,
     "server_tool_use": _hosted_call,
+    "server_tool_call_chunk": _hosted_call,
     "mcp_tool_use": _hosted_call,
+    "executable_code": _code,
     "server_tool_result": _hosted_result,
+    "code_execution_result": _hosted_result,
+    "tool_result": _tool_result,
 }

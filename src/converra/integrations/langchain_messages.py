@@ -56,13 +56,15 @@ def read(message: Any) -> tuple[Said, ...]:
     role = ROLES.get(kind) or (_chat_role(own) if kind in CHAT else kind)
     if kind in SILENT or not role:
         return ()
-    found = content(own.get("content"))
+    found = content(own.get("content"), opaque=role == "assistant")
     if role == "assistant":
         return (*found.tools_used(), assistant(own, found))
     if role == "tool":
         return (_result(own, found),)
+    if found.hosted and not found.lines:
+        return tuple(found.hosted)
     metadata = {"name": own["name"]} if string(own.get("name")) else None
-    return (Said(role, found.text("\n"), (), None, None, tuple(found.attachments), metadata),)
+    return (*found.hosted, Said(role, found.text("\n"), (), None, None, tuple(found.attachments), metadata))
 
 
 MESSAGES = Dialect("langchain", look, read)
@@ -75,7 +77,9 @@ def _chat_role(own: dict[str, Any]) -> str:
 
 def _result(own: dict[str, Any], found: Content) -> Said:
     metadata = {"status": "error"} if own.get("status") == "error" else None
-    text, attachments = found.text("\n"), tuple(found.attachments)
+    inner = [one for one in found.hosted if one.role == "tool"]  # a result in the form that the provider wants
+    text = found.text("\n") or "\n".join(one.text for one in inner)
+    attachments = (*found.attachments, *(attachment for one in inner for attachment in one.attachments))
     return Said("tool", text, (), string(own.get("tool_call_id")), string(own.get("name")), attachments, metadata)
 
 
@@ -105,6 +109,8 @@ def _extras(own: dict[str, Any], more: dict[str, Any], found: Content) -> Iterat
         yield "reasoning", "\n".join(dict.fromkeys(thoughts))
     if found.annotations:
         yield "annotations", found.annotations
+    if found.opaque:
+        yield "items", found.opaque
     if string(own.get("name")):
         yield "name", own["name"]
 

@@ -60,7 +60,7 @@ def piece(token: Any, chunk: Any) -> tuple[str, bool]:
 def _said(generation: dict[str, Any], message: dict[str, Any]) -> tuple[Said, ...]:
     if not message:
         return (Said("assistant", string(generation.get("text")) or ""),)
-    found = content(message.get("content"))
+    found = content(message.get("content"), opaque=True)
     return (*found.tools_used(), assistant(message, found))
 
 

@@ -140,6 +140,11 @@ _READERS: dict[str, Callable[[dict[str, Any], _Parts], None]] = {
 }
 
 
+def known(kind: str) -> bool:
+    """Whether a part is of a kind that is read, and not only named."""
+    return kind in _READERS
+
+
 def linked(kind: str, part: dict[str, Any], key: str) -> Attachment:
     """A part that holds a URL, as a string or as `{"url": …}`: a data URL, an address, or only a file id."""
     value = part.get(key)
