@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+import httpx
 import pytest
 
 from converra.api.client import Converra
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
 
 class Recorded(NamedTuple):
-    """What an example left with the API, and the requests that it took."""
+    """What an example left with the API, by session, how the viewer shows it, and the requests that it took."""
 
-    conversation: Conversation
+    conversations: dict[str | None, Conversation]
+    pages: dict[str | None, str]
     requests: list[str]
 
 
@@ -39,21 +41,41 @@ def _run(example: str) -> Recorded:
         assert finished.returncode == 0
         sent = [f"{request.method} {request.path}" for request in server.requests if request.path.startswith("/api/")]
         with Converra(api_key="examples", base_url=server.base_url) as client:
-            (row,) = client.conversations.list()
-            assert row.id is not None
-            return Recorded(client.conversations.get(row.id), sent)
+            found = [client.conversations.get(str(row.id)) for row in client.conversations.list()]
+        conversations = {(conversation.metadata or {}).get("sessionId"): conversation for conversation in found}
+        pages = {
+            session: httpx.get(f"{server.url}/conversations/{conversation.id}", trust_env=False).text
+            for session, conversation in conversations.items()
+        }
+        return Recorded(conversations, pages, sent)
+
+
+def _words(conversation: Conversation) -> list[tuple[str, str]]:
+    return [(message.role, message.content) for message in conversation.messages or []]
 
 
 @pytest.fixture(scope="module")
-def quickstart() -> Recorded:
-    """One run of the quickstart for all that is promised of it."""
+def quickstart_run() -> Recorded:
     return _run("quickstart.py")
 
 
-def test_quickstart_records_each_turn_once(quickstart: Recorded) -> None:
+@pytest.fixture
+def quickstart(quickstart_run: Recorded) -> Conversation:
+    """The conversation of one run of the quickstart for all that is promised of it."""
+    (conversation,) = quickstart_run.conversations.values()
+    return conversation
+
+
+@pytest.fixture(scope="module")
+def support_agent() -> Recorded:
+    """One run of the support agent for all that is promised of it."""
+    return _run("support_agent.py")
+
+
+def test_quickstart_records_each_turn_once(quickstart: Conversation) -> None:
     """A chat that resends its history is recorded turn by turn, with its tool call, and completed."""
-    assert quickstart.conversation.status == "completed"
-    assert [(message.role, message.content) for message in quickstart.conversation.messages or []] == [
+    assert quickstart.status == "completed"
+    assert _words(quickstart) == [
         ("system", "You are the support assistant of a shop for tents."),
         ("user", "Hello, where is my order 4711?"),
         ("tool", ""),
@@ -66,9 +88,9 @@ def test_quickstart_records_each_turn_once(quickstart: Recorded) -> None:
     ]
 
 
-def test_quickstart_records_what_each_turn_cost(quickstart: Recorded) -> None:
+def test_quickstart_records_what_each_turn_cost(quickstart: Conversation) -> None:
     """Every turn of the model has its model, its token usage and its latency; a streamed one when it began."""
-    turns = [message for message in quickstart.conversation.messages or [] if message.usage]
+    turns = [message for message in quickstart.messages or [] if message.usage]
     assert [(turn.role, turn.model) for turn in turns] == [
         ("tool", "gpt-4o-mini-stand-in"),
         ("assistant", "gpt-4o-mini-stand-in"),
@@ -80,18 +102,67 @@ def test_quickstart_records_what_each_turn_cost(quickstart: Recorded) -> None:
     assert ["timeToFirstTokenMs" in (turn.metadata or {}) for turn in turns] == [False, False, True, False]
 
 
-def test_quickstart_pairs_the_tool_call_with_its_result(quickstart: Recorded) -> None:
+def test_quickstart_pairs_the_tool_call_with_its_result(quickstart: Conversation) -> None:
     """A tool call has its arguments as an object, and its result names the call."""
-    messages = quickstart.conversation.messages or []
+    messages = quickstart.messages or []
     call, result = [call for message in messages for call in message.tool_calls or []]
     assert (call.name, call.arguments) == ("look_up_order", {"order_id": "4711"})
     assert (result.name, result.id, result.arguments) == ("look_up_order", call.id, None)
 
 
-def test_quickstart_costs_two_requests(quickstart: Recorded) -> None:
+def test_quickstart_costs_two_requests(quickstart_run: Recorded, quickstart: Conversation) -> None:
     """A conversation that ends before its first flush is delivered in two requests: requests are scarce."""
-    conversation_id = quickstart.conversation.id
-    assert quickstart.requests == [
+    assert quickstart_run.requests == [
         "POST /api/v1/conversations",
-        f"POST /api/v1/conversations/{conversation_id}/messages",
+        f"POST /api/v1/conversations/{quickstart.id}/messages",
     ]
+
+
+def test_the_support_agent_s_threads_are_conversations(support_agent: Recorded) -> None:
+    """Two threads that take turns, one of them interrupted, are two conversations, each turn once, and completed."""
+    assert {session: _words(found) for session, found in support_agent.conversations.items()} == {
+        "ada": [
+            ("system", "You are the support assistant of a shop for tents."),
+            ("user", "Hello, where is my order 4711?"),
+            ("tool", ""),
+            ("tool", '{"order_id": "4711", "status": "in transit", "arrives": "Thursday"}'),
+            ("assistant", "Order 4711 is in transit and arrives on Thursday."),
+            ("user", "Can my neighbour take it in on Thursday?"),
+            ("assistant", "Yes, a neighbour can take it in. I have added a note for the driver."),
+            ("user", "Great, that is all. Thank you!"),
+            ("assistant", "You are welcome. Is there anything else that I can do for you?"),
+        ],
+        "ben": [
+            ("system", "You are the support assistant of a shop for tents."),
+            ("user", "I would like a refund for 1234, please."),
+            ("tool", ""),
+            ("tool", '{"order_id": "1234", "status": "refunded"}'),
+            ("assistant", "Order 1234 is refunded."),
+            ("user", "Thanks!"),
+            ("assistant", "You are welcome. Is there anything else that I can do for you?"),
+        ],
+    }
+    assert {found.status for found in support_agent.conversations.values()} == {"completed"}
+
+
+def test_the_support_agent_s_turns_have_their_facts(support_agent: Recorded) -> None:
+    """Each turn of the model has its model, usage and latency, each result the call it answers and its own latency."""
+    messages = support_agent.conversations["ben"].messages or []
+    turns = [message for message in messages if message.usage]
+    assert [(turn.role, turn.model) for turn in turns] == [
+        ("tool", "gpt-4o-mini-stand-in"),
+        ("assistant", "gpt-4o-mini-stand-in"),
+        ("assistant", "gpt-4o-mini-stand-in"),
+    ]
+    call, result = [(message, each) for message in messages for each in message.tool_calls or []]
+    assert (call[1].name, call[1].arguments) == ("refund", {"order_id": "1234"})
+    assert (result[1].name, result[1].id, result[1].arguments) == ("refund", call[1].id, None)
+    assert result[0].latency_ms is not None
+
+
+def test_the_viewer_shows_the_support_agent_s_threads(support_agent: Recorded) -> None:
+    """Each thread's page has its words and its tool calls."""
+    for session, words in (("ada", "neighbour take it in on Thursday"), ("ben", "Order 1234 is refunded.")):
+        assert words in support_agent.pages[session]
+    assert "look_up_order" in support_agent.pages["ada"]
+    assert "4711" not in support_agent.pages["ben"]

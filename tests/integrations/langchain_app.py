@@ -153,6 +153,17 @@ def _numbered(value: str, ids: dict[str, str], kind: str) -> str:
     return ids.setdefault(value, f"{kind}_{sum(known.startswith(kind) for known in ids.values()) + 1}")
 
 
+def agent_of(model: Any, tools: list[Any], *, system_prompt: str | None = None, **settings: Any) -> Any:
+    """An agent as `langchain.agents` makes it, or in the time of LangChain 0.3 LangGraph."""
+    try:
+        from langchain.agents import create_agent
+    except ImportError:
+        from langgraph.prebuilt import create_react_agent
+
+        return create_react_agent(model, tools, prompt=system_prompt, **settings)
+    return create_agent(model, tools, system_prompt=system_prompt, **settings)
+
+
 def said(messages: list[BaseMessage]) -> list[str]:
     """What the app itself sees of an agent's messages."""
     return [str(message.content) for message in messages]

@@ -7,13 +7,14 @@ import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pydantic
-from langchain.agents import create_agent
 from langchain_core.caches import InMemoryCache
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
+
+from tests.integrations.langchain_app import agent_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -291,17 +292,17 @@ async def parallel(app: App, config: Any) -> Any:
 
 @shape(2)
 async def agent(app: App, config: Any) -> Any:
-    return create_agent(app.model(), [get_weather], system_prompt="Be brief.").invoke(asking("Oslo"), config)
+    return agent_of(app.model(), [get_weather], system_prompt="Be brief.").invoke(asking("Oslo"), config)
 
 
 @shape(2)
 async def aagent(app: App, config: Any) -> Any:
-    return await create_agent(app.model(), [get_weather], system_prompt="Be brief.").ainvoke(asking("Oslo"), config)
+    return await agent_of(app.model(), [get_weather], system_prompt="Be brief.").ainvoke(asking("Oslo"), config)
 
 
 @shape(2)
 async def agent_stream(app: App, config: Any) -> Any:
-    graph = create_agent(app.model(), [get_weather], system_prompt="Be brief.")
+    graph = agent_of(app.model(), [get_weather], system_prompt="Be brief.")
     return [part async for part in graph.astream(asking("Oslo"), config, stream_mode="messages")]
 
 

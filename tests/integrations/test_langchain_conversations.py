@@ -169,7 +169,7 @@ def test_odd_thread_ids(app: App) -> None:
     assert sorted(len(messages) for _, messages in app.conversations()) == [2, 4]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # LangChain would have it in a checkpointer
+@pytest.mark.filterwarnings("ignore:.*MessageHistory")  # LangChain would have it in a checkpointer
 def test_message_history(app: App) -> None:
     """The session id of a RunnableWithMessageHistory is the conversation's."""
     stores: dict[str, InMemoryChatMessageHistory] = {}

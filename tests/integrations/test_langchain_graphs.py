@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 from inline_snapshot import snapshot
-from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import InjectedToolCallId, ToolException, tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -16,7 +15,7 @@ from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import Command, interrupt
 
 import converra
-from tests.integrations.langchain_app import App, running
+from tests.integrations.langchain_app import App, agent_of, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +94,7 @@ def move_on(order: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Any
 
 def test_an_interrupted_tool(app: App) -> None:
     """A tool that waits for a human being is neither an error nor the end; resumed, it has one result."""
-    agent = create_agent(app.model(), [refund, look_up], checkpointer=InMemorySaver())
+    agent = agent_of(app.model(), [refund, look_up], checkpointer=InMemorySaver())
     calls = '[[tool:refund {"order": "1"}]] [[tool:look_up {"order": "1"}]]'
     agent.invoke(asking(calls, "[[say:Done.]]"), THREAD)
     app.recorder.sweep()
@@ -115,10 +114,10 @@ def test_an_interrupted_tool(app: App) -> None:
 def test_a_thread_that_another_process_resumes(app: App) -> None:
     """An interrupted thread stays open when the process ends; the next one goes on in the same conversation."""
     saver = InMemorySaver()
-    agent = create_agent(app.model(), [refund], checkpointer=saver)
+    agent = agent_of(app.model(), [refund], checkpointer=saver)
     agent.invoke(asking('[[tool:refund {"order": "1"}]]', "[[say:Done.]]"), THREAD)
     app.restart()
-    create_agent(app.model(), [refund], checkpointer=saver).invoke(Command(resume="yes"), THREAD)
+    agent_of(app.model(), [refund], checkpointer=saver).invoke(Command(resume="yes"), THREAD)
     app.restart()
     ((status, messages),) = app.conversations()
     assert status == "completed"
@@ -134,9 +133,9 @@ def test_a_thread_that_another_process_resumes(app: App) -> None:
 def test_a_thread_that_another_process_continues(app: App) -> None:
     """A thread whose process ended goes on in a conversation that names the first; nothing is recorded again."""
     saver = InMemorySaver()
-    create_agent(app.model(), [look_up], checkpointer=saver).invoke(asking("[[say:One.]]"), THREAD)
+    agent_of(app.model(), [look_up], checkpointer=saver).invoke(asking("[[say:One.]]"), THREAD)
     app.restart()
-    create_agent(app.model(), [look_up], checkpointer=saver).invoke(asking("[[say:Two.]]"), THREAD)
+    agent_of(app.model(), [look_up], checkpointer=saver).invoke(asking("[[say:Two.]]"), THREAD)
     app.restart()
     first, second = app.stored()
     assert second.metadata["continues"] == first.id
@@ -218,13 +217,13 @@ def test_a_node_that_asks(app: App) -> None:
 )
 def test_what_a_tool_says(call: str, expected: Any, app: App) -> None:
     """A result is recorded when the tool ends, with the time that it took, and not again when it is resent."""
-    agent = create_agent(app.model(), [look_up, sorry, move_on, last_word])
+    agent = agent_of(app.model(), [look_up, sorry, move_on, last_word])
     agent.invoke(asking(f'[[tool:{call} {{"order": "7"}}]]', "[[say:Fine.]]"))
     assert outline(app.messages()) == expected
 
 
 async def _async_agent(app: App, call: str) -> None:
-    agent = create_agent(app.model(), [look_up, sorry, move_on, last_word])
+    agent = agent_of(app.model(), [look_up, sorry, move_on, last_word])
     await agent.ainvoke(asking(f'[[tool:{call} {{"order": "7"}}]]', "[[say:Fine.]]"))
 
 
@@ -232,7 +231,7 @@ async def _async_agent(app: App, call: str) -> None:
 def test_what_a_tool_says_to_a_coroutine(call: str, app: App) -> None:
     """The same in an event loop."""
     app.run(_async_agent, call)
-    agent = create_agent(app.model(), [look_up, sorry, move_on, last_word])
+    agent = agent_of(app.model(), [look_up, sorry, move_on, last_word])
     agent.invoke(asking(f'[[tool:{call} {{"order": "7"}}]]', "[[say:Fine.]]"))
     first, second = [outline(messages) for _, messages in app.conversations()]
     assert first == second
@@ -240,7 +239,7 @@ def test_what_a_tool_says_to_a_coroutine(call: str, app: App) -> None:
 
 def test_a_tool_that_brings_the_agent_down(app: App) -> None:
     """A tool that raises is recorded with its error, once; the app gets its exception."""
-    agent = create_agent(app.model(), [broken])
+    agent = agent_of(app.model(), [broken])
     with pytest.raises(ValueError, match="7"):
         agent.invoke(asking('[[tool:broken {"order": "7"}]]'))
     assert outline(app.messages()) == snapshot(
@@ -303,7 +302,7 @@ def test_a_tool_called_by_hand(app: App) -> None:
 
 def test_an_agent_inside_of_a_tool(app: App) -> None:
     """What an agent does inside of another one's tool belongs to the same conversation."""
-    inner = create_agent(app.model(), [look_up], system_prompt="Inner.")
+    inner = agent_of(app.model(), [look_up], system_prompt="Inner.")
 
     @tool
     def delegate(order: str) -> str:
@@ -311,7 +310,7 @@ def test_an_agent_inside_of_a_tool(app: App) -> None:
         found = inner.invoke(asking(f'[[tool:look_up {{"order": "{order}"}}]]', f"[[say:Found {order}.]]"))
         return str(found["messages"][-1].content)
 
-    outer = create_agent(app.model(), [delegate], system_prompt="Outer.")
+    outer = agent_of(app.model(), [delegate], system_prompt="Outer.")
     outer.invoke(asking('[[tool:delegate {"order": "7"}]]', "[[say:Fine.]]"))
     assert outline(app.messages()) == snapshot(
         [
@@ -388,8 +387,8 @@ def test_a_hand_off(app: App) -> None:
         return Command(goto="billing", graph=Command.PARENT, update={"messages": handed_over})
 
     graph = StateGraph(MessagesState)
-    graph.add_node("front", create_agent(app.model(), [to_billing], system_prompt="Front.", name="front"))
-    graph.add_node("billing", create_agent(app.model(), [], system_prompt="Billing.", name="billing"))
+    graph.add_node("front", agent_of(app.model(), [to_billing], system_prompt="Front.", name="front"))
+    graph.add_node("billing", agent_of(app.model(), [], system_prompt="Billing.", name="billing"))
     graph.add_edge(START, "front")
     graph.compile().invoke(asking("[[tool:to_billing {}]]", "[[say:Paid.]]"))
     assert outline(app.messages()) == snapshot(

@@ -62,12 +62,15 @@ class Content(msgspec.Struct):
         self.lines.append((placeholder(attachment), True))
 
 
-def content(value: Any, *, opaque: bool = False) -> Content:
-    """Read a message's content. An answer's unknown blocks are kept as they are (`opaque`), as unknown items are."""
+def content(value: Any, *more: Any, opaque: bool = False) -> Content:
+    """Read a message's content, and blocks that stand beside it.
+
+    An answer's unknown blocks are kept as they are (`opaque`), as unknown items are.
+    """
     found = Content(opaque=[] if opaque else None)
     if isinstance(value, str):
         found.lines.append((value, False))
-    for block in items(value):
+    for block in (*items(value), *more):
         _read(block, found)
     return found
 

@@ -56,9 +56,9 @@ def read(message: Any) -> tuple[Said, ...]:
     role = ROLES.get(kind) or (_chat_role(own) if kind in CHAT else kind)
     if kind in SILENT or not role:
         return ()
-    found = content(own.get("content"), opaque=role == "assistant")
     if role == "assistant":
-        return (*found.tools_used(), assistant(own, found))
+        return answered(own)
+    found = content(own.get("content"))
     if role == "tool":
         return (_result(own, found),)
     if found.hosted and not found.lines:
@@ -83,9 +83,14 @@ def _result(own: dict[str, Any], found: Content) -> Said:
     return Said("tool", text, (), string(own.get("tool_call_id")), string(own.get("name")), attachments, metadata)
 
 
-def assistant(own: dict[str, Any], found: Content) -> Said:
-    """What the model itself said."""
+def answered(own: dict[str, Any]) -> tuple[Said, ...]:
+    """What the model said, last, and what tools of the provider's did before; some are kept beside the content."""
     more = fields(own.get("additional_kwargs"))
+    found = content(own.get("content"), *items(more.get("tool_outputs")), opaque=True)
+    return (*found.tools_used(), _assistant(own, more, found))
+
+
+def _assistant(own: dict[str, Any], more: dict[str, Any], found: Content) -> Said:
     text, attachments = found.text(""), tuple(found.attachments)
     refusal = string(more.get("refusal"))
     if refusal:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from converra.conversation.turn import Answer, Said
 from converra.integrations.langchain_content import content
-from converra.integrations.langchain_messages import assistant
+from converra.integrations.langchain_messages import answered
 from converra.integrations.langchain_usage import from_cache, usage
 from converra.integrations.openai_fields import fields, items, string
 
@@ -60,8 +60,7 @@ def piece(token: Any, chunk: Any) -> tuple[str, bool]:
 def _said(generation: dict[str, Any], message: dict[str, Any]) -> tuple[Said, ...]:
     if not message:
         return (Said("assistant", string(generation.get("text")) or ""),)
-    found = content(message.get("content"), opaque=True)
-    return (*found.tools_used(), assistant(message, found))
+    return answered(message)
 
 
 def _finish(generation: dict[str, Any], reported: dict[str, Any]) -> str | None:
