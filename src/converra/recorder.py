@@ -183,16 +183,21 @@ class Recorder:
 
         What comes later starts delivery again. Sessions that are kept open stay open for other processes.
         """
-        self.cut()
-        for recording in self._belonging.all():
-            recording.end()
+        self.close()
         return self.delivery.shutdown(self.config.shutdown_timeout if timeout is None else timeout)
 
-    def cut(self) -> None:
-        """Record what has arrived of the streams that are still open: nobody will read them to their end."""
+    def close(self) -> None:
+        """Record what has arrived of the streams that are still open, and complete what nobody else completes.
+
+        Nobody will read those streams to their end, nor go on with these conversations here. Delivery itself cannot
+        tell the sessions of frameworks from those that the app keeps open.
+        """
         for recording in list(self._recordings):
             with guard("closing open streams"):
                 recording.cut()
+        for recording in self._belonging.all():
+            with guard("completing what is open"):
+                recording.end()
 
     def stats(self) -> Stats:
         """Count what has become of the captured messages."""
@@ -220,15 +225,15 @@ def _tell(recorder: Recorder) -> None:
     global _hooked  # noqa: PLW0603 - says something about the process, not about a recorder
     if not _hooked:
         _hooked = True
-        exits.before_end(_cut)
+        exits.before_end(_close)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_in_child)
     _recorders.add(recorder)
 
 
-def _cut() -> None:
+def _close() -> None:
     for recorder in list(_recorders):
-        recorder.cut()
+        recorder.close()
 
 
 def _in_child() -> None:

@@ -730,7 +730,7 @@ OWN_ERRORS = {
     "RateLimitError": "OpenAIRateLimitError",
     "RemoteProtocolError": "OpenAIConnectionError",
 }
-"""Errors of the client's, and langchain-openai's subclasses of them, which it has not had in the time of LangChain 0.3."""
+"""Errors of the client's, and langchain-openai's subclasses of them; in the time of LangChain 0.3 it had none."""
 
 
 def _renamed(value: Any) -> Any:
