@@ -216,15 +216,38 @@ def test_many_chains_on_one_handler(bare: App) -> None:
 
 
 def test_many_tasks_on_one_handler(bare: App) -> None:
-    """The same in tasks of one event loop."""
-    handler = ConverraCallbackHandler("prompt")
+    """A hundred chains of two calls each in one event loop: each keeps its calls together, and to itself."""
+    config: Any = {"callbacks": [ConverraCallbackHandler("prompt")]}
 
     async def main(app: App) -> None:
-        model = app.model()
-        await asyncio.gather(*[model.ainvoke(f"[[say:{n}]]", {"callbacks": [handler]}) for n in range(100)])
+        first = ChatPromptTemplate.from_template("[[say:{n}]]") | app.model() | StrOutputParser()
+        chain: Any = first | ChatPromptTemplate.from_template("[[say:after {n}]]") | app.model()
+        await asyncio.gather(*[chain.ainvoke({"n": n}, config) for n in range(100)])
 
     bare.run(main)
-    assert sorted(texts(bare)) == sorted([f"[[say:{n}]]", str(n)] for n in range(100))
+    expected = [[f"[[say:{n}]]", f"{n}", f"[[say:after {n}]]", f"after {n}"] for n in range(100)]
+    assert sorted(texts(bare)) == sorted(expected)
+
+
+def test_many_threads_of_a_graph(app: App) -> None:
+    """Fifty threads of one graph at the same time in one event loop are fifty conversations; no context leaks."""
+
+    async def main(app: App) -> None:
+        async def answer(state: Any) -> Any:
+            return {"messages": [await app.model().ainvoke(state["messages"])]}
+
+        graph = StateGraph(MessagesState)
+        graph.add_node("model", answer)
+        graph.add_edge(START, "model")
+        chat = graph.compile(checkpointer=InMemorySaver())
+        for turn in ("first", "second"):
+            runs = [chat.ainvoke(user(f"[[say:{turn} {n}]]"), thread(n)) for n in range(50)]
+            await asyncio.gather(*runs)
+        assert converra.current_conversation() is None
+
+    app.run(main)
+    expected = [[f"[[say:first {n}]]", f"first {n}", f"[[say:second {n}]]", f"second {n}"] for n in range(50)]
+    assert sorted(texts(app)) == sorted(expected)
 
 
 def test_wrong_arguments() -> None:

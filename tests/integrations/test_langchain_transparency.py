@@ -156,6 +156,31 @@ def test_astream_events(version: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore:The method")
 @pytest.mark.filterwarnings("ignore:The class")
+def test_events_of_the_third_version() -> None:
+    """The third version of a stream's events is the same sequence with a handler as without one, sync and async."""
+
+    async def main(app: App, config: Any) -> list[list[Any]]:
+        stream = await app.model().astream_events("[[say:a b c]]", config, version="v3")
+        return [
+            [_nameless(event) async for event in stream],
+            [_nameless(event) for event in app.model().stream_events("[[say:a b c]]", config, version="v3")],
+        ]
+
+    sequences = []
+    for instrumented, config in ((False, {}), (True, {}), (False, {"callbacks": [ConverraCallbackHandler("prompt")]})):
+        with running(instrumented=instrumented, prompt_id="prompt") as app:
+            sequences.append(app.run(main, config))
+    assert [len(events) for events in sequences[0]] == [7, 7]
+    assert sequences[1] == sequences[2] == sequences[0]
+
+
+def _nameless(event: dict[str, Any]) -> dict[str, Any]:
+    """An event without the id that LangChain makes up for each run."""
+    return {key: value for key, value in event.items() if key != "id"}
+
+
+@pytest.mark.filterwarnings("ignore:The method")
+@pytest.mark.filterwarnings("ignore:The class")
 def test_stream_events_of_the_third_version(app: App) -> None:
     """The events of a stream's third version are a turn, read to the end or dropped in the middle."""
 
