@@ -137,6 +137,28 @@ def test_completion_models_in_coroutines(app: App, logs: Any) -> None:
     ]
 
 
+def _started(*, ours: bool) -> tuple[list[Any], list[Any]]:
+    """What an inline handler, and what is recorded, of an async completion beside it."""
+
+    async def main(app: App) -> None:
+        ours_too = [ConverraCallbackHandler("prompt")] if ours else []
+        handlers: list[Any] = [witness, *ours_too]
+        await FakeListLLM(responses=["One", "Two"]).agenerate(["1", "2"], callbacks=handlers)
+
+    witness = Witness(inline=True)
+    with running(instrumented=False) as app:
+        with converra.conversation("prompt"):
+            app.run(main)
+        return witness.seen, [message[:2] for _, messages in app.conversations() for message in messages]
+
+
+def test_completion_models_beside_an_inline_handler() -> None:
+    """An inline handler of the user's, such as LangSmith's, neither misses the start nor keeps us from it."""
+    seen, messages = _started(ours=True)
+    assert seen == _started(ours=False)[0]
+    assert messages == [("user", "1"), ("assistant", "One"), ("user", "2"), ("assistant", "Two")]
+
+
 @pytest.mark.filterwarnings("ignore:astream_events version='v1' is deprecated")
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_astream_events(version: Any) -> None:

@@ -20,6 +20,7 @@ from converra.conversation.turn import Answer, Failure, Request, Said, Scope
 from converra.guard import guarded
 from converra.integrations import openai_chat
 from converra.integrations.langchain_claim import RunClaim, RunsLayer
+from converra.integrations.langchain_inline import inline
 from converra.integrations.langchain_messages import MESSAGES
 from converra.integrations.langchain_result import answer, partial, piece
 from converra.integrations.langchain_runs import FAILED, RUNS, TOOLS, TRACES, Run, ToolRun
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 
     from converra.conversation.turn import Origin
     from converra.integrations import Capture
-
-STRING_MODEL_START = "AsyncCallbackManager.on_llm_start"
 
 _layer = RunsLayer(RUNS)
 
@@ -66,11 +65,8 @@ class RunHandler(BaseCallbackHandler):
 
     @property
     def run_inline(self) -> bool:  # type: ignore[override]  # a plain attribute there
-        """Whether to be called in the run's own task instead of in a pool of threads: so tokens cost no switch.
-
-        Not where `AsyncCallbackManager.on_llm_start` asks: it calls the inline handlers, or the others, never both.
-        """
-        return not sys._getframe(1).f_code.co_qualname.startswith(STRING_MODEL_START)  # noqa: SLF001 - no other way to know
+        """Whether to be called in the run's own task instead of in a pool of threads; see `langchain_inline`."""
+        return inline(sys._getframe(1), RunHandler)  # noqa: SLF001 - as `inspect.currentframe`, without importing it
 
     @property
     def ignore_retriever(self) -> bool:
