@@ -8,7 +8,7 @@ most of what is measured.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx2
 from openai import AsyncOpenAI, NotGiven, Omit, OpenAI, Stream
@@ -107,7 +107,22 @@ def _chunk(delta: dict[str, Any], finish: str | None = None) -> ChatCompletionCh
 PIECES = [_chunk({"role": "assistant"}), *[_chunk({"content": "word "})] * (CHUNKS - 2), _chunk({}, "stop")]
 
 
+class Raw:
+    """What `with_raw_response` gives."""
+
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, answer: Any) -> None:
+        self.parse = lambda: answer
+
+
 def _ready(options: Any) -> Any:
+    answer = _answer(options)
+    raw = isinstance(options.headers, dict) and "X-Stainless-Raw-Response" in options.headers
+    return Raw(answer) if raw else answer
+
+
+def _answer(options: Any) -> Any:
     if options.url == "/responses":
         return RESPONSE.model_copy()
     asked = options.json_data["messages"][-1]["content"]
