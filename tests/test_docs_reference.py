@@ -16,6 +16,7 @@ from converra import errors
 from converra.cli.commands import commands
 from converra.config import SETTINGS
 from converra.conversation import transcript
+from converra.langchain import ConverraCallbackHandler
 from tests.markdown import page
 
 if TYPE_CHECKING:
@@ -119,3 +120,9 @@ def test_every_count_is_documented() -> None:
     """The table of stats has each field of `converra.stats()`, in its order."""
     expected = [f"`{field.name}`" for field in msgspec.structs.fields(type(converra.stats()))]
     assert [cells[0] for cells in page(STATS_PAGE).rows()] == expected
+
+
+def test_the_handler_s_signature_is_the_real_one() -> None:
+    """The handler of LangChain's runs, which has a module of its own, is documented as it is."""
+    name = "converra.langchain.ConverraCallbackHandler"
+    assert f"`{name}{_signature(ConverraCallbackHandler)}`" in page(API_PAGE).headings
