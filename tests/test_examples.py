@@ -50,7 +50,7 @@ def _run(example: str) -> Recorded:
         return Recorded(conversations, pages, sent)
 
 
-def _words(conversation: Conversation) -> list[tuple[str, str]]:
+def _words(conversation: Conversation) -> list[tuple[str | None, str | None]]:
     return [(message.role, message.content) for message in conversation.messages or []]
 
 

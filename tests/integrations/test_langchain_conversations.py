@@ -220,8 +220,8 @@ def test_many_tasks_on_one_handler(bare: App) -> None:
     config: Any = {"callbacks": [ConverraCallbackHandler("prompt")]}
 
     async def main(app: App) -> None:
-        first = ChatPromptTemplate.from_template("[[say:{n}]]") | app.model() | StrOutputParser()
-        chain: Any = first | ChatPromptTemplate.from_template("[[say:after {n}]]") | app.model()
+        first: Any = ChatPromptTemplate.from_template("[[say:{n}]]") | app.model() | StrOutputParser()
+        chain = first | ChatPromptTemplate.from_template("[[say:after {n}]]") | app.model()
         await asyncio.gather(*[chain.ainvoke({"n": n}, config) for n in range(100)])
 
     bare.run(main)

@@ -32,7 +32,7 @@ from tests.integrations.langchain_shapes import SHAPES
 from tests.integrations.recording import RecordingCapture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from tests.integrations.langchain_shapes import Shape
 
@@ -196,7 +196,7 @@ def test_events_of_the_third_version() -> None:
     assert sequences[1] == sequences[2] == sequences[0]
 
 
-def _nameless(event: dict[str, Any]) -> dict[str, Any]:
+def _nameless(event: Mapping[str, Any]) -> dict[str, Any]:
     """An event without the id that LangChain makes up for each run."""
     return {key: value for key, value in event.items() if key != "id"}
 
