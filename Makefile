@@ -29,11 +29,11 @@ docs: wheel ## README and docs: links, code, settings and names are checked
 bench: wheel ## what importing and capturing cost
 	$(WHEEL)python -m benchmarks
 
-test-compat: dev ## the openai integration with old and new openai and wrapt, and beside other instrumentations; ROWS="openai-1.66" chooses
+test-compat: dev ## the integrations with old and new openai, wrapt and LangChain, and beside other instrumentations; ROWS="openai-1.66" chooses
 	$(DEV)python scripts/compat.py $(ROWS)
 
-test-upstream: dev ## openai's own tests, with capture switched on: they must come out as without
-	$(DEV)python scripts/upstream.py
+test-upstream: dev ## openai's, LangChain's and LangGraph's own tests, with capture: they must come out as without; ARGS=langgraph chooses
+	$(DEV)python scripts/upstream.py $(ARGS)
 
 picture: dev ## docs/demo.svg, from a run of the demo
 	$(DEV)python -m scripts.demo_picture

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,6 @@ from upstream_suites import CAPTURE, EMPTY_HANDLER
 
 import converra
 from converra.guard import caught
-from converra.server.run import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,11 +33,24 @@ def _switched_on() -> Iterator[None]:
         yield
 
 
+SERVER = "from converra.server.run import serve\nwith serve() as server:\n print(server.base_url, flush=True)\n input()"
+
+
+@contextlib.contextmanager
+def _server() -> Iterator[str]:
+    """In a process of its own: some tests are about time, and its work is not the app's."""
+    command = [sys.executable, "-c", SERVER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None  # noqa: S101 - a pipe was asked for
+        assert server.stdout is not None  # noqa: S101 - a pipe was asked for
+        yield server.stdout.readline().strip()
+        server.communicate("\n")
+
+
 @contextlib.contextmanager
 def _capture() -> Iterator[None]:
-    with serve() as server:
-        report = converra.instrument(prompt_id="prompt_upstream", api_key="any", base_url=server.base_url)
-        print(f"\nreport: {report}")
+    with _server() as base_url:
+        converra.instrument(prompt_id="prompt_upstream", api_key="any", base_url=base_url)
         yield
         delivered = converra.flush(timeout=30)
         print(f"\ncaptured: {converra.stats()}, delivered: {delivered}, held back by the guard: {caught()}")
