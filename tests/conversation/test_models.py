@@ -31,6 +31,20 @@ def test_a_whole_message_on_the_wire() -> None:
     assert msgspec.json.decode(encode(message), type=Message) == message
 
 
+def test_a_datetime_of_another_class() -> None:
+    """While a test has frozen time every datetime is of a subclass; it is sent as any other."""
+
+    class Frozen(datetime):
+        """What freezegun puts in the place of `datetime`."""
+
+    moment = Frozen(2025, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+    assert encode(Message(role="user", content="x", timestamp=moment)) == (
+        b'{"role":"user","content":"x","timestamp":"2025-01-01T12:00:00.250000Z"}'
+    )
+    with pytest.raises(TypeError, match="object is not JSON"):
+        encode(object())
+
+
 def test_nothing_is_sent_as_null() -> None:
     """A field that is not there is left out, also in tool calls and usage."""
     message = Message(role="tool", content="", tool_calls=[ToolCall(name="find")], usage=Usage(prompt_tokens=1))
