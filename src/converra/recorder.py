@@ -59,6 +59,8 @@ class Recorder:
 
         for integration in discovery.integrations():
             self._integrations.setdefault(integration.name, integration)
+        with guard("looking for what an earlier process has left"):
+            self.delivery.start()
         return Report([row for known in self._integrations.values() for row in patching.switch_on(known, self)])
 
     def uninstrument(self) -> None:

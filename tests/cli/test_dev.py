@@ -149,7 +149,7 @@ def test_a_file_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
         before = path.read_bytes()
         for command in (["dev", "--port", "0"], ["tail", "--no-follow"], ["conversations", "list"], ["search", "long"]):
             ran = CliRunner().invoke(commands, [*command, "--db", str(path)])
-            said = f"Error: {path} is no file of `converra dev`; it was left as it is\n"
+            said = f"Error: cannot use {path}: it is no file of `converra dev`, and was left as it is\n"
             assert (ran.exit_code, ran.output) == (1, said)
         assert (path.stat().st_mode & 0o777, path.read_bytes()) == (0o644, before)
 

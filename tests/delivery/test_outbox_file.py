@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def _corrupt(outbox: Path) -> None:
 
 def _newer(outbox: Path) -> None:
     db = sqlite3.connect(outbox)
-    db.execute("PRAGMA user_version = 99")
+    db.executescript(f"PRAGMA application_id = {outbox_file.APPLICATION_ID}; PRAGMA user_version = 99")
     db.close()
 
 
@@ -87,6 +88,25 @@ def test_an_outbox_that_cannot_be_used_costs_nothing_but_a_warning(
     assert sender.shutdown(10)
     assert sorted(one.words for one in held(server)) == [words(number) for number in range(3)]
     assert len([record for record in caplog.messages if "cannot be used" in record]) == 1
+
+
+def test_the_database_of_another_program_is_left_alone(
+    server: LocalServer, outbox: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mistyped path takes no file from its readers, and puts no table of ours beside those of the app."""
+    with contextlib.closing(sqlite3.connect(outbox)) as db:
+        db.executescript("CREATE TABLE songs (name); INSERT INTO songs VALUES ('Yesterday');")
+    outbox.chmod(0o644)
+    before = outbox.read_bytes()
+    sender = delivery(server, outbox=str(outbox))
+    conversation = lane(sender)
+    conversation.append(turn(1))
+    conversation.end()
+    assert sender.shutdown(10)
+    assert Held(server).words == words(1)
+    assert (outbox.stat().st_mode & 0o777, outbox.read_bytes()) == (0o644, before)
+    assert [path.name for path in outbox.parent.iterdir()] == [outbox.name]
+    assert "it is no outbox, and was left as it is" in caplog.text
 
 
 def test_a_full_disk_costs_nothing_but_a_warning(

@@ -224,3 +224,29 @@ def test_no_key_and_no_word_of_a_prompt_in_the_log(server: LocalServer, start: C
     assert Held(server).words == words(1, 2)
     assert "very-secret" not in ended.err
     assert "question" not in ended.err
+
+
+def test_a_request_imports_nothing(start: Callable[..., Any]) -> None:
+    """All is loaded when a connection is made: a child that is forked during a request inherits no half import."""
+    code = """
+    from converra.api import operations
+    from converra.delivery.access import open_connection
+    connection = open_connection("k", os.environ["CONVERRA_BASE_URL"], 5.0)
+    asked = operations.create_conversation(prompt_id="p", content="User: Hi", idempotency_key="k")
+    before = set(sys.modules)
+    connection.send(asked)
+    print(sorted(set(sys.modules) - before))
+    """
+    ended = start(code).ended()
+    assert (ended.out, ended.err) == ("[]\n", "")
+
+
+def test_an_app_without_a_key_is_told_once(server: LocalServer, start: Callable[..., Any]) -> None:
+    """One warning names the variable; the app runs and ends as ever."""
+    ended = start("record(started(), 'a', 1, 2); time.sleep(0.5)", API_KEY=None, FLUSH_INTERVAL="0.1").ended()
+    assert ended.status == 0
+    assert ended.err == (
+        "converra: no API key: set CONVERRA_API_KEY, or pass api_key= to instrument(). Nothing is sent until then; "
+        "what is recorded waits, up to the bound of the outbox.\n"
+    )
+    assert server.requests == []

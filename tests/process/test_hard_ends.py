@@ -71,6 +71,20 @@ def test_the_next_process_delivers(server: LocalServer, start: Callable[..., Any
     assert _is_empty(outbox)
 
 
+def test_switching_on_is_enough(server: LocalServer, start: Callable[..., Any], outbox: Path) -> None:
+    """What a dead process left is delivered by the next one that is instrumented, also if that records nothing."""
+    start("record(started(), 'a', 1, 2, 3); os._exit(0)", OUTBOX=outbox).ended()
+    code = """
+    import converra
+    converra.instrument()
+    assert converra.flush(20)
+    os._exit(0)
+    """
+    ended = start(code, OUTBOX=outbox).ended()
+    assert (ended.status, ended.err) == (0, "")
+    assert (Held(server).count, Held(server).words, Held(server).status) == (1, words(1, 2, 3), "completed")
+
+
 def test_the_outbox_is_for_its_owner_only(start: Callable[..., Any], outbox: Path) -> None:
     """Nobody else may read what was said, and no file holds the key."""
     start("record(started(), 'a', 1); os._exit(0)", OUTBOX=outbox, API_KEY="very-secret").ended()

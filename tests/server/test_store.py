@@ -55,6 +55,7 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
 def test_a_file_of_another_version_is_left_alone(tmp_path: Path) -> None:
     """The error says which version the file has and what to do; the file is not touched."""
     path = tmp_path / "local.sqlite3"
+    Store(path).close()
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()

@@ -8,6 +8,7 @@ Proxies and certificates come from the environment, as httpx reads it.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 from contextlib import aclosing, closing, contextmanager
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
@@ -147,6 +148,7 @@ class Connection(_Door["httpx.Client"]):
 
     def open(self) -> None:
         """Load what the first request needs (modules, certificates), ahead of it; nothing is connected."""
+        codecs.lookup("idna")  # looking up a host loads it, and a child that is forked meanwhile would wait for ever
         self._client()
 
     def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:

@@ -32,9 +32,10 @@ FLUSH_TIMEOUT = 30.0
 
 
 class Delivery:
-    """Any thread may call any method; none raises for what happens at run time. Nothing starts until the first append.
+    """Any thread may call any method; none raises for what happens at run time.
 
-    `connect` makes the connection from a key; tests put their own there. `chore` is done by a worker now and then.
+    Nothing starts until the first append, or `start`. `connect` makes the connection from a key; tests put their own
+    there. `chore` is done by a worker now and then.
     """
 
     def __init__(
@@ -205,7 +206,8 @@ class Delivery:
         if ticket is not None:
             self._flusher.wait(ticket, until)
         self._gave_up_at = self._outbox.captured
-        self._losses.total(self.stats().pending, kept=self._outbox.durable)
+        keyless = self.config.api_key_now() is None
+        self._losses.total(self.stats().pending, kept=self._outbox.durable, keyless=keyless)
 
     def after_fork(self) -> None:
         """Start clean in a child process: nothing of the parent's is sent, and none of its sockets or locks is used."""

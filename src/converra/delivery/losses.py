@@ -38,11 +38,15 @@ class Losses:
             self._counters.last_error or "none",
         )
 
-    def total(self, pending: int, *, kept: bool) -> None:
-        """Tell at the end what did not arrive; where it is `kept` in a file, the next process delivers what waited."""
+    def total(self, pending: int, *, kept: bool, keyless: bool = False) -> None:
+        """Tell at the end what did not arrive; where it is `kept` in a file, the next process delivers what waited.
+
+        That nothing is sent without a key was told before, in the one warning that an app without one gets.
+        """
         dropped, rejected = self._outbox.dropped, self._counters.rejected
         if pending or dropped or rejected:
-            logger.warning(
+            logger.log(
+                logging.INFO if keyless else logging.WARNING,
                 "converra: not delivered at exit: %d messages were still waiting%s, %d had been dropped, %d refused. "
                 "Last error: %s",
                 pending,

@@ -1,17 +1,17 @@
-"""The file of the durable outbox: SQLite in WAL mode, for its owner's eyes only, shared by any number of processes.
-
-POSIX forgets all locks of a process on a file when the process closes any descriptor of it. So an existing file is
-never opened here but by SQLite: otherwise another process would believe that it is alone, and remove the WAL under us.
-"""
+"""The file of the durable outbox: SQLite in WAL mode, shared by any number of processes."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import time
 
+from converra.delivery import own_file
+
 SCHEMA_VERSION = 1
+
+APPLICATION_ID = 0x43764F62
+"""Tells the file from databases of other programs: "CvOb"."""
 
 MAX_BYTES = 1024 * 1024 * 1024
 """Bound of the file; past it new messages wait in memory."""
@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS message (
 CREATE INDEX IF NOT EXISTS message_conversation ON message (conversation);
 CREATE TABLE IF NOT EXISTS note (id INTEGER PRIMARY KEY, conversation INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS note_conversation ON note (conversation);
+PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
@@ -72,12 +73,10 @@ def connect(path: str, *, recording: bool, until: float) -> sqlite3.Connection:
     """
     if os.path.realpath(path) in _inherited:
         raise UnusableError("the parent process was in the middle of using it when it forked")
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    os.chmod(path, 0o600)  # noqa: PTH101 - `path` is a string; the file may have been made by hand
+    own_file.create(path)
     db = sqlite3.connect(path, timeout=_STEP, isolation_level=None, check_same_thread=False)
     try:
-        _patiently(db, until)
+        _patiently(db, path, until)
         seconds = CALLER_SECONDS if recording else WORKER_SECONDS
         db.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
         if recording:
@@ -95,18 +94,21 @@ def leave_alone(path: str) -> None:
     _inherited.add(os.path.realpath(path))
 
 
-def _patiently(db: sqlite3.Connection, until: float) -> None:
+def _patiently(db: sqlite3.Connection, path: str, until: float) -> None:
     """Prepare the file while others may do so too: SQLite does not always wait by itself for a change to WAL mode."""
     while True:
         try:
-            return _prepare(db)
+            return _prepare(db, path)
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > until:
                 raise
             time.sleep(0.01)
 
 
-def _prepare(db: sqlite3.Connection) -> None:
+def _prepare(db: sqlite3.Connection, path: str) -> None:
+    if own_file.is_foreign(db, APPLICATION_ID):
+        raise UnusableError("it is no outbox, and was left as it is")
+    own_file.keep_private(path)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
     (version,) = db.execute("PRAGMA user_version").fetchone()

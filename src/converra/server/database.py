@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from importlib.resources import files
-from pathlib import Path
+
+from converra.delivery import own_file
 
 SCHEMA_VERSION = 2
+
+APPLICATION_ID = 0x43764C6F
+"""Tells the file from databases of other programs: "CvLo"."""
+
+IN_MEMORY = ":memory:"
 
 
 class StoreError(Exception):
@@ -18,32 +23,31 @@ class StoreError(Exception):
 def connect(path: str) -> sqlite3.Connection:
     """Open or make the file; StoreError where that is impossible."""
     try:
-        if path != ":memory:":
-            _keep_private(path)
+        if path != IN_MEMORY:
+            own_file.create(path)
         with contextlib.ExitStack() as on_failure:
             db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             on_failure.callback(db.close)
-            _prepare(db)
+            _prepare(db, path)
             on_failure.pop_all()
     except (OSError, sqlite3.Error, StoreError) as error:
         raise StoreError(f"cannot use {path}: {error}") from error
     return db
 
 
-def _keep_private(path: str) -> None:
-    """The owner's alone, also where the file was there before and open to others."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    Path(path).chmod(0o600)
-
-
-def _prepare(db: sqlite3.Connection) -> None:
+def _prepare(db: sqlite3.Connection, path: str) -> None:
+    if own_file.is_foreign(db, APPLICATION_ID):
+        raise StoreError("it is no file of `converra dev`, and was left as it is")
+    if path != IN_MEMORY:
+        own_file.keep_private(path)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA foreign_keys = ON")
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version == 0:
         schema = files("converra.server").joinpath("schema.sql").read_text("utf-8")
-        db.executescript(f"BEGIN; {schema}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        ours = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}"
+        db.executescript(f"BEGIN; {schema}; {ours}; COMMIT;")
     elif version != SCHEMA_VERSION:
         raise StoreError(
             f"it has schema version {version} and this version of converra reads {SCHEMA_VERSION}; use another file"
