@@ -146,7 +146,7 @@ HERE = f"{__name__}."
             {1: "int", None: "none", 1.5: "float", (1, 2): "tuple", "\ud800": "bad"},
             {"1": "int", "None": "none", "1.5": "float", "[1, 2]": "tuple", "\ufffd": "bad"},
         ),
-        (PurePosixPath("/x"), "<pathlib.PurePosixPath>"),
+        (PurePosixPath("/x"), f"<{PurePosixPath.__module__}.PurePosixPath>"),
         (UserList([1]), "<collections.UserList>"),
         (Hostile(), f"<{HERE}Hostile>"),
         (BadString("bad"), "bad"),

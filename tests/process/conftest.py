@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
+FORKING = "ignore:This process:DeprecationWarning"
+"""Python 3.12 and later warn of every fork of a process that has threads, whoever has started them."""
+
 HEAD = """
 import atexit, os, signal, sys, threading, time
 from tests.process.child import record, started
@@ -80,7 +83,7 @@ def start(server: LocalServer) -> Iterator[Callable[..., Child]]:
         given = {"API_KEY": "k", "BASE_URL": server.base_url, "FLUSH_INTERVAL": "60", "TIMEOUT": "5"}
         own = {f"CONVERRA_{name}": str(value) for name, value in {**given, **settings}.items() if value is not None}
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        child = Child(code, {**os.environ, **own, "PYTHONPATH": path})
+        child = Child(code, {**os.environ, **own, "PYTHONPATH": path, "PYTHONWARNINGS": FORKING})
         children.append(child)
         return child
 

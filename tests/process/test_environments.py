@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from tests.delivery.harness import Held, held, words
 
@@ -91,6 +94,7 @@ def test_a_server_with_threads(server: LocalServer, start: Callable[..., Any]) -
     assert Held(server).words == words(1)
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="Python itself ends a child that was forked so")
 def test_a_server_that_forks_without_pythons_hooks(
     server: LocalServer, start: Callable[..., Any], tmp_path: Path
 ) -> None:
