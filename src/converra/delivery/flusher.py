@@ -148,9 +148,9 @@ class Flusher:
         return LOOK_AROUND
 
     def _next(self) -> tuple[Progress, Connection] | float:
-        now = time.monotonic()
-        self._adopt(now)  # before a flush is taken in: it is about that, too
         self._take_in()
+        now = time.monotonic()
+        self._adopt(now)
         due = self._schedule.next_at()
         if due is None:
             return self._park()
