@@ -103,6 +103,7 @@ def test_a_server_that_forks_without_pythons_hooks(
     import ctypes
     sender = started()
     record(sender, "parent", 1)
+    assert sender.flush(10)  # else a worker may be importing its HTTP library: without the hooks nothing waits for that
     child = ctypes.PyDLL(None).fork()
     if child == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
@@ -183,6 +184,8 @@ def test_signal_handlers_and_finalizers_may_record(server: LocalServer, start: C
         Cycle()
         time.sleep(0.005)
     signal.setitimer(signal.ITIMER_REAL, 0)
+    gc.collect()
+    gc.disable()
     for lane in lanes.values(): lane.end()
     print(count["main"], count["signal"], count["finalizer"])
     """
