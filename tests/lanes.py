@@ -25,7 +25,7 @@ class MemoryLane:
         """One for each `end`, with its `always`."""
         self.hastened = 0
 
-    def append(self, drafts: Sequence[Draft | Written]) -> None:
+    def append(self, drafts: Sequence[Draft | Written], at: float | None = None) -> None:
         self.drafts += drafts
 
     def annotate(self, metadata: Mapping[str, Any]) -> None:

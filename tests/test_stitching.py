@@ -11,6 +11,7 @@ from converra import stitching
 from converra.belonging import Belonging
 from converra.config import Config
 from converra.conversation.turn import Request
+from converra.delivery.backlog import Backlog
 from converra.integrations.openai_chat import CHAT
 from converra.recording import Recording
 from tests.conversation.talk import Message, answered, assistant, call, result, system, user
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from converra.conversation.turn import Origin
     from converra.delivery.lane import Header
     from converra.open_turn import OpenTurn
-    from converra.recording import Learn
+    from converra.stitching import Stitcher
 
 S = system("Be kind.")
 
@@ -33,12 +34,18 @@ class Process:
     def __init__(self, prompt_id: Any = "prompt") -> None:
         self.lanes: list[MemoryLane] = []
         self.recordings: list[Recording] = []
-        self.belonging = Belonging(Config(prompt_id=prompt_id), self._open)
+        self.backlog = Backlog()
+        self.belonging = Belonging(Config(prompt_id=prompt_id), self._open, self.backlog)
 
-    def _open(self, header: Header, *, learn: Learn | None = None, origin: Origin | None = None) -> Recording:
+    def _open(self, header: Header, *, stitcher: Stitcher | None = None, origin: Origin | None = None) -> Recording:
         self.lanes.append(MemoryLane(header))
-        self.recordings.append(Recording(self.lanes[-1], as_it_is, learn=learn))  # type: ignore[arg-type]  # a lane for tests
-        return self.recordings[-1]
+        recording = Recording(self.lanes[-1], self._submit, as_it_is, stitcher=stitcher)  # type: ignore[arg-type]  # a lane for tests
+        self.recordings.append(recording)
+        return recording
+
+    def _submit(self, at: float, weight: int, job: Callable[..., None], *args: Any, soon: bool = False) -> None:
+        """Leave it to a worker, who never comes: whoever needs the result does it."""
+        self.backlog.add(at, weight, job, args)
 
     def begin(self, messages: Sequence[Any], previous: str | None = None) -> OpenTurn:
         request = Request(dialect=CHAT, messages=messages, previous=previous)
@@ -56,6 +63,7 @@ class Process:
 
     def talks(self) -> list[list[str]]:
         """What each conversation holds."""
+        self.backlog.work()
         return [lane.talk() for lane in self.lanes]
 
 
@@ -305,6 +313,7 @@ def test_prompts_do_not_mix() -> None:
         ask(model, [user("a")], "A")
     for model in ("support", "sales"):
         ask(model, [user("a"), assistant("A"), user(model)], "B")
+    process.backlog.work()
     assert [(lane.header.prompt_id, lane.talk()[2]) for lane in process.lanes] == [
         ("sales", "user: sales"),
         ("support", "user: support"),

@@ -19,7 +19,7 @@ import hashlib
 import os
 import random
 import zlib
-from threading import RLock, current_thread
+from threading import current_thread
 from typing import TYPE_CHECKING, Any
 
 from converra import context
@@ -37,13 +37,16 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from converra.config import Config
-    from converra.conversation.turn import Answer, Origin, Request
-    from converra.recording import Learn, Recording
+    from converra.conversation.turn import Origin, Request
+    from converra.delivery.backlog import Backlog
+    from converra.recording import Recording
 
     class Open(Protocol):
         """Makes a recording."""
 
-        def __call__(self, header: Header, *, learn: Learn | None = None, origin: Origin | None = None) -> Recording:
+        def __call__(
+            self, header: Header, *, stitcher: Stitcher | None = None, origin: Origin | None = None
+        ) -> Recording:
             """Make one."""
 
 
@@ -67,12 +70,12 @@ LEFT_BEHIND = (
 class Belonging:
     """The open conversations of one recorder, and how calls find theirs."""
 
-    def __init__(self, config: Config, open_: Open) -> None:
+    def __init__(self, config: Config, open_: Open, backlog: Backlog) -> None:
         self._config = config
         self._open = open_
-        self._lock = RLock()
-        self._sessions = Sessions()
-        self._implicit = Stitcher()
+        self._backlog = backlog
+        self._sessions = Sessions(backlog)
+        self._implicit = Stitcher(backlog, config.idle_timeout)
 
     def of_block(self, block: Conversation) -> Recording | None:
         """Find or make the recording behind a conversation; None when it is switched off or sampled out."""
@@ -101,8 +104,11 @@ class Belonging:
             tell("homeless", HOMELESS)
         if prompt_id is None:
             return None, None
-        with self._lock:  # the branches of a run may begin at the same time
-            looks = None
+        looks: list[int] | None = None
+        if session is None and scope.trace is None:
+            looks = request.dialect.look(request.messages)
+            return self._implicit.find(prompt_id, request, looks) or self._new(prompt_id, scope), looks
+        with self._backlog.lock:  # the branches of a run may begin at the same time
             if session is not None:
                 recording = self._of_session(prompt_id, session, scope.origin)
             else:
@@ -125,10 +131,6 @@ class Belonging:
             return None
         return self._of_session(prompt_id, session, scope.origin)
 
-    def learn(self, recording: Recording, looks: list[int], answer: Answer | None) -> None:
-        """Note what a turn makes an implicit conversation known by."""
-        self._implicit.learn(recording, recording.lane.header.prompt_id, looks, answer)
-
     @property
     def open(self) -> bool:
         """Whether anything is open that nobody else ends."""
@@ -145,9 +147,7 @@ class Belonging:
 
     def after_fork(self) -> None:
         """Forget the implicit conversations: the parent completes what it has opened."""
-        self._lock = RLock()
-        self._implicit = Stitcher()
-        self._sessions.after_fork()
+        self._implicit.after_fork()
 
     def _of_session(self, prompt_id: str, session_id: str, origin: Origin | None) -> Recording | None:
         session = (prompt_id, session_id)
@@ -162,10 +162,13 @@ class Belonging:
         present: Recording | None = scope.trace.recording if scope.trace else None
         if present is not None and not present.ended and present.lane.header.prompt_id == prompt_id:
             return present
+        return self._new(prompt_id, scope)
+
+    def _new(self, prompt_id: str, scope: Scope) -> Recording | None:
         if not self._wanted(None):
             return None
         header = _header(prompt_id, None, scope.origin.metadata if scope.origin else {})
-        return self._open(header, learn=self.learn, origin=scope.origin)
+        return self._open(header, stitcher=self._implicit, origin=scope.origin)
 
     def _own_prompt(self, origin: Origin | None) -> Any:
         return (origin.prompt_id if origin else None) or self._config.prompt_id

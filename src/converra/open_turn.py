@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Protocol
 
 from converra.conversation.turn import Facts, Failure
@@ -19,11 +19,8 @@ if TYPE_CHECKING:
 class Owner(Protocol):
     """What records the turn: the recording of its conversation."""
 
-    def turn(self, view: View, answer: Answer | None, failure: Failure | None, facts: Facts) -> None:
-        """Record a turn that is over."""
-
-    def closed(self, turn: OpenTurn) -> None:
-        """Forget a call that is over."""
+    def over(self, turn: OpenTurn, view: View, answer: Answer | None, failure: Failure | None, facts: Facts) -> None:
+        """Record a turn that is over, and forget its call."""
 
 
 class OpenTurn:
@@ -38,13 +35,13 @@ class OpenTurn:
         self._first: float | None = None
         self._so_far: Callable[[], Answer] | None = None
         self._once = [True]
-        self._started = time.time()
-        self._ticks = time.perf_counter()
+        self._started = time()
+        self._ticks = perf_counter()
 
     def first_token(self) -> None:
         """Note that the first part of the answer has arrived."""
         if self._first is None:
-            self._first = time.perf_counter()
+            self._first = perf_counter()
 
     def streaming(self, so_far: Callable[[], Answer]) -> None:
         """Remember how to read what has arrived."""
@@ -73,13 +70,11 @@ class OpenTurn:
             self._once.pop()  # atomic, unlike a flag: a finalizer and a reader may meet here
         except IndexError:
             return
-        self._recording.turn(self._view, answer, failure, self._facts(ended))
-        self._recording.closed(self)
-
-    def _facts(self, ended: float | None) -> Facts:
         first = None if self._first is None else (self._first - self._ticks) * 1000
-        latency = ((ended or time.perf_counter()) - self._ticks) * 1000
-        return Facts(self._started, latency, first, *self._span)
+        latency = ((ended or perf_counter()) - self._ticks) * 1000
+        trace_id, span_id = self._span
+        facts = Facts(self._started, latency, first, trace_id, span_id)
+        self._recording.over(self, self._view, answer, failure, facts)
 
 
 def _failure_in(answer: Answer) -> Failure | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from converra.delivery.delivery import Header
     from converra.integrations import Integration
     from converra.open_turn import OpenTurn
-    from converra.recording import Learn
+    from converra.stitching import Stitcher
 
 
 MIN_SWEEP, MAX_SWEEP = 0.2, 30.0
@@ -41,11 +42,13 @@ class Recorder:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         every = max(MIN_SWEEP, min(self.config.idle_timeout / 4, MAX_SWEEP))
-        self.delivery = Delivery(self.config, chore=Chore(self.sweep, self._may_fall_silent, every))
+        self.delivery = Delivery(self.config, chore=Chore(self._sweep_soon, self._may_fall_silent, every))
         self._finish = Privacy(capture_content=self.config.capture_content, redact=self.config.redact)
         self._show = show if self.config.console else None
         self._integrations: dict[str, Integration] = {}
-        self._belonging = Belonging(self.config, self._open)
+        self.active = False
+        """Whether calls are captured."""
+        self._belonging = Belonging(self.config, self._open, self.delivery.backlog)
         self._recordings: weakref.WeakSet[Recording] = weakref.WeakSet()
         _tell(self)
 
@@ -59,12 +62,14 @@ class Recorder:
 
         for integration in discovery.integrations():
             self._integrations.setdefault(integration.name, integration)
+        self.active = bool(self._integrations)
         with guard("looking for what an earlier process has left"):
             self.delivery.start()
         return Report([row for known in self._integrations.values() for row in patching.switch_on(known, self)])
 
     def uninstrument(self) -> None:
         """Put every original back. Conversations that are open stay open, and can be written to by hand."""
+        self.active = False
         if self._integrations:
             from converra.integrations import patching  # noqa: PLC0415 - as in `instrument`
 
@@ -115,19 +120,22 @@ class Recorder:
         if origin.session_id is not None and isinstance(prompt_id, str) and not origin.used:
             self.complete(prompt_id, origin.session_id)
 
-    def _open(self, header: Header, *, learn: Learn | None = None, origin: Origin | None = None) -> Recording:
+    def _open(self, header: Header, *, stitcher: Stitcher | None = None, origin: Origin | None = None) -> Recording:
         exits.arm(self.delivery)  # a stream may be all that there is until the end
         lane = self.delivery.open(header)
-        recording = Recording(lane, self._finish, joining=header.joined, show=self._show, learn=learn, origin=origin)
+        recording = Recording(
+            lane,
+            self.delivery.submit,
+            self._finish,
+            joining=header.joined,
+            show=self._show,
+            stitcher=stitcher,
+            origin=origin,
+        )
         self._recordings.add(recording)
         return recording
 
     # -- capture: what integrations ask of the recorder ----------------------------------------------------------------
-
-    @property
-    def active(self) -> bool:
-        """Whether calls are captured."""
-        return bool(self._integrations)
 
     @guarded("starting a turn")
     def begin(self, request: Request) -> OpenTurn | None:
@@ -156,6 +164,10 @@ class Recorder:
 
     def _may_fall_silent(self) -> bool:
         return self._belonging.open
+
+    def _sweep_soon(self) -> None:
+        """Have it done like all that changes what is recorded: a worker must not wait for a caller's lock."""
+        self.delivery.backlog.add(time.monotonic(), 0, self.sweep)
 
     def sweep(self) -> None:
         """Complete the implicit conversations, and those of frameworks, that have been silent for `idle_timeout`."""

@@ -7,10 +7,10 @@ over: it ends by silence, or with the process.
 from __future__ import annotations
 
 import time
-from threading import RLock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from converra.delivery.backlog import Backlog
     from converra.recording import Recording
 
     Key = tuple[str, str]
@@ -22,14 +22,14 @@ MAX_OPEN = 10_000
 class Sessions:
     """Open conversations by prompt id and session id."""
 
-    def __init__(self) -> None:
-        self._lock = RLock()
+    def __init__(self, backlog: Backlog) -> None:
+        self._backlog = backlog
         self._open: dict[Key, Recording] = {}
         self._of_frameworks: dict[Key, Recording] = {}
 
     def find(self, key: Key) -> Recording | None:
         """The open conversation of this prompt and session."""
-        with self._lock:
+        with self._backlog.lock:
             recording = self._open.get(key)
             if recording is None or not recording.ended:
                 return recording
@@ -41,7 +41,7 @@ class Sessions:
 
         One that is lent to a framework ends by silence.
         """
-        with self._lock:
+        with self._backlog.lock:
             kept = self.find(key) or self._open.setdefault(key, recording)
             if lent and kept is recording:
                 self._of_frameworks[key] = recording
@@ -58,7 +58,7 @@ class Sessions:
         One whose run was interrupted waits, for a human being perhaps, and does not count as silent.
         """
         before = time.monotonic() - seconds
-        with self._lock:
+        with self._backlog.lock:
             idle = sorted(((r.used, key) for key, r in self._of_frameworks.items() if not r.busy))
             overdue = max(0, len(self._of_frameworks) - MAX_OPEN)
             silent = [key for used, key in idle[overdue:] if used < before and not self._of_frameworks[key].paused]
@@ -66,13 +66,9 @@ class Sessions:
 
     def all(self) -> list[Recording]:
         """Take out those of frameworks, but for those that are to be resumed."""
-        with self._lock:
+        with self._backlog.lock:
             return [self._forget(key) for key, r in list(self._of_frameworks.items()) if not r.paused]
 
     def _forget(self, key: Key) -> Recording:
         self._of_frameworks.pop(key, None)
         return self._open.pop(key)
-
-    def after_fork(self) -> None:
-        """Start with a lock that nobody holds; a session goes on in the child, joined."""
-        self._lock = RLock()

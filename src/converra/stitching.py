@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from threading import RLock
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from converra.conversation import edits
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from converra.conversation.turn import Answer, Request, Said
+    from converra.conversation.view import View
+    from converra.delivery.backlog import Backlog
     from converra.recording import Recording
 
     Key = tuple[Any, ...]
@@ -41,33 +43,94 @@ RECENT_TURNS = 16
 
 
 class Stitcher:
-    """The open implicit conversations of one process."""
+    """The open implicit conversations of one process.
 
-    def __init__(self) -> None:
-        self._lock = RLock()
+    What a turn makes its conversation known by is noted twice: where it stands now, at once and by the caller (`note`);
+    and what was said in it, once it is assembled (`learn`). The first is enough for a list that only grows.
+    """
+
+    def __init__(self, backlog: Backlog, idle_timeout: float) -> None:
+        self._backlog = backlog
+        self._idle_timeout = idle_timeout
         self._open: OrderedDict[Recording, _Known] = OrderedDict()
         """The one used last is last."""
+        self._tips: dict[Key, dict[Recording, int]] = {}
+        """Question and answer at the end of what a conversation knows → the digest of all of it. No lock: each step is
+        one in C, and a tip that two threads lose leads to the longer search."""
         self._index: dict[Key, dict[Recording, None]] = {}
+
+    def after_fork(self) -> None:
+        """Forget all: the parent completes what it has opened."""
+        self.__init__(self._backlog, self._idle_timeout)  # type: ignore[misc]  # in place: recordings know it
 
     def find(self, prompt_id: str, request: Request, looks: list[int]) -> Recording | None:
         """The open conversation that this request continues best."""
-        with self._lock:
-            same = self._holders(_whole(prompt_id, request, looks, self._index))
-            others = [] if same else self._holders(_searched(prompt_id, request, looks))[-MAX_CANDIDATES:]
-        best = next((r for r in same if r.record.failed_looks == looks), same[0] if same else None)
-        return self._claimed(best or _most_alike(others, request, looks))
+        same = self._same(prompt_id, request, looks)
+        if len(same) == 1 and self._is_awake(same[0]):
+            return same[0]
+        keys = [] if same else list(_searched(prompt_id, request, looks))
+        if len(keys) == 1 and keys[0] not in self._tips and request.previous is None:
+            return None  # nobody has answered anything in it, and no failed call is tried again
+        with self._backlog.lock:
+            self._backlog.work()
+            return self._claimed(self._best(prompt_id, request, looks, keys))
 
-    def learn(self, recording: Recording, prompt_id: str, looks: list[int], answer: Answer | None) -> None:
-        """Note what a turn makes this conversation known by. A recording that is new is open from now on."""
-        with self._lock:
-            known = self._open.setdefault(recording, _Known())
+    def _best(self, prompt_id: str, request: Request, looks: list[int], keys: Iterable[Key]) -> Recording | None:
+        same = self._same(prompt_id, request, looks)
+        if same:
+            return next((r for r in same if r.record.failed_looks == looks), same[0])
+        return _most_alike(self._holders(keys)[-MAX_CANDIDATES:], request, looks)
+
+    def _same(self, prompt_id: str, request: Request, looks: list[int]) -> list[Recording]:
+        """Those that a growing list goes on from: everything up to an answer that they wait for is the same."""
+        if request.previous is None:
+            for last in range(len(looks) - 1, max(0, len(looks) - LOOK_BACK), -1):
+                tips = self._tips.get((prompt_id, looks[last - 1], looks[last]))
+                if tips:
+                    whole = hash(tuple(looks[: last + 1]))
+                    same = [recording for recording, its in tuple(tips.items()) if its == whole]
+                    if same:
+                        return same
+        return []
+
+    def _is_awake(self, recording: Recording) -> bool:
+        """Whether it is open, and nobody is about to find it silent."""
+        now = time.monotonic()
+        awake = now - recording.used < self._idle_timeout / 2 and recording in self._open
+        if awake:
+            recording.used = now
+        return awake
+
+    def note(self, recording: Recording, view: View, answer: Answer | None) -> None:
+        """Note where a turn that was just taken in leaves its conversation, which is open from now on."""
+        known = self._open.get(recording)
+        if known is None:
+            with self._backlog.lock:
+                known = self._open.setdefault(recording, _Known())
+        with suppress(KeyError):  # it was found silent just now
             self._open.move_to_end(recording)
+        prompt_id, looks = recording.lane.header.prompt_id, view.looks
+        if answer is None:
+            self._tip(recording, known, _failed(prompt_id, looks), 0)
+            return
+        self._untip(recording, known)
+        echo = view.echo(answer)
+        if echo is not None and looks:
+            self._tip(recording, known, (prompt_id, looks[-1], echo), hash((*looks, echo)))
+
+    def learn(self, recording: Recording, view: View, answer: Answer | None) -> None:
+        """Note what a turn that is assembled makes its conversation known by."""
+        prompt_id, looks = recording.lane.header.prompt_id, view.looks
+        with self._backlog.lock:
+            known = self._open.get(recording)
+            if known is None:  # it was taken out meanwhile
+                return
             if answer is None:
                 failed = {_failed(prompt_id, looks)}
                 known.tips |= failed
                 self._add(recording, failed)
             else:
-                tips, keys = _keys(prompt_id, looks, recording.record.echo, answer)
+                tips, keys = _keys(prompt_id, looks, answer)
                 self._drop(recording, known.turned(tips, keys))
                 self._add(recording, tips | keys)
 
@@ -79,25 +142,28 @@ class Stitcher:
     def silent(self, seconds: float) -> list[Recording]:
         """Take out those that have been silent for so long, and those past the bound."""
         before = time.monotonic() - seconds
-        with self._lock:
+        with self._backlog.lock:
             idle = [r for r in list(self._open) if not r.busy]
             overdue = max(0, len(self._open) - MAX_OPEN)
             found = [r for n, r in enumerate(idle) if r.used < before or n < overdue]
             for recording in found:
-                self._drop(recording, self._open.pop(recording).all())
+                known = self._open.pop(recording)
+                self._untip(recording, known)
+                self._drop(recording, known.all())
         return found
 
     def all(self) -> list[Recording]:
         """Take out every open conversation."""
-        with self._lock:
+        with self._backlog.lock:
             found = list(self._open)
             self._open.clear()
             self._index.clear()
+            self._tips.clear()
         return found
 
     def _claimed(self, recording: Recording | None) -> Recording | None:
         """A recording that is found is not silent any more; one that was taken out meanwhile is not found."""
-        with self._lock:
+        with self._backlog.lock:
             if recording is None or recording not in self._open:
                 return None
             recording.used = time.monotonic()
@@ -106,6 +172,18 @@ class Stitcher:
     def _holders(self, keys: Iterable[Key]) -> list[Recording]:
         """Those that hold the first of these keys that anybody holds."""
         return next((list(holders) for key in keys if (holders := self._index.get(key))), [])
+
+    def _tip(self, recording: Recording, known: _Known, key: Key, whole: int) -> None:
+        known.noted.append(key)
+        self._tips.setdefault(key, {})[recording] = whole
+
+    def _untip(self, recording: Recording, known: _Known) -> None:
+        while known.noted:
+            key = known.noted.pop()
+            holders = self._tips.get(key, {})
+            holders.pop(recording, None)
+            if not holders:
+                self._tips.pop(key, None)
 
     def _add(self, recording: Recording, keys: Iterable[Key]) -> None:
         for key in keys:
@@ -122,9 +200,10 @@ class Stitcher:
 class _Known:
     """What one conversation is known by: keys that hold until its next turn, and those of its latest turns."""
 
-    __slots__ = ("recent", "tips")
+    __slots__ = ("noted", "recent", "tips")
 
     def __init__(self) -> None:
+        self.noted: list[Key] = []
         self.tips: set[Key] = set()
         self.recent: deque[set[Key]] = deque()
 
@@ -152,15 +231,12 @@ def _most_alike(candidates: Iterable[Recording], request: Request, looks: list[i
     return best
 
 
-def _keys(prompt_id: str, looks: list[int], echo: int | None, answer: Answer) -> tuple[set[Key], set[Key]]:
+def _keys(prompt_id: str, looks: list[int], answer: Answer) -> tuple[set[Key], set[Key]]:
     """What a turn will be found by: where it stands now (question and answer), and what it said."""
     asked = looks[-1] if looks else None
     marks = [mark for said in answer.said for mark in _marks(said)]
     tips: set[Key] = {(prompt_id, "tip", asked, mark) for mark in marks}
     keys: set[Key] = {(prompt_id, "said", mark) for mark in marks}
-    if echo is not None and len(answer.said) == 1:
-        tips.add((prompt_id, "echo", asked, echo))
-        tips.add((prompt_id, "whole", hash((*looks, echo))))
     if answer.response_id:
         keys.add((prompt_id, "id", answer.response_id))
     keys.add((prompt_id, "asked", asked))
@@ -169,14 +245,6 @@ def _keys(prompt_id: str, looks: list[int], echo: int | None, answer: Answer) ->
 
 def _failed(prompt_id: str, looks: list[int]) -> Key:
     return prompt_id, "failed", len(looks), looks[-1] if looks else None
-
-
-def _whole(prompt_id: str, request: Request, looks: list[int], index: dict[Key, Any]) -> Iterator[Key]:
-    """What a request is known by if it is a growing list: everything up to an answer that somebody waits for."""
-    if request.previous is None:
-        for last in range(len(looks) - 1, max(0, len(looks) - LOOK_BACK), -1):
-            if (prompt_id, "echo", looks[last - 1], looks[last]) in index:
-                yield prompt_id, "whole", hash(tuple(looks[: last + 1]))
 
 
 def _searched(prompt_id: str, request: Request, looks: list[int]) -> Iterator[Key]:

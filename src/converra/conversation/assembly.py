@@ -25,6 +25,7 @@ from converra.conversation.record import (
     system_key,
 )
 from converra.conversation.turn import Said
+from converra.conversation.view import echo
 
 if TYPE_CHECKING:
     from converra.conversation.alignment import Item
@@ -270,7 +271,6 @@ class _Fold:
 
     def _answer(self, answer: Answer) -> None:
         asked = bool(self.heard)
-        self.record.echo = None
         for said in answer.said:
             atoms = atoms_of(said)
             self._expect(said, atoms)
@@ -281,11 +281,9 @@ class _Fold:
 
     def _expect(self, said: Said, atoms: Atoms) -> None:
         """Know the answer in advance, as it will look when it is resent: then nobody has to read it."""
-        dialect = self.view.dialect
-        if dialect.echo is not None and said.role == "assistant" and not said.attachments:
-            (look,) = dialect.look((dialect.echo(said),))
+        look = echo(self.view.dialect, said)
+        if look is not None:
             self.record.known[look] = (atoms,)
-            self.record.echo = look
 
 
 def _without_old(said: Said, item: Item) -> tuple[Said, Atoms]:

@@ -1,7 +1,7 @@
 """From what was said to the wire's messages: contract between a captured turn and "Append Messages".
 
-A draft is made on the caller's thread and costs a microsecond. Everything that takes longer (parsing arguments,
-digesting attachments, formatting times) waits for `message()`, which the flusher calls.
+A draft keeps what was said as it was captured. Everything that takes longer (parsing arguments, digesting
+attachments, formatting times) waits for `message()`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import msgspec
 from converra.conversation import safe
 from converra.conversation.attachments import describe
 from converra.conversation.models import ROLES, Message, ToolCall
-from converra.conversation.turn import Answer, Failure, Said
+from converra.conversation.turn import Answer, Failure, Said, opaque_weight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from converra.conversation.turn import Call
 
@@ -55,17 +55,8 @@ class Draft(msgspec.Struct, kw_only=True):
     @property
     def size(self) -> int:
         """Bytes, nearly: one per character, plus what the structure weighs."""
-        said = self.said
-        size = OVERHEAD + len(said.text)
-        for call in said.calls:
-            size += len(call.arguments) if type(call.arguments) is str else OVERHEAD
-        for attachment in said.attachments:
-            size += len(attachment.data or "")
-        if said.metadata:
-            size += _weight(said.metadata)
-        if self.answer:
-            size += _weight(self.answer.metadata) + _weight(self.answer.alternatives)
-        return size
+        size = OVERHEAD + self.said.weight
+        return size + self.answer.beside if self.answer else size
 
     def message(self) -> Message | None:
         """The message, made safe for strict JSON and through the user's redaction; None when that dropped it."""
@@ -116,20 +107,6 @@ class Draft(msgspec.Struct, kw_only=True):
         if self.first_token_ms is not None:
             yield "timeToFirstTokenMs", _milliseconds(self.first_token_ms)
         yield from (answer.metadata or {}).items()
-
-
-def _weight(value: Any) -> int:
-    """Bytes of the strings in opaque data (thoughts, alternatives), two levels deep, where the long ones are."""
-    if not value:
-        return 0
-    outer = value.values() if type(value) is dict else value
-    return sum(len(text) for one in outer for text in _members(one) if type(text) is str)
-
-
-def _members(value: Any) -> Iterable[Any]:
-    if type(value) is dict:
-        return value.values()
-    return value if type(value) is list else (value,)
 
 
 def _role_and_content(said: Said, answer: Answer | None) -> tuple[str, str]:
@@ -215,7 +192,7 @@ class Written(msgspec.Struct, kw_only=True):
     @property
     def size(self) -> int:
         """Bytes, nearly: one per character, plus what the structure weighs."""
-        return 2 * OVERHEAD + len(self.written.content) + _weight(self.written.metadata)
+        return 2 * OVERHEAD + len(self.written.content) + opaque_weight(self.written.metadata)
 
     def message(self) -> Message | None:
         """The message with its id, after the user's redaction; None when that dropped it."""

@@ -186,8 +186,6 @@ class Record:
         """Key of a text → its last position."""
         self.words: dict[int, str] = {}
         """Position → text, of the latest replies."""
-        self.echo: int | None = None
-        """The look that the last answer will have when it is resent, where that can be told."""
         self.answers: dict[str, int] = {}
         """Provider's answer id → its thread."""
         self.failed_looks: list[int] | None = None

@@ -14,7 +14,10 @@ import msgspec
 from converra.conversation.models import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+ODD = 400
+"""What the arguments of a call are taken to weigh that are no string, in characters."""
 
 
 class Call(NamedTuple):
@@ -37,7 +40,7 @@ class Attachment(NamedTuple):
     """A file name or a provider's file id."""
 
 
-class Said(msgspec.Struct, frozen=True):
+class Said(msgspec.Struct, frozen=True, gc=False):
     """One message, as the provider's or the framework's format was read.
 
     `text` is what goes into `content`, with a placeholder line where each attachment stood. A tool result has
@@ -52,6 +55,18 @@ class Said(msgspec.Struct, frozen=True):
     attachments: tuple[Attachment, ...] = ()
     metadata: dict[str, Any] | None = None
     latency_ms: float | None = None
+
+    @property
+    def weight(self) -> int:
+        """Characters of all strings that it keeps alive, nearly."""
+        size = len(self.text)
+        if self.calls or self.attachments or self.metadata:
+            for call in self.calls:
+                size += len(call.arguments) if type(call.arguments) is str else ODD
+            for attachment in self.attachments:
+                size += len(attachment.data or "")
+            size += opaque_weight(self.metadata)
+        return size
 
 
 class Dialect(NamedTuple):
@@ -77,7 +92,7 @@ class Failure(NamedTuple):
     status: int | None = None
 
 
-class Answer(msgspec.Struct, kw_only=True):
+class Answer(msgspec.Struct, gc=False):
     """What the model said, and what the provider reported about it.
 
     `said` is in the order of the output; the facts (model, usage, latency, finish reason) go on the last assistant
@@ -93,6 +108,33 @@ class Answer(msgspec.Struct, kw_only=True):
     response_id: str | None = None
     partial: bool = False
     metadata: dict[str, Any] | None = None
+
+    @property
+    def weight(self) -> int:
+        """Characters of all strings that it keeps alive, nearly."""
+        size = 0
+        for said in self.said:
+            size += said.weight
+        return size + self.beside if self.metadata or self.alternatives else size
+
+    @property
+    def beside(self) -> int:
+        """Characters of the strings beside what was said: thoughts, alternatives."""
+        return opaque_weight(self.metadata) + opaque_weight(self.alternatives)
+
+
+def opaque_weight(value: Any) -> int:
+    """Characters of the strings in opaque data, two levels deep, where the long ones are."""
+    if not value:
+        return 0
+    outer = value.values() if type(value) is dict else value
+    return sum(len(text) for one in outer for text in _members(one) if type(text) is str)
+
+
+def _members(value: Any) -> Iterable[Any]:
+    if type(value) is dict:
+        return value.values()
+    return value if type(value) is list else (value,)
 
 
 class Trace:
@@ -134,7 +176,7 @@ class Scope(NamedTuple):
     trace: Trace | None = None
 
 
-class Request(msgspec.Struct, kw_only=True):
+class Request(msgspec.Struct, gc=False):
     """What a call sent: its messages in order, system first, in one dialect.
 
     `previous` is the id that says which answer this continues (Responses `previous_response_id` or conversation id):
@@ -155,7 +197,7 @@ class Request(msgspec.Struct, kw_only=True):
         return self.scope.thread if self.scope else None
 
 
-class Facts(NamedTuple):
+class Facts(msgspec.Struct, frozen=True, gc=False):
     """When a call happened and how long it took. `started` is seconds since the epoch."""
 
     started: float

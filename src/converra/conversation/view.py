@@ -12,10 +12,10 @@ from converra.conversation.turn import Dialect, Said
 
 if TYPE_CHECKING:
     from converra.conversation.record import Atoms, Record
-    from converra.conversation.turn import Request
+    from converra.conversation.turn import Answer, Request
 
 
-class View(msgspec.Struct, kw_only=True):
+class View(msgspec.Struct, gc=False):
     """The messages of a request, and what its new ones said: later changes of the app's own list are not seen."""
 
     dialect: Dialect
@@ -25,11 +25,13 @@ class View(msgspec.Struct, kw_only=True):
     instructions: str | None
     previous: str | None
     version: int
-    """The record's, when the call began."""
+    """Turns that were over when the call began, assembled or not: the version of the record that it could know."""
     trail: Trail | None
     """What the request extended then."""
     prefix: list[int]
     """The looks of that trail: they are not those of it any more when another call has moved it on."""
+    weight: int
+    """Characters of what was read."""
 
     def said(self, index: int) -> tuple[Said, ...]:
         """What the message at `index` says; read now if the record knew it when the call began."""
@@ -37,6 +39,11 @@ class View(msgspec.Struct, kw_only=True):
         if found is None:
             found = self.read[index] = self.dialect.read(self.messages[index])
         return found
+
+    def echo(self, answer: Answer) -> int | None:
+        """The look that an answer will have when it is resent, where that can be told."""
+        said = answer.said[0] if len(answer.said) == 1 else None
+        return None if said is None else echo(self.dialect, said)
 
     def atoms(self, index: int, record: Record) -> tuple[Atoms, ...]:
         """The atoms of each thing that the message at `index` says."""
@@ -47,24 +54,47 @@ class View(msgspec.Struct, kw_only=True):
         return parts
 
 
-def freeze(record: Record, request: Request, looks: list[int] | None = None) -> View:
+def echo(dialect: Dialect, said: Said) -> int | None:
+    """The look of the message in which most apps will resend something that an assistant said."""
+    if dialect.echo is None or said.role != "assistant" or said.attachments:
+        return None
+    return dialect.look((dialect.echo(said),))[0]
+
+
+def freeze(
+    record: Record,
+    request: Request,
+    looks: list[int] | None = None,
+    *,
+    turns: int | None = None,
+    old: list[int] | None = None,
+) -> View:
     """Look at every message (unless that was done already), and read those that are not known yet.
 
-    The newest is read in any case: it is most probably new, even where it repeats something.
+    The newest is read in any case: it is most probably new, even where it repeats something. While some of the
+    `turns` so far are not in the record yet, the request of the last of them, as it looked, says what is `old`.
     """
-    messages, version = tuple(request.messages), record.version
+    messages = tuple(request.messages)
     if looks is None:
         looks = request.dialect.look(messages)
-    trail, prefix = record.continued(looks) if request.previous is None else (None, [])
-    known, read, newest = record.known, request.dialect.read, len(messages) - 1
+    turns = record.version if turns is None else turns
+    trail: Trail | None = None
+    prefix: list[int] = []
+    start = 0
+    if request.previous is None and turns == record.version:
+        trail, prefix = record.continued(looks)
+        start = len(prefix)
+        looks[:start] = prefix  # equal, and the numbers are kept only once
+    elif request.previous is None and old and old == looks[: len(old)]:
+        start = len(old)
+        looks[:start] = old  # equal, and the numbers are kept only once
+    known, newest = record.known, len(messages) - 1
+    read, weight = {}, 0
+    for index in range(start, newest + 1):
+        if index == newest or looks[index] not in known:
+            read[index] = parts = request.dialect.read(messages[index])
+            for said in parts:
+                weight += said.weight
     return View(
-        dialect=request.dialect,
-        messages=messages,
-        looks=looks,
-        read={i: read(messages[i]) for i in range(len(prefix), newest + 1) if i == newest or looks[i] not in known},
-        instructions=request.instructions,
-        previous=request.previous,
-        version=version,
-        trail=trail,
-        prefix=prefix,
+        request.dialect, messages, looks, read, request.instructions, request.previous, turns, trail, prefix, weight
     )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from converra.config import freezes_between_calls
 from converra.delivery import exits
 from converra.delivery.access import open_connection
+from converra.delivery.backlog import LOCK_SECONDS, Backlog
 from converra.delivery.chores import NO_CHORE, Chore
-from converra.delivery.flusher import Event, Flusher
+from converra.delivery.events import Event
+from converra.delivery.flusher import Flusher
 from converra.delivery.lane import Draft, Header, Lane
 from converra.delivery.losses import Losses
 from converra.delivery.outbox import MemoryOutbox
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery", "DeliveryStats", "Draft", "Header", "Lane"]
 
+WAKE_EVERY = 64
+"""So many jobs at a time wake a worker; fewer wait until one looks around."""
+
 FLUSH_TIMEOUT = 30.0
 """Seconds that a flush may take when no other number is given."""
 
@@ -39,15 +43,19 @@ class Delivery:
     """
 
     def __init__(
-        self, config: Config, *, connect: Callable[[str], Connection] | None = None, chore: Chore = NO_CHORE
+        self,
+        config: Config,
+        *,
+        connect: Callable[[str], Connection] | None = None,
+        chore: Chore = NO_CHORE,
+        backlog: Backlog | None = None,
     ) -> None:
         self.config = config
+        self.backlog = Backlog(config.max_pending_bytes) if backlog is None else backlog
         self._chore = chore
         self._connect = connect or self._connection
         self.generation = 0
         """Counts the forks since this was made: what was recorded before one is the parent's."""
-        self._recording = threading.RLock()
-        """Held by callers, so that nothing is recorded while `shutdown` puts a new outbox in the old one's place."""
         self._begin()
         exits.watch(self)
 
@@ -59,10 +67,21 @@ class Delivery:
         self._memory = memory or MemoryOutbox(self.config.max_pending_bytes)
         self._outbox = self._new_outbox(self._memory)
         self._losses = Losses(self._outbox, self._counters)
-        self._flusher = Flusher(self.config, self._outbox, self._counters, self._losses, self._connect, self._chore)
+        self._flusher = Flusher(
+            self.config,
+            self._outbox,
+            self._counters,
+            self._losses,
+            self._connect,
+            chore=self._chore,
+            backlog=self.backlog,
+        )
         self._started = False
         self._gave_up_at = -1
         self._at_once = freezes_between_calls()
+        """What ends is sent by the caller, before it goes on."""
+        self.direct = self._at_once or self.config.outbox is not None or self.config.console
+        """What is recorded is assembled by the caller, before it goes on."""
 
     def _new_outbox(self, memory: MemoryOutbox) -> Outbox:
         if self.config.outbox is None:
@@ -80,9 +99,22 @@ class Delivery:
         """Make a lane for one conversation; nothing is sent until something is appended."""
         return Lane(self, header)
 
-    def append(self, lane: Lane, drafts: Sequence[Draft]) -> None:
-        """Add messages to a lane. A few microseconds: locks that no worker takes, one append to a queue."""
-        with self._recording:
+    def submit(self, at: float, weight: int, job: Callable[..., None], *args: Any, soon: bool = False) -> None:
+        """Have a job done that assembles something, mostly by a worker; see `Backlog.add`.
+
+        A worker looks for jobs once a second; it is woken where one is to be done `soon`, or many wait.
+        """
+        waiting = self.backlog.add(at, weight, job, args)
+        if self.direct:
+            self.backlog.work()
+        elif not self._started:
+            self._start()
+        elif soon or self._flusher.parked or waiting % WAKE_EVERY == 0:
+            self._flusher.wake()
+
+    def append(self, lane: Lane, drafts: Sequence[Draft], at: float | None = None) -> None:
+        """Add messages to a lane; they have waited since `at`, by the steady clock."""
+        with self.backlog.lock:
             if lane.generation != self.generation:
                 lane.fork()
             lane.used = True
@@ -91,14 +123,13 @@ class Delivery:
                 self._start()
             flusher = self._flusher
             if items is not None:
-                flusher.events.append(Event("append", lane, items, time.monotonic()))
+                flusher.events.append(Event("append", lane, items, time.monotonic() if at is None else at))
         if flusher.parked:
-            flusher.parked = False
-            flusher.workers.wake()
+            flusher.wake()
 
     def annotate(self, lane: Lane, metadata: Mapping[str, Any]) -> None:
         """Merge into the metadata of a lane's conversation."""
-        with self._recording:
+        with self.backlog.lock:
             if lane.generation != self.generation:
                 lane.fork()
             if lane.used:
@@ -115,7 +146,7 @@ class Delivery:
 
     def end(self, lane: Lane, *, always: bool = False) -> None:
         """Complete a lane's conversation."""
-        with self._recording:
+        with self.backlog.lock:
             if lane.generation != self.generation:
                 lane.fork()
             if not (lane.used or always):
@@ -139,7 +170,8 @@ class Delivery:
             self._flusher.workers.start()
         else:
             tell("uwsgi", "converra: uWSGI runs without enable-threads, so each conversation is sent as it ends.")
-            self._flusher.workers.closed = self._at_once = True
+            self._flusher.workers.closed = self._at_once = self.direct = True
+            self.backlog.work()
 
     # -- flush and stop ------------------------------------------------------------------------------------------------
 
@@ -152,7 +184,7 @@ class Delivery:
         seconds = self.config.shutdown_timeout if timeout is None else timeout
         until = time.monotonic() + seconds
         delivered = self._flush(seconds, ends=True)
-        with self._recording:
+        with self.backlog.lock:
             left = self.stats().pending - self._memory.elsewhere
             if delivered and left > 0:  # it was recorded meanwhile, as after a shutdown: delivery goes on
                 return True
@@ -176,13 +208,14 @@ class Delivery:
 
     def _flush(self, timeout: float, *, ends: bool = False) -> bool:
         until = time.monotonic() + timeout
+        assembled = self.backlog.work(seconds=max(0.0, min(timeout, LOCK_SECONDS)))
         lost = self._lost()
         ticket = self._ask(ends=ends)
-        return (ticket is None or self._flusher.wait(ticket, until)) and self._lost() == lost
+        return (ticket is None or self._flusher.wait(ticket, until)) and assembled and self._lost() == lost
 
     def _ask(self, *, ends: bool) -> Ticket | None:
         """Ask for a flush; None where nothing was ever recorded."""
-        if not self._started and not self._flusher.events and not self.stats().pending:
+        if not self._started and not self._flusher.events and not self._counts().pending:
             return None
         if not self._started and not self._flusher.workers.closed:
             self._start()
@@ -197,8 +230,9 @@ class Delivery:
         Where Python is `finalising`, no thread can be started any more; what is still recorded then, by other exit
         handlers, is delivered as each conversation ends.
         """
+        self.backlog.work()  # what has ended so far is sent together, not one conversation after the other
         self._flusher.workers.closed = finalising
-        self._at_once = self._at_once or finalising
+        self._at_once, self.direct = self._at_once or finalising, self.direct or finalising
         return None if self._gave_up_at == self._outbox.captured else self._ask(ends=True)
 
     def finish_exit(self, ticket: Ticket | None, until: float) -> None:
@@ -212,18 +246,23 @@ class Delivery:
     def after_fork(self) -> None:
         """Start clean in a child process: nothing of the parent's is sent, and none of its sockets or locks is used."""
         self.generation += 1
-        self._recording = threading.RLock()
+        self.backlog.after_fork()
         self._flusher.abandon()
         self._begin()
 
     def stats(self) -> DeliveryStats:
         """What has become of everything so far."""
+        self.backlog.work()
+        return self._counts()
+
+    def _counts(self) -> DeliveryStats:
+        """As `stats`, but what cannot be assembled just now counts as one message a job."""
         counters, outbox = self._counters, self._outbox
         captured = outbox.captured - counters.withheld
         gone = counters.delivered + counters.rejected + outbox.dropped
         return DeliveryStats(
             captured=captured,
-            pending=max(0, captured - gone),
+            pending=max(0, captured - gone) + len(self.backlog),
             delivered=counters.delivered,
             rejected=counters.rejected,
             dropped=outbox.dropped,

@@ -10,12 +10,12 @@ import random
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from converra.api import rate, retry
 from converra.delivery import batching
 from converra.delivery.access import Access
-from converra.delivery.chores import NO_CHORE
+from converra.delivery.events import Event
 from converra.delivery.pace import Pace
 from converra.delivery.progress import Progress
 from converra.delivery.schedule import Schedule
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from converra.config import Config
+    from converra.delivery.backlog import Backlog
     from converra.delivery.chores import Chore
     from converra.delivery.lane import Lane
     from converra.delivery.losses import Losses
@@ -37,15 +38,6 @@ if TYPE_CHECKING:
 
 LOOK_AROUND = 1.0
 """Longest rest while something waits, in seconds: an append then needs to wake nobody."""
-
-
-class Event(NamedTuple):
-    """What a caller has to say. It is carried out by a worker."""
-
-    kind: str
-    lane: Lane | None = None
-    payload: Any = None
-    since: float = 0.0
 
 
 class Flusher:
@@ -58,7 +50,9 @@ class Flusher:
         counters: Counters,
         losses: Losses,
         connect: Callable[[str], Connection],
-        chore: Chore = NO_CHORE,
+        *,
+        chore: Chore,
+        backlog: Backlog,
     ) -> None:
         self.events: deque[Event] = deque()
         self.parked = False
@@ -70,6 +64,7 @@ class Flusher:
         self._outbox = outbox
         self._losses = losses
         self._chore = chore
+        self._backlog = backlog
         self._access = Access(config, counters, connect, self._heard)
         self._lock = threading.Lock()
         self._schedule = Schedule()
@@ -93,6 +88,10 @@ class Flusher:
     def post(self, event: Event) -> None:
         """Tell the workers something that they should look at soon."""
         self.events.append(event)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have a worker look for what there is to do."""
         self.parked = False
         self.workers.wake()
 
@@ -136,13 +135,14 @@ class Flusher:
     def turn(self) -> float | None:
         """Send one request and return None, or return how long there is nothing to do."""
         with guard("choosing what to send"):
+            jobs_in = self._backlog.take_on()
             self._losses.say()
             self._counters.observe(self._outbox.captured, self._outbox.dropped)
             chore_in = self._chore.turn(time.monotonic())
             with self._lock:
                 chosen = self._next()
             if isinstance(chosen, float):
-                return min(chosen, chore_in)
+                return min(chosen, chore_in, jobs_in)
             self._serve(*chosen)
             return None
         return LOOK_AROUND
@@ -166,7 +166,7 @@ class Flusher:
     def _park(self) -> float:
         """Rest until somebody calls; said first and checked then, so that no call is missed."""
         self.parked = True
-        return 0.0 if self.events else self._outbox.look_every
+        return 0.0 if self.events or self._backlog else self._outbox.look_every
 
     def _adopt(self, now: float) -> None:
         """Take over, now and then, what dead processes have left in a shared outbox."""

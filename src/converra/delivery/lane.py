@@ -30,7 +30,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Draft(Protocol):
-    """A message to be, made on the caller's thread in a microsecond."""
+    """A message to be."""
 
     @property
     def size(self) -> int:
@@ -86,9 +86,9 @@ class Lane:
         """The server's id of the conversation, once it was opened."""
         return self.progress.first_id if self.progress else None
 
-    def append(self, drafts: Sequence[Draft]) -> None:
-        """Add messages at the end."""
-        self._delivery.append(self, drafts)
+    def append(self, drafts: Sequence[Draft], at: float | None = None) -> None:
+        """Add messages at the end; they are as old as they were `at` a time of the steady clock."""
+        self._delivery.append(self, drafts, at)
 
     def annotate(self, metadata: Mapping[str, Any]) -> None:
         """Merge into the conversation's metadata, with the next request."""

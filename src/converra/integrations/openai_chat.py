@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from converra.conversation.turn import Answer, Attachment, Call, Dialect, Request, Said
-from converra.integrations.openai_digest import look
+from converra.integrations.openai_digest import BARE, look
 from converra.integrations.openai_fields import fields, items, plain, string
 from converra.integrations.openai_logprobs import summary, token_logprobs
 from converra.integrations.openai_parts import Content, content
@@ -26,17 +26,17 @@ KEPT_FIELDS = ("annotations",)
 
 def request(body: dict[str, Any]) -> Request:
     """What a call to `/chat/completions` sends."""
-    return Request(
-        dialect=CHAT,
-        messages=items(body.get("messages")),
-        model=string(body.get("model")),
-        tools=items(body.get("tools")) or items(body.get("functions")),
-    )
+    tools = (body.get("tools") or body.get("functions")) if len(body) > BARE else None
+    return Request(CHAT, items(body.get("messages")), None, string(body.get("model")), None, items(tools))
 
 
 def read(message: Any) -> tuple[Said, ...]:
-    """One message of a request."""
+    """One message of a request; most have a role and a text, and nothing else."""
     own = fields(message)
+    if len(own) == BARE:
+        role, text = own.get("role"), own.get("content")
+        if role.__class__ is str and text.__class__ is str:
+            return (Said(ROLES.get(role, role), text),)
     role = string(own.get("role"))
     if role == "assistant":
         return (assistant(own),)
@@ -126,6 +126,9 @@ def _arguments(value: Any) -> Any:
 
 def answer(completion: Any) -> Answer:
     """A whole answer. One that carries an error inside a success status, or no choices, says so in its metadata."""
+    found = _plain_answer(completion)
+    if found is not None:
+        return found
     own = fields(completion)
     choices = _choices(own)
     first = choices[0] if choices else {}
@@ -143,6 +146,37 @@ def answer(completion: Any) -> Answer:
         response_id=string(own.get("id")),
         metadata=confidence(token_logprobs(first.get("logprobs"))) if first else {"error": error_record(completion)},
     )
+
+
+def _plain_answer(completion: Any) -> Answer | None:
+    """The answer of an SDK object that has one choice, of text and nothing else: most are, at a third of the price.
+
+    An attribute of a pydantic object costs three times a key of its `__dict__`.
+    """
+    try:
+        own = completion.__dict__
+        (choice,) = own["choices"]
+        chosen = choice.__dict__
+        message = chosen["message"]
+        held = message.__dict__
+        text, reason, model, name = held["content"], chosen["finish_reason"], own["model"], own["id"]
+        if (
+            text.__class__ is str
+            and held["tool_calls"] is None
+            and held["refusal"] is None
+            and held["function_call"] is None
+            and held["audio"] is None
+            and not held["annotations"]
+            and not message.__pydantic_extra__
+            and chosen["logprobs"] is None
+            and model
+            and reason.__class__ is model.__class__ is name.__class__ is str
+        ):
+            reported = own["usage"]
+            return Answer((Said("assistant", text),), model, usage(reported), usage_details(reported), reason, (), name)
+    except (AttributeError, KeyError, TypeError, ValueError):  # a dict, an odd shape, none or several choices
+        pass
+    return None
 
 
 def confidence(numbers: Sequence[float]) -> dict[str, Any] | None:

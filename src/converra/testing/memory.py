@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from converra.config import Config
     from converra.conversation.models import Message
+    from converra.delivery.backlog import Backlog
     from converra.delivery.lane import Draft, Header
     from converra.testing.capture import Capture
 
@@ -47,20 +48,21 @@ class MemoryLane(Lane):
 class MemoryDelivery(Delivery):
     """Takes messages in at once, and sends nothing."""
 
-    def __init__(self, config: Config, capture: Capture) -> None:
+    def __init__(self, config: Config, capture: Capture, backlog: Backlog) -> None:
         self._capture = capture
         self._lock = RLock()
         self._keyed: dict[str, CapturedConversation] = {}
         """The conversations that others may join, by idempotency key."""
         self._ids: dict[str, str] = {}
         """What the messages are called here, by the ids that they were given."""
-        super().__init__(config)
+        super().__init__(config, backlog=backlog)
+        self.direct = True
 
     def open(self, header: Header) -> Lane:
         """Make a lane into memory."""
         return MemoryLane(self, header)
 
-    def append(self, lane: Lane, drafts: Sequence[Draft]) -> None:
+    def append(self, lane: Lane, drafts: Sequence[Draft], at: float | None = None) -> None:  # noqa: ARG002 - no waiting
         """Keep messages, in the wire's form, after the user's redaction."""
         assert isinstance(lane, MemoryLane)  # noqa: S101 - all lanes come from `open`
         with self._lock:

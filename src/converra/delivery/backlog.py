@@ -1,0 +1,115 @@
+"""What was recorded and is still to be assembled: callers hand it over in a microsecond, a worker takes it on.
+
+Assembling is done by one thread at a time: a worker, or whoever needs its result (a flush, the end of the process, a
+call that must know which conversation it continues). The lock that sees to it is the only one of the recording side,
+and workers never wait for it: a signal handler may have interrupted just the caller that holds it, and may itself be
+waiting for the workers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from threading import RLock, get_ident
+from typing import TYPE_CHECKING, Any
+
+from converra.guard import guard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Job = tuple[float, int, Callable[..., None], tuple[Any, ...]]
+    """When it came, by the steady clock; what it weighs; what is to be done."""
+
+LOCK_SECONDS = 1.0
+"""Longest wait for another thread's job, which takes microseconds."""
+
+SHARE = 4
+"""What waits here may hold this part of the bound of what waits in memory, besides that."""
+
+OVERHEAD = 2_048
+"""What a waiting job weighs besides the words that are new in it, in bytes; a measured round number."""
+
+OLDEST = 2.0
+"""Seconds that a job waits, at most, while calls go on: workers may all hang in requests."""
+
+MANY = 256
+"""Jobs that a worker does before it looks for something to send."""
+
+SOON = 0.005
+"""Seconds until a worker's next look at what it has left."""
+
+FEW = 2
+"""Jobs that a caller does who finds too much or too old ones waiting."""
+
+
+class Backlog:
+    """Jobs in the order in which they came. Reentrant: a job that comes during another one is done after it."""
+
+    def __init__(self, limit: int = 2**26) -> None:
+        self.lock = RLock()
+        """Held by whoever changes what is recorded."""
+        self._limit = limit
+        self._room = limit // SHARE
+        self._jobs: deque[Job] = deque()
+        self._weight = 0
+        """Of what waits, nearly: two threads that meet may lose a part of it, until all is done."""
+        self._owner: int | None = None
+        self._nested = 0
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def after_fork(self) -> None:
+        """Begin anew in a child process: what waits is the parent's."""
+        self.__init__(self._limit)  # type: ignore[misc]  # in place: everybody who records has it
+
+    def add(self, at: float, weight: int, job: Callable[..., None], args: tuple[Any, ...] = ()) -> int:
+        """Take a job in, at a time of the steady clock, that keeps so many bytes alive; say how many wait."""
+        jobs = self._jobs
+        weight += OVERHEAD
+        jobs.append((at, weight, job, args))
+        self._weight += weight
+        if self._weight > self._room or self._oldest(at) < at - OLDEST:
+            self.work(FEW)
+        return len(jobs)
+
+    def _oldest(self, at: float) -> float:
+        """When the first job came that waits."""
+        try:
+            return self._jobs[0][0]
+        except IndexError:  # another thread has done it meanwhile
+            return at
+
+    def work(self, most: int | None = None, *, seconds: float = LOCK_SECONDS) -> bool:
+        """Do what waits, or the first of it. True if all of that was done.
+
+        A lock that another thread holds is waited for so many seconds; then the rest is left to that thread.
+        """
+        if self._owner == get_ident():  # a finalizer or a signal handler that has interrupted a job
+            self._nested += 1
+            return False
+        left = len(self._jobs) if most is None else most
+        while left > 0 and self._jobs:
+            if not self.lock.acquire(timeout=seconds):
+                return False
+            left -= 1
+            self._owner = get_ident()
+            try:
+                self._do()
+            finally:
+                left, self._nested, self._owner = left + self._nested, 0, None
+                self.lock.release()
+        return True
+
+    def take_on(self) -> float:
+        """Do a worker's share, without waiting for the lock; say in how many seconds there is more to do."""
+        self.work(MANY, seconds=0.0)
+        return SOON if self._jobs else math.inf
+
+    def _do(self) -> None:
+        if self._jobs:
+            _, weight, job, args = self._jobs.popleft()
+            self._weight = self._weight - weight if self._jobs else 0
+            with guard("recording a turn"):
+                job(*args)

@@ -1,0 +1,177 @@
+"""What waits to be assembled: done later, in order, by one thread at a time, and never waited for by a worker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from converra import guard
+from converra.delivery import backlog as backlog_module
+from converra.delivery.backlog import OVERHEAD, SHARE, Backlog
+from converra.delivery.delivery import Header
+from tests.delivery.harness import delivery, turn, words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from converra.delivery.delivery import Delivery
+    from converra.delivery.lane import Lane
+    from converra.server.run import LocalServer
+
+
+@pytest.fixture
+def sender(server: LocalServer) -> Iterator[Delivery]:
+    """A delivery that looks for work only when it is woken, or once a second."""
+    made = delivery(server, flush_interval=30.0)
+    yield made
+    made.shutdown(5)
+
+
+Done = list[object]
+
+
+def opened(sender: Delivery) -> Lane:
+    return sender.open(Header(key="chat", prompt_id="p"))
+
+
+def held(server: LocalServer) -> list[str]:
+    """The words of all that the server has."""
+    found, _ = server.store.conversations(limit=10)
+    return [message["content"] for conversation in found for message in server.store.messages(conversation)]
+
+
+def test_jobs_are_done_in_order_and_one_inside_another_after_it() -> None:
+    """What comes while a job is done, as from a finalizer that fires inside of it, follows it."""
+    backlog, done = Backlog(), Done()
+
+    def first() -> None:
+        backlog.add(0.0, 0, done.append, ("inner",))
+        assert not backlog.work()
+        done.append("first")
+
+    backlog.add(0.0, 0, first)
+    backlog.add(0.0, 0, done.append, ("second",))
+    assert backlog.work()
+    assert done == ["first", "second", "inner"]
+    assert not len(backlog)
+
+
+def test_a_job_that_fails_is_told_and_the_next_one_is_done(caplog: pytest.LogCaptureFixture) -> None:
+    """A bug of ours costs one turn, and is said."""
+    guard.hush()
+    backlog, done = Backlog(), Done()
+    backlog.add(0.0, 0, [].pop)  # raises
+    backlog.add(0.0, 0, done.append, (1,))
+    backlog.work()
+    assert done == [1]
+    assert "converra failed while recording a turn: IndexError" in caplog.text
+
+
+def test_what_waits_is_bounded_by_its_weight() -> None:
+    """Past its share of the bound, whoever adds something works off more than it adds."""
+    backlog, done = Backlog(10 * OVERHEAD * SHARE), Done()
+    for number in range(100):
+        backlog.add(0.0, 0, done.append, (number,))
+        assert len(backlog) <= 10
+    backlog.add(0.0, 10 * OVERHEAD, done.append, (100,))  # a heavy one does not wait behind light ones for long
+    for number in range(101, 110):
+        backlog.add(0.0, 0, done.append, (number,))
+    backlog.work()
+    assert done == list(range(110))
+
+
+def test_what_waits_long_is_done_by_callers() -> None:
+    """Where all workers hang in requests, calls that go on assemble what is old."""
+    backlog, done = Backlog(), Done()
+    backlog.add(0.0, 0, done.append, (1,))
+    backlog.add(1.0, 0, done.append, (2,))
+    assert done == []
+    backlog.add(2.5, 0, done.append, (3,))
+    assert done == [1, 2]
+
+
+def test_a_fork_leaves_what_waits_to_the_parent() -> None:
+    """A child process has neither the jobs nor a lock that some thread of the parent held."""
+    backlog, done = Backlog(), Done()
+    backlog.add(0.0, 0, done.append, (1,))
+    holder = threading.Thread(target=backlog.lock.acquire)
+    holder.start()
+    holder.join()
+    backlog.after_fork()
+    assert backlog.work()
+    assert done == []
+
+
+def test_a_flush_works_off_what_waits(server: LocalServer, sender: Delivery) -> None:
+    """True means that also what nobody had assembled yet was delivered."""
+    lane = opened(sender)
+    sender.submit(time.monotonic(), 0, lane.append, turn(1))
+    assert sender.flush(5)
+    assert held(server) == words(1)
+
+
+def test_a_worker_finds_what_nobody_flushes(server: LocalServer, sender: Delivery) -> None:
+    """What ends is assembled and sent without anybody waiting for it."""
+    lane = opened(sender)
+    sender.submit(time.monotonic(), 0, lane.append, turn(1))
+    sender.submit(time.monotonic(), 0, lane.end, soon=True)
+    until = time.monotonic() + 10
+    while held(server) != words(1) and time.monotonic() < until:  # `stats` would do the work
+        time.sleep(0.01)
+    assert held(server) == words(1)
+
+
+def test_who_waits_for_a_flush_may_hold_the_lock(server: LocalServer, sender: Delivery) -> None:
+    """A signal handler that has interrupted a caller inside, and flushes, does not wait for itself."""
+    lane = opened(sender)
+    began = time.monotonic()
+    with sender.backlog.lock:
+        for number in range(100):
+            sender.submit(time.monotonic(), 0, lane.append, turn(number))
+        assert sender.flush(20)
+    assert time.monotonic() - began < 10
+    assert held(server) == words(*range(100))
+
+
+def test_a_worker_never_waits_for_a_caller(server: LocalServer, sender: Delivery) -> None:
+    """A thread that is stopped while it records holds up what it records, and not what is to be sent already."""
+    other = opened(sender)
+    other.append(turn("sent"))
+    inside, leave = threading.Event(), threading.Event()
+
+    def stopped() -> None:
+        with sender.backlog.lock:
+            inside.set()
+            leave.wait(20)
+
+    thread = threading.Thread(target=stopped)
+    thread.start()
+    inside.wait(20)
+    sender.submit(time.monotonic(), 0, other.append, turn("waits"))
+    began = time.monotonic()
+    assert not sender.flush(0.3)
+    assert time.monotonic() - began < 5
+    until = time.monotonic() + 10
+    while held(server) != words("sent") and time.monotonic() < until:
+        time.sleep(0.01)
+    assert held(server) == words("sent")
+    leave.set()
+    thread.join()
+    assert sender.flush(5)
+    assert held(server) == words("sent", "waits")
+
+
+def test_a_lock_that_stays_taken_is_left_to_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller waits for another thread's job no longer than a moment, and does not lose its own."""
+    monkeypatch.setattr(backlog_module, "LOCK_SECONDS", 0.01)
+    backlog, done = Backlog(), Done()
+    holder = threading.Thread(target=backlog.lock.acquire)
+    holder.start()
+    holder.join()
+    backlog.add(0.0, 0, done.append, (1,))
+    assert not backlog.work(seconds=0.01)
+    assert done == []
+    assert len(backlog) == 1
