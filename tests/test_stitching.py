@@ -353,6 +353,18 @@ def test_a_call_under_way_is_not_silence() -> None:
     assert stitcher.silent(60) == []
 
 
+def test_a_chat_that_was_completed_goes_on_in_a_new_conversation() -> None:
+    """Whoever has completed a chat (a handler's `complete()`) and goes on with it loses nothing."""
+    process, history = Process(), [S, user("Hi")]
+    process.ask(history, "Hello.")
+    process.recordings[0].end()
+    process.ask([*history, assistant("Hello."), user("more")], "And?")
+    assert process.talks() == [
+        [*talk(history), "assistant: Hello."],
+        [*talk(history), "assistant: Hello.", "user: more", "assistant: And?"],
+    ]
+
+
 def test_the_number_of_open_conversations_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the bound, those that have been silent longest are completed, whatever their number of calls."""
     monkeypatch.setattr(stitching, "MAX_OPEN", 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from converra.open_turn import OpenTurn
     from converra.stitching import Stitcher
 
+
+MAX_READINGS = 1_000
 
 MIN_SWEEP, MAX_SWEEP = 0.2, 30.0
 """Seconds between looks for conversations that have fallen silent: a quarter of the silence, within these."""
@@ -114,7 +117,7 @@ class Recorder:
 
     def complete_origin(self, origin: Origin) -> None:
         """End what was recorded for a framework's handler; or else its session, which another may have opened."""
-        for recording in [r for r in list(self._recordings) if r.origin is origin]:
+        for recording in [r for r in self._all() if r.origin is origin]:
             recording.end()
         prompt_id = origin.prompt_id or self.config.prompt_id
         if origin.session_id is not None and isinstance(prompt_id, str) and not origin.used:
@@ -134,6 +137,13 @@ class Recorder:
         )
         self._recordings.add(recording)
         return recording
+
+    def _all(self) -> list[Recording]:
+        """All that are alive. A set that another thread adds to meanwhile has to be read again."""
+        for _ in range(MAX_READINGS):
+            with suppress(RuntimeError):
+                return list(self._recordings)
+        return []
 
     # -- capture: what integrations ask of the recorder ----------------------------------------------------------------
 
@@ -180,7 +190,7 @@ class Recorder:
         A block that was active goes on in the child as a conversation of its own, a session as the same one, joined.
         """
         self._belonging.after_fork()
-        for recording in list(self._recordings):
+        for recording in self._all():
             header = recording.lane.header
             if not header.joined:
                 header = msgspec.structs.replace(header, key=fresh_key())
@@ -206,7 +216,7 @@ class Recorder:
         Nobody will read those streams to their end, nor go on with these conversations here. Delivery itself cannot
         tell the sessions of frameworks from those that the app keeps open.
         """
-        for recording in list(self._recordings):
+        for recording in self._all():
             with guard("closing open streams"):
                 recording.cut()
         for recording in self._belonging.all():

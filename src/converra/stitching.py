@@ -96,7 +96,7 @@ class Stitcher:
     def _is_awake(self, recording: Recording) -> bool:
         """Whether it is open, and nobody is about to find it silent."""
         now = time.monotonic()
-        awake = now - recording.used < self._idle_timeout / 2 and recording in self._open
+        awake = now - recording.used < self._idle_timeout / 2 and recording in self._open and not recording.ended
         if awake:
             recording.used = now
         return awake
@@ -164,7 +164,7 @@ class Stitcher:
     def _claimed(self, recording: Recording | None) -> Recording | None:
         """A recording that is found is not silent any more; one that was taken out meanwhile is not found."""
         with self._backlog.lock:
-            if recording is None or recording not in self._open:
+            if recording is None or recording not in self._open or recording.ended:
                 return None
             recording.used = time.monotonic()
             return recording

@@ -43,19 +43,36 @@ def held(server: LocalServer) -> list[str]:
     return [message["content"] for conversation in found for message in server.store.messages(conversation)]
 
 
-def test_jobs_are_done_in_order_and_one_inside_another_after_it() -> None:
-    """What comes while a job is done, as from a finalizer that fires inside of it, follows it."""
+class Chat:
+    """Something that jobs change."""
+
+    def __init__(self, backlog: Backlog, done: Done) -> None:
+        self.backlog = backlog
+        self.done = done
+        self.inside = False
+
+    def turn(self, name: str) -> None:
+        assert not self.inside
+        self.done.append(name)
+
+    def interrupted(self, name: str, other: Chat) -> None:
+        """A job that a signal handler interrupts, which records something and wants everything done."""
+        self.inside = True
+        self.backlog.add(0.0, 0, self.turn, ("own",))
+        self.backlog.add(0.0, 0, other.turn, ("other",))
+        assert not self.backlog.work()
+        self.inside = False
+        self.done.append(name)
+
+
+def test_jobs_of_one_conversation_are_done_in_order_and_never_inside_one_another() -> None:
+    """A signal handler has what others said assembled; what goes on in the interrupted one follows afterwards."""
     backlog, done = Backlog(), Done()
-
-    def first() -> None:
-        backlog.add(0.0, 0, done.append, ("inner",))
-        assert not backlog.work()
-        done.append("first")
-
-    backlog.add(0.0, 0, first)
-    backlog.add(0.0, 0, done.append, ("second",))
+    chat, other = Chat(backlog, done), Chat(backlog, done)
+    backlog.add(0.0, 0, chat.interrupted, ("interrupted", other))
+    backlog.add(0.0, 0, chat.turn, ("second",))
     assert backlog.work()
-    assert done == ["first", "second", "inner"]
+    assert done == ["other", "interrupted", "second", "own"]
     assert not len(backlog)
 
 

@@ -44,7 +44,7 @@ FEW = 2
 
 
 class Backlog:
-    """Jobs in the order in which they came. Reentrant: a job that comes during another one is done after it."""
+    """Jobs in the order in which they came; those of one conversation never inside one another."""
 
     def __init__(self, limit: int = 2**26) -> None:
         self.lock = RLock()
@@ -55,7 +55,11 @@ class Backlog:
         self._weight = 0
         """Of what waits, nearly: two threads that meet may lose a part of it, until all is done."""
         self._owner: int | None = None
-        self._nested = 0
+        self._under_way: list[int] = []
+        """What the jobs change that are under way; several where they interrupt each other."""
+        self._kept = 0
+        """Jobs that were left because of that."""
+        self._postponed: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -86,9 +90,8 @@ class Backlog:
 
         A lock that another thread holds is waited for so many seconds; then the rest is left to that thread.
         """
-        if self._owner == get_ident():  # a finalizer or a signal handler that has interrupted a job
-            self._nested += 1
-            return False
+        if self._owner == get_ident():
+            return self._work_inside()
         left = len(self._jobs) if most is None else most
         while left > 0 and self._jobs:
             if not self.lock.acquire(timeout=seconds):
@@ -96,20 +99,58 @@ class Backlog:
             left -= 1
             self._owner = get_ident()
             try:
-                self._do()
+                if self._jobs:
+                    self._do(self._jobs.popleft())
             finally:
-                left, self._nested, self._owner = left + self._nested, 0, None
+                left, self._kept, self._owner = left + self._kept, 0, None
                 self.lock.release()
+            if self._postponed is not None:
+                postponed, self._postponed = self._postponed, None
+                postponed()
         return True
+
+    def postpone(self, call: Callable[[], None]) -> bool:
+        """Where a signal handler has interrupted a job here, have it called after that job; False where it has not."""
+        if self._owner != get_ident():
+            return False
+        self._postponed = call
+        return True
+
+    def _work_inside(self) -> bool:
+        """Do what waits though a job is under way: a finalizer or a signal handler has interrupted it.
+
+        What belongs to the same conversation as that job is kept for afterwards, in its order.
+        """
+        kept: list[Job] = []
+        try:
+            for _ in range(len(self._jobs)):
+                job = self._jobs.popleft()
+                if _subject(job) in self._under_way:
+                    kept.append(job)
+                else:
+                    self._do(job)
+        finally:
+            self._jobs.extendleft(reversed(kept))
+            self._kept += len(kept)
+        return not kept
 
     def take_on(self) -> float:
         """Do a worker's share, without waiting for the lock; say in how many seconds there is more to do."""
         self.work(MANY, seconds=0.0)
         return SOON if self._jobs else math.inf
 
-    def _do(self) -> None:
-        if self._jobs:
-            _, weight, job, args = self._jobs.popleft()
-            self._weight = self._weight - weight if self._jobs else 0
+    def _do(self, job: Job) -> None:
+        _, weight, call, args = job
+        self._weight = self._weight - weight if self._jobs else 0
+        self._under_way.append(_subject(job))
+        try:
             with guard("recording a turn"):
-                job(*args)
+                call(*args)
+        finally:
+            self._under_way.pop()
+
+
+def _subject(job: Job) -> int:
+    """What a job changes: the object whose method it is, by identity."""
+    call = job[2]
+    return id(getattr(call, "__self__", call))

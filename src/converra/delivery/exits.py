@@ -110,6 +110,9 @@ def _handle_sigterm() -> None:
 
 
 def _on_sigterm(number: int, _frame: FrameType | None) -> None:
+    """Deliver, and die of the signal. What it has interrupted in the middle of assembling is finished first."""
+    if any(delivery.backlog.postpone(lambda: _on_sigterm(number, None)) for delivery in tuple(_deliveries)):
+        return
     _before_end()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
