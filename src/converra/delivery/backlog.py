@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 LOCK_SECONDS = 1.0
 """Longest wait for another thread's job, which takes microseconds."""
 
+MOMENT = 0.05
+"""The same for a caller who only helps."""
+
 SHARE = 4
 """What waits here may hold this part of the bound of what waits in memory, besides that."""
 
@@ -75,7 +78,7 @@ class Backlog:
         jobs.append((at, weight, job, args))
         self._weight += weight
         if self._weight > self._room or self._oldest(at) < at - OLDEST:
-            self.work(FEW)
+            self.work(FEW, seconds=MOMENT)
         return len(jobs)
 
     def _oldest(self, at: float) -> float:
@@ -103,10 +106,10 @@ class Backlog:
                     self._do(self._jobs.popleft())
             finally:
                 left, self._kept, self._owner = left + self._kept, 0, None
-                self.lock.release()
-            if self._postponed is not None:
                 postponed, self._postponed = self._postponed, None
-                postponed()
+                self.lock.release()
+                if postponed is not None:
+                    postponed()
         return True
 
     def postpone(self, call: Callable[[], None]) -> bool:
