@@ -149,7 +149,7 @@ def answer(completion: Any) -> Answer:
 
 
 def _plain_answer(completion: Any) -> Answer | None:
-    """The answer of an SDK object that has one choice, of text and nothing else: most are, at a third of the price.
+    """The answer of an SDK object that has one choice, of text and calls: most are, at a third of the price.
 
     An attribute of a pydantic object costs three times a key of its `__dict__`.
     """
@@ -161,8 +161,7 @@ def _plain_answer(completion: Any) -> Answer | None:
         held = message.__dict__
         text, reason, model, name = held["content"], chosen["finish_reason"], own["model"], own["id"]
         if (
-            text.__class__ is str
-            and held["tool_calls"] is None
+            (text is None or text.__class__ is str)
             and held["refusal"] is None
             and held["function_call"] is None
             and held["audio"] is None
@@ -173,7 +172,8 @@ def _plain_answer(completion: Any) -> Answer | None:
             and reason.__class__ is model.__class__ is name.__class__ is str
         ):
             reported = own["usage"]
-            return Answer((Said("assistant", text),), model, usage(reported), usage_details(reported), reason, (), name)
+            said = Said("assistant", text or "", tuple(_calls(held)) if held["tool_calls"] else ())
+            return Answer((said,), model, usage(reported), usage_details(reported), reason, (), name)
     except (AttributeError, KeyError, TypeError, ValueError):  # a dict, an odd shape, none or several choices
         pass
     return None
