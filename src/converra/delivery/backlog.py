@@ -77,16 +77,13 @@ class Backlog:
         weight += OVERHEAD
         jobs.append((at, weight, job, args))
         self._weight += weight
-        if self._weight > self._room or self._oldest(at) < at - OLDEST:
+        try:
+            late = jobs[0][0] < at - OLDEST
+        except IndexError:  # another thread has done it meanwhile
+            late = False
+        if late or self._weight > self._room:
             self.work(FEW, seconds=MOMENT)
         return len(jobs)
-
-    def _oldest(self, at: float) -> float:
-        """When the first job came that waits."""
-        try:
-            return self._jobs[0][0]
-        except IndexError:  # another thread has done it meanwhile
-            return at
 
     def work(self, most: int | None = None, *, seconds: float = LOCK_SECONDS) -> bool:
         """Do what waits, or the first of it. True if all of that was done.

@@ -104,17 +104,12 @@ class Patches:
         wrapt.wrap_function_wrapper(owner, point.attribute, wrapper)
         return _Installed(owner, point.attribute, wrapper, original, inherited)
 
-    def _before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Observed | None:
-        capture = self._capture
-        if capture is None or not capture.active:
-            return None
-        return self._observe(capture, args, kwargs)
-
     def _wrapper(self) -> Wrapper:
-        before = self._before
+        observe = self._observe
 
         def call(wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            observed = before(args, kwargs)
+            capture = self._capture
+            observed = observe(capture, args, kwargs) if capture is not None and capture.active else None
             if observed is None:
                 return wrapped(*args, **kwargs)
             try:
@@ -128,12 +123,13 @@ class Patches:
         return call
 
     def _async_wrapper(self, original: Any) -> Wrapper:
-        before = self._before
+        observe = self._observe
 
         async def call(
             wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:
-            observed = before(args, kwargs)
+            capture = self._capture
+            observed = observe(capture, args, kwargs) if capture is not None and capture.active else None
             if observed is None:
                 return await wrapped(*args, **kwargs)
             try:
