@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +37,13 @@ def steps(work: Callable[[], Any]) -> int:
         count += event == "call"
 
     before = sys.getprofile()
+    gc.disable()  # other tests leave finalizers behind, which are functions too
     sys.setprofile(note)
     try:
         work()
     finally:
         sys.setprofile(before)
+        gc.enable()
     return count
 
 
