@@ -178,12 +178,13 @@ class Stitcher:
         self._tips.setdefault(key, {})[recording] = whole
 
     def _untip(self, recording: Recording, known: _Known) -> None:
-        while known.noted:
-            key = known.noted.pop()
-            holders = self._tips.get(key, {})
-            holders.pop(recording, None)
-            if not holders:
-                self._tips.pop(key, None)
+        with suppress(IndexError):  # another thread may take the last one
+            while known.noted:
+                key = known.noted.pop()
+                holders = self._tips.get(key, {})
+                holders.pop(recording, None)
+                if not holders:
+                    self._tips.pop(key, None)
 
     def _add(self, recording: Recording, keys: Iterable[Key]) -> None:
         for key in keys:
