@@ -99,8 +99,9 @@ class Backlog:
             left -= 1
             self._owner = get_ident()
             try:
-                if self._jobs:
-                    self._do(self._jobs.popleft())
+                job = self._next()
+                if job is not None:
+                    self._do(job)
             finally:
                 left, self._kept, self._owner = left + self._kept, 0, None
                 postponed, self._postponed = self._postponed, None
@@ -124,7 +125,9 @@ class Backlog:
         kept: list[Job] = []
         try:
             for _ in range(len(self._jobs)):
-                job = self._jobs.popleft()
+                job = self._next()
+                if job is None:
+                    break
                 if _subject(job) in self._under_way:
                     kept.append(job)
                 else:
@@ -138,6 +141,12 @@ class Backlog:
         """Do a worker's share, without waiting for the lock; say in how many seconds there is more to do."""
         self.work(MANY, seconds=0.0)
         return SOON if self._jobs else math.inf
+
+    def _next(self) -> Job | None:
+        try:
+            return self._jobs.popleft()
+        except IndexError:  # a signal handler that came between has done it
+            return None
 
     def _do(self, job: Job) -> None:
         _, weight, call, args = job

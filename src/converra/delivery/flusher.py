@@ -1,7 +1,8 @@
 """Sends what waits: takes in events, picks the conversation that is next, has it served, and plans again.
 
-Recording and sending share nothing but a queue of events. Callers only ever append to it, which is one step in C: no
-lock of a worker is ever taken on the app's threads, so neither a hung API nor a signal handler can make them wait.
+Callers only ever append to a queue of events and a backlog of jobs, one step in C: no lock of a worker is ever taken on
+the app's threads, so neither a hung API nor a signal handler can make them wait. A worker that assembles does so under
+the callers' lock, and only where that is free.
 """
 
 from __future__ import annotations

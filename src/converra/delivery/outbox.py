@@ -81,8 +81,8 @@ class Outbox(Protocol):
 class MemoryOutbox:
     """The outbox that ends with the process.
 
-    Two counters instead of one under a lock: what came in is counted by callers, who share a lock that no worker ever
-    takes, and what left by workers. So a signal handler that interrupts `put` and waits for the workers does get there.
+    Two counters instead of one under a lock: what came in is counted under a lock that no worker ever waits for, and
+    what left by workers. So a signal handler that interrupts `put` and waits for the workers does get there.
     The lock is reentrant because that handler, or a finalizer, may itself record.
     """
 
