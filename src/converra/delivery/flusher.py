@@ -1,8 +1,7 @@
 """Sends what waits: takes in events, picks the conversation that is next, has it served, and plans again.
 
-Callers only ever append to a queue of events and a backlog of jobs, one step in C: no lock of a worker is ever taken on
-the app's threads, so neither a hung API nor a signal handler can make them wait. A worker that assembles does so under
-the callers' lock, and only where that is free.
+Callers only ever append to a queue of events and a backlog of jobs, one step in C: no app's thread ever waits for a
+worker's lock, whatever hangs. Workers assemble under the callers' lock, and only where that is free.
 """
 
 from __future__ import annotations
