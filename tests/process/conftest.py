@@ -76,14 +76,19 @@ def server() -> Iterator[LocalServer]:
 
 @pytest.fixture
 def start(server: LocalServer) -> Iterator[Callable[..., Child]]:
-    """Starts a child process against the server; settings are given as in the environment."""
+    """Starts a child process against the server; settings are given as in the environment.
+
+    One that a signal may interrupt anywhere must not be `measured`: coverage takes a lock of its own on every thread, and
+    a handler that waits for another thread while it has interrupted just that would wait in vain.
+    """
     children: list[Child] = []
 
-    def begin(code: str, **settings: Any) -> Child:
+    def begin(code: str, *, measured: bool = True, **settings: Any) -> Child:
         given = {"API_KEY": "k", "BASE_URL": server.base_url, "FLUSH_INTERVAL": "60", "TIMEOUT": "5"}
         own = {f"CONVERRA_{name}": str(value) for name, value in {**given, **settings}.items() if value is not None}
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        child = Child(code, {**os.environ, **own, "PYTHONPATH": path, "PYTHONWARNINGS": FORKING})
+        inherited = {name: value for name, value in os.environ.items() if measured or not name.startswith("COVERAGE_")}
+        child = Child(code, {**inherited, **own, "PYTHONPATH": path, "PYTHONWARNINGS": FORKING})
         children.append(child)
         return child
 

@@ -67,7 +67,7 @@ while True:
     speak()
     if said % 7 == 0: converra.stats()  # assembles here what waits
 """
-    child = start(TALK.format(sigterm=True) + code, SHUTDOWN_TIMEOUT=20).ready()
+    child = start(TALK.format(sigterm=True) + code, measured=False, SHUTDOWN_TIMEOUT=20).ready()
     time.sleep(late)
     child.signal(signal.SIGTERM)
     assert child.ended().status == -signal.SIGTERM
