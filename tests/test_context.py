@@ -171,7 +171,7 @@ class Covering:
 
 def test_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a layer says that it covers is claimed, in every context; a layer that joins twice is asked once."""
-    monkeypatch.setattr(context, "_layers", ())
+    monkeypatch.setattr(context, "layers", ())
     before = context.claimed("gpt")
     layer = Covering("gpt")
     context.join(layer)

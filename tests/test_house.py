@@ -46,10 +46,11 @@ def test_files_and_functions_stay_small(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if p.name not in CATCH_EVERYTHING], ids=_named)
 def test_only_the_guard_swallows_everything(path: Path) -> None:
-    """A failure of any kind is swallowed in one file, where it is counted and told; others pass it on."""
+    """A failure of any kind is swallowed in one file, where it is counted and told; others pass it on, or to there."""
     handlers = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ExceptHandler))
     blind = (n for n in handlers if n.type is None or ast.unparse(n.type) in ("Exception", "BaseException"))
-    assert [node.lineno for node in blind if ast.unparse(node.body[-1]) != "raise"] == []
+    swallowing = (n for n in blind if ast.unparse(n.body[-1]) != "raise")
+    assert [n.lineno for n in swallowing if not ast.unparse(n.body[0]).startswith("report(")] == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_named)

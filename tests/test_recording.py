@@ -30,8 +30,8 @@ class Chat:
         self.lane = MemoryLane(Header(key="key", prompt_id="p"))
         self.recording = Recording(self.lane, self._submit, as_it_is, joining=joining)  # type: ignore[arg-type]  # a lane for tests
 
-    def _submit(self, at: float, weight: int, job: Callable[..., None], *args: Any, soon: bool = False) -> None:
-        self.backlog.add(at, weight, job, args)
+    def _submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, soon: bool = False) -> None:
+        self.backlog.add(at, weight, call, args)
 
     def begin(self, messages: Sequence[Any]) -> OpenTurn:
         return self.recording.begin(Request(CHAT, messages))

@@ -43,9 +43,9 @@ class Process:
         self.recordings.append(recording)
         return recording
 
-    def _submit(self, at: float, weight: int, job: Callable[..., None], *args: Any, soon: bool = False) -> None:
+    def _submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, soon: bool = False) -> None:
         """Leave it to a worker, who never comes: whoever needs the result does it."""
-        self.backlog.add(at, weight, job, args)
+        self.backlog.add(at, weight, call, args)
 
     def begin(self, messages: Sequence[Any], previous: str | None = None) -> OpenTurn:
         request = Request(dialect=CHAT, messages=messages, previous=previous)

@@ -46,22 +46,34 @@ class Assembler:
         show: Show | None = None,
         learn: Learn | None = None,
     ) -> None:
-        self.record = Record(shared=joining)
+        self.begun: Record | None = None
+        """The record, once there was something for it."""
+        self._joining = joining
         self.finish = finish
         self.show = show
         self.hasty = False
         """What comes is to be sent at once."""
         self._learn = learn
         self._lane = lane
-        self._nonce = os.urandom(8).hex()
+        self._nonce = ""
         self._over = False
         self._early: dict[str | None, tuple[Said, Facts]] = {}
         """Results of tools that came before the first call of a shared session, by the id of their call."""
+
+    @property
+    def record(self) -> Record:
+        """What is recorded so far: made when it is first needed, which is not by a caller."""
+        record = self.begun
+        if record is None:
+            record = self.begun = Record(shared=self._joining)
+        return record
 
     def fold(self, view: View, answer: Answer | None, failure: Failure | None, facts: Facts, at: float) -> None:
         """Record a turn that ended at a time of the steady clock."""
         if self._is_over():
             return
+        if answer is not None:
+            answer.settle()
         heard = [self._timed(h) for h in fold(self.record, view, answer)]
         carrier = _carrier(heard) if answer else None
         self._append([self._draft(h, answer, failure, facts, carries=_carries(h, carrier)) for h in heard], at)
@@ -92,8 +104,9 @@ class Assembler:
     def end(self, always: bool, at: float) -> None:  # noqa: FBT001 - a job has its arguments by position
         """Complete the conversation; later turns are refused."""
         if not self._over:
-            self.record.version += bool(self._early)
-            self._say_early(at)
+            if self._early:
+                self.record.version += 1
+                self._say_early(at)
             self._over = True
             self._lane.end(always=always)
 
@@ -137,7 +150,8 @@ class Assembler:
         return extra or None
 
     def _id(self, number: int) -> str:
-        return f"{self._nonce}-{number}"
+        nonce = self._nonce = self._nonce or os.urandom(8).hex()
+        return f"{nonce}-{number}"
 
     def _timed(self, heard: Heard) -> Heard:
         """Add what is known of a tool's run to the result that a request brings."""

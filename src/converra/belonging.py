@@ -91,10 +91,7 @@ class Belonging:
         return self._sessions.add(session, self._open(_header(*session, block.metadata, block.company_name)))
 
     def of_call(self, request: Request) -> tuple[Recording | None, list[int] | None]:
-        """The recording that a call belongs to, and the looks of its messages where they were needed to tell."""
-        current = context.active()
-        if isinstance(current, Conversation):
-            return current.recording(), None
+        """Outside of any block: the recording of a call, and the looks of its messages where they tell."""
         prompt_id = self._prompt_of(request)
         scope = request.scope or NOWHERE
         session = _session(scope)
@@ -120,9 +117,10 @@ class Belonging:
 
     def of_result(self, scope: Scope) -> Recording | None:
         """The recording that the result of a tool belongs to, where that is known without a history."""
-        current = context.active()
-        if isinstance(current, Conversation):
-            return current.recording()
+        block = context.active()
+        if block is not None:
+            active: Recording | None = block.recording()
+            return active
         traced: Recording | None = scope.trace.recording if scope.trace else None
         if traced is not None and not traced.ended:
             return traced

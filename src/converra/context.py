@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import threading
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
 _active: ContextVar[Entered | None] = ContextVar("converra_conversation", default=None)
 
 
-def active() -> object | None:
+def active() -> Any:
     """Look up what was entered last in this context and not left yet."""
     entered = _active.get()
     if entered is not None and entered.is_left:
@@ -91,7 +91,7 @@ class Layer(Protocol):
         """Say whether a call that begins here, now, of this model, is part of a run."""
 
 
-_layers: tuple[Layer, ...] = ()
+layers: tuple[Layer, ...] = ()
 
 
 def join(layer: Layer) -> None:
@@ -99,14 +99,14 @@ def join(layer: Layer) -> None:
 
     Process-wide, since a layer is told of a run in another context than the run's call is made in, now and then.
     """
-    global _layers  # noqa: PLW0603 - replaced as a whole: two threads that meet here may at worst ask a layer twice
-    if layer not in _layers:
-        _layers = (*_layers, layer)
+    global layers  # noqa: PLW0603 - replaced as a whole: two threads that meet here may at worst ask a layer twice
+    if layer not in layers:
+        layers = (*layers, layer)
 
 
 def claimed(model: str | None) -> bool:
     """Say whether the call that begins here is recorded by an outer layer."""
-    for layer in _layers:  # noqa: SIM110 - `any` over nothing costs four times as much, for every call
+    for layer in layers:  # noqa: SIM110 - `any` over nothing costs four times as much, for every call
         if layer.covers(model):
             return True
     return False

@@ -1,4 +1,6 @@
-"""The only blind `except` of the package: a bug of ours is told, and never reaches the app.
+"""A bug of ours is told, and never reaches the app. The only blind `except`s of the package are here.
+
+Or nearly: what every call of the app passes through catches by itself and calls `report`, which saves a frame.
 
 Only `Exception` is held back. `KeyboardInterrupt`, `SystemExit`, `GeneratorExit` and `asyncio.CancelledError` belong
 to the app and pass. The message of a caught exception is not logged, since it may quote a prompt or a key: its type

@@ -60,9 +60,10 @@ class Conversation:
             )
         self.company_name = company_name
         self.keep_open = keep_open
-        self.metadata = checked_metadata({} if metadata is None else metadata)
+        self.metadata = {} if metadata is None else checked_metadata(metadata)
         self._start = start
-        self._recording: Recording | None = None
+        self.recorded: Recording | None = None
+        """Where it is recorded, once it has begun."""
         self._started = False
         self._starting = RLock()
         self._entered: list[Entered] = []
@@ -73,7 +74,7 @@ class Conversation:
     @property
     def id(self) -> str | None:
         """The server's id; None until the conversation has been opened there."""
-        recording = self._recording
+        recording = self.recorded
         return None if recording is None else recording.lane.id
 
     def recording(self) -> Recording | None:
@@ -82,11 +83,11 @@ class Conversation:
             try:
                 if not self._started:
                     with guard("starting a conversation"):
-                        self._recording = self._start(self)
+                        self.recorded = self._start(self)
                     self._started = True
             finally:
                 self._starting.release()
-        return self._recording
+        return self.recorded
 
     def add_message(
         self,
@@ -155,13 +156,19 @@ class Conversation:
         """The block is left: complete the conversation, or make it known to whoever goes on with it."""
         if not self.keep_open:
             self.complete()
-        elif self._recording is not None:
-            self._recording.hasten()
+        elif self.recorded is not None:
+            self.recorded.hasten()
 
     def _leave(self) -> None:
         """Leave what was entered here: several threads may be inside at the same time."""
+        if len(self._entered) > 1:
+            self._leave_one()
+        elif self._entered:  # a decorated generator enters and leaves with each step
+            self._entered.pop().leave(for_good=not self.keep_open)
+
+    def _leave_one(self) -> None:
         entered = next((e for e in self._entered if e.is_innermost), None) or next(reversed(self._entered), None)
-        if entered is not None:  # a decorated generator enters and leaves with each step
+        if entered is not None:
             self._entered.remove(entered)
             entered.leave(for_good=not self.keep_open)
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from time import perf_counter, time
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from time import perf_counter
+from typing import Protocol
 
-from converra.conversation.turn import Facts, Failure
-from converra.guard import guarded
-from converra.telemetry import current_span_ids
+import msgspec
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from converra.conversation.turn import Answer
-    from converra.conversation.view import View
+from converra.conversation.turn import Answer, Facts, Failure
+from converra.conversation.view import View
+from converra.guard import guard, report
 
 
 class Owner(Protocol):
@@ -23,20 +20,17 @@ class Owner(Protocol):
         """Record a turn that is over, and forget its call."""
 
 
-class OpenTurn:
+class OpenTurn(msgspec.Struct, eq=False):
     """One call under way: the `OpenCall` that integrations see. The first `end`, `fail` or `cut` counts."""
 
-    __slots__ = ("__weakref__", "_first", "_once", "_recording", "_so_far", "_span", "_started", "_ticks", "_view")
-
-    def __init__(self, recording: Owner, view: View) -> None:
-        self._recording = recording
-        self._view = view
-        self._span = current_span_ids()
-        self._first: float | None = None
-        self._so_far: Callable[[], Answer] | None = None
-        self._once = [True]
-        self._started = time()
-        self._ticks = perf_counter()
+    _recording: Owner
+    _view: View
+    _span: tuple[int, int]
+    _once: list[bool]
+    _started: float
+    _ticks: float
+    _first: float | None = None
+    _so_far: Callable[[], Answer] | None = None
 
     def first_token(self) -> None:
         """Note that the first part of the answer has arrived."""
@@ -47,34 +41,34 @@ class OpenTurn:
         """Remember how to read what has arrived."""
         self._so_far = so_far
 
-    @guarded("recording an answer")
-    def end(self, answer: Answer, ended: float | None = None) -> None:
+    def end(self, answer: Answer | None, ended: float | None = None, failure: Failure | None = None) -> None:
         """Record the turn. An answer that says nothing but what went wrong is that of a call that failed."""
-        failure = None if answer.said else _failure_in(answer)
-        self._close(None if failure else answer, failure, ended)
+        try:
+            if failure is None and answer is not None and not answer.said:
+                failure = _failure_in(answer)
+                answer = None if failure else answer
+            try:
+                self._once.pop()  # atomic, unlike a flag: a finalizer and a reader may meet here
+            except IndexError:
+                return
+            first = None if self._first is None else (self._first - self._ticks) * 1000
+            latency = ((ended or perf_counter()) - self._ticks) * 1000
+            facts = Facts(self._started, latency, first, *self._span)
+            self._recording.over(self, self._view, answer, failure, facts)
+        except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
+            report("recording an answer", error)
 
-    @guarded("recording a failed call")
     def fail(self, error: BaseException, answer: Answer | None = None) -> None:
         """Record the request with its error, and whatever of the answer had arrived."""
-        status = getattr(error, "status_code", None)
-        self._close(answer, Failure(type(error).__name__, status if isinstance(status, int) else None), None)
+        with guard("recording a failed call"):
+            status = getattr(error, "status_code", None)
+            self.end(answer, None, Failure(type(error).__name__, status if isinstance(status, int) else None))
 
-    @guarded("recording an open stream")
     def cut(self) -> None:
         """Record what has arrived of a stream."""
-        if self._so_far is not None:
-            self._close(self._so_far(), None, None)
-
-    def _close(self, answer: Answer | None, failure: Failure | None, ended: float | None) -> None:
-        try:
-            self._once.pop()  # atomic, unlike a flag: a finalizer and a reader may meet here
-        except IndexError:
-            return
-        first = None if self._first is None else (self._first - self._ticks) * 1000
-        latency = ((ended or perf_counter()) - self._ticks) * 1000
-        trace_id, span_id = self._span
-        facts = Facts(self._started, latency, first, trace_id, span_id)
-        self._recording.over(self, self._view, answer, failure, facts)
+        with guard("recording an open stream"):
+            if self._so_far is not None:
+                self.end(self._so_far())
 
 
 def _failure_in(answer: Answer) -> Failure | None:

@@ -17,7 +17,7 @@ from converra.console import show
 from converra.delivery import exits
 from converra.delivery.chores import Chore
 from converra.delivery.delivery import Delivery
-from converra.guard import caught, guard, guarded
+from converra.guard import caught, guard, guarded, report
 from converra.handle import Conversation
 from converra.privacy import Privacy
 from converra.recording import Recording
@@ -105,8 +105,8 @@ class Recorder:
 
     def current_conversation(self) -> Conversation | None:
         """Look up the conversation that is active here."""
-        current = context.active()
-        return current if isinstance(current, Conversation) else None
+        current: Conversation | None = context.active()
+        return current
 
     def complete(self, prompt_id: str, session_id: str) -> None:
         """End a session that was kept open, from anywhere: also one that another process has opened."""
@@ -147,17 +147,24 @@ class Recorder:
 
     # -- capture: what integrations ask of the recorder ----------------------------------------------------------------
 
-    @guarded("starting a turn")
     def begin(self, request: Request) -> OpenTurn | None:
         """Start a turn in the conversation that the call belongs to, if there is one and no outer layer records it."""
-        if context.claimed(request.model):
+        try:
+            if context.layers and context.claimed(request.model):
+                return None
+            block: Conversation | None = context.active()
+            if block is not None:
+                recording, looks = block.recorded or block.recording(), None
+            else:
+                recording, looks = self._belonging.of_call(request)
+            if recording is None:
+                return None
+            if request.scope is not None and request.scope.origin is not None:
+                request.scope.origin.used = True
+            return recording.begin(request, looks)
+        except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
+            report("starting a turn", error)
             return None
-        recording, looks = self._belonging.of_call(request)
-        if recording is None:
-            return None
-        if request.scope is not None and request.scope.origin is not None:
-            request.scope.origin.used = True
-        return recording.begin(request, looks)
 
     @guarded("recording the result of a tool")
     def say(self, said: Said, scope: Scope, at: float) -> None:
@@ -177,7 +184,7 @@ class Recorder:
 
     def _sweep_soon(self) -> None:
         """Have it done like all that changes what is recorded: a worker must not wait for a caller's lock."""
-        self.delivery.backlog.add(time.monotonic(), 0, self.sweep)
+        self.delivery.backlog.add(time.monotonic(), 0, Recorder.sweep, (self,))
 
     def sweep(self) -> None:
         """Complete the implicit conversations, and those of frameworks, that have been silent for `idle_timeout`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from time import monotonic
+from sys import modules
+from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING, Any
 
 from converra.assembler import LATE, Assembler
@@ -11,6 +12,7 @@ from converra.conversation.turn import Facts
 from converra.conversation.view import freeze
 from converra.guard import guard, tell
 from converra.open_turn import OpenTurn
+from converra.telemetry import NO_SPAN, TRACES, current_span_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +29,11 @@ if TYPE_CHECKING:
     class Submit(Protocol):
         """Has a job done after those that came before it, here and now or by a worker: `Delivery.submit`."""
 
-        def __call__(self, at: float, weight: int, job: Callable[..., None], *args: Any, soon: bool = False) -> None:
-            """Take a job in, at a time of the steady clock, that keeps so many bytes alive."""
+        def __call__(self, at: float, weight: int, call: Callable[..., None], *args: Any, soon: bool = False) -> None:
+            """Take a job in, at a time of the steady clock, that keeps so many bytes alive.
+
+            It is a call that changes nothing but the first of its arguments.
+            """
 
     class Stitcher(Protocol):
         """By which an implicit conversation is found again."""
@@ -75,7 +80,8 @@ class Recording:
         self._looks: list[int] = []
         """Those of the last of them."""
         self._ending = self._always = False
-        self._tools: tuple[str, ...] = ()
+        self._tools: list[Any] = []
+        """Names of the tools that were declared last."""
 
     @property
     def record(self) -> Record:
@@ -89,9 +95,11 @@ class Recording:
 
     def begin(self, request: Request, looks: list[int] | None = None) -> OpenTurn:
         """Note that a call starts now."""
-        self.used = monotonic()
-        self.paused = self._assembler.hasty = False
-        turn = OpenTurn(self, freeze(self._assembler.record, request, looks, turns=self._turns, old=self._looks))
+        assembler = self._assembler
+        self.paused = assembler.hasty = False
+        view = freeze(assembler.begun, request, looks, self._turns, self._looks)
+        span = current_span_ids() if TRACES in modules else NO_SPAN
+        turn = OpenTurn(self, view, span, [True], time(), perf_counter())
         self._calls.add(turn)
         if request.tools:
             self._declare(request.tools)
@@ -109,7 +117,7 @@ class Recording:
                 with guard("noting where a chat stands"):
                     self._stitcher.note(self, view, answer)
             weight = view.weight + answer.weight if answer else view.weight
-            self._submit(at, weight, self._assembler.fold, view, answer, failure, facts, at)
+            self._submit(at, weight, Assembler.fold, self._assembler, view, answer, failure, facts, at)
         self._calls.discard(turn)
         if self._ending:
             self.end()
@@ -117,18 +125,18 @@ class Recording:
     def say(self, said: Said, at: float) -> None:
         """Record a tool's result; a request that resends it brings nothing new. `at` is seconds since the epoch."""
         self.paused = False
-        self._message(said.weight, self._assembler.say, said, Facts(at))
+        self._message(said.weight, Assembler.say, said, Facts(at))
 
     def add(self, message: Message) -> None:
         """Record a message that was written by hand; a request that resends it brings nothing new."""
-        self._message(len(message.content), self._assembler.write, message)
+        self._message(len(message.content), Assembler.write, message)
 
-    def _message(self, weight: int, job: Callable[..., None], *said: Any) -> None:
+    def _message(self, weight: int, call: Callable[..., None], *said: Any) -> None:
         if self.ended:
             tell("ended", LATE)
         else:
             self.used = at = monotonic()
-            self._submit(at, weight, job, *said, at)
+            self._submit(at, weight, call, self._assembler, *said, at)
 
     def annotate(self, metadata: Mapping[str, Any]) -> None:
         """Merge into the conversation's metadata, which goes with the next message."""
@@ -137,7 +145,7 @@ class Recording:
     def hasten(self) -> None:
         """Send what is recorded, and what the calls that are under way bring, without waiting for more."""
         self._assembler.hasty = True
-        self._submit(monotonic(), 0, self._assembler.hasten, soon=True)
+        self._submit(monotonic(), 0, Assembler.hasten, self._assembler, soon=True)
 
     def end(self, *, always: bool = False) -> None:
         """Complete the conversation, once the calls that were started in it are over.
@@ -149,7 +157,7 @@ class Recording:
         if not self._calls and not self.ended:
             self.ended = True
             at = monotonic()
-            self._submit(at, 0, self._assembler.end, self._always, at, soon=True)
+            self._submit(at, 0, Assembler.end, self._assembler, self._always, at, soon=True)
 
     def cut(self) -> None:
         """Record what has arrived of the streams that are still open: the process is about to end."""
@@ -175,16 +183,15 @@ class Recording:
         names = _tool_names(tools)
         if names != self._tools:
             self._tools = names
-            self.lane.annotate({"tools": list(names)})
+            self.lane.annotate({"tools": [name for name in names if isinstance(name, str)]})
 
 
-def _tool_names(tools: Sequence[Any]) -> tuple[str, ...]:
+def _tool_names(tools: Sequence[Any]) -> list[Any]:
     """Read the names of the declared tools; most requests that declare any have functions of Chat Completions."""
     try:
-        names: list[Any] = [tool["function"]["name"] for tool in tools]
+        return [tool["function"]["name"] for tool in tools]
     except (KeyError, TypeError, IndexError):
-        names = [_tool_name(tool) for tool in tools]
-    return tuple([name for name in names if isinstance(name, str)])
+        return [_tool_name(tool) for tool in tools]
 
 
 def _tool_name(tool: Any) -> str | None:

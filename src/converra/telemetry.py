@@ -13,16 +13,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TRACES = "opentelemetry.trace"
+"""The module without which there can be no span."""
+
+NO_SPAN = (0, 0)
+
 _counters: dict[str, Any] = {}
 
 
 def current_span_ids() -> tuple[int, int]:
     """Trace and span id of the current span; (0, 0) where there is none."""
-    trace = sys.modules.get("opentelemetry.trace")
+    trace = sys.modules.get(TRACES)
     if trace is None:
-        return 0, 0
+        return NO_SPAN
     context = trace.get_current_span().get_span_context()
-    return (context.trace_id, context.span_id) if context.is_valid else (0, 0)
+    return (context.trace_id, context.span_id) if context.is_valid else NO_SPAN
 
 
 def hex_ids(trace_id: int, span_id: int) -> dict[str, str]:

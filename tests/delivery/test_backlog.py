@@ -11,14 +11,13 @@ import pytest
 from converra import guard
 from converra.delivery import backlog as backlog_module
 from converra.delivery.backlog import OVERHEAD, SHARE, Backlog
-from converra.delivery.delivery import Header
+from converra.delivery.delivery import Header, Lane
 from tests.delivery.harness import delivery, turn, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from converra.delivery.delivery import Delivery
-    from converra.delivery.lane import Lane
     from converra.server.run import LocalServer
 
 
@@ -58,8 +57,8 @@ class Chat:
     def interrupted(self, name: str, other: Chat) -> None:
         """A job that a signal handler interrupts, which records something and wants everything done."""
         self.inside = True
-        self.backlog.add(0.0, 0, self.turn, ("own",))
-        self.backlog.add(0.0, 0, other.turn, ("other",))
+        self.backlog.add(0.0, 0, Chat.turn, (self, "own"))
+        self.backlog.add(0.0, 0, Chat.turn, (other, "other"))
         assert not self.backlog.work()
         self.inside = False
         self.done.append(name)
@@ -69,8 +68,8 @@ def test_jobs_of_one_conversation_are_done_in_order_and_never_inside_one_another
     """A signal handler has what others said assembled; what goes on in the interrupted one follows afterwards."""
     backlog, done = Backlog(), Done()
     chat, other = Chat(backlog, done), Chat(backlog, done)
-    backlog.add(0.0, 0, chat.interrupted, ("interrupted", other))
-    backlog.add(0.0, 0, chat.turn, ("second",))
+    backlog.add(0.0, 0, Chat.interrupted, (chat, "interrupted", other))
+    backlog.add(0.0, 0, Chat.turn, (chat, "second"))
     assert backlog.work()
     assert done == ["other", "interrupted", "second", "own"]
     assert not len(backlog)
@@ -80,8 +79,8 @@ def test_a_job_that_fails_is_told_and_the_next_one_is_done(caplog: pytest.LogCap
     """A bug of ours costs one turn, and is said."""
     guard.hush()
     backlog, done = Backlog(), Done()
-    backlog.add(0.0, 0, [].pop)  # raises
-    backlog.add(0.0, 0, done.append, (1,))
+    backlog.add(0.0, 0, list.pop, ([],))  # raises
+    backlog.add(0.0, 0, list.append, (done, 1))
     backlog.work()
     assert done == [1]
     assert "converra failed while recording a turn: IndexError" in caplog.text
@@ -91,11 +90,11 @@ def test_what_waits_is_bounded_by_its_weight() -> None:
     """Past its share of the bound, whoever adds something works off more than it adds."""
     backlog, done = Backlog(10 * OVERHEAD * SHARE), Done()
     for number in range(100):
-        backlog.add(0.0, 0, done.append, (number,))
+        backlog.add(0.0, 0, list.append, (done, number))
         assert len(backlog) <= 10
-    backlog.add(0.0, 10 * OVERHEAD, done.append, (100,))  # a heavy one does not wait behind light ones for long
+    backlog.add(0.0, 10 * OVERHEAD, list.append, (done, 100))  # a heavy one does not wait behind light ones for long
     for number in range(101, 110):
-        backlog.add(0.0, 0, done.append, (number,))
+        backlog.add(0.0, 0, list.append, (done, number))
     backlog.work()
     assert done == list(range(110))
 
@@ -103,17 +102,17 @@ def test_what_waits_is_bounded_by_its_weight() -> None:
 def test_what_waits_long_is_done_by_callers() -> None:
     """Where all workers hang in requests, calls that go on assemble what is old."""
     backlog, done = Backlog(), Done()
-    backlog.add(0.0, 0, done.append, (1,))
-    backlog.add(1.0, 0, done.append, (2,))
+    backlog.add(0.0, 0, list.append, (done, 1))
+    backlog.add(1.0, 0, list.append, (done, 2))
     assert done == []
-    backlog.add(2.5, 0, done.append, (3,))
+    backlog.add(2.5, 0, list.append, (done, 3))
     assert done == [1, 2]
 
 
 def test_a_fork_leaves_what_waits_to_the_parent() -> None:
     """A child process has neither the jobs nor a lock that some thread of the parent held."""
     backlog, done = Backlog(), Done()
-    backlog.add(0.0, 0, done.append, (1,))
+    backlog.add(0.0, 0, list.append, (done, 1))
     holder = threading.Thread(target=backlog.lock.acquire)
     holder.start()
     holder.join()
@@ -125,7 +124,7 @@ def test_a_fork_leaves_what_waits_to_the_parent() -> None:
 def test_a_flush_works_off_what_waits(server: LocalServer, sender: Delivery) -> None:
     """True means that also what nobody had assembled yet was delivered."""
     lane = opened(sender)
-    sender.submit(time.monotonic(), 0, lane.append, turn(1))
+    sender.submit(time.monotonic(), 0, Lane.append, lane, turn(1))
     assert sender.flush(5)
     assert held(server) == words(1)
 
@@ -133,8 +132,8 @@ def test_a_flush_works_off_what_waits(server: LocalServer, sender: Delivery) -> 
 def test_a_worker_finds_what_nobody_flushes(server: LocalServer, sender: Delivery) -> None:
     """What ends is assembled and sent without anybody waiting for it."""
     lane = opened(sender)
-    sender.submit(time.monotonic(), 0, lane.append, turn(1))
-    sender.submit(time.monotonic(), 0, lane.end, soon=True)
+    sender.submit(time.monotonic(), 0, Lane.append, lane, turn(1))
+    sender.submit(time.monotonic(), 0, Lane.end, lane, soon=True)
     until = time.monotonic() + 10
     while held(server) != words(1) and time.monotonic() < until:  # `stats` would do the work
         time.sleep(0.01)
@@ -147,7 +146,7 @@ def test_who_waits_for_a_flush_may_hold_the_lock(server: LocalServer, sender: De
     began = time.monotonic()
     with sender.backlog.lock:
         for number in range(100):
-            sender.submit(time.monotonic(), 0, lane.append, turn(number))
+            sender.submit(time.monotonic(), 0, Lane.append, lane, turn(number))
         assert sender.flush(20)
     assert time.monotonic() - began < 10
     assert held(server) == words(*range(100))
@@ -167,7 +166,7 @@ def test_a_worker_never_waits_for_a_caller(server: LocalServer, sender: Delivery
     thread = threading.Thread(target=stopped)
     thread.start()
     inside.wait(20)
-    sender.submit(time.monotonic(), 0, other.append, turn("waits"))
+    sender.submit(time.monotonic(), 0, Lane.append, other, turn("waits"))
     began = time.monotonic()
     assert not sender.flush(0.3)
     assert time.monotonic() - began < 5
@@ -181,6 +180,27 @@ def test_a_worker_never_waits_for_a_caller(server: LocalServer, sender: Delivery
     assert held(server) == words("sent", "waits")
 
 
+def test_what_another_thread_is_at_is_waited_for() -> None:
+    """A job that was taken from the queue and is not done yet is nothing that a flush may pass over."""
+    backlog, done = Backlog(), Done()
+    inside, leave = threading.Event(), threading.Event()
+
+    def slow(done: Done) -> None:
+        inside.set()
+        leave.wait(20)
+        done.append(1)
+
+    backlog.add(0.0, 0, slow, (done,))
+    worker = threading.Thread(target=backlog.work)
+    worker.start()
+    inside.wait(20)
+    assert not backlog.work(seconds=0.01)
+    leave.set()
+    assert backlog.work(seconds=20)
+    assert done == [1]
+    worker.join()
+
+
 def test_a_lock_that_stays_taken_is_left_to_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller waits for another thread's job no longer than a moment, and does not lose its own."""
     monkeypatch.setattr(backlog_module, "LOCK_SECONDS", 0.01)
@@ -188,7 +208,7 @@ def test_a_lock_that_stays_taken_is_left_to_its_holder(monkeypatch: pytest.Monke
     holder = threading.Thread(target=backlog.lock.acquire)
     holder.start()
     holder.join()
-    backlog.add(0.0, 0, done.append, (1,))
+    backlog.add(0.0, 0, list.append, (done, 1))
     assert not backlog.work(seconds=0.01)
     assert done == []
     assert len(backlog) == 1

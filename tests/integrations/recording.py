@@ -51,8 +51,14 @@ class RecordedCall:
         if self.error is not None:
             record["error"] = type(self.error).__name__
         if self.answer is not None:
-            record["answer"] = bare(self.answer)
+            record["answer"] = bare(settled(self.answer))
         return record
+
+
+def settled(answer: Answer) -> Answer:
+    """With what its reading had put off."""
+    answer.settle()
+    return answer
 
 
 def bare(struct: Any) -> Any:

@@ -14,7 +14,7 @@ from converra.conversation.turn import Answer, Attachment, Call, Said
 from converra.integrations.openai_chat import CHAT, answer, request
 from converra.integrations.openai_chat_chunks import ChatChunks
 from tests.integrations.chat_scripts import TEXT_CHUNKS, TOOL_CHUNKS, USAGE_CHUNK, chunk, completion, tool_call
-from tests.integrations.recording import bare
+from tests.integrations.recording import bare, settled
 
 PNG = "data:image/png;base64," + "A" * 4_000
 
@@ -121,7 +121,7 @@ def test_a_request() -> None:
 
 def whole(document: dict[str, Any]) -> Answer:
     """Read an answer as JSON and as the SDK's object, which must not differ."""
-    plain, built = answer(document), answer(ChatCompletion.construct(**document))
+    plain, built = answer(document), settled(answer(ChatCompletion.construct(**document)))
     assert plain == built
     return plain
 

@@ -12,7 +12,7 @@ from openai.types.responses import Response
 from converra.conversation.turn import Answer, Attachment, Call, Said
 from converra.integrations.openai_events import ResponseEvents
 from converra.integrations.openai_responses import RESPONSES, answer, request
-from tests.integrations.recording import bare
+from tests.integrations.recording import bare, settled
 from tests.integrations.responses_scripts import (
     HELLO,
     REASONING,
@@ -216,7 +216,7 @@ def test_a_prompt_template() -> None:
 
 def whole(document: dict[str, Any]) -> Answer:
     """Read a response as JSON and as the SDK's object, which must not differ."""
-    plain, built = answer(document), answer(Response.construct(**document))
+    plain, built = answer(document), settled(answer(Response.construct(**document)))
     assert plain == built
     return plain
 

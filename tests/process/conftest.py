@@ -78,8 +78,8 @@ def server() -> Iterator[LocalServer]:
 def start(server: LocalServer) -> Iterator[Callable[..., Child]]:
     """Starts a child process against the server; settings are given as in the environment.
 
-    One that a signal may interrupt anywhere must not be `measured`: coverage takes a lock of its own on every thread, and
-    a handler that waits for another thread while it has interrupted just that would wait in vain.
+    One that a signal may interrupt anywhere must not be `measured`: coverage takes a lock of its own on every thread,
+    and a handler that waits for another thread while it has interrupted just that would wait in vain.
     """
     children: list[Child] = []
 

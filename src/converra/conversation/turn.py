@@ -6,7 +6,7 @@ copied, hashed, parsed or encoded. `draft.py` makes the wire's messages of it la
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -14,7 +14,10 @@ import msgspec
 from converra.conversation.models import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
+
+Counts = tuple[Usage | None, dict[str, Any] | None]
+"""The tokens of a turn, and what they were."""
 
 ODD = 400
 """What the arguments of a call are taken to weigh that are no string, in characters."""
@@ -59,14 +62,17 @@ class Said(msgspec.Struct, frozen=True, gc=False):
     @property
     def weight(self) -> int:
         """Characters of all strings that it keeps alive, nearly."""
-        size = len(self.text)
-        if self.calls or self.attachments or self.metadata:
-            for call in self.calls:
-                size += len(call.arguments) if type(call.arguments) is str else ODD
-            for attachment in self.attachments:
-                size += len(attachment.data or "")
-            size += opaque_weight(self.metadata)
-        return size
+        return len(self.text) + self.beside
+
+    @property
+    def beside(self) -> int:
+        """Characters of all strings beside its text."""
+        size = 0
+        for call in self.calls:
+            size += len(call.arguments) if type(call.arguments) is str else ODD
+        for attachment in self.attachments:
+            size += len(attachment.data or "")
+        return size + opaque_weight(self.metadata)
 
 
 class Dialect(NamedTuple):
@@ -108,13 +114,26 @@ class Answer(msgspec.Struct, gc=False):
     response_id: str | None = None
     partial: bool = False
     metadata: dict[str, Any] | None = None
+    unread: Any = None
+    """What the provider counted, where nobody waits for that to be read."""
+    read: Callable[[Any], Counts] | None = None
+    """Makes `usage` and `usage_details` of it."""
+
+    def settle(self) -> None:
+        """Read what was put off."""
+        read, unread = self.read, self.unread
+        if read is not None:
+            self.read = self.unread = None
+            self.usage, self.usage_details = read(unread)
 
     @property
     def weight(self) -> int:
         """Characters of all strings that it keeps alive, nearly."""
         size = 0
         for said in self.said:
-            size += said.weight
+            size += len(said.text)
+            if said.calls or said.attachments or said.metadata:
+                size += said.beside
         return size + self.beside if self.metadata or self.alternatives else size
 
     @property

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from converra.conversation.turn import Answer, Request
 
 
+NOTHING: dict[int, tuple[Atoms, ...]] = {}
+
+
 class View(msgspec.Struct, gc=False):
     """The messages of a request, and what its new ones said: later changes of the app's own list are not seen."""
 
@@ -62,10 +65,9 @@ def echo(dialect: Dialect, said: Said) -> int | None:
 
 
 def freeze(
-    record: Record,
+    record: Record | None,
     request: Request,
     looks: list[int] | None = None,
-    *,
     turns: int | None = None,
     old: list[int] | None = None,
 ) -> View:
@@ -73,28 +75,34 @@ def freeze(
 
     The newest is read in any case: it is most probably new, even where it repeats something. While some of the
     `turns` so far are not in the record yet, the request of the last of them, as it looked, says what is `old`.
+    There is no record as long as nothing was assembled.
     """
     messages = tuple(request.messages)
     if looks is None:
         looks = request.dialect.look(messages)
-    turns = record.version if turns is None else turns
+    known, version = (NOTHING, 0) if record is None else (record.known, record.version)
+    turns = version if turns is None else turns
     trail: Trail | None = None
     prefix: list[int] = []
     start = 0
-    if request.previous is None and turns == record.version:
-        trail, prefix = record.continued(looks)
-        start = len(prefix)
-        looks[:start] = prefix  # equal, and the numbers are kept only once
-    elif request.previous is None and old and old == looks[: len(old)]:
-        start = len(old)
-        looks[:start] = old  # equal, and the numbers are kept only once
-    known, newest = record.known, len(messages) - 1
+    if request.previous is None:
+        if turns != version:
+            if old and old == looks[: len(old)]:
+                start = len(old)
+                looks = old + looks[start:]  # equal, and the numbers are kept only once
+        elif record is not None:
+            trail, prefix = record.continued(looks)
+            start = len(prefix)
+            looks = prefix + looks[start:]  # as above
+    newest = len(messages) - 1
     read, weight = {}, 0
     for index in range(start, newest + 1):
         if index == newest or looks[index] not in known:
             read[index] = parts = request.dialect.read(messages[index])
             for said in parts:
-                weight += said.weight
+                weight += len(said.text)
+                if said.calls or said.attachments or said.metadata:
+                    weight += said.beside
     return View(
         request.dialect, messages, looks, read, request.instructions, request.previous, turns, trail, prefix, weight
     )

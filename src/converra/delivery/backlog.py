@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from threading import RLock, get_ident
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import msgspec
 
 from converra.guard import guard
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Job = tuple[float, int, Callable[..., None], tuple[Any, ...]]
-    """When it came, by the steady clock; what it weighs; what is to be done."""
 
 LOCK_SECONDS = 1.0
 """Longest wait for another thread's job, which takes microseconds."""
@@ -46,6 +43,19 @@ FEW = 2
 """Jobs that a caller does who finds too much or too old ones waiting."""
 
 
+class Job(msgspec.Struct, gc=False):
+    """Something to do: a function, and its arguments, of which the first is what it changes.
+
+    No bound method, and no tuple of all this: what waits is looked at by the garbage collector again and again.
+    """
+
+    at: float
+    """When it came, by the steady clock."""
+    weight: int
+    call: Callable[..., None]
+    args: tuple[Any, ...]
+
+
 class Backlog:
     """Jobs in the order in which they came; those of one conversation never inside one another."""
 
@@ -59,7 +69,7 @@ class Backlog:
         """Of what waits, nearly: two threads that meet may lose a part of it, until all is done."""
         self._owner: int | None = None
         self._under_way: list[int] = []
-        """What the jobs change that are under way; several where they interrupt each other."""
+        """What the jobs change that are under way, by identity; several where they interrupt each other."""
         self._kept = 0
         """Jobs that were left because of that."""
         self._postponed: Callable[[], None] | None = None
@@ -71,14 +81,14 @@ class Backlog:
         """Begin anew in a child process: what waits is the parent's."""
         self.__init__(self._limit)  # type: ignore[misc]  # in place: everybody who records has it
 
-    def add(self, at: float, weight: int, job: Callable[..., None], args: tuple[Any, ...] = ()) -> int:
+    def add(self, at: float, weight: int, call: Callable[..., None], args: tuple[Any, ...]) -> int:
         """Take a job in, at a time of the steady clock, that keeps so many bytes alive; say how many wait."""
         jobs = self._jobs
         weight += OVERHEAD
-        jobs.append((at, weight, job, args))
+        jobs.append(Job(at, weight, call, args))
         self._weight += weight
         try:
-            late = jobs[0][0] < at - OLDEST
+            late = jobs[0].at < at - OLDEST
         except IndexError:  # another thread has done it meanwhile
             late = False
         if late or self._weight > self._room:
@@ -86,17 +96,17 @@ class Backlog:
         return len(jobs)
 
     def work(self, most: int | None = None, *, seconds: float = LOCK_SECONDS) -> bool:
-        """Do what waits, or the first of it. True if all of that was done.
+        """Do what waits, or the first of it. True if all of that was done, also what another thread was at.
 
         A lock that another thread holds is waited for so many seconds; then the rest is left to that thread.
         """
         if self._owner == get_ident():
             return self._work_inside()
-        left = len(self._jobs) if most is None else most
-        while left > 0 and self._jobs:
+        left, sure = (len(self._jobs), False) if most is None else (most, True)
+        while (left > 0 and self._jobs) or not sure:
             if not self.lock.acquire(timeout=seconds):
                 return False
-            left -= 1
+            left, sure = max(0, left - 1), True
             self._owner = get_ident()
             try:
                 job = self._next()
@@ -128,7 +138,7 @@ class Backlog:
                 job = self._next()
                 if job is None:
                     break
-                if _subject(job) in self._under_way:
+                if id(job.args[0]) in self._under_way:
                     kept.append(job)
                 else:
                     self._do(job)
@@ -149,17 +159,10 @@ class Backlog:
             return None
 
     def _do(self, job: Job) -> None:
-        _, weight, call, args = job
-        self._weight = self._weight - weight if self._jobs else 0
-        self._under_way.append(_subject(job))
+        self._weight = self._weight - job.weight if self._jobs else 0
+        self._under_way.append(id(job.args[0]))
         try:
             with guard("recording a turn"):
-                call(*args)
+                job.call(*job.args)
         finally:
             self._under_way.pop()
-
-
-def _subject(job: Job) -> int:
-    """What a job changes: the object whose method it is, by identity."""
-    call = job[2]
-    return id(getattr(call, "__self__", call))

@@ -99,17 +99,18 @@ class Delivery:
         """Make a lane for one conversation; nothing is sent until something is appended."""
         return Lane(self, header)
 
-    def submit(self, at: float, weight: int, job: Callable[..., None], *args: Any, soon: bool = False) -> None:
+    def submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, soon: bool = False) -> None:
         """Have a job done that assembles something, mostly by a worker; see `Backlog.add`.
 
-        A worker looks for jobs once a second; it is woken where one is to be done `soon`, or many wait.
+        A worker that is not watchful anyway is woken where one is to be done `soon`, or many wait.
         """
-        waiting = self.backlog.add(at, weight, job, args)
+        waiting = self.backlog.add(at, weight, call, args)
+        attention = self._flusher.attention
         if self.direct:
             self.backlog.work()
         elif not self._started:
             self._start()
-        elif soon or self._flusher.parked or waiting % WAKE_EVERY == 0:
+        elif not attention.watchful and (soon or attention.parked or waiting % WAKE_EVERY == 0):
             self._flusher.wake()
 
     def append(self, lane: Lane, drafts: Sequence[Draft], at: float | None = None) -> None:
@@ -124,7 +125,7 @@ class Delivery:
             flusher = self._flusher
             if items is not None:
                 flusher.events.append(Event("append", lane, items, time.monotonic() if at is None else at))
-        if flusher.parked:
+        if flusher.attention.parked and not flusher.attention.watchful:
             flusher.wake()
 
     def annotate(self, lane: Lane, metadata: Mapping[str, Any]) -> None:

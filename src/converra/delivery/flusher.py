@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from converra.api import rate, retry
 from converra.delivery import batching
 from converra.delivery.access import Access
+from converra.delivery.attention import Attention
 from converra.delivery.events import Event
 from converra.delivery.pace import Pace
 from converra.delivery.progress import Progress
@@ -55,8 +56,7 @@ class Flusher:
         backlog: Backlog,
     ) -> None:
         self.events: deque[Event] = deque()
-        self.parked = False
-        """All workers rest until they are woken."""
+        self.attention = Attention()
         self.deadline: float | None = None
         """When the process must be gone."""
         self.workers = Workers(self.turn, self._finish)
@@ -92,7 +92,7 @@ class Flusher:
 
     def wake(self) -> None:
         """Have a worker look for what there is to do."""
-        self.parked = False
+        self.attention.parked = False
         self.workers.wake()
 
     def ask(self, *, ends: bool = False) -> Ticket:
@@ -135,14 +135,16 @@ class Flusher:
     def turn(self) -> float | None:
         """Send one request and return None, or return how long there is nothing to do."""
         with guard("choosing what to send"):
+            now = time.monotonic()
+            self.attention.looks(now, news=bool(self.events or self._backlog))
             jobs_in = self._backlog.take_on()
             self._losses.say()
             self._counters.observe(self._outbox.captured, self._outbox.dropped)
-            chore_in = self._chore.turn(time.monotonic())
+            chore_in = self._chore.turn(now)
             with self._lock:
                 chosen = self._next()
             if isinstance(chosen, float):
-                return min(chosen, chore_in, jobs_in)
+                return self.attention.rests(now, min(chosen, chore_in, jobs_in))
             self._serve(*chosen)
             return None
         return LOOK_AROUND
@@ -165,7 +167,7 @@ class Flusher:
 
     def _park(self) -> float:
         """Rest until somebody calls; said first and checked then, so that no call is missed."""
-        self.parked = True
+        self.attention.parked = True
         return 0.0 if self.events or self._backlog else self._outbox.look_every
 
     def _adopt(self, now: float) -> None:
@@ -205,9 +207,8 @@ class Flusher:
             self._tickets = [ticket for ticket in self._tickets if not ticket.check()]
 
     def _timeout(self) -> float:
-        if self.deadline is None:
-            return self._config.timeout
-        return max(0.05, min(self._config.timeout, self.deadline - time.monotonic()))
+        left = self._config.timeout if self.deadline is None else self.deadline - time.monotonic()
+        return max(0.05, min(self._config.timeout, left))
 
     def _judge(self, progress: Progress, verdict: Verdict) -> None:
         now = time.monotonic()
@@ -239,8 +240,7 @@ class Flusher:
     def _plan(self, progress: Progress) -> None:
         if progress.held:
             return
-        if not progress.waiting:
-            progress.urgent = False
+        progress.urgent = progress.urgent and progress.waiting
         due = batching.due_at(progress, self._config.flush_interval)
         if due is not None:
             self._schedule.put(progress, due, batching.rank(progress))

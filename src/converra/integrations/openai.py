@@ -42,7 +42,11 @@ def observe(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     options = args[1] if len(args) > 1 else kwargs["options"]
     endpoint = ENDPOINTS.get(options.url) or _endpoint(options.url)
     body = options.json_data
-    if endpoint is None or not isinstance(body, dict) or options.method.lower() != "post":
+    if (
+        endpoint is None
+        or not isinstance(body, dict)
+        or (options.method != "post" and options.method.lower() != "post")
+    ):
         return _follow_up(options)
     if options.extra_json:  # `extra_body`: it wins, as it does on the wire
         body = {**body, **options.extra_json}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
+from converra.integrations import OpenCall
 from converra.integrations.openai_body import BodyPieces
 from converra.integrations.openai_stream import WatchedStream, watch_body, watch_stream
 
@@ -11,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from converra.conversation.turn import Answer, Request
-    from converra.integrations import OpenCall
     from converra.integrations.openai_stream import Pieces
 
 
@@ -23,14 +25,11 @@ class Endpoint(NamedTuple):
     pieces: Callable[[], Pieces]
 
 
-class ObservedRequest:
+class ObservedRequest(msgspec.Struct, frozen=True, eq=False):
     """A request under way."""
 
-    __slots__ = ("_call", "_endpoint")
-
-    def __init__(self, call: OpenCall, endpoint: Endpoint) -> None:
-        self._call = call
-        self._endpoint = endpoint
+    _call: OpenCall
+    _endpoint: Endpoint
 
     def returned(self, result: Any) -> None:
         """Read an answer, or watch it arrive. The shape is told by what the object holds, not by its class."""

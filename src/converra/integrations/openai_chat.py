@@ -9,13 +9,16 @@ from converra.integrations.openai_digest import BARE, look
 from converra.integrations.openai_fields import fields, items, plain, string
 from converra.integrations.openai_logprobs import summary, token_logprobs
 from converra.integrations.openai_parts import Content, content
-from converra.integrations.openai_usage import usage, usage_details
+from converra.integrations.openai_usage import counts, usage, usage_details
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROLES = {"developer": "system", "function": "tool"}
 """Roles whose API name is another; all others are kept as they are."""
+
+ANSWERING = 3
+"""Fields of the result of a tool that has nothing besides its text and the id of its call."""
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Where compatible providers put what a model thought, beside its text."""
@@ -26,18 +29,29 @@ KEPT_FIELDS = ("annotations",)
 
 def request(body: dict[str, Any]) -> Request:
     """What a call to `/chat/completions` sends."""
+    messages, model = body.get("messages"), body.get("model")
     tools = (body.get("tools") or body.get("functions")) if len(body) > BARE else None
-    return Request(CHAT, items(body.get("messages")), None, string(body.get("model")), None, items(tools))
+    return Request(
+        CHAT,
+        messages if messages.__class__ is list else items(messages),
+        None,
+        model if model.__class__ is str else string(model),
+        None,
+        items(tools) if tools else (),
+    )
 
 
 def read(message: Any) -> tuple[Said, ...]:
     """One message of a request; most have a role and a text, and nothing else."""
-    own = fields(message)
-    if len(own) == BARE:
-        role, text = own.get("role"), own.get("content")
-        if role.__class__ is str and text.__class__ is str:
+    own = message if message.__class__ is dict else fields(message)
+    role, text = own.get("role"), own.get("content")
+    if text.__class__ is str and role.__class__ is str:
+        if len(own) == BARE:
             return (Said(ROLES.get(role, role), text),)
-    role = string(own.get("role"))
+        call_id = own.get("tool_call_id")
+        if len(own) == ANSWERING and role == "tool" and call_id.__class__ is str:
+            return (Said("tool", text, (), call_id),)
+    role = string(role)
     if role == "assistant":
         return (assistant(own),)
     if role is None:
@@ -64,7 +78,7 @@ CHAT = Dialect("openai.chat", look, read, echo)
 def assistant(own: dict[str, Any]) -> Said:
     """An assistant message, of an answer or sent again; most have text or calls, and nothing else."""
     text: Any = own.get("content")
-    calls = tuple(_calls(own)) if own.get("tool_calls") or own.get("function_call") else ()
+    calls = _plain_calls(own) if own.get("tool_calls") or own.get("function_call") else ()
     if not (
         own.get("refusal")
         or own.get("annotations")
@@ -105,6 +119,27 @@ def _extras(own: dict[str, Any], found: Content) -> Iterator[tuple[str, Any]]:
             yield name, plain(own[name])
 
 
+def _plain_calls(own: dict[str, Any]) -> tuple[Call, ...]:
+    """The calls of an assistant message, most of which are of functions, with strings for everything."""
+    try:
+        calls = []
+        if not own.get("function_call"):
+            for item in own["tool_calls"]:
+                made = item if item.__class__ is dict else item.__dict__
+                called = made["function"]
+                if called.__class__ is not dict:
+                    called = called.__dict__
+                name, call_id, arguments = called["name"], made["id"], called["arguments"]
+                if not (name.__class__ is call_id.__class__ is arguments.__class__ is str):
+                    break
+                calls.append(Call(call_id, name, arguments))
+            else:
+                return tuple(calls)
+    except (AttributeError, KeyError, TypeError):  # of a custom tool, or of an odd shape
+        pass
+    return tuple(_calls(own))
+
+
 def _calls(own: dict[str, Any]) -> Iterator[Call]:
     for tool_call in items(own.get("tool_calls")):
         yield call(fields(tool_call))
@@ -125,33 +160,10 @@ def _arguments(value: Any) -> Any:
 
 
 def answer(completion: Any) -> Answer:
-    """A whole answer. One that carries an error inside a success status, or no choices, says so in its metadata."""
-    found = _plain_answer(completion)
-    if found is not None:
-        return found
-    own = fields(completion)
-    choices = _choices(own)
-    first = choices[0] if choices else {}
-    reported = own.get("usage")
-    said: tuple[Said, ...] = (assistant(fields(first["message"])),) if first else ()
-    if not said and reported:  # without words, but not for free
-        said = (Said("assistant"),)
-    return Answer(
-        said=said,
-        model=string(own.get("model")) or None,
-        usage=usage(reported),
-        usage_details=usage_details(reported),
-        finish_reason=string(first.get("finish_reason")),
-        alternatives=tuple([alternative(c, assistant(fields(c["message"]))) for c in choices[1:]]),
-        response_id=string(own.get("id")),
-        metadata=confidence(token_logprobs(first.get("logprobs"))) if first else {"error": error_record(completion)},
-    )
+    """A whole answer. One that carries an error inside a success status, or no choices, says so in its metadata.
 
-
-def _plain_answer(completion: Any) -> Answer | None:
-    """The answer of an SDK object that has one choice, of text and calls: most are, at a third of the price.
-
-    An attribute of a pydantic object costs three times a key of its `__dict__`.
+    Most are SDK objects with one choice, of text and calls: they have a way of their own, at a third of the price. An
+    attribute of a pydantic object costs three times a key of its `__dict__`.
     """
     try:
         own = completion.__dict__
@@ -171,12 +183,32 @@ def _plain_answer(completion: Any) -> Answer | None:
             and model
             and reason.__class__ is model.__class__ is name.__class__ is str
         ):
-            reported = own["usage"]
-            said = Said("assistant", text or "", tuple(_calls(held)) if held["tool_calls"] else ())
-            return Answer((said,), model, usage(reported), usage_details(reported), reason, (), name)
-    except (AttributeError, KeyError, TypeError, ValueError):  # a dict, an odd shape, none or several choices
+            said = Said("assistant", text or "", _plain_calls(held) if held["tool_calls"] else ())
+            return Answer((said,), model, finish_reason=reason, response_id=name, unread=own["usage"], read=counts)
+    except (AttributeError, KeyError, TypeError, ValueError):  # a dict, an odd shape, no choice or several
         pass
-    return None
+    return any_answer(completion)
+
+
+def any_answer(completion: Any) -> Answer:
+    """An answer of any shape."""
+    own = fields(completion)
+    choices = _choices(own)
+    first = choices[0] if choices else {}
+    reported = own.get("usage")
+    said: tuple[Said, ...] = (assistant(fields(first["message"])),) if first else ()
+    if not said and reported:  # without words, but not for free
+        said = (Said("assistant"),)
+    return Answer(
+        said=said,
+        model=string(own.get("model")) or None,
+        usage=usage(reported),
+        usage_details=usage_details(reported),
+        finish_reason=string(first.get("finish_reason")),
+        alternatives=tuple([alternative(c, assistant(fields(c["message"]))) for c in choices[1:]]),
+        response_id=string(own.get("id")),
+        metadata=confidence(token_logprobs(first.get("logprobs"))) if first else {"error": error_record(completion)},
+    )
 
 
 def confidence(numbers: Sequence[float]) -> dict[str, Any] | None:

@@ -20,10 +20,10 @@ def look(messages: Sequence[Any]) -> list[int]:
     """Digests of all messages, in order."""
     try:
         return [
-            hash((m["role"], said)) if (said := m["content"]).__class__ is str and len(m) == BARE else _digest(m)
+            hash((m["role"], said)) if len(m) == BARE and (said := m.get("content")).__class__ is str else _digest(m)
             for m in messages
         ]
-    except (TypeError, KeyError, IndexError):  # an item without a role, or what is no message at all
+    except (TypeError, KeyError, AttributeError):  # an item without a role, or what is no message at all
         return [_careful(m) for m in messages]
 
 

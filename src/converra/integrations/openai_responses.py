@@ -12,7 +12,7 @@ from converra.integrations.openai_digest import look
 from converra.integrations.openai_fields import fields, items, plain, string
 from converra.integrations.openai_items import known, read, said_by, thoughts
 from converra.integrations.openai_parts import content
-from converra.integrations.openai_usage import usage, usage_details
+from converra.integrations.openai_usage import counts, usage, usage_details
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,10 +88,8 @@ def _plain_answer(response: Any) -> Answer | None:
             and model
             and text.__class__ is model.__class__ is name.__class__ is str
         ):
-            reported = own["usage"]
-            return Answer(
-                (Said("assistant", text),), model, usage(reported), usage_details(reported), "completed", (), name
-            )
+            said = (Said("assistant", text),)
+            return Answer(said, model, finish_reason="completed", response_id=name, unread=own["usage"], read=counts)
     except (AttributeError, KeyError, TypeError, ValueError):  # a dict, an odd shape, no item or several
         pass
     return None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from converra.conversation.models import Usage
 from converra.integrations.openai_fields import fields, number
+
+if TYPE_CHECKING:
+    from converra.conversation.turn import Counts
 
 _DETAILS = (
     ("prompt_tokens_details", "prompt"),
@@ -14,6 +17,11 @@ _DETAILS = (
     ("output_tokens_details", "completion"),
 )
 _NAMES = {"cached_tokens": "cachedTokens", "reasoning_tokens": "reasoningTokens"}
+
+
+def counts(reported: Any) -> Counts:
+    """What was counted, and what of: see below."""
+    return usage(reported), usage_details(reported)
 
 
 def usage(reported: Any) -> Usage | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import wrapt
 
-from converra.guard import guard, guarded
+from converra.guard import guard, report
 from converra.integrations import Patched
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 
 logger = logging.getLogger("converra")
+
+READING, ENDING = "reading a request", "reading an answer"
+"""What a failure of ours is told to have interrupted."""
 
 MAX_CHAIN = 64
 """Wrappers around one function that are looked at; a longer chain is taken for a cycle."""
@@ -68,7 +71,7 @@ class Patches:
 
     def __init__(self, points: tuple[PatchPoint, ...], observe: Callable[..., Observed | None]) -> None:
         self._points = points
-        self._observe = guarded("reading a request")(observe)
+        self._observe = observe
         self._capture: Capture | None = None
         self._installed: dict[PatchPoint, _Installed] = {}
 
@@ -108,8 +111,12 @@ class Patches:
         observe = self._observe
 
         def call(wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            capture = self._capture
-            observed = observe(capture, args, kwargs) if capture is not None and capture.active else None
+            capture, observed = self._capture, None
+            try:
+                if capture is not None and capture.active:
+                    observed = observe(capture, args, kwargs)
+            except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
+                report(READING, error)
             if observed is None:
                 return wrapped(*args, **kwargs)
             try:
@@ -117,7 +124,10 @@ class Patches:
             except BaseException as error:
                 _raised(observed, error)
                 raise
-            _returned(observed, result)
+            try:
+                observed.returned(result)
+            except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
+                report(ENDING, error)
             return result
 
         return call
@@ -128,8 +138,12 @@ class Patches:
         async def call(
             wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:
-            capture = self._capture
-            observed = observe(capture, args, kwargs) if capture is not None and capture.active else None
+            capture, observed = self._capture, None
+            try:
+                if capture is not None and capture.active:
+                    observed = observe(capture, args, kwargs)
+            except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
+                report(READING, error)
             if observed is None:
                 return await wrapped(*args, **kwargs)
             try:
@@ -137,7 +151,10 @@ class Patches:
             except BaseException as error:
                 _raised(observed, error)
                 raise
-            _returned(observed, result)
+            try:
+                observed.returned(result)
+            except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
+                report(ENDING, error)
             return result
 
         # What Python calls the coroutine in a warning about one that was never awaited.
@@ -145,14 +162,9 @@ class Patches:
         return call
 
 
-@guarded("reading an answer")
-def _returned(observed: Observed, result: Any) -> None:
-    observed.returned(result)
-
-
-@guarded("recording a failed call")
 def _raised(observed: Observed, error: BaseException) -> None:
-    observed.raised(error)
+    with guard("recording a failed call"):
+        observed.raised(error)
 
 
 def _resolve(module: ModuleType, path: str) -> Any:
