@@ -38,7 +38,8 @@ class Entered:
 
     def __init__(self, scope: object) -> None:
         self.scope = scope
-        self.before = _innermost()
+        before = _active.get()
+        self.before = before if before is None or not before.is_left else _innermost()
         self.is_left = False
         self.thread = threading.get_ident()
         _active.set(self)
@@ -55,7 +56,7 @@ class Entered:
 
         Tasks and threads that were started inside stay inside, unless the scope is left `for_good`.
         """
-        if self.is_innermost:
+        if (_active.get() is self and not self.is_left) or self.is_innermost:
             _active.set(self.before)
             self.is_left = for_good
         else:

@@ -13,7 +13,7 @@ from converra.conversation import safe
 from converra.conversation.messages import message_from
 from converra.decorating import decorated
 from converra.errors import InvalidArgumentError
-from converra.guard import guard, guarded
+from converra.guard import guard, guarded, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,8 +82,10 @@ class Conversation:
         if not self._started and self._starting.acquire(timeout=START_SECONDS):
             try:
                 if not self._started:
-                    with guard("starting a conversation"):
+                    try:
                         self.recorded = self._start(self)
+                    except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
+                        report("starting a conversation", error)
                     self._started = True
             finally:
                 self._starting.release()
@@ -130,12 +132,12 @@ class Conversation:
             if recording is not None:
                 recording.annotate(checked_metadata(values))
 
-    @guarded("completing a conversation")
     def complete(self) -> None:
         """End the conversation now. What was recorded is sent, `completed` is said once; later calls do nothing."""
-        recording = self.recording()
-        if recording is not None:
-            recording.end()
+        with guard("completing a conversation"):
+            recording = self.recorded or self.recording()
+            if recording is not None:
+                recording.end()
 
     # -- as a block ----------------------------------------------------------------------------------------------
 

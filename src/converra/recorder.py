@@ -124,7 +124,8 @@ class Recorder:
             self.complete(prompt_id, origin.session_id)
 
     def _open(self, header: Header, *, stitcher: Stitcher | None = None, origin: Origin | None = None) -> Recording:
-        exits.arm(self.delivery)  # a stream may be all that there is until the end
+        if not self.delivery.started:
+            exits.arm(self.delivery)  # a stream may be all that there is until the end
         lane = self.delivery.open(header)
         recording = Recording(
             lane,

@@ -72,7 +72,7 @@ class Said(msgspec.Struct, frozen=True, gc=False):
             size += len(call.arguments) if type(call.arguments) is str else ODD
         for attachment in self.attachments:
             size += len(attachment.data or "")
-        return size + opaque_weight(self.metadata)
+        return size + opaque_weight(self.metadata) if self.metadata else size
 
 
 class Dialect(NamedTuple):

@@ -76,7 +76,8 @@ class Delivery:
             chore=self._chore,
             backlog=self.backlog,
         )
-        self._started = False
+        self.started = False
+        """Workers run, and the ends of the process are prepared for."""
         self._gave_up_at = -1
         self._at_once = freezes_between_calls()
         """What ends is sent by the caller, before it goes on."""
@@ -108,7 +109,7 @@ class Delivery:
         attention = self._flusher.attention
         if self.direct:
             self.backlog.work()
-        elif not self._started:
+        elif not self.started:
             self._start()
         elif not attention.watchful and (soon or attention.parked or waiting % WAKE_EVERY == 0):
             self._flusher.wake()
@@ -120,7 +121,7 @@ class Delivery:
                 lane.fork()
             lane.used = True
             items = self._outbox.put(lane, drafts)
-            if not self._started:
+            if not self.started:
                 self._start()
             flusher = self._flusher
             if items is not None:
@@ -152,7 +153,7 @@ class Delivery:
                 lane.fork()
             if not (lane.used or always):
                 return
-            if not self._started:
+            if not self.started:
                 self._start()
             self._outbox.end(lane, always=always)
             self._flusher.post(Event("end", lane, always))
@@ -161,11 +162,11 @@ class Delivery:
 
     def start(self) -> None:
         """Deliver what an earlier process has left in the durable outbox; without one there is nothing to start."""
-        if self.config.outbox is not None and not self._started:
+        if self.config.outbox is not None and not self.started:
             self._start()
 
     def _start(self) -> None:
-        self._started = True
+        self.started = True
         exits.arm(self)
         if exits.threads_run():
             self._flusher.workers.start()
@@ -189,7 +190,7 @@ class Delivery:
             left = self.stats().pending - self._memory.elsewhere
             if delivered and left > 0:  # it was recorded meanwhile, as after a shutdown: delivery goes on
                 return True
-            flusher, self._started = self._flusher, False
+            flusher, self.started = self._flusher, False
             flusher.workers.stop()
             if self._outbox.durable:
                 self._renew(max(0, left))
@@ -216,9 +217,9 @@ class Delivery:
 
     def _ask(self, *, ends: bool) -> Ticket | None:
         """Ask for a flush; None where nothing was ever recorded."""
-        if not self._started and not self._flusher.events and not self._counts().pending:
+        if not self.started and not self._flusher.events and not self._counts().pending:
             return None
-        if not self._started and not self._flusher.workers.closed:
+        if not self.started and not self._flusher.workers.closed:
             self._start()
         return self._flusher.ask(ends=ends)
 

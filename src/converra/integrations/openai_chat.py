@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from converra.conversation.turn import Answer, Attachment, Call, Dialect, Request, Said
-from converra.integrations.openai_digest import BARE, look
+from converra.integrations.openai_digest import ANSWERING, BARE, look
 from converra.integrations.openai_fields import fields, items, plain, string
 from converra.integrations.openai_logprobs import summary, token_logprobs
 from converra.integrations.openai_parts import Content, content
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 ROLES = {"developer": "system", "function": "tool"}
 """Roles whose API name is another; all others are kept as they are."""
-
-ANSWERING = 3
-"""Fields of the result of a tool that has nothing besides its text and the id of its call."""
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Where compatible providers put what a model thought, beside its text."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MAX_DEPTH = 16
 BARE = 2
 """Fields of a message that only has a role and content."""
+ANSWERING = 3
+"""Fields of the result of a tool that has nothing besides its text and the id of its call."""
 
 
 def look(messages: Sequence[Any]) -> list[int]:
@@ -41,8 +43,17 @@ def _careful(message: Any) -> int:
 def _digest(message: Any) -> int:
     """A message with more than a role and a text, in the usual shapes first."""
     try:
-        if "tool_calls" in message:
-            calls = [(c["id"], c["function"]["name"], c["function"]["arguments"]) for c in message["tool_calls"]]
+        if "tool_call_id" in message:
+            said = message["content"]
+            if said.__class__ is str and len(message) == ANSWERING:
+                return hash((message["role"], message["tool_call_id"], said))
+        elif "tool_calls" in message:
+            made = message["tool_calls"]
+            if len(made) == 1:
+                called = made[0]["function"]
+                call = made[0]["id"], called["name"], called["arguments"]
+                return hash((message["role"], message.get("content"), call))
+            calls = [(c["id"], c["function"]["name"], c["function"]["arguments"]) for c in made]
             return hash((message["role"], message.get("content"), *calls))
         parts = message.get("content")
         if parts.__class__ is list:
