@@ -28,9 +28,9 @@ class Chat:
     def __init__(self, *, joining: bool = False) -> None:
         self.backlog = Backlog()
         self.lane = MemoryLane(Header(key="key", prompt_id="p"))
-        self.recording = Recording(self.lane, self._submit, as_it_is, joining=joining)  # type: ignore[arg-type]  # a lane for tests
+        self.recording = Recording("p", lambda: self.lane, self, as_it_is, joining=joining)  # type: ignore[arg-type,return-value]  # a lane for tests
 
-    def _submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, soon: bool = False) -> None:
+    def submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, soon: bool = False) -> None:
         self.backlog.add(at, weight, call, args)
 
     def begin(self, messages: Sequence[Any]) -> OpenTurn:

@@ -37,13 +37,22 @@ class Process:
         self.backlog = Backlog()
         self.belonging = Belonging(Config(prompt_id=prompt_id), self._open, self.backlog)
 
-    def _open(self, header: Header, *, stitcher: Stitcher | None = None, origin: Origin | None = None) -> Recording:
-        self.lanes.append(MemoryLane(header))
-        recording = Recording(self.lanes[-1], self._submit, as_it_is, stitcher=stitcher)  # type: ignore[arg-type]  # a lane for tests
+    def _open(
+        self,
+        prompt_id: str,
+        header: Callable[[], Header],
+        *,
+        joining: bool = False,
+        stitcher: Stitcher | None = None,
+        origin: Origin | None = None,
+    ) -> Recording:
+        self.lanes.append(MemoryLane(header()))
+        lane: Any = self.lanes[-1]
+        recording = Recording(prompt_id, lambda: lane, self, as_it_is, stitcher=stitcher)
         self.recordings.append(recording)
         return recording
 
-    def _submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, soon: bool = False) -> None:
+    def submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, soon: bool = False) -> None:
         """Leave it to a worker, who never comes: whoever needs the result does it."""
         self.backlog.add(at, weight, call, args)
 

@@ -46,27 +46,17 @@ class Assembler:
         show: Show | None = None,
         learn: Learn | None = None,
     ) -> None:
-        self.begun: Record | None = None
-        """The record, once there was something for it."""
-        self._joining = joining
+        self.record = Record(shared=joining)
         self.finish = finish
-        self.show = show
         self.hasty = False
         """What comes is to be sent at once."""
+        self._show = show
         self._learn = learn
         self._lane = lane
-        self._nonce = ""
+        self._nonce = os.urandom(8).hex()
         self._over = False
         self._early: dict[str | None, tuple[Said, Facts]] = {}
         """Results of tools that came before the first call of a shared session, by the id of their call."""
-
-    @property
-    def record(self) -> Record:
-        """What is recorded so far: made when it is first needed, which is not by a caller."""
-        record = self.begun
-        if record is None:
-            record = self.begun = Record(shared=self._joining)
-        return record
 
     def fold(self, view: View, answer: Answer | None, failure: Failure | None, facts: Facts, at: float) -> None:
         """Record a turn that ended at a time of the steady clock."""
@@ -104,9 +94,8 @@ class Assembler:
     def end(self, always: bool, at: float) -> None:  # noqa: FBT001 - a job has its arguments by position
         """Complete the conversation; later turns are refused."""
         if not self._over:
-            if self._early:
-                self.record.version += 1
-                self._say_early(at)
+            self.record.version += bool(self._early)
+            self._say_early(at)
             self._over = True
             self._lane.end(always=always)
 
@@ -118,8 +107,8 @@ class Assembler:
     def _append(self, drafts: Sequence[Draft | Written], at: float) -> None:
         if drafts:
             self._lane.append(drafts, at)
-            if self.show is not None:
-                self.show(drafts)
+            if self._show is not None:
+                self._show(drafts)
             if self.hasty:
                 self._lane.hasten()
 
@@ -150,8 +139,7 @@ class Assembler:
         return extra or None
 
     def _id(self, number: int) -> str:
-        nonce = self._nonce = self._nonce or os.urandom(8).hex()
-        return f"{nonce}-{number}"
+        return f"{self._nonce}-{number}"
 
     def _timed(self, heard: Heard) -> Heard:
         """Add what is known of a tool's run to the result that a request brings."""

@@ -19,6 +19,7 @@ import hashlib
 import os
 import random
 import zlib
+from functools import partial
 from threading import current_thread
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ from converra.sessions import Sessions
 from converra.stitching import Stitcher
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
     from converra.config import Config
@@ -45,9 +46,15 @@ if TYPE_CHECKING:
         """Makes a recording."""
 
         def __call__(
-            self, header: Header, *, stitcher: Stitcher | None = None, origin: Origin | None = None
+            self,
+            prompt_id: str,
+            header: Callable[[], Header],
+            *,
+            joining: bool = False,
+            stitcher: Stitcher | None = None,
+            origin: Origin | None = None,
         ) -> Recording:
-            """Make one."""
+            """Make one, that is opened with a header once there is something to send."""
 
 
 SDK = {"name": "converra", "version": __version__}
@@ -81,14 +88,15 @@ class Belonging:
         """Find or make the recording behind a conversation; None when it is switched off or sampled out."""
         if not self._wanted(block.session_id):
             return None
+        header = partial(_header, block.prompt_id, block.session_id, block.metadata, block.company_name)
         if block.session_id is None:
-            return self._open(_header(block.prompt_id, None, block.metadata, block.company_name))
+            return self._open(block.prompt_id, header)
         session = (block.prompt_id, block.session_id)
         known = self._sessions.find(session)
         if known is not None:
             known.annotate(block.metadata)
             return known
-        return self._sessions.add(session, self._open(_header(*session, block.metadata, block.company_name)))
+        return self._sessions.add(session, self._open(block.prompt_id, header, joining=True))
 
     def of_call(self, request: Request) -> tuple[Recording | None, list[int] | None]:
         """Outside of any block: the recording of a call, and the looks of its messages where they tell."""
@@ -152,21 +160,21 @@ class Belonging:
         known = self._sessions.find(session)
         if known is not None or not self._wanted(session_id):
             return known
-        header = _header(prompt_id, session_id, origin.metadata if origin else {})
-        return self._sessions.add(session, self._open(header, origin=origin), lent=True)
+        header = partial(_header, prompt_id, session_id, origin.metadata if origin else {})
+        return self._sessions.add(session, self._open(prompt_id, header, joining=True, origin=origin), lent=True)
 
     def _of_trace(self, prompt_id: str, scope: Scope) -> Recording | None:
         """The implicit conversation of the framework's run, or a new one."""
         present: Recording | None = scope.trace.recording if scope.trace else None
-        if present is not None and not present.ended and present.lane.header.prompt_id == prompt_id:
+        if present is not None and not present.ended and present.prompt_id == prompt_id:
             return present
         return self._new(prompt_id, scope)
 
     def _new(self, prompt_id: str, scope: Scope) -> Recording | None:
         if not self._wanted(None):
             return None
-        header = _header(prompt_id, None, scope.origin.metadata if scope.origin else {})
-        return self._open(header, stitcher=self._implicit, origin=scope.origin)
+        header = partial(_header, prompt_id, None, scope.origin.metadata if scope.origin else {})
+        return self._open(prompt_id, header, stitcher=self._implicit, origin=scope.origin)
 
     def _own_prompt(self, origin: Origin | None) -> Any:
         return (origin.prompt_id if origin else None) or self._config.prompt_id

@@ -40,7 +40,7 @@ class Entered:
         self.scope = scope
         before = _active.get()
         self.before = before if before is None or not before.is_left else _innermost()
-        self.is_left = False
+        self.is_left: bool = False
         self.thread = threading.get_ident()
         _active.set(self)
         _here.knows_scopes = True

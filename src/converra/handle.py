@@ -13,7 +13,7 @@ from converra.conversation import safe
 from converra.conversation.messages import message_from
 from converra.decorating import decorated
 from converra.errors import InvalidArgumentError
-from converra.guard import guard, guarded, report
+from converra.guard import guard, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,8 @@ class Conversation:
     def id(self) -> str | None:
         """The server's id; None until the conversation has been opened there."""
         recording = self.recorded
-        return None if recording is None else recording.lane.id
+        lane = None if recording is None else recording.opened
+        return None if lane is None else lane.id
 
     def recording(self) -> Recording | None:
         """Where to record; None while capture is off or when this conversation was sampled out. For integrations."""

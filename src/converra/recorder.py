@@ -6,6 +6,7 @@ import os
 import time
 import weakref
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,10 +25,10 @@ from converra.recording import Recording
 from converra.reporting import Report, Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from converra.conversation.turn import Origin, Request, Said, Scope
-    from converra.delivery.delivery import Header
+    from converra.delivery.delivery import Header, Lane
     from converra.integrations import Integration
     from converra.open_turn import OpenTurn
     from converra.stitching import Stitcher
@@ -123,21 +124,32 @@ class Recorder:
         if origin.session_id is not None and isinstance(prompt_id, str) and not origin.used:
             self.complete(prompt_id, origin.session_id)
 
-    def _open(self, header: Header, *, stitcher: Stitcher | None = None, origin: Origin | None = None) -> Recording:
+    def _open(
+        self,
+        prompt_id: str,
+        header: Callable[[], Header],
+        *,
+        joining: bool = False,
+        stitcher: Stitcher | None = None,
+        origin: Origin | None = None,
+    ) -> Recording:
         if not self.delivery.started:
             exits.arm(self.delivery)  # a stream may be all that there is until the end
-        lane = self.delivery.open(header)
         recording = Recording(
-            lane,
-            self.delivery.submit,
+            prompt_id,
+            partial(self._lane, header),
+            self.delivery,
             self._finish,
-            joining=header.joined,
+            joining=joining,
             show=self._show,
             stitcher=stitcher,
             origin=origin,
         )
         self._recordings.add(recording)
         return recording
+
+    def _lane(self, header: Callable[[], Header]) -> Lane:
+        return self.delivery.open(header())
 
     def _all(self) -> list[Recording]:
         """All that are alive. A set that another thread adds to meanwhile has to be read again."""
@@ -199,10 +211,13 @@ class Recorder:
         """
         self._belonging.after_fork()
         for recording in self._all():
-            header = recording.lane.header
-            if not header.joined:
-                header = msgspec.structs.replace(header, key=fresh_key())
-            recording.after_fork(self.delivery.open(header), joining=header.joined)
+            recording.after_fork(None if recording.opened is None else self._another(recording.opened.header))
+
+    def _another(self, header: Header) -> Callable[[], Lane]:
+        """Opens a lane for what a child process goes on with."""
+        if not header.joined:
+            header = msgspec.structs.replace(header, key=fresh_key())
+        return partial(self.delivery.open, header)
 
     # -- delivery ------------------------------------------------------------------------------------------------------
 

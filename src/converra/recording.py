@@ -24,15 +24,21 @@ if TYPE_CHECKING:
     from converra.conversation.record import Record
     from converra.conversation.turn import Answer, Failure, Origin, Request, Said
     from converra.conversation.view import View
+    from converra.delivery.backlog import Backlog
     from converra.delivery.lane import Lane
 
-    class Submit(Protocol):
-        """Has a job done after those that came before it, here and now or by a worker: `Delivery.submit`."""
+    class Office(Protocol):
+        """Has jobs done: `Delivery`."""
 
-        def __call__(self, at: float, weight: int, call: Callable[..., None], *args: Any, soon: bool = False) -> None:
+        @property
+        def backlog(self) -> Backlog:
+            """What waits to be done, and the lock of those who change what is recorded."""
+
+        def submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, soon: bool = False) -> None:
             """Take a job in, at a time of the steady clock, that keeps so many bytes alive.
 
-            It is a call that changes nothing but the first of its arguments.
+            It is a call that changes nothing but the first of its arguments, and is made after those that came before,
+            here and now or by a worker.
             """
 
     class Stitcher(Protocol):
@@ -49,13 +55,21 @@ class Recording:
     """The state of one conversation. Turns may come from any thread, a finalizer or a signal handler.
 
     A call only notes what it sent and what came back; all else is jobs that are done one at a time, in order, and
-    mostly later: see `delivery/backlog.py`. So what is said here of `record` may lag behind what was recorded.
+    mostly later: see `delivery/backlog.py`. So what is said here of `record` may lag behind what was recorded, and the
+    lane and the assembler are made by the first of those jobs, unless a caller needs them before.
     """
+
+    __slots__ = (
+        *("__weakref__", "_always", "_assembler", "_calls", "_ending", "_finish", "_hasty", "_joining", "_lane"),
+        *("_looks", "_office", "_open", "_show", "_stitcher", "_tools", "_turns", "ended", "origin", "paused"),
+        *("prompt_id", "used"),
+    )
 
     def __init__(
         self,
-        lane: Lane,
-        submit: Submit,
+        prompt_id: str,
+        open_lane: Callable[[], Lane],
+        office: Office,
         finish: Finish,
         *,
         joining: bool = False,
@@ -63,30 +77,41 @@ class Recording:
         stitcher: Stitcher | None = None,
         origin: Origin | None = None,
     ) -> None:
-        self.lane = lane
+        self.prompt_id = prompt_id
         self.origin = origin
         self.ended = False
         """Nothing more is taken in."""
         self.paused = False
         """An interrupted run of a framework is to go on in it, here or in another process."""
         self.used = monotonic()
-        self._submit = submit
+        self._open = open_lane
+        self._office = office
+        self._finish = finish
+        self._joining = joining
+        self._show = show
         self._stitcher = stitcher
-        learn = None if stitcher is None else partial(stitcher.learn, self)
-        self._assembler = Assembler(lane, finish, joining=joining, show=show, learn=learn)
+        self._lane: Lane | None = None
+        self._assembler: Assembler | None = None
         self._calls: set[OpenTurn] = set()
         self._turns = 0
         """How many turns were taken in; the record has as many once their jobs are done."""
         self._looks: list[int] = []
         """Those of the last of them."""
+        self._hasty = False
+        """What comes is to be sent at once."""
         self._ending = self._always = False
         self._tools: list[Any] = []
         """Names of the tools that were declared last."""
 
     @property
     def record(self) -> Record:
-        """What is recorded and assembled."""
-        return self._assembler.record
+        """What is recorded and assembled; for whoever holds the lock."""
+        return self._assembling().record
+
+    @property
+    def opened(self) -> Lane | None:
+        """The way to the API, where there was something to take it."""
+        return self._lane
 
     @property
     def busy(self) -> bool:
@@ -95,9 +120,10 @@ class Recording:
 
     def begin(self, request: Request, looks: list[int] | None = None) -> OpenTurn:
         """Note that a call starts now."""
+        self.paused = self._hasty = False
         assembler = self._assembler
-        self.paused = assembler.hasty = False
-        view = freeze(assembler.begun, request, looks, self._turns, self._looks)
+        record = None if assembler is None else assembler.record
+        view = freeze(record, request, looks, self._turns, self._looks)
         span = current_span_ids() if TRACES in modules else NO_SPAN
         turn = OpenTurn(self, view, span, [True], time(), perf_counter())
         self._calls.add(turn)
@@ -117,7 +143,7 @@ class Recording:
                 with guard("noting where a chat stands"):
                     self._stitcher.note(self, view, answer)
             weight = view.weight + answer.weight if answer else view.weight
-            self._submit(at, weight, Assembler.fold, self._assembler, view, answer, failure, facts, at)
+            self._office.submit(at, weight, Recording._job, self, Assembler.fold, view, answer, failure, facts, at)
         self._calls.discard(turn)
         if self._ending:
             self.end()
@@ -131,21 +157,21 @@ class Recording:
         """Record a message that was written by hand; a request that resends it brings nothing new."""
         self._message(len(message.content), Assembler.write, message)
 
-    def _message(self, weight: int, call: Callable[..., None], *said: Any) -> None:
+    def _message(self, weight: int, step: Callable[..., None], *said: Any) -> None:
         if self.ended:
             tell("ended", LATE)
         else:
             self.used = at = monotonic()
-            self._submit(at, weight, call, self._assembler, *said, at)
+            self._office.submit(at, weight, Recording._job, self, step, *said, at)
 
     def annotate(self, metadata: Mapping[str, Any]) -> None:
         """Merge into the conversation's metadata, which goes with the next message."""
-        self.lane.annotate(metadata)
+        self._way().annotate(metadata)
 
     def hasten(self) -> None:
         """Send what is recorded, and what the calls that are under way bring, without waiting for more."""
-        self._assembler.hasty = True
-        self._submit(monotonic(), 0, Assembler.hasten, self._assembler, soon=True)
+        self._hasty = True
+        self._office.submit(monotonic(), 0, Recording._job, self, Assembler.hasten, soon=True)
 
     def end(self, *, always: bool = False) -> None:
         """Complete the conversation, once the calls that were started in it are over.
@@ -157,33 +183,54 @@ class Recording:
         if not self._calls and not self.ended:
             self.ended = True
             at = monotonic()
-            self._submit(at, 0, Assembler.end, self._assembler, self._always, at, soon=True)
+            self._office.submit(at, 0, Recording._job, self, Assembler.end, self._always, at, soon=True)
 
     def cut(self) -> None:
         """Record what has arrived of the streams that are still open: the process is about to end."""
         for turn in list(self._calls):
             turn.cut()
 
-    def after_fork(self, lane: Lane, *, joining: bool) -> None:
+    def after_fork(self, open_lane: Callable[[], Lane] | None) -> None:
         """Start clean in a child process: what was captured before is the parent's to deliver."""
-        parent = self._assembler
         Recording.__init__(
             self,
-            lane,
-            self._submit,
-            parent.finish,
-            joining=joining,
-            show=parent.show,
+            self.prompt_id,
+            open_lane or self._open,
+            self._office,
+            self._finish,
+            joining=self._joining,
+            show=self._show,
             stitcher=self._stitcher,
             origin=self.origin,
         )
+
+    def _job(self, step: Callable[..., None], *args: Any) -> None:
+        """Do something that changes what is assembled: a worker does, or whoever holds the lock."""
+        assembler = self._assembling()
+        assembler.hasty = self._hasty
+        step(assembler, *args)
+
+    def _assembling(self) -> Assembler:
+        if self._assembler is None:
+            learn = None if self._stitcher is None else partial(self._stitcher.learn, self)
+            self._assembler = Assembler(self._way(), self._finish, joining=self._joining, show=self._show, learn=learn)
+        return self._assembler
+
+    def _way(self) -> Lane:
+        """The way to the API, made now if it was not needed before."""
+        lane = self._lane
+        if lane is None:
+            with self._office.backlog.lock:
+                opened = self._open()
+                lane = self._lane = self._lane or opened  # a signal handler may have come between
+        return lane
 
     def _declare(self, tools: Sequence[Any]) -> None:
         """Keep the names of the declared tools in the conversation's metadata, when they are others than before."""
         names = _tool_names(tools)
         if names != self._tools:
             self._tools = names
-            self.lane.annotate({"tools": [name for name in names if isinstance(name, str)]})
+            self._way().annotate({"tools": [name for name in names if isinstance(name, str)]})
 
 
 def _tool_names(tools: Sequence[Any]) -> list[Any]:

@@ -109,7 +109,7 @@ class Stitcher:
                 known = self._open.setdefault(recording, _Known())
         with suppress(KeyError):  # it was found silent just now
             self._open.move_to_end(recording)
-        prompt_id, looks = recording.lane.header.prompt_id, view.looks
+        prompt_id, looks = recording.prompt_id, view.looks
         if answer is None:
             self._tip(recording, known, _failed(prompt_id, looks), 0)
             return
@@ -120,7 +120,7 @@ class Stitcher:
 
     def learn(self, recording: Recording, view: View, answer: Answer | None) -> None:
         """Note what a turn that is assembled makes its conversation known by."""
-        prompt_id, looks = recording.lane.header.prompt_id, view.looks
+        prompt_id, looks = recording.prompt_id, view.looks
         with self._backlog.lock:
             known = self._open.get(recording)
             if known is None:  # it was taken out meanwhile

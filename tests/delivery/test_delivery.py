@@ -201,9 +201,10 @@ def test_metadata_is_merged_with_the_next_request(server: LocalServer) -> None:
     assert (metadata["a"], metadata["b"], metadata["odd"]) == (1, 2, [1, 2])
 
 
-def test_a_message_that_redaction_drops_is_not_missed(server: LocalServer) -> None:
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_message_that_redaction_drops_is_not_missed(durable: bool, server: LocalServer, tmp_path: Path) -> None:
     """It is neither sent nor waited for, nor counted."""
-    sender = delivery(server)
+    sender = delivery(server, outbox=str(tmp_path / "outbox") if durable else None)
     conversation = lane(sender)
     conversation.append([Note(None), *turn(1), Note(None)])
     conversation.end()
@@ -213,8 +214,9 @@ def test_a_message_that_redaction_drops_is_not_missed(server: LocalServer) -> No
     assert (stats.captured, stats.delivered, stats.pending, stats.pending_bytes) == (2, 2, 0, 0)
 
 
-def test_a_draft_that_breaks_costs_no_other(server: LocalServer) -> None:
-    """A failure of our own in one message is told, and the others go through."""
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_draft_that_breaks_costs_no_other(durable: bool, server: LocalServer, tmp_path: Path) -> None:
+    """A failure of our own in one message is told and counted, and the others go through."""
 
     class Broken:
         size = 1
@@ -223,13 +225,14 @@ def test_a_draft_that_breaks_costs_no_other(server: LocalServer) -> None:
         def message(self) -> None:
             raise RuntimeError("broken")
 
-    sender = delivery(server)
+    sender = delivery(server, outbox=str(tmp_path / "outbox") if durable else None)
     conversation = lane(sender)
     conversation.append([Broken(), *turn(1)])
     conversation.end()
-    assert sender.shutdown(10)
+    assert not sender.shutdown(10)
     assert Held(server).words == words(1)
-    assert sender.stats().pending_bytes == 0
+    stats = sender.stats()
+    assert (stats.captured, stats.delivered, stats.rejected, stats.pending, stats.pending_bytes) == (3, 2, 1, 0, 0)
 
 
 def test_many_conversations_from_many_threads_arrive_once_and_in_order(server: LocalServer) -> None:

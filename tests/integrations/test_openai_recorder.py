@@ -378,6 +378,46 @@ def test_pictures_of_megabytes(server: LocalServer, recorder: Recorder, model: S
     assert recorder.stats().bytes - sent < 10_000
 
 
+class Marked(str):
+    """As a template engine gives it."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self.upper()
+
+
+def test_strings_of_a_type_of_their_own(server: LocalServer, recorder: Recorder, model: ScriptedModel) -> None:
+    """Safe strings, enumerations and the like are stored as what they say."""
+    asked: Any = [
+        {"role": Marked("system"), "content": Marked("Be brief.")},
+        {"role": Marked("user"), "content": Marked("Hi")},
+        {"role": "assistant", "tool_calls": [{"id": Marked("1"), "function": {"name": "f", "arguments": Marked("x")}}]},
+        {"role": "tool", "tool_call_id": Marked("1"), "content": Marked("found")},
+        {"role": "user", "content": [{"type": "text", "text": Marked("Well?")}]},
+    ]
+
+    def talk() -> None:
+        with client_for(model, "text") as client:
+            client.chat.completions.create(model=Marked("gpt-4o"), messages=asked)
+        with client_for(model, "r-text") as client:
+            client.responses.create(model=Marked("gpt-5"), instructions=Marked("Be kind."), input=Marked("Hey"))
+
+    before = recorder.stats()
+    messages = stored(server, recorder, talk)
+    assert [(m["role"], m["content"]) for m in messages if m["role"] != "assistant"] == [
+        ("system", "Be brief."),
+        ("user", "Hi"),
+        ("tool", ""),
+        ("tool", "found"),
+        ("user", "Well?"),
+        ("system", "Be kind."),
+        ("user", "Hey"),
+    ]
+    assert messages[2]["toolCalls"] == [{"id": "1", "name": "f", "arguments": "x"}]
+    assert recorder.stats().failures == before.failures
+
+
 def test_the_report(recorder: Recorder) -> None:
     """`instrument()` says what is patched, what will be, and why something is not; printed, it is a row for each."""
     report = recorder.instrument()

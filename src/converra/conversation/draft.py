@@ -111,7 +111,7 @@ class Draft(msgspec.Struct, kw_only=True):
 
 def _role_and_content(said: Said, answer: Answer | None) -> tuple[str, str]:
     """Contract, section 3: only `tool` may be empty, so a turn that only calls tools is a `tool` message."""
-    role = said.role if said.role in ROLES else "user"
+    role = safe.text(said.role) if said.role in ROLES else "user"
     content = safe.text(said.text)
     if role == "tool" or content.strip():
         return role, content
@@ -156,10 +156,10 @@ def arguments(value: Any) -> Any:
     if not issubclass(type(value), str):
         return safe.plain(value)
     try:
-        parsed = msgspec.json.decode(value.encode())
+        parsed = msgspec.json.decode(str.encode(value))
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return safe.text(value)
-    return safe.plain(parsed) if isinstance(parsed, dict) else value
+        parsed = None
+    return safe.plain(parsed) if isinstance(parsed, dict) else safe.text(value)
 
 
 def failure_record(failure: Failure) -> dict[str, Any]:

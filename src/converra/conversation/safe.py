@@ -22,7 +22,12 @@ Describe = Callable[[Any], str]
 
 
 def text(value: str) -> str:
-    """The same string, with lone surrogates replaced; pairs that were split by a bad decoder are joined."""
+    """The same string, with lone surrogates replaced; pairs that were split by a bad decoder are joined.
+
+    A string of a type of its own (a template engine's, an enumeration's) becomes a plain one: JSON takes no other.
+    """
+    if type(value) is not str:
+        value = str.__str__(value)
     if value.isascii():
         return value
     try:

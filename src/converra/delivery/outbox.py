@@ -37,8 +37,8 @@ class Outbox(Protocol):
 
     # sending
 
-    def entries(self, since: float, item: Any) -> list[Entry]:
-        """One item as messages of the wire; none where redaction dropped it."""
+    def entries(self, since: float, item: Any) -> list[Entry] | None:
+        """One item as messages of the wire: none where redaction dropped it, None where it could not be made."""
 
     def release(self, progress: Progress, left: Sequence[Entry]) -> None:
         """Let go of messages that were delivered or refused; what is written down goes with the next `save`."""
@@ -129,15 +129,15 @@ class MemoryOutbox:
     def end(self, lane: Lane, *, always: bool) -> None:
         """Memory needs no writing down."""
 
-    def entries(self, since: float, item: Draft) -> list[Entry]:
+    def entries(self, since: float, item: Draft) -> list[Entry] | None:
         """Make the message, on a worker's thread."""
-        size = item.size
+        size, made = item.size, None
         with guard("preparing a message"):
             message = item.message()
-            if message is not None:
-                return entries_of(message, since, charge=size, learned=item.learned)
-        self.give_back(size)
-        return []
+            made = [] if message is None else entries_of(message, since, charge=size, learned=item.learned)
+        if not made:
+            self.give_back(size)
+        return made
 
     def emptied(self, left: int) -> MemoryOutbox:
         """An empty one that goes on counting; so many messages are `left` in a file, and may come back from there."""

@@ -76,18 +76,18 @@ class SQLiteOutbox:
 
     # -- recording -----------------------------------------------------------------------------------------------------
 
-    def put(self, lane: Lane, drafts: Sequence[Draft]) -> Sequence[Sequence[Entry | Row]] | None:
+    def put(self, lane: Lane, drafts: Sequence[Draft]) -> Sequence[Sequence[Entry | Row] | None] | None:
         """Make the messages now, so that redaction comes before the disk, and write them down."""
         items = [_made(draft) for draft in drafts]
-        written = self._written(lane, [made for item in items for made in item])
-        size = sum(draft.size for draft in drafts)
+        written = self._written(lane, [made for item in items for made in item or ()])
+        size = sum(draft.size for draft, item in zip(drafts, items, strict=True) if item)
         if written is None:
             return items if self._memory.admit(size, len(drafts)) else None
         rows = iter(written)
-        kept = [[msgspec.structs.replace(made, row=next(rows)) for made in item] for item in items]
+        kept = [item and [msgspec.structs.replace(made, row=next(rows)) for made in item] for item in items]
         if self._memory.admit(size, len(drafts), elsewhere=True):
             return kept
-        return [[Row(made.row, made.whole, made.learned) for made in item] for item in kept]
+        return [item and [Row(made.row, made.whole, made.learned) for made in item] for item in kept]
 
     def note(self, lane: Lane, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Write metadata down; before the first message there is nothing to write it beside, so it waits in memory."""
@@ -125,8 +125,10 @@ class SQLiteOutbox:
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
-    def entries(self, since: float, item: Sequence[Entry | Row]) -> list[Entry]:
+    def entries(self, since: float, item: Sequence[Entry | Row] | None) -> list[Entry] | None:
         """What was kept in memory, or what is read from the file."""
+        if item is None:
+            return None
         found = (made if isinstance(made, Entry) else self._read(made, since) for made in item)
         return [msgspec.structs.replace(made, since=since) for made in found if made is not None]
 
@@ -260,12 +262,11 @@ class _Failing:
         return False
 
 
-def _made(draft: Draft) -> list[Entry]:
+def _made(draft: Draft) -> list[Entry] | None:
     with guard("preparing a message"):
         message = draft.message()
-        if message is not None:
-            return entries_of(message, 0.0, charge=draft.size, learned=draft.learned)
-    return []
+        return [] if message is None else entries_of(message, 0.0, charge=draft.size, learned=draft.learned)
+    return None
 
 
 def _insert(db: sqlite3.Connection, conversation: int, made: Sequence[Entry]) -> Sequence[int]:

@@ -128,9 +128,9 @@ class Sender:
             progress.annotate(safe.plain(metadata))
         while progress.arrived:
             made = self._outbox.entries(*progress.arrived.popleft())
-            progress.entries.extend(made)
+            progress.entries.extend(made or ())
             if not made:
-                self._counters.add(withheld=1)
+                self._counters.add(**{"rejected" if made is None else "withheld": 1})
                 progress.gone += 1
 
     def _send(self, progress: Progress, step: Opening | Batch | Look, connection: Connection, timeout: float) -> Any:

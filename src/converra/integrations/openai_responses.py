@@ -78,13 +78,13 @@ def _plain_answer(response: Any) -> Answer | None:
             and words["type"] == "output_text"
             and own["status"] == "completed"
             and not words["annotations"]
-            and not words["logprobs"]
+            and not words.get("logprobs")
             and not held.get("phase")
             and not item.__pydantic_extra__
             and not part.__pydantic_extra__
             and own["error"] is None
             and own["incomplete_details"] is None
-            and own["conversation"] is None
+            and own.get("conversation") is None
             and model
             and text.__class__ is model.__class__ is name.__class__ is str
         ):
