@@ -201,6 +201,21 @@ def test_what_another_thread_is_at_is_waited_for() -> None:
     worker.join()
 
 
+def test_a_worker_looks_again_in_a_while_where_another_thread_assembles(sender: Delivery) -> None:
+    """And not at once, again and again, as long as that thread is at it."""
+    lane = opened(sender)
+    with sender.backlog.lock:
+        sender.submit(time.monotonic(), 0, Lane.append, lane, turn(1))
+        rests: list[float | None] = []
+        worker = threading.Thread(target=lambda: rests.append(sender._flusher.turn()))
+        worker.start()
+        worker.join()
+    (rest,) = rests
+    assert rest is not None
+    assert 0.0 < rest <= 0.01
+    assert sender.flush(5)
+
+
 def test_a_lock_that_stays_taken_is_left_to_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller waits for another thread's job no longer than a moment, and does not lose its own."""
     monkeypatch.setattr(backlog_module, "LOCK_SECONDS", 0.01)

@@ -150,7 +150,11 @@ class Backlog:
     def take_on(self) -> float:
         """Do a worker's share, without waiting for the lock; say in how many seconds there is more to do."""
         self.work(MANY, seconds=0.0)
-        return SOON if self._jobs else math.inf
+        return self.more_in() or math.inf
+
+    def more_in(self) -> float:
+        """Say in how many seconds to look again; 0 where nothing waits. At once would be too soon: somebody is at it."""
+        return SOON if self._jobs else 0.0
 
     def _next(self) -> Job | None:
         try:

@@ -168,7 +168,7 @@ class Flusher:
     def _park(self) -> float:
         """Rest until somebody calls; said first and checked then, so that no call is missed."""
         self.attention.parked = True
-        return 0.0 if self.events or self._backlog else self._outbox.look_every
+        return 0.0 if self.events else self._backlog.more_in() or self._outbox.look_every
 
     def _adopt(self, now: float) -> None:
         """Take over, now and then, what dead processes have left in a shared outbox."""
