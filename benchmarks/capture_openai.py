@@ -186,6 +186,14 @@ def small(scope: Scope) -> None:
             _asked(history)
 
 
+def short(scope: Scope) -> None:
+    """The same question 20 times, each as if nothing had been asked before."""
+    with scope():
+        for _ in range(20):
+            messages: list[Any] = [SYSTEM, {"role": "user", "content": "Where is my order?"}]
+            client.chat.completions.create(model=MODEL, messages=messages)
+
+
 def large(scope: Scope) -> None:
     """Ten turns on top of a history of 60 messages of 500 characters, with 20 tools declared."""
     roles = ("user", "assistant")
@@ -209,13 +217,27 @@ def streamed(scope: Scope) -> None:
             history.append({"role": "assistant", "content": text})
 
 
+async def _one(number: int) -> None:
+    messages: list[Any] = [SYSTEM, {"role": "user", "content": f"Question {number}?"}]
+    await async_client.chat.completions.create(model=MODEL, messages=messages)
+
+
 def concurrent(scope: Scope) -> None:
+    """64 tasks at once, in one conversation."""
+
+    async def all_at_once() -> None:
+        with scope():
+            await asyncio.gather(*map(_one, range(TASKS)))
+
+    loop.run_until_complete(all_at_once())
+
+
+def separate(scope: Scope) -> None:
     """64 tasks at once, each with a conversation of one call."""
 
     async def one(number: int) -> None:
         with scope():
-            messages: list[Any] = [SYSTEM, {"role": "user", "content": f"Question {number}?"}]
-            await async_client.chat.completions.create(model=MODEL, messages=messages)
+            await _one(number)
 
     async def all_at_once() -> None:
         await asyncio.gather(*map(one, range(TASKS)))
@@ -245,10 +267,12 @@ def agent(scope: Scope) -> None:
 
 
 SHAPES = (
-    Shape("small call", small, 20),
+    Shape("short call", short, 20),
+    Shape("small call, growing chat", small, 20),
     Shape("60 messages, 20 tools", large, 10),
     Shape("stream of 300 chunks", streamed, 5),
     Shape("64 async tasks", concurrent, TASKS),
+    Shape("64 tasks, 64 conversations", separate, TASKS),
     Shape("Responses", responses, 20),
     Shape("agent step with a tool", agent, 10),
 )

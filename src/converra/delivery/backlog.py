@@ -153,7 +153,7 @@ class Backlog:
         return self.more_in() or math.inf
 
     def more_in(self) -> float:
-        """Say in how many seconds to look again; 0 where nothing waits. At once would be too soon: somebody is at it."""
+        """Say in how many seconds to look again; 0 where nothing waits. Not at once: another thread may be at it."""
         return SOON if self._jobs else 0.0
 
     def _next(self) -> Job | None:
