@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 NOTHING: dict[int, tuple[Atoms, ...]] = {}
+"""What is known before anything was recorded."""
 
 
 class View(msgspec.Struct, gc=False):
