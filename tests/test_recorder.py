@@ -54,9 +54,10 @@ def make(server: LocalServer) -> Iterator[Callable[..., Recorder]]:
 
 
 @pytest.fixture
-def client(server: LocalServer) -> openai.OpenAI:
+def client(server: LocalServer) -> Iterator[openai.OpenAI]:
     """A real client of the stand-in model."""
-    return openai.OpenAI(api_key="none", base_url=server.openai_url, max_retries=0)
+    with openai.OpenAI(api_key="none", base_url=server.openai_url, max_retries=0) as made:
+        yield made
 
 
 def held(server: LocalServer) -> list[tuple[str, list[tuple[str, str]]]]:

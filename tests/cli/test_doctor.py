@@ -163,7 +163,8 @@ def _silent(_openai: Any, _where: Any) -> None:
 def _twice(openai: Any, where: Any) -> None:
     for word in ("one", "two"):
         SHAPES[0].call(openai, where)
-        openai.OpenAI(**where).chat.completions.create(model="m", messages=[{"role": "user", "content": word}])
+        with openai.OpenAI(**where) as client:
+            client.chat.completions.create(model="m", messages=[{"role": "user", "content": word}])
 
 
 def _raising(_openai: Any, _where: Any) -> None:

@@ -25,30 +25,35 @@ class Shape(NamedTuple):
 
 
 def _plain(openai: Any, where: dict[str, Any]) -> None:
-    openai.OpenAI(**where).chat.completions.create(model="doctor", messages=_ASKED)
+    with openai.OpenAI(**where) as client:
+        client.chat.completions.create(model="doctor", messages=_ASKED)
 
 
 def _streamed(openai: Any, where: dict[str, Any]) -> None:
-    for _ in openai.OpenAI(**where).chat.completions.create(model="doctor", messages=_ASKED, stream=True):
-        pass
+    with openai.OpenAI(**where) as client:
+        for _ in client.chat.completions.create(model="doctor", messages=_ASKED, stream=True):
+            pass
 
 
 def _raw(openai: Any, where: dict[str, Any]) -> None:
-    openai.OpenAI(**where).chat.completions.with_raw_response.create(model="doctor", messages=_ASKED).parse()
+    with openai.OpenAI(**where) as client:
+        client.chat.completions.with_raw_response.create(model="doctor", messages=_ASKED).parse()
 
 
 def _streaming_response(openai: Any, where: dict[str, Any]) -> None:
-    completions = openai.OpenAI(**where).chat.completions
-    with completions.with_streaming_response.create(model="doctor", messages=_ASKED) as response:
-        response.parse()
+    with openai.OpenAI(**where) as client:
+        completions = client.chat.completions
+        with completions.with_streaming_response.create(model="doctor", messages=_ASKED) as response:
+            response.parse()
 
 
 def _tools(openai: Any, where: dict[str, Any]) -> None:
-    completions = openai.OpenAI(**where).chat.completions
     history: list[Any] = [{"role": "user", "content": _TOOL_WORDS}]
-    message = completions.create(model="doctor", messages=history, tools=[_TOOL]).choices[0].message
-    result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "sent"}
-    completions.create(model="doctor", messages=[*history, message, result], tools=[_TOOL])
+    with openai.OpenAI(**where) as client:
+        completions = client.chat.completions
+        message = completions.create(model="doctor", messages=history, tools=[_TOOL]).choices[0].message
+        result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "sent"}
+        completions.create(model="doctor", messages=[*history, message, result], tools=[_TOOL])
 
 
 def _asynchronously(call: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[[Any, dict[str, Any]], None]:
@@ -69,12 +74,14 @@ async def _async_streamed(client: Any) -> None:
 
 
 def _responses(openai: Any, where: dict[str, Any]) -> None:
-    openai.OpenAI(**where).responses.create(model="doctor", input=WORDS)
+    with openai.OpenAI(**where) as client:
+        client.responses.create(model="doctor", input=WORDS)
 
 
 def _responses_streamed(openai: Any, where: dict[str, Any]) -> None:
-    for _ in openai.OpenAI(**where).responses.create(model="doctor", input=WORDS, stream=True):
-        pass
+    with openai.OpenAI(**where) as client:
+        for _ in client.responses.create(model="doctor", input=WORDS, stream=True):
+            pass
 
 
 async def _async_responses(client: Any) -> None:
