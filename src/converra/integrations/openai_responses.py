@@ -85,6 +85,7 @@ def _plain_answer(response: Any) -> Answer | None:
             and own["error"] is None
             and own["incomplete_details"] is None
             and own.get("conversation") is None
+            and not (response.__pydantic_extra__ or {}).get("conversation")  # where an old SDK keeps it
             and model
             and text.__class__ is model.__class__ is name.__class__ is str
         ):
