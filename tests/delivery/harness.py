@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
 from converra.config import Config
 from converra.conversation.models import Message, Usage
 from converra.delivery.delivery import Delivery, Header
+from tests.patience import LONG
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from converra.delivery.lane import Lane
     from converra.server.run import LocalServer
 
@@ -52,15 +56,25 @@ def words(*numbers: int | str) -> list[str]:
 
 
 def delivery(server: LocalServer, **settings: Any) -> Delivery:
-    """A delivery to a local server."""
+    """A delivery to a local server. By default only a flush, an end or a shutdown sends, and no request times out."""
     given = {
         "api_key": "k",
         "base_url": server.base_url,
-        "timeout": 5.0,
-        "flush_interval": 0.2,
+        "timeout": LONG,
+        "flush_interval": 3600.0,
         "shutdown_timeout": 5.0,
     }
     return Delivery(Config(**{**given, **settings}))
+
+
+@contextlib.contextmanager
+def asleep(sender: Delivery) -> Iterator[None]:
+    """Hold the workers of a new delivery back during the block: they find all that it records at once."""
+    workers = sender._flusher.workers
+    workers.closed = True
+    yield
+    workers.closed = False
+    workers.start()
 
 
 def lane(sender: Delivery, key: str = "key", **fields: Any) -> Lane:

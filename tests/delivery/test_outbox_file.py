@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,10 @@ import pytest
 from converra.conversation.models import Usage
 from converra.delivery import outbox_file
 from converra.delivery.lease import Lease
+from converra.delivery.losses import Losses
+from converra.delivery.tickets import Ticket
 from tests.delivery.harness import Held, delivery, held, lane, said, turn, words
+from tests.patience import HANG, LONG, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,19 +43,11 @@ def _rows(outbox: Path, table: str) -> int:
         db.close()
 
 
-def _until(happened: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 def _stop_in_vain(sender: Delivery) -> None:
     """Shut down against an API that fails, and wait until the last request under way is over."""
     flusher = sender._flusher
     assert not sender.shutdown(0.3)
-    while flusher.workers.alive:
-        time.sleep(0.01)
+    until(lambda: not flusher.workers.alive)
 
 
 def _corrupt(outbox: Path) -> None:
@@ -85,7 +81,7 @@ def test_an_outbox_that_cannot_be_used_costs_nothing_but_a_warning(
         conversation.append(turn(number))
         conversation.annotate({"a": 1})
         conversation.end()
-    assert sender.shutdown(10)
+    assert sender.shutdown(LONG)
     assert sorted(one.words for one in held(server)) == [words(number) for number in range(3)]
     assert len([record for record in caplog.messages if "cannot be used" in record]) == 1
 
@@ -102,7 +98,7 @@ def test_the_database_of_another_program_is_left_alone(
     conversation = lane(sender)
     conversation.append(turn(1))
     conversation.end()
-    assert sender.shutdown(10)
+    assert sender.shutdown(LONG)
     assert Held(server).words == words(1)
     assert (outbox.stat().st_mode & 0o777, outbox.read_bytes()) == (0o644, before)
     assert [path.name for path in outbox.parent.iterdir()] == [outbox.name]
@@ -121,7 +117,7 @@ def test_a_full_disk_costs_nothing_but_a_warning(
         conversation.append([said("user", text)])
     assert outbox.stat().st_size < 400 * KB
     conversation.end()
-    assert sender.shutdown(20)
+    assert sender.shutdown(LONG)
     assert Held(server).words == texts
     assert len([record for record in caplog.messages if "cannot be used" in record]) == 1
     assert _rows(outbox, "message") == 0
@@ -138,7 +134,7 @@ def test_past_the_bound_of_memory_messages_are_in_the_file_only(server: LocalSer
     assert (stats.dropped, stats.pending) == (0, 100)
     assert stats.pending_bytes <= 20 * KB
     conversation.end()
-    assert sender.shutdown(20)
+    assert sender.shutdown(LONG)
     assert Held(server).words == texts
     assert sender.stats().pending_bytes == 0
 
@@ -151,15 +147,42 @@ def test_the_file_is_empty_when_all_is_delivered(server: LocalServer, outbox: Pa
     answer = said("assistant", "y" * 150 * KB, usage=Usage(1, 2))
     conversation.append([said("user", "go"), answer, said("assistant", "", usage=Usage(1, 2)), *turn(1)])
     assert _rows(outbox, "message") == 6
-    sender.flush(10)
+    assert not sender.flush(LONG)
     conversation.annotate({"late": True})
     conversation.end()
-    assert sender.shutdown(10)
+    assert sender.shutdown(LONG)
     told = [word for one in held(server) for word in one.words]
     assert "".join(word for word in told if word.startswith("y")) == "y" * 150 * KB
     assert held(server)[-1].metadata["late"] is True
     assert [_rows(outbox, table) for table in ("owner", "conversation", "message", "note")] == [0, 0, 0, 0]
     assert [path.name for path in outbox.parent.glob("*.lock")] == []
+
+
+def test_shutdown_waits_until_the_file_is_closed(
+    server: LocalServer, outbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `shutdown()` the file may be moved or removed, however long a busy machine takes to close it."""
+
+    def delivered(self: Ticket, timeout: float) -> bool:
+        """Come back when the worker is at its next turn already, which takes a second."""
+        complete = wait(self, timeout)
+        asleep.set()
+        return complete and inside.wait(LONG)
+
+    def slow(self: Losses) -> None:
+        if asleep.is_set():
+            inside.set()
+            time.sleep(1.0)
+
+    asleep, inside = threading.Event(), threading.Event()
+    wait = Ticket.wait
+    monkeypatch.setattr(Ticket, "wait", delivered)
+    monkeypatch.setattr(Losses, "say", slow)
+    sender = delivery(server, outbox=str(outbox), flush_interval=0.01)
+    lane(sender).append(turn(1))
+    assert sender.shutdown(LONG)
+    assert [path.name for path in outbox.parent.iterdir()] == [outbox.name]
+    assert _rows(outbox, "owner") == 0
 
 
 def test_two_deliveries_of_one_process_share_a_file(server: LocalServer, outbox: Path) -> None:
@@ -169,9 +192,9 @@ def test_two_deliveries_of_one_process_share_a_file(server: LocalServer, outbox:
     lane(two, "two").append(turn(2))
     one.start()
     two.start()
-    assert two.shutdown(10)
+    assert two.shutdown(LONG)
     assert [conversation.words for conversation in held(server)] == [words(2)]
-    assert one.shutdown(10)
+    assert one.shutdown(LONG)
     assert [conversation.words for conversation in held(server)] == [words(2), words(1)]
 
 
@@ -189,14 +212,14 @@ def test_a_process_that_closes_the_file_leaves_it_to_those_who_use_it(server: Lo
         seen = subprocess.run(command, check=True, capture_output=True, text=True)
         assert seen.stdout == f"({2 * number},)\n"
     conversation.end()
-    assert sender.shutdown(10)
+    assert sender.shutdown(LONG)
 
 
 def test_a_write_of_another_that_never_ends_costs_a_caller_a_moment(
     server: LocalServer, outbox: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that was stopped in the middle of a write: callers wait once, then memory takes over for a while."""
-    monkeypatch.setattr(outbox_file, "CALLER_SECONDS", 0.3)
+    monkeypatch.setattr(outbox_file, "CALLER_SECONDS", 1.5)
     monkeypatch.setattr(outbox_file, "WORKER_SECONDS", 0.3)
     sender = delivery(server, outbox=str(outbox), flush_interval=60)
     conversation = lane(sender)
@@ -206,11 +229,11 @@ def test_a_write_of_another_that_never_ends_costs_a_caller_a_moment(
     began = time.monotonic()
     for number in range(2, 50):
         conversation.append(turn(number))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < HANG  # each for itself, they would wait for 72 s
     conversation.end()
     other.execute("ROLLBACK")
     other.close()
-    assert sender.shutdown(20)
+    assert sender.shutdown(LONG)
     assert Held(server).words == words(*range(1, 50))
     told = "cannot be used, so what is recorded waits in memory meanwhile: database is locked"
     assert [message for message in caplog.messages if "cannot be used" in message] == [
@@ -231,8 +254,8 @@ def test_what_shutdown_could_not_deliver_waits_for_the_next_one(server: LocalSer
     server.faults.clear()
     second = delivery(server, outbox=str(outbox))
     second.start()
-    assert second.flush(10)
-    assert second.shutdown(10)
+    assert second.flush(LONG)
+    assert second.shutdown(LONG)
     found = Held(server)
     assert (found.words[:2], "".join(found.words[2:])) == (words(1), "z" * 150 * KB)
     assert (found.status, found.metadata["sessionId"], found.metadata["late"]) == ("completed", "s", 1)
@@ -253,8 +276,8 @@ def test_what_shutdown_could_not_deliver_goes_on_where_delivery_does(
     second = lane(sender, "two")
     second.append(turn(2))
     second.end()
-    _until(lambda: len(held(server)) == 2)
-    assert sender.shutdown(20)
+    until(lambda: len(held(server)), 2)
+    assert sender.shutdown(LONG)
     stats = sender.stats()
     assert (stats.captured, stats.delivered, stats.pending) == (4, 4, 0)
     assert sorted(tuple(one.words[:2]) for one in held(server)) == sorted(tuple(words(number)) for number in (1, 2))
@@ -270,7 +293,7 @@ def test_a_session_that_a_dead_process_shared_stays_open(server: LocalServer, ou
     server.faults.clear()
     second = delivery(server, outbox=str(outbox), idle_timeout=0)
     second.start()
-    assert second.shutdown(10)
+    assert second.shutdown(LONG)
     assert (Held(server).words, Held(server).status) == (words(1), "active")
     assert _rows(outbox, "conversation") == 0
 

@@ -194,7 +194,7 @@ class Delivery:
             flusher.workers.stop()
             if self._outbox.durable:
                 self._renew(max(0, left))
-        flusher.close(until - time.monotonic())
+        flusher.close(until - time.monotonic(), idle=delivered)
         self._gave_up_at = self._outbox.captured
         return delivered
 

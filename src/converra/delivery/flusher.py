@@ -22,7 +22,7 @@ from converra.delivery.progress import Progress
 from converra.delivery.schedule import Schedule
 from converra.delivery.sender import Sender, Verdict
 from converra.delivery.tickets import Ticket
-from converra.delivery.workers import Workers
+from converra.delivery.workers import JOIN, Workers
 from converra.guard import guard, tell
 
 if TYPE_CHECKING:
@@ -120,9 +120,9 @@ class Flusher:
                 time.sleep(max(0.0, min(rest, LOOK_AROUND, until - time.monotonic())))
         self.deadline = None
 
-    def close(self, timeout: float) -> None:
-        """Wait for the workers, who were stopped. The last one closes what is open; where one hangs, that is later."""
-        self.workers.join(timeout)
+    def close(self, timeout: float, *, idle: bool) -> None:
+        """Wait for the stopped workers; hardly, unless all are `idle`, since one may hang. The last one closes up."""
+        self.workers.join(timeout if idle else min(timeout, JOIN))
         if self.workers.stopping and not self.workers.alive:
             self._finish()
 
@@ -269,7 +269,7 @@ class Flusher:
     def _finish(self) -> None:
         with guard("closing"), self._lock:
             for progress in self._open:
-                if not progress.busy:
+                if not progress.busy and (progress.ends_at is None or progress.ended):
                     self._outbox.forget(progress)
             self._outbox.close()
             if self._in_flight == 0:  # else workers were started again meanwhile

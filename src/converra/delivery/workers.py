@@ -9,6 +9,7 @@ wake them too. An Event or a Condition could be found half set.
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from converra.telemetry import suppressed
@@ -21,7 +22,7 @@ LINGER = 10.0
 """Seconds for which a second idle worker stays."""
 
 JOIN = 0.2
-"""Longest wait for workers to go, in seconds."""
+"""Longest wait for a worker that may hang in a request, in seconds."""
 
 
 class Workers:
@@ -83,10 +84,14 @@ class Workers:
         self.wake()
 
     def join(self, timeout: float) -> None:
-        """Wait for them to go, no longer than `timeout` seconds, and never long."""
+        """Wait until the workers are gone, or were started again: at most `timeout` seconds."""
+        until = time.monotonic() + timeout
         for thread in tuple(self._threads):
-            if thread.is_alive() and thread is not threading.current_thread():
-                thread.join(max(0.0, min(timeout, JOIN)))
+            while self.stopping and thread.is_alive() and thread is not threading.current_thread():
+                left = until - time.monotonic()
+                if left <= 0:
+                    return
+                thread.join(min(left, JOIN))
 
     def _add(self) -> None:
         if self.closed or len(self._threads) >= MOST:
