@@ -7,9 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from tests.offline import sitecustomize as offline
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
         os.environ[name] = str(Path(home.name) / name.lower())
     os.environ["PYTHONPATH"] = str(Path(offline.__file__).parent)
+    for phase in ("connect", "read", "write", "pool"):  # five seconds by default
+        setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, phase, LONG)
 
 
 def _environment() -> dict[str, str]:

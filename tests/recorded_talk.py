@@ -18,6 +18,7 @@ import pytest
 from converra.server.run import serve
 from tests.integrations import scripted
 from tests.integrations.chat_scripts import chunk, completion
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,7 +41,7 @@ class Model:
         gate = self.gates.get(headers.get("x-gate", ""))
         if gate is not None:
             self.arrived.release()
-            gate.wait(30)
+            gate.wait(LONG)
         answer = json.loads(base64.b64decode(headers["x-answer"]))
         if answer is None:
             return scripted.document({"error": {"message": "Overloaded.", "type": "server_error"}}, 503)
@@ -108,7 +109,7 @@ class RecordedTalk:
         threads = [threading.Thread(target=self._context.copy().run, args=call) for call in calls]
         for thread in threads:
             thread.start()
-            assert model.arrived.acquire(timeout=30)
+            assert model.arrived.acquire(timeout=LONG)
         for n in (first, 1 - first):
             model.gates[str(n)].set()
             threads[n].join()

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from converra.cli import demo as demo_module
 from scripts import demo_picture
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,12 +78,12 @@ def test_demo_says_what_went_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     """A quickstart that fails, hangs or records nothing ends in a line and a status, not in a traceback."""
     quickstart = tmp_path / "quickstart.py"
     monkeypatch.setattr(demo_module, "QUICKSTART", quickstart)
-    monkeypatch.setattr(demo_module, "_TIMEOUT", 1.0)
-    for program, said in (
-        ("raise SystemExit(3)", "the quickstart ended with status 3"),
-        ("import time; time.sleep(30)", "the quickstart has not ended within 1 s"),
-        ("", "no conversation arrived"),
+    for program, timeout, said in (
+        ("raise SystemExit(3)", LONG, "the quickstart ended with status 3"),
+        ("import time; time.sleep(120)", 1.0, "the quickstart has not ended within 1 s"),
+        ("", LONG, "no conversation arrived"),
     ):
+        monkeypatch.setattr(demo_module, "_TIMEOUT", timeout)
         quickstart.write_text(program)
         ran = CliRunner().invoke(demo_module.demo)
         assert (ran.exit_code, ran.stderr) == (1, f"Error: {said}\n")

@@ -19,6 +19,7 @@ from converra.cli.commands import commands
 from converra.config import SETTINGS
 from converra.server.run import serve
 from tests.markdown import PAGES, ROOT, Page
+from tests.patience import UNHURRIED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +39,7 @@ def server() -> Iterator[LocalServer]:
 
 def _environment(server: LocalServer) -> dict[str, str]:
     return os.environ | {
+        **UNHURRIED,
         "CONVERRA_BASE_URL": server.base_url,
         "CONVERRA_API_KEY": "docs",
         "OPENAI_BASE_URL": server.openai_url,

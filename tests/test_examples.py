@@ -13,6 +13,7 @@ import pytest
 from converra.api.client import Converra
 from converra.server.run import serve
 from tests.markdown import ROOT
+from tests.patience import UNHURRIED
 
 if TYPE_CHECKING:
     from converra.api.results import Conversation
@@ -30,6 +31,7 @@ def _run(example: str) -> Recorded:
     """Run an example on its own, against an API and a model of its own; it ends well and warns of nothing."""
     with serve() as server:
         environment = os.environ | {
+            **UNHURRIED,
             "CONVERRA_BASE_URL": server.base_url,
             "CONVERRA_API_KEY": "examples",
             "OPENAI_BASE_URL": server.openai_url,

@@ -14,6 +14,7 @@ from converra import guard
 from converra.config import load
 from converra.recorder import Recorder
 from tests.conversation.model_chat import Free, ModelChat
+from tests.patience import LONG
 from tests.recorded_talk import RecordedTalk, World, running
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Chats(Free):
         guard.hush()
         self.prompt = next(self.world.prompts)
         made = {"api_key": "k", "base_url": self.world.server.base_url, "prompt_id": self.prompt}
-        self.recorder = Recorder(load({**made, "flush_interval": 0.02, "timeout": 5.0}, {}))
+        self.recorder = Recorder(load({**made, "flush_interval": 0.02, "timeout": LONG}, {}))
         self.recorder.instrument()
         numbers = itertools.count()
         block = self.recorder.conversation(self.prompt)
@@ -66,7 +67,7 @@ class Chats(Free):
 
     @rule()
     def flush(self) -> None:
-        assert self.recorder.flush(60)
+        assert self.recorder.flush(LONG)
 
     def teardown(self) -> None:
         """Everything ends, and the API is asked what it holds."""
@@ -76,7 +77,7 @@ class Chats(Free):
         for talk in self.talks:
             talk.end()
         self.recorder.complete(self.prompt, self.prompt)
-        assert self.recorder.shutdown(60)
+        assert self.recorder.shutdown(LONG)
         self.world.server.faults.clear()
         assert sorted(self.held()) == sorted(("completed", chat.expected_words()) for chat in self.chats)
         stats = self.recorder.stats()

@@ -17,6 +17,7 @@ from converra.conversation.models import Message, ToolCall, Usage
 from converra.privacy import WITHHELD, Privacy
 from converra.recorder import Recorder
 from converra.server.run import LocalServer, serve
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -147,7 +148,7 @@ def test_a_secret_word_is_nowhere(
         path(client, recorder)
     on_disk = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     recorder.uninstrument()
-    assert recorder.shutdown(20)
+    assert recorder.shutdown(LONG)
     assert recorder.stats().captured > 0
     assert recorder.stats().dropped == recorder.stats().rejected == 0
     on_disk += b"".join(file.read_bytes() for file in tmp_path.iterdir())
@@ -233,7 +234,7 @@ def test_a_redacted_conversation_still_arrives_once(server: LocalServer) -> None
     with recorder.conversation("prompt") as conversation:
         for n in range(4):
             conversation.add_message(("user", "assistant")[n % 2], f"{n}", model="m", latency_ms=1)
-            recorder.flush(10)
-    assert recorder.shutdown(10)
+            assert recorder.flush(LONG)
+    assert recorder.shutdown(LONG)
     (stored,), _ = server.store.conversations()
     assert [m["content"] for m in server.store.messages(stored)] == ["0", "1", "2", "3", "Conversation ended."]

@@ -11,6 +11,7 @@ from converra import guard
 from converra.config import load
 from converra.recorder import Recorder
 from tests.conversation.talk import Message, assistant, call, result, system, user
+from tests.patience import LONG
 from tests.recorded_talk import RecordedTalk, World, running
 
 if TYPE_CHECKING:
@@ -267,7 +268,7 @@ def test_in_a_block_it_is_stored_once_and_nothing_is_lost(
     for messages, answer in ROWS[name].calls:
         talk.call(messages, answer)
     talk.end()
-    assert used.flush(10)
+    assert used.flush(LONG)
     assert held(world, f"block: {name}") == [ROWS[name].stored]
 
 
@@ -279,7 +280,7 @@ def test_by_its_history_it_is_found_again(world: World, recorder: Callable[[str 
     other.call(ROWS[name].calls[0][0], assistant("Who knows."))
     for messages, answer in ROWS[name].calls:
         talk.call(messages, answer)
-    assert used.shutdown(10)
+    assert used.shutdown(LONG)
     assert sorted(map(len, held(world, name)))[1:] == [len(ROWS[name].stored)]
     assert ROWS[name].stored in held(world, name)
 
@@ -295,5 +296,5 @@ def test_with_an_answers_id_the_input_is_new(world: World, recorder: Callable[[s
         first, second = ask(None), ask(None)
         for _ in range(2):
             first, second = ask(first), ask(second)
-    assert used.shutdown(10)
+    assert used.shutdown(LONG)
     assert held(world, "chains") == 2 * [3 * ["user: [[say:Yes.]]", "assistant: Yes."]]

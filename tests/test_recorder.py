@@ -9,7 +9,6 @@ import random
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from converra.config import load
 from converra.errors import InvalidArgumentError
 from converra.recorder import Recorder
 from converra.server.run import LocalServer, serve
+from tests.patience import LONG, UNHURRIED, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -42,7 +42,7 @@ def make(server: LocalServer) -> Iterator[Callable[..., Recorder]]:
     made: list[Recorder] = []
 
     def recorder(**settings: Any) -> Recorder:
-        defaults = {"api_key": "key", "base_url": server.base_url, "flush_interval": 30.0}
+        defaults = {"api_key": "key", "base_url": server.base_url, "flush_interval": 3600.0, "timeout": LONG}
         made.append(Recorder(load({**defaults, **settings}, {})))
         return made[-1]
 
@@ -107,7 +107,7 @@ class TestBlocks:
             before = conversation.id
             say(client, history, "[[say:1]]")
             say(client, history, "[[say:2]]")
-        assert recorder.flush(5)
+        assert recorder.flush(LONG)
         assert held(server) == [("completed", CHAT)]
         assert (before, conversation.id) == (None, server.store.conversations()[0][0].id)
         assert [r.path for r in server.requests if r.path.startswith("/api")] == [
@@ -123,7 +123,7 @@ class TestBlocks:
         recorder.instrument()
         with recorder.conversation("prompt"):
             say(client, [], "[[say:x]]")
-        recorder.flush(5)
+        assert recorder.flush(LONG)
         _, answer = messages(server)
         assert answer["model"] == "m-stand-in"
         assert answer["usage"].keys() == {"promptTokens", "completionTokens"}
@@ -152,7 +152,7 @@ class TestBlocks:
         with recorder.conversation("prompt"):
             list(client.chat.completions.create(**call, stream=True))
         asyncio.run(asynchronous())
-        recorder.flush(5)
+        assert recorder.flush(LONG)
         first, *others = held(server)
         assert first[1] == [("system", "You help."), ("user", 'Go. [[tool:f {"a": 1}]]'), ("tool", "[f]")]
         assert others == [first] * 3
@@ -173,7 +173,7 @@ class TestBlocks:
         with pytest.raises(RuntimeError) as caught:
             leave()
         assert caught.value is error
-        recorder.flush(5)
+        assert recorder.flush(LONG)
         (found,), _ = server.store.conversations()
         assert (found.status, found.metadata["error"]) == ("completed", {"type": "RuntimeError"})
 
@@ -187,7 +187,7 @@ class TestBlocks:
             with pytest.raises(openai.RateLimitError):
                 say(client, [], "[[error:429 x1]] [[say:x]]")
             say(client, [], "[[error:429 x1]] [[say:x]]")
-        recorder.flush(5)
+        assert recorder.flush(LONG)
         question, answer = messages(server)
         assert question["metadata"]["error"] == {"type": "RateLimitError", "status": 429}
         assert (answer["role"], answer["content"]) == ("assistant", "x")
@@ -199,7 +199,7 @@ class TestBlocks:
             assert recorder.current_conversation() is inner
         assert recorder.current_conversation() is None
         assert outer.id is None
-        assert recorder.flush(5)
+        assert recorder.flush(LONG)
         assert server.requests == []
 
     def test_a_question_without_an_answer_is_abandoned(
@@ -209,7 +209,7 @@ class TestBlocks:
         recorder = make()
         with recorder.conversation("prompt") as conversation:
             conversation.add_message("user", "Anybody?")
-        recorder.flush(5)
+        assert recorder.flush(LONG)
         assert held(server) == [("abandoned", [("user", "Anybody?")])]
 
     def test_messages_by_hand_stand_where_they_were_added(
@@ -223,7 +223,7 @@ class TestBlocks:
             conversation.add_message("tool", "42", tool_calls=[{"id": "c", "name": "f"}])
             say(client, [SYSTEM], "[[say:x]]")
             conversation.add_message("assistant", "Bye.", model="mine", usage={"prompt_tokens": 1})
-        recorder.flush(5)
+        assert recorder.flush(LONG)
         ((status, found),) = held(server)
         assert status == "completed"
         assert found == [
@@ -257,7 +257,7 @@ class TestBlocks:
             conversation.add_message("tool", "", tool_calls=[shape(call)])
             conversation.add_message("tool", "42", tool_calls=[{"id": "c1"}])
             say(client, history, "[[say:x]]")
-        recorder.flush(5)
+        assert recorder.flush(LONG)
         assert [(m["role"], m["content"], m.get("toolCalls")) for m in messages(server)] == [
             ("user", "Find it.", None),
             ("tool", "", [call]),
@@ -277,7 +277,7 @@ class TestBlocks:
             stream: Any = client.chat.completions.create(model="m", messages=[user("[[words:3]]")], stream=True)
         with recorder.conversation("second"):
             text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
-        recorder.flush(5)
+        assert recorder.flush(LONG)
         assert held(server) == [("completed", [("user", "[[words:3]]"), ("assistant", text)])]
         assert server.store.conversations()[0][0].prompt_id == "first"
 
@@ -291,7 +291,7 @@ class TestBlocks:
             conversation.complete()
             conversation.complete()
             conversation.add_message("user", "late")
-        recorder.flush(5)
+        assert recorder.flush(LONG)
         assert held(server) == [("completed", [("assistant", "a")])]
         assert "completed already" in caplog.text or "was completed" in caplog.text
 
@@ -327,7 +327,7 @@ class TestBlocks:
         assert list(generator()) == ["c", "d"]
         assert asyncio.run(read()) == ["e"]
         assert recorder.current_conversation() is None
-        recorder.flush(5)
+        assert recorder.flush(LONG)
         answers = [[text for role, text in found if role == "assistant"] for _, found in held(server)]
         assert sorted(answers) == [["a"], ["b"], ["c", "d"], ["e"]]
 
@@ -366,7 +366,7 @@ class TestImplicit:
         for word in ("[[say:hello]]", "[[say:a]]", "[[say:b]]"):
             say(client, one, word)
             say(client, two, word if word == "[[say:hello]]" else word.upper().replace("SAY", "say"))
-        assert recorder.shutdown(5)
+        assert recorder.shutdown(LONG)
         texts = [[text for role, text in found if role == "assistant"] for _, found in held(server)]
         assert sorted(texts) == [["hello", "A", "B"], ["hello", "a", "b"]]
         assert [status for status, _ in held(server)] == ["completed", "completed"]
@@ -379,7 +379,7 @@ class TestImplicit:
         recorder.instrument()
         client.chat.completions.create(model="m", messages=[user("[[say:x]]")])
         client.chat.completions.create(model="other", messages=[user("[[say:y]]")])
-        recorder.shutdown(5)
+        assert recorder.shutdown(LONG)
         assert [c.prompt_id for c in server.store.conversations()[0]] == ["prompt_m"]
 
     def test_silence_ends_a_conversation(
@@ -390,12 +390,9 @@ class TestImplicit:
         recorder.instrument()
         history: list[Any] = []
         say(client, history, "[[say:x]]")
-        until = time.monotonic() + 20
-        while [status for status, _ in held(server)] != ["completed"]:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        until(lambda: [status for status, _ in held(server)], ["completed"])
         say(client, history, "[[say:y]]")
-        recorder.shutdown(5)
+        assert recorder.shutdown(LONG)
         assert len(held(server)) == 2
 
     def test_a_call_that_belongs_nowhere_is_said_once(
@@ -410,7 +407,7 @@ class TestImplicit:
         recorder.instrument()
         say(client, [], "[[say:x]]")
         say(client, [], "[[say:y]]")
-        recorder.flush(5)
+        assert recorder.flush(LONG)
         assert held(server) == []
         assert caplog.text.count("outside any conversation") == 1
 
@@ -428,10 +425,10 @@ class TestSessions:
             recorder.instrument()
             with recorder.conversation("prompt", session_id="s", keep_open=True):
                 say(client, history, word)
-            assert recorder.flush(5)
+            assert recorder.flush(LONG)
             recorder.uninstrument()
         third.complete("prompt", "s")
-        assert third.flush(5)
+        assert third.flush(LONG)
         ((status, found),) = held(server)
         assert status == "completed"
         assert found == [*CHAT, ("user", "[[say:3]]"), ("assistant", "3"), ("system", "Conversation ended.")]
@@ -447,7 +444,7 @@ class TestSessions:
             say(client, history, "[[say:1]]")
         with recorder.conversation("prompt", session_id="s"):
             say(client, history, "[[say:2]]")
-        recorder.flush(5)
+        assert recorder.flush(LONG)
         assert held(server) == [("completed", CHAT)]
 
     def test_the_last_block_of_a_session_ends_it_from_any_process(
@@ -458,7 +455,7 @@ class TestSessions:
             with recorder.conversation("prompt", session_id="s", keep_open=keep_open) as conversation:
                 conversation.add_message("user", f"question {word}")
                 conversation.add_message("assistant", f"answer {word}")
-            assert recorder.flush(5)
+            assert recorder.flush(LONG)
         turns = [pair for n in "12" for pair in (("user", f"question {n}"), ("assistant", f"answer {n}"))]
         assert held(server) == [("completed", turns)]
 
@@ -475,14 +472,14 @@ class TestSwitches:
         self, server: LocalServer, make: Callable[..., Recorder], client: openai.OpenAI
     ) -> None:
         """`enabled=False` patches nothing, starts no thread and sends nothing."""
-        threads = threading.active_count()
+        threads = set(threading.enumerate())
         recorder = make(enabled=False)
         assert len(recorder.instrument()) == 0
         with recorder.conversation("prompt") as conversation:
             conversation.add_message("user", "x")
             say(client, [], "[[say:x]]")
-        assert recorder.flush(5)
-        assert threading.active_count() == threads
+        assert recorder.flush(LONG)
+        assert set(threading.enumerate()) <= threads
         assert held(server) == []
 
     def test_a_key_may_come_late(
@@ -501,7 +498,7 @@ class TestSwitches:
         warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
         assert ["CONVERRA_API_KEY" in record.getMessage() for record in warnings] == [True]
         monkeypatch.setenv("CONVERRA_API_KEY", "late")
-        assert recorder.flush(5)
+        assert recorder.flush(LONG)
         assert held(server) == [("completed", [("assistant", "kept")])]
 
     def test_without_content_the_structure_stays(
@@ -512,7 +509,7 @@ class TestSwitches:
         recorder.instrument()
         with recorder.conversation("prompt"):
             say(client, [SYSTEM], "[[say:secret]]")
-        recorder.flush(5)
+        assert recorder.flush(LONG)
         bodies = b"".join(r.body for r in server.requests if r.path.startswith("/api"))
         assert b"secret" not in bodies
         assert b"You help" not in bodies
@@ -535,7 +532,7 @@ class TestSwitches:
         recorder.instrument()
         with recorder.conversation("prompt"):
             say(client, [SYSTEM], "[[say:a secret]]")
-        recorder.flush(5)
+        assert recorder.flush(LONG)
         assert held(server) == [
             ("completed", [("user", "(content not captured)"), ("assistant", "a ***")]),
         ]
@@ -550,7 +547,7 @@ class TestSwitches:
             with recorder.conversation("prompt") as conversation:
                 conversation.add_message("user", f"{n}")
                 conversation.add_message("assistant", "x")
-        recorder.flush(5)
+        assert recorder.flush(LONG)
         assert [len(found) for _, found in held(server)] == [2] * (3 if rate else 0)
 
     def test_the_apps_random_numbers_are_its_own(self, server: LocalServer, make: Callable[..., Recorder]) -> None:
@@ -561,7 +558,7 @@ class TestSwitches:
         for n in range(20):
             with recorder.conversation("prompt") as conversation:
                 conversation.add_message("assistant", f"{n}")
-        assert recorder.flush(20)
+        assert recorder.flush(LONG)
         assert recorder.stats().retries == 2
         assert random.getstate() == before
 
@@ -596,7 +593,7 @@ class TestSwitches:
         for word in ("a", "b"):
             with recorder.conversation("prompt"):
                 say(client, [], f"[[say:{word}]]")
-            assert recorder.shutdown(5)
+            assert recorder.shutdown(LONG)
         assert [found[-1][1] for _, found in held(server)] == ["a", "b"]
         stats = recorder.stats()
         assert (stats.captured, stats.delivered, stats.pending, stats.failures) == (4, 4, 0, stats.failures)
@@ -609,8 +606,8 @@ class TestSwitches:
             conversation.add_message("assistant", "Hello!", latency_ms=1.5)
             server.faults.add("append", "reset", when="after")
             server.faults.add("read", "status", status=400)
-            assert recorder.flush(20)
-        assert recorder.shutdown(20)
+            assert recorder.flush(LONG)
+        assert recorder.shutdown(LONG)
         stats = recorder.stats()
         assert (stats.captured, stats.delivered, stats.pending, stats.duplicated_risk) == (2, 2, 0, 1)
 
@@ -640,7 +637,7 @@ def test_parallel_calls_of_one_conversation_are_all_recorded(
     with recorder.conversation("prompt"), ThreadPoolExecutor(8) as pool:
         calls = [pool.submit(contextvars.copy_context().run, say, client, [SYSTEM], f"[[say:{n}]]") for n in range(20)]
         assert sorted(int(call.result()) for call in calls) == list(range(20))
-    recorder.flush(5)
+    assert recorder.flush(LONG)
     ((status, found),) = held(server)
     assert status == "completed"
     pairs = [pair for n in range(20) for pair in (("user", f"[[say:{n}]]"), ("assistant", f"{n}"))]
@@ -655,16 +652,16 @@ import converra
 converra.instrument()
 with converra.conversation("prompt") as conversation:
     conversation.add_message("assistant", "x")
-assert converra.flush(5), converra.stats()
+assert converra.flush(120), converra.stats()
 print("httpx" in sys.modules)
 """
 
 
 def test_the_flusher_imports_no_http_library_beside_openai(server: LocalServer) -> None:
     """Openai 3 fails a call while another thread is importing httpx, so ours sends with the library that is there."""
-    environment = {**os.environ, "CONVERRA_API_KEY": "key", "CONVERRA_BASE_URL": server.base_url}
+    environment = {**os.environ, **UNHURRIED, "CONVERRA_API_KEY": "key", "CONVERRA_BASE_URL": server.base_url}
     child = subprocess.run(
-        [sys.executable, "-c", BESIDE_OPENAI], env=environment, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", BESIDE_OPENAI], env=environment, capture_output=True, text=True, check=True, timeout=LONG
     )
     assert child.stdout == "False\n"
     assert held(server) == [("completed", [("assistant", "x")])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from converra import guard
 from converra.config import load
 from converra.recorder import Recorder
 from converra.server.run import LocalServer, serve
+from tests.patience import LONG, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ class Workers:
 
     def recorder(self, worker: str) -> Recorder:
         if worker not in self.recorders:
-            made = {"base_url": self._server.base_url, "flush_interval": 60.0}
+            made = {"base_url": self._server.base_url, "flush_interval": 3600.0, "timeout": LONG}
             self.recorders[worker] = Recorder(load(made if worker.isupper() else {**made, "api_key": "k"}, {}))
         return self.recorders[worker]
 
@@ -57,12 +57,12 @@ class Workers:
         recorder.uninstrument()
         self.history.append({"role": "assistant", "content": made.choices[0].message.content})
         if worker.islower():
-            assert recorder.flush(10)
+            assert recorder.flush(LONG)
 
     def catch_up(self) -> None:
         os.environ["CONVERRA_API_KEY"] = "k"
         for recorder in self.recorders.values():
-            assert recorder.flush(20)
+            assert recorder.flush(LONG)
 
     def end(self) -> None:
         for recorder in self.recorders.values():
@@ -94,7 +94,7 @@ def test_a_turn_is_recorded_once_whoever_delivers_first(server: LocalServer, wor
         workers.turn(worker)
     workers.catch_up()
     workers.recorder("z").complete("prompt", "s")
-    assert workers.recorder("z").flush(10)
+    assert workers.recorder("z").flush(LONG)
     ((status, found),) = held(server)
     assert status == "completed"
     assert Counter(found) == Counter([*workers.said(), "Conversation ended."])
@@ -127,7 +127,7 @@ def test_nothing_is_doubled_where_the_session_is_completed_meanwhile(server: Loc
     for worker in "Ab":
         workers.turn(worker)
     workers.recorder("b").complete("prompt", "s")
-    assert workers.recorder("b").flush(10)
+    assert workers.recorder("b").flush(LONG)
     workers.catch_up()
     assert held(server) == [("completed", [*workers.said(), "Conversation ended."])]
 
@@ -143,14 +143,6 @@ def test_what_only_a_late_worker_knows_is_not_lost(server: LocalServer, workers:
     assert Counter(found) == Counter([*workers.said(), "Looked up in the cache."])
 
 
-def arrived(server: LocalServer, expected: list[tuple[str, list[str]]]) -> bool:
-    """Wait for what the API shall hold, with time for a busy machine."""
-    until = time.monotonic() + 20
-    while held(server) != expected and time.monotonic() < until:
-        time.sleep(0.02)
-    return held(server) == expected
-
-
 def test_a_turn_is_sent_when_its_block_is_left(server: LocalServer, workers: Workers) -> None:
     """Not after the flush interval: the next request may come to another worker."""
     recorder = workers.recorder("a")
@@ -159,7 +151,7 @@ def test_a_turn_is_sent_when_its_block_is_left(server: LocalServer, workers: Wor
             conversation.add_message("user", f"question {number}")
             conversation.add_message("assistant", f"answer {number}")
         words = [f"{kind} {n}" for n in range(number + 1) for kind in ("question", "answer")]
-        assert arrived(server, [("active", words)])
+        until(lambda: held(server), [("active", words)])
 
 
 def test_a_stream_that_outlasts_its_block_is_sent_when_it_ends(server: LocalServer, workers: Workers) -> None:
@@ -171,7 +163,7 @@ def test_a_stream_that_outlasts_its_block_is_sent_when_it_ends(server: LocalServ
         stream = workers._client.chat.completions.create(model="m", messages=asked, stream=True)
     assert held(server) == []
     assert len(list(stream)) > 3
-    assert arrived(server, [("active", ["[[say:one two three]]", "one two three"])])
+    until(lambda: held(server), [("active", ["[[say:one two three]]", "one two three"])])
 
 
 def test_a_chain_of_answers_goes_on_in_another_worker(server: LocalServer, workers: Workers) -> None:
@@ -185,7 +177,7 @@ def test_a_chain_of_answers_goes_on_in_another_worker(server: LocalServer, worke
                 model="m", instructions="You help.", input="[[say:Yes.]]", previous_response_id=previous
             )
         recorder.uninstrument()
-        assert recorder.flush(10)
+        assert recorder.flush(LONG)
         previous = made.id
     assert held(server) == [("active", ["You help.", *(4 * ["[[say:Yes.]]", "Yes."])])]
 
@@ -201,6 +193,6 @@ def test_a_chain_that_a_process_has_not_seen_opens_a_conversation(server: LocalS
         previous = workers._client.responses.create(model="m", input="[[say:Yes.]]", previous_response_id=previous).id
         recorder.uninstrument()
     for recorder in recorders:
-        assert recorder.shutdown(10)
+        assert recorder.shutdown(LONG)
     turns = ["[[say:Yes.]]", "Yes."]
     assert sorted(held(server)) == sorted([("completed", n * turns) for n in (2, 2, 1)])

@@ -228,7 +228,7 @@ def test_sent(client, converra_local_api):
     converra.instrument(api_key="real", base_url="http://127.0.0.1:9")
     with converra.conversation("prompt_1"):
         ask(client, "[[say:Hello.]]")
-    assert converra.flush(5)
+    assert converra.flush(120)
     with converra.Converra() as api:
         (listed,) = api.conversations.list()
         assert [m.content for m in api.conversations.get(listed.id).messages] == [
@@ -238,7 +238,7 @@ def test_sent(client, converra_local_api):
 @pytest.mark.converra(prompt_id="marked")
 def test_marked(client, converra_local_api):
     ask(client, "Hello?")
-    assert converra.shutdown(5)
+    assert converra.shutdown(120)
     assert [c.prompt_id for c in converra_local_api.store.conversations()[0]] == ["marked"]
 """,
     ).assert_outcomes(passed=2)
@@ -259,7 +259,7 @@ def test_real(monkeypatch):
         converra.instrument(api_key="k", base_url=server.base_url, enabled=True)
         with converra.conversation("p") as conversation:
             conversation.add_message("user", "Hello?")
-        assert converra.shutdown(5)
+        assert converra.shutdown(120)
         monkeypatch.setenv("CONVERRA_BASE_URL", server.base_url)
         subprocess.run([sys.executable, "-c", CHILD], check=True)
         assert server.store.conversations()[1] == SENT

@@ -17,6 +17,7 @@ from converra import guard
 from converra.config import load
 from converra.recorder import Recorder
 from converra.server.run import LocalServer, serve
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +39,7 @@ class App:
 
     def held(self) -> Counter[tuple[str, tuple[str, ...]]]:
         """Prompt and answers of each conversation, once the app has ended."""
-        assert self.recorder.shutdown(10)
+        assert self.recorder.shutdown(LONG)
         found, _ = self.server.store.conversations(limit=1000)
         return Counter((c.prompt_id, tuple(sorted(self._answers(c)))) for c in found)
 
@@ -155,10 +156,10 @@ def test_threads_that_open_blocks_themselves_are_not_warned_of(
 
     def work(number: int) -> None:
         with app.recorder.conversation("block"):
-            inside.wait(10)
+            inside.wait(LONG)
         if number:
             app.call(number)
-        done.wait(10)
+        done.wait(LONG)
 
     with ThreadPoolExecutor(2) as pool, app.recorder.conversation("another"):
         list(pool.map(work, range(2)))

@@ -18,6 +18,7 @@ import pytest
 
 from converra.server.run import LocalServer, serve
 from tests.markdown import ROOT
+from tests.patience import LONG, UNHURRIED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,7 @@ SYSTEM = "You are the support assistant of a shop for tents."
 def running(server: LocalServer) -> Iterator[str]:
     """The address of the app, run as its docstring says, until it is told to end and has."""
     environment = os.environ | {
+        **UNHURRIED,
         "CONVERRA_BASE_URL": server.base_url,
         "CONVERRA_API_KEY": "examples",
         "OPENAI_BASE_URL": server.openai_url,
@@ -48,7 +50,7 @@ def running(server: LocalServer) -> Iterator[str]:
             yield re.findall(r"http://127\.0\.0\.1:\d+", "".join(log))[0]
         finally:
             app.send_signal(signal.SIGTERM)
-            log.append(app.communicate(timeout=30)[1])
+            log.append(app.communicate(timeout=LONG)[1])
     assert [line for line in "".join(log).splitlines() if "INFO" not in line] == []
 
 
@@ -61,7 +63,7 @@ class Browser:
         self.history: list[dict[str, str]] = []
 
     async def post(self, path: str, **data: Any) -> str:
-        async with httpx.AsyncClient(timeout=60) as client:
+        async with httpx.AsyncClient(timeout=LONG) as client:
             response = await client.post(f"{self.url}/{path}", json={"session": self.session, **data})
             return response.raise_for_status().text
 
@@ -124,9 +126,9 @@ def test_a_session_id_that_can_never_work_is_refused() -> None:
     """It comes from outside: the browser hears of it, and the app goes on."""
     with serve() as server, running(server) as url:
         for path in ("chat", "end"):
-            refused = httpx.post(f"{url}/{path}", json={"session": "a\nb", "history": []}, timeout=60)
+            refused = httpx.post(f"{url}/{path}", json={"session": "a\nb", "history": []}, timeout=LONG)
             assert (refused.status_code, "session_id" in refused.text) == (400, True)
-        assert "<title>Tents</title>" in httpx.get(url, timeout=60).text
+        assert "<title>Tents</title>" in httpx.get(url, timeout=LONG).text
         assert server.store.conversations()[1] == 0
 
 

@@ -7,7 +7,6 @@ import contextlib
 import gc
 import logging
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -24,6 +23,7 @@ from converra import guard
 from converra.config import load
 from converra.recorder import Recorder
 from converra.server.run import LocalServer, listen, serve
+from tests.patience import LONG, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -221,14 +221,14 @@ def test_a_streamed_response_is_a_conversation_of_its_own(
     caplog.set_level(logging.WARNING)
 
     async def browse(url: str) -> tuple[list[str], list[str]]:
-        async with httpx.AsyncClient(base_url=url, timeout=30) as browser:
+        async with httpx.AsyncClient(base_url=url, timeout=LONG) as browser:
             pages = await asyncio.gather(*[browser.get(f"/{way}", params={"n": n}) for n in range(20)])
             after = [await browser.get(path) for path in ["/active", *["/active_in_thread"] * 10]]
         return [page.text for page in pages], [page.text for page in after]
 
     with served(web.app) as url:
         pages, active = asyncio.run(browse(url))
-    assert web.recorder.shutdown(10)
+    assert web.recorder.shutdown(LONG)
     assert pages == [f"{n} {n} {n}" for n in range(20)]
     assert active == ["None"] * 11
     assert held(server) == {str(n): ("completed", [f"[[say:{n} {n} {n}]]", f"{n} {n} {n}"]) for n in range(20)}
@@ -241,13 +241,10 @@ def test_a_browser_that_leaves_cuts_the_answer_short(
     """What had arrived until then is stored as partial, and the conversation is completed."""
     caplog.set_level(logging.WARNING)
     with served(web.app) as url:
-        with httpx.stream("GET", f"{url}/slow", params={"n": 7}, timeout=30) as response:
+        with httpx.stream("GET", f"{url}/slow", params={"n": 7}, timeout=LONG) as response:
             first = next(response.iter_text())
-        for _ in range(200):  # the web server notices with the next words that it sends, Python when it tidies up
-            gc.collect()
-            if web.recorder.flush(5) and held(server):
-                break
-            time.sleep(0.05)
+        # the web server notices with the next words that it sends, Python when it tidies up
+        until(lambda: gc.collect() >= 0 and web.recorder.flush(LONG) and held(server))
     (stored,), _ = server.store.conversations()
     asked, answer = server.store.messages(stored)[:2]
     assert (stored.status, asked["content"]) == ("completed", "[[say:7 7 7]][[slow:0.2]]")

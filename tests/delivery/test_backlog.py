@@ -13,6 +13,7 @@ from converra.delivery import backlog as backlog_module
 from converra.delivery.backlog import OVERHEAD, SHARE, Backlog
 from converra.delivery.delivery import Header, Lane
 from tests.delivery.harness import delivery, turn, words
+from tests.patience import HANG, LONG, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +126,7 @@ def test_a_flush_works_off_what_waits(server: LocalServer, sender: Delivery) -> 
     """True means that also what nobody had assembled yet was delivered."""
     lane = opened(sender)
     sender.submit(time.monotonic(), 0, Lane.append, lane, turn(1))
-    assert sender.flush(5)
+    assert sender.flush(LONG)
     assert held(server) == words(1)
 
 
@@ -134,10 +135,7 @@ def test_a_worker_finds_what_nobody_flushes(server: LocalServer, sender: Deliver
     lane = opened(sender)
     sender.submit(time.monotonic(), 0, Lane.append, lane, turn(1))
     sender.submit(time.monotonic(), 0, Lane.end, lane, soon=True)
-    until = time.monotonic() + 10
-    while held(server) != words(1) and time.monotonic() < until:  # `stats` would do the work
-        time.sleep(0.01)
-    assert held(server) == words(1)
+    until(lambda: held(server), words(1))  # `stats` would do the work
 
 
 def test_who_waits_for_a_flush_may_hold_the_lock(server: LocalServer, sender: Delivery) -> None:
@@ -147,8 +145,8 @@ def test_who_waits_for_a_flush_may_hold_the_lock(server: LocalServer, sender: De
     with sender.backlog.lock:
         for number in range(100):
             sender.submit(time.monotonic(), 0, Lane.append, lane, turn(number))
-        assert sender.flush(20)
-    assert time.monotonic() - began < 10
+        assert sender.flush(LONG)
+    assert time.monotonic() - began < HANG
     assert held(server) == words(*range(100))
 
 
@@ -161,22 +159,19 @@ def test_a_worker_never_waits_for_a_caller(server: LocalServer, sender: Delivery
     def stopped() -> None:
         with sender.backlog.lock:
             inside.set()
-            leave.wait(20)
+            leave.wait(LONG)
 
     thread = threading.Thread(target=stopped)
     thread.start()
-    inside.wait(20)
+    inside.wait(LONG)
     sender.submit(time.monotonic(), 0, Lane.append, other, turn("waits"))
     began = time.monotonic()
     assert not sender.flush(0.3)
-    assert time.monotonic() - began < 5
-    until = time.monotonic() + 10
-    while held(server) != words("sent") and time.monotonic() < until:
-        time.sleep(0.01)
-    assert held(server) == words("sent")
+    assert time.monotonic() - began < HANG
+    until(lambda: held(server), words("sent"))
     leave.set()
     thread.join()
-    assert sender.flush(5)
+    assert sender.flush(LONG)
     assert held(server) == words("sent", "waits")
 
 
@@ -187,16 +182,16 @@ def test_what_another_thread_is_at_is_waited_for() -> None:
 
     def slow(done: Done) -> None:
         inside.set()
-        leave.wait(20)
+        leave.wait(LONG)
         done.append(1)
 
     backlog.add(0.0, 0, slow, (done,))
     worker = threading.Thread(target=backlog.work)
     worker.start()
-    inside.wait(20)
+    inside.wait(LONG)
     assert not backlog.work(seconds=0.01)
     leave.set()
-    assert backlog.work(seconds=20)
+    assert backlog.work(seconds=LONG)
     assert done == [1]
     worker.join()
 
@@ -213,7 +208,7 @@ def test_a_worker_looks_again_in_a_while_where_another_thread_assembles(sender: 
     (rest,) = rests
     assert rest is not None
     assert 0.0 < rest <= 0.01
-    assert sender.flush(5)
+    assert sender.flush(LONG)
 
 
 def test_a_lock_that_stays_taken_is_left_to_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 from converra.api.connection import Connection
 from converra.delivery import delivery as delivering
 from tests.delivery.harness import Held, delivery, lane, turn, words
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from converra.delivery.delivery import DeliveryStats
     from converra.server.run import LocalServer
 
-    Converse = Callable[[], DeliveryStats]
+    Converse = Callable[..., DeliveryStats]
 
 RETRY_AFTER = {"Retry-After": "0.1"}
 
@@ -93,18 +94,23 @@ def spoil(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 def converse(server: LocalServer, tmp_path: Path, outbox: str | None) -> Converse:
     """Three turns, each flushed; the first request is a create, the last completes."""
 
-    def three_turns() -> DeliveryStats:
-        sender = delivery(server, timeout=0.4, outbox=outbox and str(tmp_path / outbox))
+    def three_turns(timeout: float = LONG) -> DeliveryStats:
+        sender = delivery(server, timeout=timeout, outbox=outbox and str(tmp_path / outbox))
         conversation = lane(sender)
         for number in (1, 2):
             conversation.append(turn(number))
-            assert sender.flush(30)
+            assert sender.flush(LONG)
         conversation.append(turn(3))
         conversation.end()
-        assert sender.shutdown(30)
+        assert sender.shutdown(LONG)
         return sender.stats()
 
     return three_turns
+
+
+def _timeout(fault: dict[str, Any]) -> float:
+    """Seconds for one request: short where the fault is that no answer comes."""
+    return 0.4 if fault["kind"] in ("hang", "drip") else LONG
 
 
 def _check(server: LocalServer) -> None:
@@ -123,7 +129,7 @@ def test_a_request_that_fails_twice_loses_and_doubles_nothing(
 ) -> None:
     """Create, append and completing append survive every fault."""
     spoil(endpoint, fault)
-    stats = converse()
+    stats = converse(_timeout(fault))
     _check(server)
     assert (stats.delivered, stats.pending, stats.rejected, stats.duplicated_risk) == (6, 0, 0, 0)
     assert Refused.left == 0
@@ -138,7 +144,7 @@ def test_reading_back_survives_faults_too(
     """An append in question is settled although the read-back fails at first."""
     server.faults.add(endpoint, "reset", when="after")
     spoil("read", fault)
-    stats = converse()
+    stats = converse(_timeout(fault))
     _check(server)
     assert (stats.delivered, stats.duplicated_risk) == (6, 0)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from converra.conversation import limits
 from converra.conversation.models import Message, ToolCall, Usage
 from tests.delivery.harness import Held, delivery, held, lane, posts, said, turn, words
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from converra.server.run import LocalServer
@@ -88,7 +89,7 @@ def test_a_message_of_any_length_arrives_whole(server: LocalServer) -> None:
     conversation = lane(sender)
     conversation.append([said("user", "go"), said("assistant", text, usage=Usage(1, 2))])
     conversation.end()
-    assert sender.shutdown(10)
+    assert sender.shutdown(LONG)
     messages = Held(server).messages[1:]
     assert "".join(message["content"] for message in messages) == text
     assert [message["metadata"]["part"] for message in messages] == [1, 2, 3]
@@ -113,9 +114,9 @@ def test_more_than_500_messages_go_on_in_further_conversations(server: LocalServ
     for number in range(600):
         conversation.append(turn(number))
         if flushes and number % 50 == 49:
-            assert sender.flush(10)
+            assert sender.flush(LONG)
     conversation.end()
-    assert sender.shutdown(20)
+    assert sender.shutdown(LONG)
     found = _chain(server)
     assert [len(one.words) for one in found] == [500, 500, 201 if flushes else 200]
     ours = ("Conversation continued.", "Conversation ended.")
@@ -130,9 +131,9 @@ def test_exactly_500_messages_need_no_second_conversation(server: LocalServer) -
     conversation = lane(sender)
     for number in range(250):
         conversation.append(turn(number))
-    assert sender.flush(10)
+    assert sender.flush(LONG)
     conversation.end()
-    assert sender.shutdown(10)
+    assert sender.shutdown(LONG)
     (one,) = held(server)
     assert (one.words, one.status) == (words(*range(250)), "completed")
 
@@ -146,9 +147,9 @@ def test_more_than_512_kb_go_on_in_further_conversations(server: LocalServer, *,
     for text in texts:
         conversation.append([said("user", text)])
         if flushes:
-            assert sender.flush(10)
+            assert sender.flush(LONG)
     conversation.end()
-    assert sender.shutdown(20)
+    assert sender.shutdown(LONG)
     found = _chain(server)
     assert len(found) == 3
     ours = ("Conversation continued.", "Conversation ended.")
@@ -172,7 +173,7 @@ def test_a_server_with_smaller_limits_is_met_by_splitting_further(
     for text in texts:
         conversation.append([said("assistant", text, usage=Usage(1, 2))])
     conversation.end()
-    assert sender.shutdown(30)
+    assert sender.shutdown(LONG)
     ours = ("Conversation started.", "Conversation continued.", "Conversation ended.")
     told = [message for one in held(server) for message in one.messages if message["content"] not in ours]
     assert "".join(message["content"] for message in told) == "".join(texts)
@@ -189,7 +190,7 @@ def test_a_message_that_no_limit_explains_is_set_aside(server: LocalServer, capl
     conversation = lane(sender)
     conversation.append([said("user", "go"), said("assistant", "tiny", usage=Usage(1, 2))])
     conversation.end()
-    assert not sender.flush(10)
+    assert not sender.flush(LONG)
     assert sender.stats().rejected == 1
     assert "the API refused 1 messages" in caplog.text
     sender.shutdown(5)
@@ -202,6 +203,6 @@ def test_huge_tool_arguments_are_for_the_api_to_judge(server: LocalServer) -> No
     call = ToolCall(id="c", name="write", arguments={"text": "x" * 700 * KB})
     conversation.append([said("user", "go"), said("tool", "", tool_calls=[call]), said("assistant", "done")])
     conversation.end()
-    assert sender.shutdown(10)
+    assert sender.shutdown(LONG)
     assert [len(one.messages) for one in held(server)] == [2, 1]
     assert sender.stats().delivered == 3

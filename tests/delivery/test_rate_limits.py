@@ -15,7 +15,8 @@ from converra.delivery.pace import Pace
 from converra.delivery.progress import Progress, State
 from converra.delivery.schedule import Schedule
 from tests.api.scripted import answer, scripted
-from tests.delivery.harness import delivery, held, lane, posts, turn, words
+from tests.delivery.harness import delivery, held, lane, posts, said, turn, words
+from tests.patience import LONG, until
 
 if TYPE_CHECKING:
     from converra.server.run import LocalServer
@@ -26,14 +27,14 @@ def _progress(key: str = "k") -> Progress:
 
 
 def test_a_rate_limit_delays_and_loses_nothing(server: LocalServer) -> None:
-    """Ten conversations through a keyhole of eight requests a second."""
-    server.faults.rate_limit(8, seconds=1.0)
-    sender = delivery(server, flush_interval=0.02)
+    """Ten conversations through a keyhole of eight requests in five seconds."""
+    server.faults.rate_limit(8, seconds=5.0)
+    sender = delivery(server)
     for number in range(10):
         one = lane(sender, str(number))
-        one.append(turn(number))
+        one.append([said("user", f"question {number}"), said("assistant", f"answer {number}", tokens=1)])
         one.end()
-    assert sender.shutdown(40)
+    assert sender.shutdown(LONG)
     assert sorted(tuple(one.words) for one in held(server)) == sorted(tuple(words(n)) for n in range(10))
     refused = [status for _, status in posts(server) if status == 429]
     assert 1 <= len(refused) < 10
@@ -42,13 +43,14 @@ def test_a_rate_limit_delays_and_loses_nothing(server: LocalServer) -> None:
 def test_batches_grow_while_requests_wait(server: LocalServer) -> None:
     """What is recorded during a Retry-After goes with one request."""
     server.faults.add("any", "status", status=429, headers={"Retry-After": "1"})
-    sender = delivery(server, flush_interval=0.01)
+    sender = delivery(server, flush_interval=0)
     one = lane(sender)
-    for number in range(50):
+    one.append(turn(0))
+    until(lambda: posts(server), [("create", 429)])
+    for number in range(1, 50):
         one.append(turn(number))
-        time.sleep(0.005)
     one.end()
-    assert sender.shutdown(20)
+    assert sender.shutdown(LONG)
     assert posts(server) == [("create", 429), ("create", 200), ("append", 200)]
 
 
@@ -145,7 +147,7 @@ def test_an_answer_that_says_so_is_the_last_for_a_while() -> None:
         one.append(turn(1))
         one.end()
         began = time.monotonic()
-        assert sender.shutdown(30)
+        assert sender.shutdown(LONG)
         assert time.monotonic() - began >= 1
     assert [asked.method for asked in server.asked] == ["POST", "POST"]
 

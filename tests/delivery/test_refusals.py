@@ -9,6 +9,7 @@ import pytest
 
 from converra.conversation.models import Usage
 from tests.delivery.harness import Held, Note, delivery, held, lane, posts, said, turn, words
+from tests.patience import HANG, LONG, until
 
 if TYPE_CHECKING:
     from converra.server.run import LocalServer
@@ -28,7 +29,7 @@ def test_one_bad_message_costs_no_other(server: LocalServer, place: int, caplog:
     conversation = lane(sender)
     conversation.append([said("user", "go"), *notes])
     conversation.end()
-    assert not sender.flush(10)
+    assert not sender.flush(LONG)
     good = [f"good {number}" for number in range(50) if number != place]
     assert [word for word in Held(server).words if word != "Conversation ended."] == ["go", *good]
     assert Held(server).status == "completed"
@@ -36,7 +37,7 @@ def test_one_bad_message_costs_no_other(server: LocalServer, place: int, caplog:
     assert (stats.delivered, stats.rejected, stats.pending, stats.pending_bytes) == (50, 1, 0, 0)
     assert "converra: the API refused 1 messages, which are set aside: " in caplog.text
     assert len(posts(server)) < 20
-    assert sender.shutdown(5)
+    assert sender.shutdown(LONG)
 
 
 def test_several_bad_messages_cost_no_good_one(server: LocalServer) -> None:
@@ -48,7 +49,7 @@ def test_several_bad_messages_cost_no_good_one(server: LocalServer) -> None:
     conversation = lane(sender)
     conversation.append([said("user", "go"), *notes])
     conversation.end()
-    sender.shutdown(10)
+    assert not sender.shutdown(LONG)
     good = [f"good {number}" for number in range(20) if number not in (3, 4, 15)]
     assert Held(server).words == ["go", *good]
     assert sender.stats().rejected == 3
@@ -61,10 +62,10 @@ def test_a_server_that_does_not_know_active_gets_in_progress(server: LocalServer
     for key in "ab":
         conversation = lane(sender, key)
         conversation.append(turn(1))
-        assert sender.flush(10)
+        assert sender.flush(LONG)
         assert Held(server, -1).status == "in_progress"
         conversation.end()
-    assert sender.shutdown(10)
+    assert sender.shutdown(LONG)
     assert [one.status for one in held(server)] == ["completed", "completed"]
     assert [kind for kind in posts(server) if kind[1] == 400] == [("create", 400)]
 
@@ -76,7 +77,7 @@ def test_a_server_that_refuses_every_status_gets_none(server: LocalServer) -> No
     conversation = lane(sender)
     conversation.append([said("user", "hello?")])
     conversation.end()
-    assert sender.shutdown(10)
+    assert sender.shutdown(LONG)
     assert Held(server).words == ["hello?", "Conversation ended."]
 
 
@@ -87,7 +88,7 @@ def test_metadata_inside_an_opening_message_is_left_out_where_it_is_refused(serv
     conversation = lane(sender)
     conversation.append([said("user", "look", metadata={"attachments": [{"kind": "image"}]}), turn(1)[1]])
     conversation.end()
-    assert sender.shutdown(10)
+    assert sender.shutdown(LONG)
     contents = [request.json()["content"] for request in server.requests if request.path.endswith("conversations")]
     assert ["attachments" in content for content in contents] == [True, False]
     assert Held(server).words == ["look", "answer 1"]
@@ -99,7 +100,7 @@ def test_a_create_that_is_refused_twice_says_only_our_words(server: LocalServer)
     conversation = lane(sender)
     conversation.append([said("user", ""), *turn(1)])
     conversation.end()
-    sender.shutdown(10)
+    assert not sender.shutdown(LONG)
     assert Held(server).words == ["Conversation started.", *words(1)]
     assert sender.stats().rejected == 1
 
@@ -116,11 +117,11 @@ def test_a_conversation_that_is_refused_is_said(
     bad.append(turn(1))
     good = lane(sender, "good")
     good.append(turn(2))
-    assert not sender.flush(10)
+    assert not sender.flush(LONG)
     assert [one.words for one in held(server)] == [words(2)]
     assert (sender.stats().rejected, sender.stats().delivered) == (2, 2)
     assert "the API refused 2 messages" in caplog.text
-    assert sender.shutdown(10)
+    assert sender.shutdown(LONG)
 
 
 def test_metadata_that_is_refused_is_left_out(server: LocalServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -129,7 +130,7 @@ def test_metadata_that_is_refused_is_left_out(server: LocalServer, caplog: pytes
     conversation = lane(sender, metadata={"userId": 7})
     conversation.append(turn(1))
     conversation.end()
-    assert sender.shutdown(10)
+    assert sender.shutdown(LONG)
     assert [word for word in Held(server).words if word.split()[0] != "Conversation"] == words(1)
     assert "refused the metadata" in caplog.text
 
@@ -139,12 +140,12 @@ def test_a_conversation_that_is_gone_goes_on_in_a_new_one(server: LocalServer) -
     sender = delivery(server)
     conversation = lane(sender)
     conversation.append(turn(1))
-    assert sender.flush(10)
+    assert sender.flush(LONG)
     server.faults.add("append", "status", status=404, times=2)  # the first may be a replica that lags behind
     conversation.append(turn(2))
-    assert sender.flush(20)
+    assert sender.flush(LONG)
     conversation.end()
-    assert sender.shutdown(20)
+    assert sender.shutdown(LONG)
     first, second = held(server)
     assert (first.words, [w for w in second.words if w != "Conversation ended."]) == (words(1), words(2))
     assert second.metadata["continues"] == first.id
@@ -155,9 +156,9 @@ def test_a_404_that_passes_is_no_reason_to_go_elsewhere(server: LocalServer) -> 
     server.faults.add("append", "status", status=404)
     sender = delivery(server)
     lane(sender).append(turn(1))
-    assert sender.flush(10)
+    assert sender.flush(LONG)
     assert [one.words for one in held(server)] == [words(1)]
-    assert sender.shutdown(10)
+    assert sender.shutdown(LONG)
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -174,12 +175,11 @@ def test_a_refused_key_pauses_and_is_probed(
         conversation = lane(sender, key)
         conversation.append(turn(1))
         conversation.end()
-    assert not sender.flush(5)
-    assert not sender.flush(5)
+    assert not sender.flush(LONG)
+    assert not sender.flush(LONG)
     server.faults.clear()
-    while sender.stats().pending:
-        time.sleep(0.02)
-    assert sender.shutdown(10)
+    until(lambda: sender.stats().pending, 0)
+    assert sender.shutdown(LONG)
     assert [one.words for one in held(server)] == [words(1)] * 3
     told = [record for record in caplog.messages if "sending pauses" in record]
     assert len(told) == 1
@@ -192,8 +192,8 @@ def test_flush_does_not_wait_for_a_refused_key(server: LocalServer) -> None:
     sender = delivery(server)
     lane(sender).append(turn(1))
     began = time.monotonic()
-    assert not sender.flush(20)
-    assert time.monotonic() - began < 5
+    assert not sender.flush(LONG)
+    assert time.monotonic() - began < HANG
     assert sender.stats().pending == 2
     sender.shutdown(0.1)
 
@@ -202,7 +202,7 @@ def test_a_page_that_is_not_the_api_pauses_too(server: LocalServer, caplog: pyte
     """A wrong path or host must not cost what was recorded: it waits, and the host is named."""
     sender = delivery(server, base_url=f"{server.url}/elsewhere")
     lane(sender).append(turn(1))
-    assert not sender.flush(5)
+    assert not sender.flush(LONG)
     assert sender.stats().pending == 2
     assert "404 from 127.0.0.1" in caplog.text
     sender.shutdown(0.1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.delivery.harness import Held, Note, delivery, held, lane, said, turn, words
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,7 @@ def test_a_joiner_adds_to_the_conversation_that_is_there(shared: LocalServer) ->
     for number in (1, 2, 3):
         sender = delivery(shared)
         lane(sender, joined=True, metadata={"sessionId": "s"}).append(turn(number))
-        assert sender.shutdown(10)
+        assert sender.shutdown(LONG)
     conversation = Held(shared)
     assert (conversation.count, conversation.words, conversation.status) == (1, words(1, 2, 3), "active")
     assert conversation.metadata["sessionId"] == "s"
@@ -38,7 +39,7 @@ def test_the_same_first_words_in_two_processes_are_two_messages(shared: LocalSer
     for _ in range(2):
         sender = delivery(shared)
         lane(sender, joined=True).append([said("user", "hello")])
-        assert sender.shutdown(10)
+        assert sender.shutdown(LONG)
     assert Held(shared).words == ["hello", "hello"]
 
 
@@ -48,8 +49,8 @@ def test_an_answer_lost_on_the_way_does_not_double_the_opening(shared: LocalServ
     shared.faults.add("read", "reset")
     sender = delivery(shared)
     lane(sender, joined=True).append(turn(1))
-    assert sender.flush(10)
-    assert sender.shutdown(10)
+    assert sender.flush(LONG)
+    assert sender.shutdown(LONG)
     assert Held(shared).words == words(1)
 
 
@@ -63,7 +64,7 @@ def test_several_processes_at_once(shared: LocalServer) -> None:
         one = lane(senders[number], joined=True)
         for step in range(5):
             one.append(turn(f"{number}-{step}"))
-        assert senders[number].shutdown(20)
+        assert senders[number].shutdown(LONG)
 
     threads = [threading.Thread(target=join, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -82,9 +83,9 @@ def test_an_append_of_a_joiner_is_settled_among_those_of_others(shared: LocalSer
     for number, (sender, joiner) in enumerate([(first, one), (second, two)] * 4):
         shared.faults.add("append", "reset", when="after" if number % 3 else "before")
         joiner.append(turn(number))
-        assert sender.flush(10)
-    assert first.shutdown(10)
-    assert second.shutdown(10)
+        assert sender.flush(LONG)
+    assert first.shutdown(LONG)
+    assert second.shutdown(LONG)
     assert Held(shared).words == words(*range(8))
 
 
@@ -95,11 +96,11 @@ def test_a_session_that_was_completed_goes_on_in_a_further_conversation(shared: 
         one = lane(sender, joined=True)
         one.append(turn(number))
         one.end()
-        assert sender.shutdown(10)
+        assert sender.shutdown(LONG)
     for number in (3, 4):
         sender = delivery(shared)
         lane(sender, joined=True).append(turn(number))
-        assert sender.shutdown(10)
+        assert sender.shutdown(LONG)
     found = held(shared)
     assert [one.words for one in found] == [words(1), words(2), words(3, 4)]
     assert [one.status for one in found] == ["completed", "completed", "active"]
@@ -111,12 +112,12 @@ def test_a_session_that_another_process_completes_meanwhile(shared: LocalServer)
     first, second = delivery(shared), delivery(shared)
     one, two = lane(first, joined=True), lane(second, joined=True)
     one.append(turn(1))
-    assert first.flush(10)
+    assert first.flush(LONG)
     two.append(turn(2))
     two.end()
-    assert second.shutdown(10)
+    assert second.shutdown(LONG)
     one.append(turn(3))
-    assert first.shutdown(10)
+    assert first.shutdown(LONG)
     found = held(shared)
     assert [conversation.words for conversation in found] == [words(1, 2), words(3)]
     assert found[1].metadata["continues"] == found[0].id
@@ -126,10 +127,10 @@ def test_a_session_is_completed_from_a_process_that_recorded_nothing(shared: Loc
     """converra.complete(prompt_id, session_id) from anywhere."""
     first = delivery(shared)
     lane(first, joined=True).append(turn(1))
-    assert first.shutdown(10)
+    assert first.shutdown(LONG)
     second = delivery(shared)
     lane(second, joined=True).end(always=True)
-    assert second.shutdown(10)
+    assert second.shutdown(LONG)
     conversation = Held(shared)
     assert (conversation.count, conversation.words) == (1, [*words(1), "Conversation ended."])
     assert conversation.status == "completed"
@@ -142,7 +143,7 @@ def test_completing_a_completed_session_again_changes_nothing(shared: LocalServe
         one = lane(sender, joined=True)
         one.append(turn(1)) if not held(shared) else None
         one.end(always=True)
-        assert sender.shutdown(10)
+        assert sender.shutdown(LONG)
     assert [one.words for one in held(shared)] == [words(1)]
 
 
@@ -159,7 +160,7 @@ def test_history_is_sent_by_whoever_came_first(shared: LocalServer, tmp_path: Pa
     for number in (1, 2):
         sender = delivery(shared, outbox=outbox and str(tmp_path / outbox))
         lane(sender, joined=True).append([*(_learned(*each) for each in history), *turn(number)])
-        assert sender.shutdown(10)
+        assert sender.shutdown(LONG)
         assert sender.stats().pending == 0
     assert Held(shared).words == ["be kind", "question 0", "answer 0", *words(1, 2)]
 
@@ -169,5 +170,5 @@ def test_a_system_text_that_is_there_is_not_sent_again(shared: LocalServer) -> N
     for number in (1, 2):
         sender = delivery(shared)
         lane(sender, joined=True).append([said("system", "be kind"), *turn(number)])
-        assert sender.shutdown(10)
+        assert sender.shutdown(LONG)
     assert Held(shared).words == ["be kind", *words(1, 2)]

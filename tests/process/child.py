@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from converra.config import load
+from converra.delivery import forks, outbox_file
 from converra.delivery.delivery import Delivery, Header
 from tests.delivery.harness import turn
+from tests.patience import LONG
 
 
 def started(**settings: Any) -> Delivery:
     """A delivery as a program would have it."""
     return Delivery(load(settings))
+
+
+def unhurried() -> None:
+    """Let callers and forks wait for the outbox file as long as a busy machine needs.
+
+    By default they give up after two seconds, and record into memory instead.
+    """
+    forks.LONGEST = outbox_file.CALLER_SECONDS = LONG
 
 
 def record(sender: Delivery, key: str, *numbers: int | str, end: bool = True) -> None:

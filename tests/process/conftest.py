@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from converra.server.run import LocalServer, serve
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +23,8 @@ FORKING = "ignore:This process:DeprecationWarning"
 
 HEAD = """
 import atexit, os, signal, sys, threading, time
-from tests.process.child import record, started
+from tests.patience import LONG
+from tests.process.child import record, started, unhurried
 """
 
 
@@ -59,7 +61,7 @@ class Child:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
-    def ended(self, timeout: float = 30) -> Ended:
+    def ended(self, timeout: float = LONG) -> Ended:
         try:
             out, err = self._process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -84,8 +86,9 @@ def start(server: LocalServer) -> Iterator[Callable[..., Child]]:
     children: list[Child] = []
 
     def begin(code: str, *, measured: bool = True, **settings: Any) -> Child:
-        given = {"API_KEY": "k", "BASE_URL": server.base_url, "FLUSH_INTERVAL": "60", "TIMEOUT": "5"}
-        own = {f"CONVERRA_{name}": str(value) for name, value in {**given, **settings}.items() if value is not None}
+        given = {"API_KEY": "k", "BASE_URL": server.base_url, "FLUSH_INTERVAL": "3600", "TIMEOUT": LONG}
+        usual = {**given, "SHUTDOWN_TIMEOUT": LONG, **settings}
+        own = {f"CONVERRA_{name}": str(value) for name, value in usual.items() if value is not None}
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         inherited = {name: value for name, value in os.environ.items() if measured or not name.startswith("COVERAGE_")}
         child = Child(code, {**inherited, **own, "PYTHONPATH": path, "PYTHONWARNINGS": FORKING})

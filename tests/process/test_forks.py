@@ -58,14 +58,14 @@ def test_a_child_of_a_busy_parent_delivers(run: Callable[[str], Any]) -> None:
     code = """
     sender = started(flush_interval=0)
     record(sender, "warm", 0)
-    assert sender.flush(5)
+    assert sender.flush(LONG)
     children = []
     for number in range(1, 9):
         record(sender, f"p{number}", number)
         child = os.fork()
         if child == 0:
             record(sender, f"c{number}", 100 + number)
-            assert sender.flush(5)
+            assert sender.flush(LONG)
             sys.exit()
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
@@ -84,7 +84,7 @@ def test_an_inherited_conversation_goes_on_as_the_childs_own(run: Callable[[str]
     sender = started()
     lane = sender.open(Header(key="shared", prompt_id="prompt"))
     lane.append(turn(1))
-    assert sender.flush(5)
+    assert sender.flush(LONG)
     child = os.fork()
     lane.append(turn(2 if child else 3))
     if child:
@@ -104,7 +104,7 @@ def test_a_fork_while_the_first_import_is_under_way(run: Callable[[str], Any]) -
     child = os.fork()
     if child == 0:
         record(sender, "child", 2)
-        sys.exit(0 if sender.flush(5) else 1)
+        sys.exit(0 if sender.flush(LONG) else 1)
     assert os.waitpid(child, 0)[1] == 0
     """
     assert run(code) == _completed((1,), (2,))

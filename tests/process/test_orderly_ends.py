@@ -1,4 +1,4 @@
-"""However a process ends in order, what it recorded is delivered: flush_interval is a minute, so only the end sends."""
+"""However a process ends in order, what it recorded is delivered: flush_interval is an hour, so only the end sends."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.delivery.harness import Held, held, words
+from tests.patience import HANG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,19 +26,19 @@ ENDS: dict[str, tuple[str, int]] = {
     "Ctrl-C": (
         (  # a shell lets the commands that it runs in the background ignore SIGINT, and their children too
             "signal.signal(signal.SIGINT, signal.default_int_handler); record(started(), 'a', 1, 2); time.sleep(1);"
-            " os.kill(os.getpid(), signal.SIGINT); time.sleep(9)"
+            " os.kill(os.getpid(), signal.SIGINT); time.sleep(LONG)"
         ),
         -signal.SIGINT,
     ),
     "sys.exit in a handler of SIGTERM": (
         (
             "signal.signal(signal.SIGTERM, lambda *_: sys.exit(4)); record(started(), 'a', 1, 2);"
-            " os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)"
+            " os.kill(os.getpid(), signal.SIGTERM); time.sleep(LONG)"
         ),
         4,
     ),
     "SIGTERM with handle_sigterm": (
-        "record(started(handle_sigterm=True), 'a', 1, 2); os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)",
+        "record(started(handle_sigterm=True), 'a', 1, 2); os.kill(os.getpid(), signal.SIGTERM); time.sleep(LONG)",
         -signal.SIGTERM,
     ),
     "a thread that outlives the main one": (
@@ -92,7 +93,7 @@ def test_many_conversations_are_delivered_at_exit(server: LocalServer, start: Ca
 
 def test_sigterm_without_a_handler_kills_as_before(server: LocalServer, start: Callable[..., Any]) -> None:
     """Without handle_sigterm nobody touches the signal."""
-    child = start("record(started(), 'a', 1, 2); print('ready', flush=True); time.sleep(9)").ready()
+    child = start("record(started(), 'a', 1, 2); print('ready', flush=True); time.sleep(LONG)").ready()
     child.signal(signal.SIGTERM)
     assert child.ended().status == -signal.SIGTERM
 
@@ -114,10 +115,10 @@ def test_exit_keeps_to_its_budget(
 ) -> None:
     """A server that does not answer costs the exit no more than shutdown_timeout, and the loss is said."""
     server.faults.add("any", times=None, **fault)
-    ended = start("for key in range(9): record(started(), str(key), 1, 2)", SHUTDOWN_TIMEOUT="1").ended()
-    assert stopwatch() < 6
+    ended = start("for key in range(90): record(started(), str(key), 1, 2)", SHUTDOWN_TIMEOUT="1").ended()
+    assert stopwatch() < HANG  # one after the other, they would take 90 s
     assert ended.status == 0
-    assert ended.err.count("4 messages were still waiting") == 9
+    assert ended.err.count("4 messages were still waiting") == 90
 
 
 def test_exit_keeps_to_its_budget_where_nothing_listens(
@@ -126,7 +127,7 @@ def test_exit_keeps_to_its_budget_where_nothing_listens(
     """Neither does a server that is not there."""
     code = "sender = started()\nfor key in range(9): record(sender, str(key), 1, 2)"
     ended = start(code, BASE_URL="http://127.0.0.1:9/api/v1", SHUTDOWN_TIMEOUT="1").ended()
-    assert stopwatch() < 6
+    assert stopwatch() < HANG
     assert "36 messages were still waiting" in ended.err
     assert "127.0.0.1:9" in ended.err
 
@@ -164,9 +165,9 @@ def test_flush_and_exit_keep_to_their_budget_while_tls_drips(
     assert not sender.flush(0.5)
     print(time.monotonic() - began)
     """
-    ended = start(code, BASE_URL=dripping, SHUTDOWN_TIMEOUT="1", TIMEOUT="60").ended()
-    assert (ended.status, float(ended.out) < 3) == (0, True)
-    assert stopwatch() < 10
+    ended = start(code, BASE_URL=dripping, SHUTDOWN_TIMEOUT="1").ended()
+    assert (ended.status, float(ended.out) < HANG) == (0, True)
+    assert stopwatch() < HANG
     assert "4 messages were still waiting" in ended.err
 
 
@@ -176,12 +177,12 @@ def test_sigterm_keeps_to_the_budget_too(
     """A hung server does not keep a process from dying of SIGTERM."""
     server.faults.add("any", "hang", times=None)
     child = start(
-        "record(started(handle_sigterm=True), 'a', 1); print('ready', flush=True); time.sleep(30)",
+        "record(started(handle_sigterm=True), 'a', 1); print('ready', flush=True); time.sleep(LONG)",
         SHUTDOWN_TIMEOUT="0.5",
     ).ready()
     child.signal(signal.SIGTERM)
     assert child.ended().status == -signal.SIGTERM
-    assert stopwatch() < 6
+    assert stopwatch() < HANG
 
 
 def test_without_a_key_nothing_is_sent_and_that_is_said_once(server: LocalServer, start: Callable[..., Any]) -> None:
@@ -197,7 +198,7 @@ def test_a_key_that_appears_late_is_used(server: LocalServer, start: Callable[..
     code = """
     sender = started(flush_interval=0)
     record(sender, "a", 1, 2)
-    assert not sender.flush(5)
+    assert not sender.flush(LONG)
     os.environ["CONVERRA_API_KEY"] = " late \\n"
     """
     start(code, API_KEY=None).ended()

@@ -27,7 +27,7 @@ with converra.conversation("prompt", session_id="s", keep_open=True) as conversa
     conversation.add_message("user", "Hi")
     conversation.add_message("assistant", "Ho")
 """
-SIGTERM = "\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(9)"
+SIGTERM = "\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(LONG)"
 
 
 def stored(server: LocalServer) -> list[Any]:

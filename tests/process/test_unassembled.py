@@ -28,9 +28,9 @@ ENDS = {
     "falls off the end": ("", 0),
     "sys.exit": ("sys.exit(3)", 3),
     "an exception": ("raise KeyError", 1),
-    "flush and os._exit": ("assert converra.flush(10); os._exit(0)", 0),
-    "shutdown and os._exit": ("assert converra.shutdown(10); os._exit(0)", 0),
-    "SIGTERM with handle_sigterm": ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)", -signal.SIGTERM),
+    "flush and os._exit": ("assert converra.flush(LONG); os._exit(0)", 0),
+    "shutdown and os._exit": ("assert converra.shutdown(LONG); os._exit(0)", 0),
+    "SIGTERM with handle_sigterm": ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(LONG)", -signal.SIGTERM),
 }
 
 
@@ -67,7 +67,7 @@ while True:
     speak()
     if said % 7 == 0: converra.stats()  # assembles here what waits
 """
-    child = start(TALK.format(sigterm=True) + code, measured=False, SHUTDOWN_TIMEOUT=20).ready()
+    child = start(TALK.format(sigterm=True) + code, measured=False).ready()
     time.sleep(late)
     child.signal(signal.SIGTERM)
     assert child.ended().status == -signal.SIGTERM
