@@ -11,6 +11,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tests.patience import LONG
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -56,7 +58,7 @@ def hang_up(handler: Handler) -> None:
 
 def hang(handler: Handler) -> None:
     """Say nothing until the test is over."""
-    handler.server.over.wait(30)
+    handler.server.over.wait(LONG)
     handler.close_connection = True
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from converra.server.run import serve
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,9 +47,10 @@ def browser() -> Iterator[Browser]:
     """For one module: while it is open, no other event loop can run in this thread."""
     assert CHROMIUM, MISSING
     sandboxed = os.name == "nt" or os.getuid() != 0  # Chromium has no sandbox for root
+    expect.set_options(timeout=1000 * LONG)
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(
-            executable_path=CHROMIUM, args=list(ARGUMENTS), chromium_sandbox=sandboxed, timeout=60_000
+            executable_path=CHROMIUM, args=list(ARGUMENTS), chromium_sandbox=sandboxed, timeout=1000 * LONG
         )
 
 
@@ -61,14 +63,14 @@ def server() -> Iterator[LocalServer]:
 @pytest.fixture
 def http(server: LocalServer) -> Iterator[httpx.Client]:
     headers = {"Authorization": "Bearer key-of-a-test"}
-    with httpx.Client(base_url=server.base_url, headers=headers, timeout=5, trust_env=False, verify=False) as opened:  # noqa: S501 - loopback
+    with httpx.Client(base_url=server.base_url, headers=headers, timeout=LONG, trust_env=False, verify=False) as opened:  # noqa: S501 - loopback
         yield opened
 
 
 @pytest.fixture
 def context(browser: Browser, server: LocalServer) -> Iterator[BrowserContext]:
     with browser.new_context(base_url=server.url, viewport={"width": 1200, "height": 800}) as opened:
-        opened.set_default_timeout(10_000)
+        opened.set_default_timeout(1000 * LONG)
         yield opened
 
 

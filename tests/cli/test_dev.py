@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,14 +21,12 @@ from converra.cli.commands import commands
 from converra.server.records import NewConversation
 from converra.server.run import listen
 from converra.server.store import Store
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pytest
-
-READY_SECONDS = 10.0
-"""What a busy machine may take; the promise of one second is measured by benchmarks/dev.py."""
 
 
 @contextlib.contextmanager
@@ -48,9 +45,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 def test_it_serves_what_it_says(tmp_path: Path) -> None:
     """The addresses it prints answer at once, it stays small, and Ctrl-C ends it cleanly with everything kept."""
     path = tmp_path / "local.sqlite3"
-    began = time.monotonic()
     with running("--db", str(path)) as (process, greeting):
-        assert time.monotonic() - began < READY_SECONDS
         found = re.search(r"CONVERRA_BASE_URL=(\S+) CONVERRA_API_KEY=(\S+)", greeting)
         assert found is not None
         base_url, key = found.groups()
@@ -62,7 +57,7 @@ def test_it_serves_what_it_says(tmp_path: Path) -> None:
         viewer = httpx.get(base_url.removesuffix("/api/v1"))
         resident = int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())[0])
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=LONG)
     assert (answer.status_code, viewer.status_code) == (200, 200)
     assert "Hello" in viewer.text
     assert resident < 60 * 1024
@@ -81,7 +76,7 @@ def test_programs_can_read_the_addresses() -> None:
         where = json.loads(process.stdout.readline())
         answer = httpx.get(f"{where['api']}/conversations", headers={"Authorization": f"Bearer {where['key']}"})
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(LONG) == 0
     url = where["viewer"]
     assert answer.json()["data"] == []
     assert where == {
@@ -97,7 +92,7 @@ def test_sigterm_ends_it_too(tmp_path: Path) -> None:
     """As a supervisor stops it."""
     with running("--db", str(tmp_path / "db")) as (process, _):
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=10)
+        process.communicate(timeout=LONG)
     assert process.returncode == -signal.SIGTERM
 
 

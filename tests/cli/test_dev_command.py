@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from converra.cli import child
 from converra.cli.commands import commands
 from converra.server.store import Store
+from tests.patience import LONG, UNHURRIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,10 @@ def run(tmp_path: Path) -> Callable[..., Ran]:
         (tmp_path / "ask.py").write_text(ASK)
         (tmp_path / "app.py").write_text(textwrap.dedent(program))
         line = [sys.executable, "-m", "converra", "dev", "--port", "0", "--db", "kept.db", *options, "--", *command]
-        ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=50)
+        environ = os.environ | UNHURRIED
+        ended = subprocess.run(
+            line, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=LONG
+        )
         return Ran(ended.returncode, ended.stdout, ended.stderr, kept(tmp_path / "kept.db"))
 
     return ran
@@ -147,7 +151,7 @@ WAITS = """
 import signal, sys, time
 signal.signal(signal.{name}, lambda *_: sys.exit(7))
 print("ready", flush=True)
-time.sleep(30)
+time.sleep(120)
 """
 
 
@@ -166,7 +170,7 @@ def test_signals_reach_the_command(tmp_path: Path, name: str) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(getattr(signal, name))
-        assert process.wait(20) == 7
+        assert process.wait(LONG) == 7
 
 
 @pytest.mark.parametrize(
@@ -248,7 +252,7 @@ def test_at_a_terminal_keys_reach_the_command_by_themselves(monkeypatch: pytest.
     program = (
         "import signal, sys; signal.signal(signal.SIGINT, lambda *_: sys.exit(7)); "
         "import os, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(0.3); "
-        "signal.signal(signal.SIGUSR1, lambda *_: sys.exit(8)); os.kill(os.getppid(), signal.SIGUSR1); time.sleep(30)"
+        "signal.signal(signal.SIGUSR1, lambda *_: sys.exit(8)); os.kill(os.getppid(), signal.SIGUSR1); time.sleep(120)"
     )
     monkeypatch.setattr(os, "tcgetpgrp", lambda _: os.getpgrp())
     status = child.run([sys.executable, "-S", "-c", program], os.environ, lambda: None)

@@ -19,6 +19,7 @@ from converra.delivery.lease import Lease
 from converra.errors import APIConnectionError, InternalServerError, ValidationError
 from converra.server.run import LocalServer, serve
 from tests.cli.recorded import CHAT, printed, ran, record
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +148,7 @@ def test_ctrl_c_loses_and_doubles_nothing(db: Path, account: LocalServer) -> Non
         while not account.faults.fired:
             threading.Event().wait(0.02)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=LONG)
     assert (process.returncode, out) == (130, f"1 sent to {account.base_url}, 0 failed, 0 sent before\n")
     assert err == "Error: stopped; 1 left: the same command goes on where this one was\n"
     printed("push", "--db", str(db))

@@ -15,6 +15,7 @@ import pytest
 from converra.cli.feed import Feed
 from converra.server.store import Store
 from tests.cli.recorded import CHAT, printed, ran, record
+from tests.patience import LONG
 from tests.terminal import a_terminal, in_a_terminal
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def test_turns_are_shown_as_they_come(db: Path) -> None:
         lines = [json.loads(process.stdout.readline()) for _ in range(len(CHAT) + 1)]
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
-        assert process.wait(10) == 0
+        assert process.wait(LONG) == 0
     assert (first["promptId"], first["message"]["content"], rest) == ("before", "You are welcome.", "")
     assert [line["message"] for line in lines[:-1]] == CHAT
     assert lines[-1] == {"conversationId": made, "promptId": "prompt_1", "status": "completed"}

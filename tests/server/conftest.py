@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from converra.server.run import serve
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,4 +31,4 @@ def http(server: LocalServer) -> Iterator[httpx.Client]:
 def client(server: LocalServer, key: str = "key-of-a-test") -> httpx.Client:
     """Without certificates, which take 50 ms to load and are of no use on loopback."""
     headers = {"Authorization": f"Bearer {key}"}
-    return httpx.Client(base_url=server.base_url, headers=headers, timeout=5, trust_env=False, verify=False)  # noqa: S501
+    return httpx.Client(base_url=server.base_url, headers=headers, timeout=LONG, trust_env=False, verify=False)  # noqa: S501

@@ -5,13 +5,13 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from converra.server.webhooks import Webhooks
+from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,11 +62,8 @@ def point(server: LocalServer, url: str, origin: str | None = None) -> httpx.Res
 
 def delivered(server: LocalServer, count: int) -> str:
     """The page, once it shows so many deliveries."""
-    deadline = time.monotonic() + 10
-    while (text := httpx.get(f"{server.url}/webhooks").text).count("<details") < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return text
+    page = until(lambda: (text := httpx.get(f"{server.url}/webhooks").text).count("<details") >= count and text)
+    return str(page)
 
 
 def test_an_append_is_told(server: LocalServer, http: httpx.Client, receiver: Receiver) -> None:
@@ -151,8 +148,5 @@ def test_the_worker_goes_when_there_is_nothing_to_do(monkeypatch: pytest.MonkeyP
     made = server.store.create(conversation())
     for count in (1, 2):
         webhooks.updated(made, made)
-        deadline = time.monotonic() + 10
-        while len(webhooks.deliveries()) < count or webhooks._worker is not None:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: (len(webhooks.deliveries()), webhooks._worker), (count, None))
     assert [each.number for each in webhooks.deliveries()] == [2, 1]

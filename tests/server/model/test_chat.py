@@ -12,6 +12,8 @@ import pytest
 from inline_snapshot import snapshot
 from pydantic import BaseModel
 
+from tests.patience import LONG
+
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
 
@@ -297,7 +299,7 @@ def test_a_stream_may_end_in_an_error_event(openai: OpenAI) -> None:
 
 def test_an_answer_may_never_come(openai: OpenAI) -> None:
     """Silence from the start, and in the middle of a stream, until the client gives up."""
-    hasty = openai.with_options(timeout=0.1)
+    hasty = openai.with_options(timeout=sdk.Timeout(LONG, read=1.0))
     with pytest.raises(sdk.APITimeoutError):
         ask(hasty, "[[hang]]")
     seen: list[str | None] = []
