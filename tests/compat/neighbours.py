@@ -21,6 +21,7 @@ from converra.integrations.openai import INTEGRATION
 from tests.integrations import scripted
 from tests.integrations.openai_shapes import CHAT, RESPONSES, SCRIPTS, client_for
 from tests.integrations.recording import RecordingCapture
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -218,7 +219,7 @@ def test_in_one_process_with(theirs: str, first: bool) -> None:
     program = PROGRAM.replace("{steps}", "\n".join([theirs, ours] if first else [ours, theirs]))
     environment = os.environ | NOWHERE | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=50
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=LONG
     )
     hello = ["Hello there!"] * 5
     assert json.loads(done.stdout.splitlines()[-1]) == [hello, hello]

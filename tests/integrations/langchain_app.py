@@ -17,6 +17,7 @@ from converra.config import load
 from converra.integrations.langchain_runs import FAILED, RUNS, TOOLS, TRACES
 from converra.recorder import Recorder
 from converra.server.run import serve
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -71,7 +72,7 @@ class App:
     def stored(self) -> list[Conversation]:
         """What the API holds, oldest first."""
         settle()
-        assert self.recorder.flush(10)
+        assert self.recorder.flush(LONG)
         found, _ = self.server.store.conversations(limit=10_000)
         return found[::-1]
 
@@ -91,7 +92,7 @@ def running(*, instrumented: bool = True, **settings: Any) -> Iterator[App]:
     guard.hush()
     before = guard.caught()
     with serve() as server:
-        defaults = {"api_key": "key", "base_url": server.base_url, "flush_interval": 30.0}
+        defaults = {"api_key": "key", "base_url": server.base_url, "flush_interval": 3600.0, "timeout": LONG}
         recorder = Recorder(load({**defaults, **settings}, {}))
         _default._recorder = recorder
         try:

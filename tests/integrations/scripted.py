@@ -9,6 +9,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tests.patience import LONG
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -133,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):  # the client may have gone, which is what some scripts are about
             for number, piece in enumerate(reply.pieces):
                 if number == reply.hold:
-                    model.release.wait(10)
+                    model.release.wait(LONG)
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             if not reply.cut:
                 self.wfile.write(b"0\r\n\r\n")

@@ -21,6 +21,7 @@ from converra.integrations import patching
 from converra.integrations.langchain import INTEGRATION
 from converra.langchain import ConverraCallbackHandler
 from tests.integrations.langchain_app import App, running
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,7 +137,8 @@ class Slow(GenericFakeChatModel):
     """A model of another provider, which does not answer in time."""
 
     async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
-        await asyncio.sleep(30)
+        async with asyncio.timeout(0.05):
+            await asyncio.sleep(LONG)
         raise AssertionError
 
 
@@ -147,8 +149,7 @@ def test_after_a_cancelled_run(app: App) -> None:
         model = Slow(messages=iter([]))
         async with openai.AsyncOpenAI(base_url=app.server.openai_url, api_key="none") as own:
             try:
-                async with asyncio.timeout(0.05):
-                    await model.ainvoke("[[say:late]]")
+                await model.ainvoke("[[say:late]]")
             except TimeoutError:
                 message: Any = {"role": "user", "content": "[[say:direct]]"}
                 await own.chat.completions.create(model="gpt-4o", messages=[message])
@@ -168,7 +169,7 @@ def test_beside_a_run(app: App, client: openai.OpenAI) -> None:
     class Waiting(BaseCallbackHandler):
         def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
             inside.set()
-            assert go_on.wait(10)
+            assert go_on.wait(LONG)
 
     def run() -> None:
         with converra.conversation("prompt"):
@@ -176,7 +177,7 @@ def test_beside_a_run(app: App, client: openai.OpenAI) -> None:
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(LONG)
     direct(client)
     go_on.set()
     thread.join()

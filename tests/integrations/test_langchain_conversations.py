@@ -21,6 +21,7 @@ import converra
 from converra.errors import InvalidArgumentError
 from converra.langchain import ConverraCallbackHandler
 from tests.integrations.langchain_app import App, running
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,7 +158,7 @@ def test_a_silent_thread_ends() -> None:
 def test_shutdown_ends_threads(app: App) -> None:
     """Threads that are open when the process ends are completed."""
     chatbot(app, checkpointer=InMemorySaver()).invoke(user("[[say:1]]"), thread("t"))
-    assert app.recorder.shutdown(5)
+    assert app.recorder.shutdown(LONG)
     assert [status for status, _ in app.conversations()] == ["completed"]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from converra.server.run import serve
 from tests.integrations.langchain_app import brief
+from tests.patience import UNHURRIED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ def server() -> Iterator[LocalServer]:
 def play(server: LocalServer, checkpoint: Path, kind: str, words: str) -> None:
     """One run of the thread in a process of its own, which ends well and says nothing."""
     environment = os.environ | {
+        **UNHURRIED,
         "CONVERRA_BASE_URL": server.base_url,
         "CONVERRA_API_KEY": "key",
         "OPENAI_BASE_URL": server.openai_url,

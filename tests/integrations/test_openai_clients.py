@@ -23,6 +23,7 @@ from tests.integrations import scripted
 from tests.integrations.openai_shapes import CHAT, MESSAGES, RESPONSES, SCRIPTS, async_client_for, client_for
 from tests.integrations.recording import RecordingCapture
 from tests.integrations.responses_scripts import QUEUED
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -373,7 +374,7 @@ def test_a_task_cancelled_before_the_answer(model: ScriptedModel, capture: Recor
     hold = threading.Event()
 
     def slow(request: Received) -> Reply:
-        hold.wait(5)
+        hold.wait(LONG)
         return SCRIPTS["text"](request)
 
     model.scripts["slow"] = slow

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra.server.run import serve
+from tests.patience import LONG, UNHURRIED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +67,7 @@ ENDS = {
     "SIGTERM": """
         four(started(prompt_id="prompt_1", handle_sigterm=True).create(**CHAT))
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(9)
+        time.sleep(120)
         """,
     "a child of multiprocessing": """
         def work():
@@ -88,12 +89,15 @@ def server() -> Iterator[LocalServer]:
 def stored(server: LocalServer, program: str) -> list[dict[str, Any]]:
     """Run a program to its end; the messages of the one conversation that it leaves."""
     environment = os.environ | {
+        **UNHURRIED,
         "CONVERRA_BASE_URL": server.base_url,
         "CONVERRA_API_KEY": "k",
         "OPENAI_BASE_URL": server.openai_url,
         "OPENAI_API_KEY": "k",
     }
-    subprocess.run([sys.executable, "-c", PROGRAM + textwrap.dedent(program)], env=environment, check=False, timeout=50)
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM + textwrap.dedent(program)], env=environment, check=False, timeout=LONG
+    )
     ((conversation,), _) = server.store.conversations()
     assert conversation.status == "completed"
     return list(server.store.messages(conversation))

@@ -15,6 +15,7 @@ from converra.recorder import Recorder
 from converra.server.run import LocalServer, serve
 from tests.integrations import scripted
 from tests.integrations.openai_shapes import RESPONSES, SCRIPTS, SHAPES, client_for
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -274,7 +275,7 @@ def model() -> Iterator[ScriptedModel]:
 
 @pytest.fixture(scope="module")
 def recorder(server: LocalServer) -> Iterator[Recorder]:
-    made = Recorder(load({"api_key": "k", "base_url": server.base_url, "flush_interval": 60}, {}))
+    made = Recorder(load({"api_key": "k", "base_url": server.base_url, "flush_interval": 3600, "timeout": LONG}, {}))
     made.instrument()
     yield made
     made.uninstrument()
@@ -288,7 +289,7 @@ def stored(
     with recorder.conversation("prompt_1") as conversation:
         talk()
         gc.collect()
-    assert recorder.flush(timeout=20)
+    assert recorder.flush(timeout=LONG)
     found = server.store.find(None, conversation.id or "")
     assert found is not None
     assert found.status == ("completed" if answered else "abandoned")
@@ -331,7 +332,7 @@ def test_a_background_response(server: LocalServer, recorder: Recorder, model: S
         with recorder.conversation("prompt_1") as conversation:
             queued = client.responses.create(**RESPONSES, extra_body={"background": True})
         client.responses.retrieve(queued.id)
-    assert recorder.flush(timeout=20)
+    assert recorder.flush(timeout=LONG)
     found = server.store.find(None, conversation.id or "")
     assert found is not None
     assert found.status == "completed"
