@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from tests.effort import register_profiles
 from tests.offline import sitecustomize as offline
 from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+register_profiles()  # before the plugin of Hypothesis loads the one that is asked for
 
 LEAKY_PREFIXES = ("CONVERRA_", "OPENAI_", "AZURE_OPENAI_", "LANGCHAIN_", "LANGSMITH_", "OTEL_")
 LEAKY_NAMES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "AWS_LAMBDA_FUNCTION_NAME"})

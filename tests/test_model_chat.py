@@ -14,6 +14,7 @@ from converra import guard
 from converra.config import load
 from converra.recorder import Recorder
 from tests.conversation.model_chat import Free, ModelChat
+from tests.effort import examples
 from tests.patience import LONG
 from tests.recorded_talk import RecordedTalk, World, running
 
@@ -108,9 +109,11 @@ def world() -> Iterator[World]:
         yield made
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_the_api_holds_what_was_said_once_and_in_order(world: World) -> None:
     """Whatever apps do with their histories, through threads, tasks and streams, with an API that fails."""
     Chats.world = world
-    examples = settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
-    run_state_machine_as_test(Chats, settings=examples)
+    effort = settings(
+        max_examples=examples(40), stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    run_state_machine_as_test(Chats, settings=effort)

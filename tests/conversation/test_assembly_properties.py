@@ -13,6 +13,7 @@ from hypothesis.stateful import initialize, invariant, rule
 from converra.conversation.assembly import fold
 from tests.conversation.model_chat import Free, Growing, ModelChat
 from tests.conversation.talk import Chat, Message, answered, assistant, user
+from tests.effort import examples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,15 +82,15 @@ class FreeChat(Free):
 
 
 TestGrowingChat = GrowingChat.TestCase
-TestGrowingChat.settings = settings(max_examples=60, stateful_step_count=12, deadline=None)
+TestGrowingChat.settings = settings(max_examples=examples(60), stateful_step_count=12, deadline=None)
 TestFreeChat = FreeChat.TestCase
-TestFreeChat.settings = settings(max_examples=150, stateful_step_count=12, deadline=None)
+TestFreeChat.settings = settings(max_examples=examples(150), stateful_step_count=12, deadline=None)
 
 
 # -- words that repeat, in windows -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["yes", "no", "hm"]), st.sampled_from(["Go on?", "Stop?"]), st.integers(1, 7)))
 )
@@ -149,7 +150,7 @@ MESSAGES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.tuples(st.lists(MESSAGES, max_size=6), st.booleans()), max_size=5))
 def test_any_json_is_taken(requests: list[tuple[list[Any], bool]]) -> None:
     """No request breaks anything, one that is sent again is not recorded again, and every answer is."""
@@ -160,7 +161,7 @@ def test_any_json_is_taken(requests: list[tuple[list[Any], bool]]) -> None:
         assert [h.said.text for h in again] == ([] if fails else ["yes"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(MESSAGES, max_size=6), st.lists(MESSAGES, max_size=3), st.booleans())
 def test_any_json_is_recognised_when_it_is_resent(first: list[Any], more: list[Any], changed: bool) -> None:
     """Whatever was sent is old when it is sent again with its answer, also after a round trip through JSON."""

@@ -17,6 +17,7 @@ from converra.conversation.models import Message, ToolCall, Usage, encode
 from converra.conversation.turn import Answer, Attachment, Call, Failure, Said
 from converra.integrations import openai_chat
 from tests.conversation.test_safe import NASTY
+from tests.effort import examples
 from tests.lanes import as_it_is
 
 STARTED = 1_735_689_600.25
@@ -444,7 +445,7 @@ ODD_ANSWERS = st.builds(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(
     ODD_SAID,
     st.one_of(st.none(), ODD_ANSWERS),

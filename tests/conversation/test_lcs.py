@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from converra.conversation.lcs import lcs
+from tests.effort import examples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ def test_known_cases(old: Sequence[str], new: Sequence[str], expected: dict[int,
 SEQUENCES = st.lists(st.sampled_from("abcd"), max_size=40)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(SEQUENCES, SEQUENCES)
 def test_no_other_alignment_is_longer_or_later(old: list[str], new: list[str]) -> None:
     """Pairs are equal, in order, as many as the textbook finds, and none could move on in the older sequence."""

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 
 from converra.conversation import safe
+from tests.effort import examples
 
 
 class Colour(Enum):
@@ -253,7 +254,7 @@ def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 NASTY = st.recursive(ODD, _containers, max_leaves=20)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(NASTY)
 def test_nothing_is_too_nasty(value: Any) -> None:
     """Whatever it is, the copy is strict UTF-8 JSON, and a copy of it is the same."""

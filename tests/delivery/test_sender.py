@@ -19,6 +19,7 @@ from converra.delivery.sender import Sender
 from converra.delivery.stats import Counters
 from tests.delivery.fake_api import FAULTS, FakeAPI
 from tests.delivery.harness import Note, said
+from tests.effort import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +90,7 @@ fault_names = st.lists(st.none() | st.sampled_from(sorted(FAULTS)), max_size=25)
 bursts = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=6), min_size=1, max_size=6)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(bursts, fault_names, st.sampled_from(["", "messages", "ids"]), st.booleans(), st.booleans())
 def test_everything_arrives_once_and_in_order(
     bursts: list[list[int]], faults: list[str | None], hidden: str, joined: bool, open_end: bool
@@ -115,7 +116,7 @@ def test_everything_arrives_once_and_in_order(
     assert bench.progress.settled(number)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(
     st.lists(st.integers(0, 5), min_size=1, max_size=40),
     st.sets(st.integers(0, 39), max_size=4),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from converra import guard
 from converra.integrations import patching
 from converra.integrations.openai import INTEGRATION
+from tests.effort import examples
 from tests.integrations import scripted
 from tests.integrations.openai_shapes import CHAT, RESPONSES, client_for, raised, view
 from tests.integrations.recording import RecordingCapture
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 
     from tests.integrations.scripted import Received, Reply, ScriptedModel
 
-few = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 class Nonsense:

@@ -248,7 +248,7 @@ def test_many_writers_never_do_without_the_file(server: LocalServer, start: Call
     assert sorted(told) == sorted(words(*(f"{name}-{number}" for name in "abcdef" for number in range(40))))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_killed_at_any_point_nothing_is_missing_and_nothing_doubled(
     server: LocalServer, start: Callable[..., Any], outbox: Path
 ) -> None:
