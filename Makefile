@@ -1,11 +1,13 @@
 # Every target sets up what it needs, in .venv and .venvs; a fresh clone needs Python >= 3.11, git and make.
 # PYTHON=python3.12 chooses the interpreter.
 
-.PHONY: help demo test test-compat test-upstream check docs bench picture format lint layers types dev wheel clean
+.PHONY: help demo test test-quick test-compat test-upstream check docs bench picture format lint layers types dev wheel clean
 .NOTPARALLEL:
 
 DEV := .venv/bin/
 WHEEL := .venvs/wheel/bin/
+WORKERS ?= auto
+PARALLEL = -n $(WORKERS) --dist loadfile --inline-snapshot=disable
 SOURCES := $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
 
 help:
@@ -17,9 +19,9 @@ demo: ## a chat of a real openai client turns up in a local Conversations API; K
 
 check: format-check lint layers types test docs ## everything that must hold, in this order, up to the first failure
 
-test: wheel ## the tests, against the built wheel; ARGS="tests/api -k retry" chooses
+test: wheel ## the tests, against the built wheel, on all cores; ARGS="tests/api -k retry" chooses, WORKERS=0 takes one process
 	$(WHEEL)coverage erase
-	$(WHEEL)coverage run -m pytest --ignore-glob='tests/test_docs*' $(ARGS)
+	$(WHEEL)coverage run -m pytest --ignore-glob='tests/test_docs*' $(PARALLEL) $(ARGS)
 	$(WHEEL)coverage combine --quiet
 	$(WHEEL)coverage report $(if $(ARGS),--fail-under=0)
 

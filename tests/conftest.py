@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import coverage
 import httpx
 import pytest
 
@@ -38,6 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PYTHONPATH"] = str(Path(offline.__file__).parent)
     for phase in ("connect", "read", "write", "pool"):  # five seconds by default
         setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, phase, LONG)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Save what a worker of pytest-xdist has measured: it is killed where its exit takes long."""
+    measured = coverage.Coverage.current()
+    if measured is not None and hasattr(session.config, "workerinput"):
+        measured.stop()
+        measured.save()
 
 
 def _environment() -> dict[str, str]:

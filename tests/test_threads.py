@@ -27,8 +27,8 @@ class App:
     """An app that is captured, and what the API holds of it."""
 
     def __init__(self, server: LocalServer, prompt_id: str | None) -> None:
-        made = {"api_key": "k", "base_url": server.base_url, "flush_interval": 30.0, "prompt_id": prompt_id}
-        self.recorder = Recorder(load(made, {}))
+        made = {"api_key": "k", "base_url": server.base_url, "flush_interval": 3600.0, "timeout": LONG}
+        self.recorder = Recorder(load({**made, "prompt_id": prompt_id}, {}))
         self.recorder.instrument()
         self.server = server
         self.client = openai.OpenAI(api_key="none", base_url=server.openai_url, max_retries=0)

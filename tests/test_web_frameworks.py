@@ -38,7 +38,7 @@ class Web:
     """An app with one endpoint for each way to stream an answer. Each asks the model to say `n` three times."""
 
     def __init__(self, server: LocalServer) -> None:
-        made = {"api_key": "k", "base_url": server.base_url, "flush_interval": 30.0}
+        made = {"api_key": "k", "base_url": server.base_url, "flush_interval": 3600.0, "timeout": LONG}
         self.recorder = Recorder(load(made, {}))
         self.recorder.instrument()
         self.client = openai.OpenAI(api_key="none", base_url=server.openai_url, max_retries=0)
