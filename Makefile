@@ -7,6 +7,9 @@
 DEV := .venv/bin/
 WHEEL := .venvs/wheel/bin/
 WORKERS ?= auto
+SLOW := process browser cli server/test_openapi.py server/test_many.py integrations/test_openai_exit.py \
+	integrations/test_langchain_processes.py test_demo.py test_examples.py test_model_chat.py test_settings.py \
+	test_testing.py test_web_app.py
 PARALLEL = -n $(WORKERS) --dist loadfile --inline-snapshot=disable
 SOURCES := $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
 
@@ -24,6 +27,10 @@ test: wheel ## the tests, against the built wheel, on all cores; ARGS="tests/api
 	$(WHEEL)coverage run -m pytest --ignore-glob='tests/test_docs*' $(PARALLEL) $(ARGS)
 	$(WHEEL)coverage combine --quiet
 	$(WHEEL)coverage report $(if $(ARGS),--fail-under=0)
+
+test-quick: dev ## most of the tests, unmeasured and with few examples: without those that start processes or a browser
+	$(DEV)pytest $(PARALLEL) --hypothesis-profile=quick $(addprefix --ignore=tests/,$(SLOW)) \
+		--ignore-glob='tests/test_docs*' $(ARGS)
 
 docs: wheel ## README and docs: links, code, settings and names are checked
 	$(WHEEL)pytest tests/test_docs*.py

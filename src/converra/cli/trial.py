@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from converra.reporting import Report
     from converra.server.run import LocalServer
 
-FLUSH_SECONDS = 10.0
+FLUSH_SECONDS = 60.0
+"""Longest wait for a recorded call to arrive: a busy machine must not look like a broken capture."""
 
 
 def trial() -> Iterator[Check]:
     """For each shape whether its call was recorded, doubled or broken; and what is patched."""
     modules = {name: _imported(name) for name in dict.fromkeys(shape.module for shape in SHAPES)}
     with serve() as server:
-        recorder = Recorder(config.load({"api_key": "doctor", "base_url": server.base_url, "flush_interval": 30.0}, {}))
+        settings = {"api_key": "doctor", "flush_interval": 30.0, "timeout": FLUSH_SECONDS}
+        recorder = Recorder(config.load({**settings, "base_url": server.base_url}, {}))
         recorder.instrument()
         try:
             for shape in SHAPES:
