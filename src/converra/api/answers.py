@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from converra.api.body import too_many_values
 from converra.errors import UnreadableResponseError, error_class
 
 if TYPE_CHECKING:
@@ -21,19 +22,35 @@ _SHOWN = 200
 """Characters of a body that is no JSON which an error repeats."""
 
 
-def answer_from(operation: Operation[T], status_code: int, headers: Mapping[str, str], body: bytes) -> T:
-    """The result of an answer; raises the APIStatusError that it stands for."""
+def answer_from(
+    operation: Operation[T],
+    status_code: int,
+    headers: Mapping[str, str],
+    body: bytes | bytearray,
+    *,
+    problem: str | None = None,
+) -> T:
+    """The result of an answer; raises the APIStatusError that it stands for.
+
+    `problem` says why `body` is not the whole body; it matters only where the status says success.
+    """
     headers = {name.lower(): value for name, value in headers.items()}
     if not HTTPStatus.OK <= status_code < HTTPStatus.MULTIPLE_CHOICES:
         raise error_from(status_code, headers, body)
     try:
-        return operation.read(body)
+        return operation.read(_readable(body, problem))
     except ValueError as error:
         message = f"the answer to {operation.method} {operation.path} cannot be read: {error}"
         raise UnreadableResponseError(message, status_code=status_code, headers=headers) from error
 
 
-def error_from(status_code: int, headers: Mapping[str, str], body: bytes) -> APIStatusError:
+def _readable(body: bytes | bytearray, problem: str | None) -> bytes | bytearray:
+    if problem or too_many_values(body):
+        raise ValueError(problem or "it holds too many values")
+    return body
+
+
+def error_from(status_code: int, headers: Mapping[str, str], body: bytes | bytearray) -> APIStatusError:
     """The exception of an answer: with the API's own words where it has any, else with the beginning of the body."""
     said = _said(body)
     code, message = said.get("code"), said.get("message")
@@ -46,7 +63,7 @@ def error_from(status_code: int, headers: Mapping[str, str], body: bytes) -> API
     )
 
 
-def _said(body: bytes) -> dict[str, Any]:
+def _said(body: bytes | bytearray) -> dict[str, Any]:
     """The error object, from the documented shape and its common relatives: a bare one, or `error` as a string."""
     try:
         decoded = msgspec.json.decode(body)
@@ -58,7 +75,7 @@ def _said(body: bytes) -> dict[str, Any]:
     return error if isinstance(error, dict) else {"message": error} | decoded
 
 
-def _described(status_code: int, headers: Mapping[str, str], body: bytes) -> str:
+def _described(status_code: int, headers: Mapping[str, str], body: bytes | bytearray) -> str:
     answered = f"the API answered {status_code} {_phrase(status_code)}".rstrip()
     if "location" in headers:
         return f"{answered} to {headers['location']}; redirects are not followed, is base_url right?"

@@ -10,20 +10,22 @@ from __future__ import annotations
 import asyncio
 import codecs
 import os
-from contextlib import aclosing, closing, contextmanager
+from contextlib import aclosing, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 from converra._version import __version__
+from converra.api import silence
 from converra.api.answers import answer_from
 from converra.api.attempt import Attempt
+from converra.api.body import ACCEPT_ENCODING, Body
 from converra.api.http import classes, errors, library
 from converra.api.settings import header_safe
 from converra.errors import APIConnectionError, APITimeoutError, InvalidArgumentError
 from converra.telemetry import suppressed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 
     import httpx
 
@@ -98,7 +100,11 @@ class _Door(Generic[Client]):
         return list(built.values())
 
     def _request(self, client: Client, operation: Operation[Any], attempt: Attempt) -> httpx.Request:
-        headers = {"Accept": "application/json", "User-Agent": f"converra-python/{__version__}"}
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": ACCEPT_ENCODING,
+            "User-Agent": f"converra-python/{__version__}",
+        }
         if operation.body is not None:
             headers["Content-Type"] = "application/json"
         return client.build_request(
@@ -143,6 +149,8 @@ class Connection(_Door["httpx.Client"]):
     """
 
     _kind = "Client"
+    silent = False
+    """Whether the HTTP library logs nothing about our requests."""
     heard: Callable[[Mapping[str, str]], None] = staticmethod(_ignore)
     """Told the headers of each answer: whoever has a budget of requests may find it there."""
 
@@ -151,20 +159,26 @@ class Connection(_Door["httpx.Client"]):
         codecs.lookup("idna")  # looking up a host loads it, and a child that is forked meanwhile would wait for ever
         self._client()
 
+    def be_silent(self) -> None:
+        """Send without a word in the app's log: the app did not ask for these requests."""
+        silence.install()
+        self.silent = True
+
     def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
         """Send a request and read its answer, all within `timeout` seconds; raises the errors of `converra.errors`."""
         attempt = Attempt(self._timeout if timeout is None else timeout)
-        with suppressed(), self._telling(attempt), attempt.under_way():
+        quiet = silence.silenced() if self.silent else nullcontext()
+        with quiet, suppressed(), self._telling(attempt), attempt.under_way():
             client = self._client()
             request = self._request(client, operation, attempt)
             response = client.send(request, stream=True, auth=self._authorized, follow_redirects=False)
-            body = bytearray()
-            with closing(response), _as_far_as_needed(response):
-                for chunk in response.iter_bytes():
-                    body += chunk
+            body = _body(response)
+            with closing(response), _as_far_as_needed(response), closing(_chunks(response)) as chunks:
+                while (chunk := next(chunks, None)) is not None and body.feed(chunk):
                     attempt.left()
+        body.end()
         self.heard(response.headers)
-        return answer_from(operation, response.status_code, response.headers, bytes(body))
+        return answer_from(operation, response.status_code, response.headers, body.data, problem=body.problem)
 
     def close(self) -> None:
         """Close the sockets; a client that was given stays open, it is its owner's."""
@@ -185,18 +199,34 @@ class AsyncConnection(_Door["httpx.AsyncClient"]):
             request = self._request(client, operation, attempt)
             async with asyncio.timeout(attempt.left() + _GRACE):
                 response = await client.send(request, stream=True, auth=self._authorized, follow_redirects=False)
-            body = bytearray()
-            async with aclosing(response):
+            body = _body(response)
+            async with aclosing(response), aclosing(_async_chunks(response)) as chunks:
                 with _as_far_as_needed(response):
                     async with asyncio.timeout(attempt.left() + _GRACE):
-                        async for chunk in response.aiter_bytes():
-                            body += chunk
-        return answer_from(operation, response.status_code, response.headers, bytes(body))
+                        while (chunk := await anext(chunks, None)) is not None and body.feed(chunk):
+                            pass
+        body.end()
+        return answer_from(operation, response.status_code, response.headers, body.data, problem=body.problem)
 
     async def close(self) -> None:
         """Close the sockets; a client that was given stays open, it is its owner's."""
         for client in self._closed():
             await client.aclose()
+
+
+def _body(response: httpx.Response) -> Body:
+    return Body(response.status_code, response.headers, decoded=response.is_stream_consumed)
+
+
+def _chunks(response: httpx.Response) -> Generator[bytes]:
+    """As they came from the network; decoded where a hook of the user's client has read them already."""
+    return cast("Generator[bytes]", response.iter_bytes() if response.is_stream_consumed else response.iter_raw())
+
+
+def _async_chunks(response: httpx.Response) -> AsyncGenerator[bytes]:
+    return cast(
+        "AsyncGenerator[bytes]", response.aiter_bytes() if response.is_stream_consumed else response.aiter_raw()
+    )
 
 
 @contextmanager

@@ -36,7 +36,7 @@ class Operation(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     path: str
     query: dict[str, str] = {}
     body: bytes | None = None
-    read: Callable[[bytes], T]
+    read: Callable[[bytes | bytearray], T]
     idempotent: bool
 
 
@@ -142,7 +142,7 @@ def get_insights(conversation_id: str) -> Operation[Insights]:
     return _read(f"{_conversation(conversation_id)}/insights", {}, Insights.read)
 
 
-def _read(path: str, query: Mapping[str, str | None], read: Callable[[bytes], T]) -> Operation[T]:
+def _read(path: str, query: Mapping[str, str | None], read: Callable[[bytes | bytearray], T]) -> Operation[T]:
     given = {name: value for name, value in query.items() if value is not None}
     return Operation(method="GET", path=path, query=given, read=read, idempotent=True)
 

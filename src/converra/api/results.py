@@ -24,7 +24,7 @@ class Result(msgspec.Struct, rename="camel", frozen=True, kw_only=True, repr_omi
     extra: dict[str, Any] = {}
 
     @classmethod
-    def read(cls, body: bytes) -> Self:
+    def read(cls, body: bytes | bytearray) -> Self:
         """Read the body of an answer; raises ValueError where it is no JSON object."""
         return cls.from_dict(_decode(body))
 
@@ -126,7 +126,7 @@ class ConversationPage(Result, frozen=True, kw_only=True):
     pagination: Pagination = Pagination()
 
 
-def _decode(body: bytes) -> dict[str, Any]:
+def _decode(body: bytes | bytearray) -> dict[str, Any]:
     try:
         raw = _decode_any(body)
     except RecursionError as error:
@@ -136,7 +136,7 @@ def _decode(body: bytes) -> dict[str, Any]:
     return raw
 
 
-def _decode_any(body: bytes) -> Any:
+def _decode_any(body: bytes | bytearray) -> Any:
     """JSON as servers send it: half of a surrogate pair and NaN too, which msgspec refuses.
 
     JavaScript cuts emoji in half and escapes the halves; one such message must not hide a conversation.

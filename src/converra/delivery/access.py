@@ -106,5 +106,6 @@ def open_connection(api_key: str, base_url: str, timeout: float) -> Connection:
         from converra.api.connection import Connection as HTTPConnection  # noqa: PLC0415 - see the docstring
 
         connection = HTTPConnection(api_key, base_url, timeout)
+        connection.be_silent()
         connection.open()
     return connection

@@ -21,7 +21,7 @@ from converra.delivery.pace import Pace
 from converra.delivery.progress import Progress
 from converra.delivery.schedule import Schedule
 from converra.delivery.sender import Sender, Verdict
-from converra.delivery.tickets import Ticket
+from converra.delivery.tickets import Ticket, Tickets
 from converra.delivery.workers import JOIN, Workers
 from converra.guard import guard, tell
 
@@ -70,8 +70,9 @@ class Flusher:
         self._schedule = Schedule()
         self._pace = Pace()
         self._open: set[Progress] = set()
-        self._tickets: list[Ticket] = []
-        self._in_flight = 0
+        self._tickets = Tickets()
+        self._held: set[Progress] = set()
+        """Those that workers are at."""
         self._look_at = 0.0
         self._counters = counters
         self._sender = Sender(
@@ -158,7 +159,7 @@ class Flusher:
             return self._park()
         if self._connected(needed=due <= now) is None:
             return LOOK_AROUND
-        ready = self._pace.ready_at(self._in_flight)
+        ready = self._pace.ready_at(len(self._held))
         if ready is None:
             return LOOK_AROUND
         if max(due, ready) > now:
@@ -187,10 +188,10 @@ class Flusher:
         if progress.ends_at is not None and progress.ends_at <= now:
             progress.ended = True
         progress.held = True
-        self._in_flight += 1
+        self._held.add(progress)
         self._pace.sent(now)
         following = self._schedule.next_at()
-        ready = self._pace.ready_at(self._in_flight)
+        ready = self._pace.ready_at(len(self._held))
         self.workers.watch(more=following is not None and following <= now and ready is not None and ready <= now)
         return progress, connection
 
@@ -200,11 +201,11 @@ class Flusher:
         with guard("sending a conversation"):
             verdict = self._sender.serve(progress, connection, self._timeout())
         with self._lock:
-            self._in_flight -= 1
+            self._held.discard(progress)
             progress.held = False
             self._judge(progress, verdict)
             self._plan(progress)
-            self._tickets = [ticket for ticket in self._tickets if not ticket.check()]
+            self._tickets.check(progress)
 
     def _timeout(self) -> float:
         left = self._config.timeout if self.deadline is None else self.deadline - time.monotonic()
@@ -226,9 +227,9 @@ class Flusher:
         if not self._pace.refused_key:
             tell("refused", "converra: sending pauses, and is tried again now and then: %s", self._counters.last_error)
         self._pace.refuse_key(now)
-        if self._in_flight == 0:
+        if not self._held:
             self._access.close()
-        self._stop_waiting()
+        self._tickets.give_up()
 
     def _heard(self, headers: Mapping[str, str]) -> None:
         """Wait with all conversations where an answer says that it was the last for a while."""
@@ -257,14 +258,8 @@ class Flusher:
         connection = self._access.connection()
         if connection is None and needed:
             self._access.say_key_missing()
-            self._stop_waiting()
+            self._tickets.give_up()
         return connection
-
-    def _stop_waiting(self) -> None:
-        """Nobody should wait for what cannot be sent."""
-        for ticket in self._tickets:
-            ticket.finish(complete=False)
-        self._tickets.clear()
 
     def _finish(self) -> None:
         with guard("closing"), self._lock:
@@ -272,7 +267,7 @@ class Flusher:
                 if not progress.busy and (progress.ends_at is None or progress.ended):
                     self._outbox.forget(progress)
             self._outbox.close()
-            if self._in_flight == 0:  # else workers were started again meanwhile
+            if not self._held:  # else workers were started again meanwhile
                 self._access.close()
 
     # -- events --------------------------------------------------------------------------------------------------------
@@ -282,11 +277,15 @@ class Flusher:
         while self.events:
             event = self.events.popleft()
             if event.kind == "flush":
+                self._plan_all(touched)
                 self._on_flush(event.payload)
             elif event.lane is not None:
                 touched.add(self._on_lane(event, event.lane))
-        for progress in touched:
-            self._plan(progress)
+        self._plan_all(touched)
+
+    def _plan_all(self, touched: set[Progress]) -> None:
+        while touched:
+            self._plan(touched.pop())
 
     def _on_lane(self, event: Event, lane: Lane) -> Progress:
         progress = lane.progress
@@ -307,7 +306,7 @@ class Flusher:
     def _on_flush(self, ticket: Ticket) -> None:
         self._look_at = 0.0
         self._adopt(time.monotonic())
-        for progress in list(self._open):
+        for progress in [*(self._open if ticket.ends else self._schedule), *self._held]:
             if ticket.ends and not (progress.header.joined or progress.orphan):
                 progress.ended = True
             if progress.busy:
@@ -315,6 +314,4 @@ class Flusher:
                 progress.retry_at = 0.0
             self._plan(progress)
         self._pace.retry_key()
-        ticket.start(progress for progress in self._open if progress.busy or progress.held)
-        if not ticket.check():
-            self._tickets.append(ticket)
+        self._tickets.start(ticket, [*self._schedule, *self._held])

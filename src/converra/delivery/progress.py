@@ -100,6 +100,9 @@ class Filed:
 class Progress:
     """One conversation of this process on its way to the API. One worker at a time holds it."""
 
+    accepted = False
+    """The last append was answered by a success that could not be read: it is stored, more likely than not."""
+
     def __init__(self, header: Header, writer: str = "", state: State | None = None, file: Filed | None = None) -> None:
         self.header = header
         self.writer = writer

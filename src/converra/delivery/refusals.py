@@ -8,6 +8,7 @@ create 400 that names another field, 404  the conversation is refused
        that names the prompt
 create 400, 413                           without the metadata inside messages, then with no message of the user's,
                                           then without metadata; then the conversation is refused
+any    a redirect                         it is not followed, since the key would go along: wait, and try again
 any    no error of the API (a 404 page)   this is not the API: wait, as for a refused key
 append 404                                the rest goes on in a new conversation that names the old
 append 400 that names the status          the conversation was completed by another: as for 404
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     from converra.delivery.progress import Batch, Opening, Progress
 
 _API_REFUSALS = (400, 409, 413, 422)
+MOVED = (
+    "converra: %s answers with a redirect (%d) to %s. Redirects are not followed, because the API key must not travel "
+    "to another host: set base_url (CONVERRA_BASE_URL) to the address that answers itself. What is recorded waits, and "
+    "is tried again."
+)
+_MOST_SAID = 10
+_LONGEST_ADDRESS = 200
 _FIELDS = ("promptId", "companyName", "idempotencyKey")
 
 
@@ -46,6 +54,7 @@ class Refusals:
     def __init__(self, leave: Leave) -> None:
         self._leave = leave
         self._largest = 0
+        self._moved_to: set[str] = set()
         self.statuses: frozenset[str] = frozenset()
         """Refused by name."""
 
@@ -53,8 +62,20 @@ class Refusals:
         """Remember how large a message this API takes."""
         self._largest = max(self._largest, max((entry.size for entry in entries), default=0))
 
+    def is_redirect(self, error: ConverraError) -> bool:
+        """Whether the API answered that it is somewhere else."""
+        status = _status(error)
+        return HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
+
+    def say_moved(self, error: ConverraError, host: str) -> None:
+        """Say once for each address what to do about a redirect."""
+        where = _location(error)
+        if where not in self._moved_to and len(self._moved_to) < _MOST_SAID:
+            self._moved_to.add(where)
+            tell(f"redirect:{where}", MOVED, host, _status(error), where)
+
     def is_elsewhere(self, error: ConverraError) -> bool:
-        """Whether something answered that is not the API: a wrong host or path, a redirect."""
+        """Whether something answered that is not the API: a wrong host or path."""
         if not isinstance(error, APIStatusError) or error.status_code in _API_REFUSALS:
             return False
         unknown_path = error.status_code == HTTPStatus.NOT_FOUND and "prompt" not in error.message.lower()
@@ -117,6 +138,12 @@ class Refusals:
 
 def _status(error: ConverraError) -> int:
     return error.status_code if isinstance(error, APIStatusError) else 0
+
+
+def _location(error: ConverraError) -> str:
+    """Where a redirect leads, without what a query may hold."""
+    location = error.headers.get("location", "") if isinstance(error, APIStatusError) else ""
+    return location.partition("?")[0][:_LONGEST_ADDRESS] or "no address"
 
 
 def _named(error: ConverraError) -> tuple[str, ...]:

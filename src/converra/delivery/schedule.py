@@ -7,6 +7,8 @@ import itertools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from converra.delivery.progress import Progress
 
 _Row = tuple[float, int, "Progress"]
@@ -23,6 +25,9 @@ class Schedule:
 
     def __len__(self) -> int:
         return len(self._current)
+
+    def __iter__(self) -> Iterator[Progress]:
+        return iter(self._current)
 
     def put(self, progress: Progress, due: float, rank: float) -> None:
         """Plan the next request of a conversation, in place of what was planned before."""

@@ -39,6 +39,10 @@ TELL_AFTER = 3
 """So many failures in a row are said, and one that took a whole timeout at once: nobody should find out at the end."""
 
 
+BLIND_AFTER = 3
+"""So many tries in a row that bring no answer which can be read, and a conversation is not read back any more."""
+
+
 class Connection(Protocol):
     """What carries a request: `converra.api.connection.Connection`, or a fake."""
 
@@ -116,7 +120,7 @@ class Sender:
         if isinstance(step, Opening):
             progress.state.opening = step
         elif isinstance(step, Batch):
-            progress.state.unsettled = step
+            progress.state.unsettled, progress.accepted = step, False
         if step is not None:
             self._outbox.save(progress)
         return step
@@ -215,11 +219,18 @@ class Sender:
 
     def _failed(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> Verdict:
         self._counters.last_error = self._told(error)
+        if self._refusals.is_redirect(error):
+            self._refusals.say_moved(error, self._host)
+            return self._later(progress, step, error)
         if self._stops_all(step, error):
             if isinstance(step, Batch):
                 progress.not_stored()
             return Verdict("refused")
-        if retry.transient(error) or self._may_pass(progress, step, error):
+        if isinstance(step, Batch) and isinstance(error, UnreadableResponseError):
+            progress.accepted = True
+        if (retry.transient(error) and not self._is_hopeless(progress, step, error)) or self._may_pass(
+            progress, step, error
+        ):
             return self._later(progress, step, error)
         progress.attempts, progress.refusals = 0, progress.refusals + 1
         progress.retry_at = self._patience(progress)
@@ -257,7 +268,8 @@ class Sender:
         self._counters.add(retries=1)
         progress.attempts += 1
         limited = _status(error) == HTTPStatus.TOO_MANY_REQUESTS
-        if progress.attempts >= (1 if isinstance(error, APITimeoutError) else TELL_AFTER) and not limited:
+        said = limited or self._refusals.is_redirect(error)
+        if progress.attempts >= (1 if isinstance(error, APITimeoutError) else TELL_AFTER) and not said:
             tell("unreachable", WAITS, self._counters.last_error)
         asked = retry.retry_after(error, self._now())
         wait = retry.backoff(progress.attempts, self._jitter()) if asked is None else asked
@@ -265,6 +277,11 @@ class Sender:
             wait = max(wait, self._settling)
         progress.retry_at = self._monotonic() + wait
         return Verdict("limited" if limited else "failed", wait)
+
+    def _is_hopeless(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> bool:
+        """Whether a conversation cannot be read back because no answer about it can be read."""
+        unreadable = isinstance(step, Look) and isinstance(error, UnreadableResponseError)
+        return unreadable and progress.attempts >= BLIND_AFTER
 
     def _may_pass(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> bool:
         """Whether a 404 may be a replica that lags behind, or a gateway that lost its way."""
@@ -280,6 +297,8 @@ class Sender:
         """The conversation cannot be read back: it is gone, or the API does not let us."""
         if status == HTTPStatus.NOT_FOUND:
             progress.move_on()
+        elif progress.state.unsettled is not None and progress.accepted:
+            self._delivered(progress, progress.stored(progress.state.unsettled))
         elif progress.state.unsettled is not None:
             self._send_again(progress, progress.state.unsettled, sure=False)
         elif progress.state.opening is not None:

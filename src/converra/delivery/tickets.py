@@ -27,16 +27,21 @@ class Ticket:
         return self._done.is_set()
 
     def start(self, progresses: Iterable[Progress]) -> None:
-        """Remember what is to be waited for."""
-        self.marks = {progress: progress.received for progress in progresses}
+        """Remember what is to be waited for; tell the one who waits where that is nothing."""
+        found = ((progress, progress.received) for progress in progresses)
+        self.marks = {progress: mark for progress, mark in found if not progress.settled(mark)}
+        self._finish_if_over()
 
-    def check(self) -> bool:
-        """Whether it is over; tells the one who waits."""
-        for progress in [p for p, mark in self.marks.items() if p.settled(mark)]:
+    def check(self, progress: Progress) -> None:
+        """Look at the one conversation that has changed; tell the one who waits if it was the last."""
+        mark = self.marks.get(progress)
+        if mark is not None and progress.settled(mark):
             del self.marks[progress]
+            self._finish_if_over()
+
+    def _finish_if_over(self) -> None:
         if not self.marks:
             self.finish(complete=True)
-        return not self.marks
 
     def finish(self, *, complete: bool) -> None:
         """Tell the one who waits."""
@@ -47,3 +52,28 @@ class Ticket:
         """Wait; True where everything was worked off in time."""
         self._done.wait(timeout)
         return self.complete
+
+
+class Tickets:
+    """The flushes that are waited for."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Ticket] = []
+
+    def start(self, ticket: Ticket, progresses: Iterable[Progress]) -> None:
+        """Have a flush wait for what some conversations have received so far."""
+        ticket.start(progresses)
+        if not ticket.done:
+            self._waiting.append(ticket)
+
+    def check(self, progress: Progress) -> None:
+        """Look at a conversation that has changed; no other one costs a step."""
+        for ticket in self._waiting:
+            ticket.check(progress)
+        self._waiting = [ticket for ticket in self._waiting if not ticket.done]
+
+    def give_up(self) -> None:
+        """Nobody should wait for what cannot be sent."""
+        for ticket in self._waiting:
+            ticket.finish(complete=False)
+        self._waiting = []

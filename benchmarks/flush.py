@@ -1,0 +1,60 @@
+"""What a flush costs by how many conversations wait: `python -m benchmarks.flush [COUNT ...]`.
+
+Each conversation has one call: two messages, of which the answer has usage and latency. The sink is a process of its
+own. The CPU for each conversation must not grow with their number.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import NamedTuple
+
+from benchmarks.delivery import turn
+from benchmarks.sink import running
+from converra.config import Config
+from converra.delivery.delivery import Delivery, Header
+
+COUNTS = (1_000, 10_000, 20_000)
+LONGEST = 600.0
+
+
+class Flush(NamedTuple):
+    """One flush: CPU of the process for each conversation, and seconds until all had arrived."""
+
+    cpu_ms: float
+    seconds: float
+    delivered: bool
+
+
+def measure(count: int) -> Flush:
+    """A flush of so many conversations that wait, all of them ended."""
+    with running() as sink:
+        settings = Config(api_key="k", base_url=sink.base_url, flush_interval=LONGEST, max_pending_bytes=2**30)
+        sender = Delivery(settings)
+        sender._flusher.workers.closed = True  # noqa: SLF001 - until all of them wait
+        for number in range(count):
+            lane = sender.open(Header(key=str(number), prompt_id="p"))
+            lane.append(turn(str(number)))
+            lane.end()
+        sender._flusher.workers.closed = False  # noqa: SLF001 - as above
+        sender._flusher.workers.start()  # noqa: SLF001 - as above
+        began, cpu = time.perf_counter(), time.process_time()
+        delivered = sender.flush(LONGEST)
+        flush = Flush((time.process_time() - cpu) * 1000 / count, time.perf_counter() - began, delivered)
+        sender.shutdown()
+        sink.summary()
+    return flush
+
+
+def main() -> None:
+    """Print a row for each number of conversations."""
+    print(f"{'conversations that wait':<28}{'CPU ms each':>14}{'seconds':>10}{'a second':>10}")
+    for count in [int(given) for given in sys.argv[1:]] or COUNTS:
+        flush = measure(count)
+        rate = f"{count / flush.seconds:.0f}" if flush.delivered else "not all"
+        print(f"{count:<28,}{flush.cpu_ms:>14.2f}{flush.seconds:>10.1f}{rate:>10}")
+
+
+if __name__ == "__main__":
+    main()
