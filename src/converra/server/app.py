@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -19,6 +20,7 @@ from converra.server.gate import GateMiddleware
 from converra.server.journal import JournalMiddleware
 from converra.server.model.endpoints import Model
 from converra.server.model.wire import ModelError
+from converra.server.pages import AT_A_TIME
 from converra.server.refusal import Refusal
 from converra.server.webhooks import Webhooks
 
@@ -58,6 +60,7 @@ def create_app(
     app.state.store = store
     app.state.faults = faults
     app.state.drafts = drafts
+    app.state.pages = asyncio.Semaphore(AT_A_TIME)
     app.state.webhooks = Webhooks(told=lambda: store.changes.tell((WEBHOOKS,)))
     return app
 

@@ -11,7 +11,7 @@ from converra.server import chat_view, figures, insights
 from converra.server.answers import iso
 from converra.server.charts import charts
 from converra.server.export import EXPORTS, exported
-from converra.server.pages import missing, number, render, store_of, wants_part
+from converra.server.pages import missing, number, page, render, store_of, wants_part
 from converra.server.resending import resendings
 
 if TYPE_CHECKING:
@@ -27,34 +27,34 @@ if TYPE_CHECKING:
 def routes() -> list[BaseRoute]:
     """A conversation, and its exports."""
     return [
-        Route("/conversations/{id}", conversation),
-        Route("/conversations/{id}/draft", draft),
-        Route("/conversations/{id}/export/{kind}", export),
+        Route("/conversations/{id}", page(conversation)),
+        Route("/conversations/{id}/draft", page(draft)),
+        Route("/conversations/{id}/export/{kind}", page(export)),
     ]
 
 
-async def conversation(request: Request) -> Response:
+def conversation(request: Request) -> Response:
     """One conversation as a chat; for htmx only what has come `after` so many messages."""
     store = store_of(request)
     found = store.find(None, request.path_params["id"])
     if found is None:
         return missing(request, "conversation")
     messages = store.messages(found)
-    page = _about(store, found, messages) | {"draft": _draft(request, found, messages)}
+    values = _about(store, found, messages) | {"draft": _draft(request, found, messages)}
     if not wants_part(request):
-        return render(request, "conversation.html", **page)
+        return render(request, "conversation.html", **values)
     after = number(request.query_params.get("after"), least=0)
     late = [
         call
-        for bubble in page["bubbles"]
+        for bubble in values["bubbles"]
         for call in bubble.calls
         if bubble.at < after <= (-1 if call.answered_at is None else call.answered_at)
     ]
-    page["bubbles"] = [bubble for bubble in page["bubbles"] if bubble.at >= after]
-    return render(request, "news.html", late=late, **page)
+    values["bubbles"] = [bubble for bubble in values["bubbles"] if bubble.at >= after]
+    return render(request, "news.html", late=late, **values)
 
 
-async def draft(request: Request) -> Response:
+def draft(request: Request) -> Response:
     """What the model is saying at this moment, for htmx."""
     store = store_of(request)
     found = store.find(None, request.path_params["id"])
@@ -63,7 +63,7 @@ async def draft(request: Request) -> Response:
     return render(request, "draft.html", draft=_draft(request, found, store.messages(found)))
 
 
-async def export(request: Request) -> Response:
+def export(request: Request) -> Response:
     """The conversation as a file, in one of several formats."""
     store, kind = store_of(request), EXPORTS.get(request.path_params["kind"])
     found = store.find(None, request.path_params["id"])

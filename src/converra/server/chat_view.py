@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from converra.server import prompt_diff
 from converra.server.figures import duration, size
 from converra.server.totals import answered, failed, mapping
 from converra.server.totals import calls as calls_of
@@ -166,8 +166,7 @@ def _prompt_change(at: int, messages: Sequence[Mapping[str, Any]]) -> str | None
     before = next((message["content"] for message in reversed(messages[:at]) if _is_prompt(message)), None)
     if before is None or before == messages[at]["content"]:
         return None
-    lines = difflib.unified_diff(before.splitlines(), messages[at]["content"].splitlines(), lineterm="", n=1)
-    return "\n".join(list(lines)[2:])
+    return prompt_diff.changes(before, messages[at]["content"])
 
 
 def _is_prompt(message: Mapping[str, Any]) -> bool:

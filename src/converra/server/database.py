@@ -35,6 +35,13 @@ def connect(path: str) -> sqlite3.Connection:
     return db
 
 
+def connect_to_read(path: str) -> sqlite3.Connection:
+    """Another connection to a file that is open already: it reads while the other one writes."""
+    db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    db.execute("PRAGMA query_only = ON")
+    return db
+
+
 def _prepare(db: sqlite3.Connection, path: str) -> None:
     if own_file.is_foreign(db, APPLICATION_ID):
         raise StoreError("it is no file of `converra dev`, and was left as it is")

@@ -6,16 +6,21 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import asyncio
+    from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.requests import Request
     from starlette.responses import Response
 
     from converra.server.faults import Faults
     from converra.server.store import Store
+
+AT_A_TIME = 2
+"""Pages that are made at the same time."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -30,13 +35,34 @@ SECURITY_HEADERS = {
 }
 
 
+def page(handler: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+    """Have a page made in a thread, from the store's own connections for reading: no API request waits for it.
+
+    Few at a time, since threads that compute take turns with the event loop.
+    """
+
+    async def endpoint(request: Request) -> Response:
+        under_way: asyncio.Semaphore = request.app.state.pages
+        async with under_way:
+            return await run_in_threadpool(_made, handler, request)
+
+    return endpoint
+
+
+def _made(handler: Callable[[Request], Response], request: Request) -> Response:
+    store = store_of(request)
+    request.state.version = store.changes.version  # before anything is read: what changes meanwhile is told again
+    with store.reading():
+        return handler(request)
+
+
 def render(
     request: Request, template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
 ) -> Response:
     """A page, or the part of one that a template is."""
     frame = {
         "path": request.url.path,
-        "version": store_of(request).changes.version,
+        "version": getattr(request.state, "version", store_of(request).changes.version),
         "armed": len(faults_of(request).armed()),
     }
     text = templates().get_template(template).render(**frame, **values)

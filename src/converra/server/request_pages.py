@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 from converra.server import chat_view, figures
 from converra.server.answers import iso
 from converra.server.health import LATELY, health, outcome
-from converra.server.pages import missing, number, render, store_of, wants_part
+from converra.server.pages import missing, number, page, render, store_of, wants_part
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -26,13 +26,13 @@ _SHOWN_CHARACTERS = 200_000
 def routes() -> list[BaseRoute]:
     """The log, one request, and the health strip."""
     return [
-        Route("/requests", requests),
-        Route("/requests/{number}", one_request),
-        Route("/health", health_strip),
+        Route("/requests", page(requests)),
+        Route("/requests/{number}", page(one_request)),
+        Route("/health", page(health_strip)),
     ]
 
 
-async def requests(request: Request) -> Response:
+def requests(request: Request) -> Response:
     """The log, newest first; for htmx the table alone."""
     store, query = store_of(request), request.query_params
     before = number(query.get("before"), least=0)
@@ -49,7 +49,7 @@ async def requests(request: Request) -> Response:
     return render(request, "request_list.html" if wants_part(request) else "requests.html", **values)
 
 
-async def one_request(request: Request) -> Response:
+def one_request(request: Request) -> Response:
     """One request with its headers and body."""
     found = store_of(request).log.find(number(request.path_params["number"], least=0))
     if found is None:
@@ -59,7 +59,7 @@ async def one_request(request: Request) -> Response:
     )
 
 
-async def health_strip(request: Request) -> Response:
+def health_strip(request: Request) -> Response:
     """The strip alone: pages ask for it when something has happened."""
     return render(request, "health.html", health=health(store_of(request).log.lines(LATELY)))
 

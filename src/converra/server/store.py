@@ -16,6 +16,7 @@ import msgspec
 from converra.server.catalogue import Catalogue, words_of_calls
 from converra.server.changes import ELSEWHERE, Changes
 from converra.server.database import connect
+from converra.server.readers import Readers
 from converra.server.records import conversation
 from converra.server.request_log import RequestLog
 from converra.server.totals import together, total
@@ -23,6 +24,7 @@ from converra.server.totals import together, total
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from converra.server.records import Conversation, NewConversation
 
@@ -58,6 +60,7 @@ class Store:
         self._lock = threading.RLock()
         self._touched: set[str] = set()
         self._db = connect(self.path)
+        self._readers = Readers(self.path)
         self.changes = Changes()
         """Tells what is written here, once it is there for all to read."""
         self.log = RequestLog(self, keep=keep_requests)
@@ -70,8 +73,13 @@ class Store:
 
     def close(self) -> None:
         """Close the file. The store cannot be used afterwards."""
+        self._readers.close()
         with self._lock:
             self._db.close()
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Have the current thread read through a connection of its own, so that it waits for nobody who writes."""
+        return self._readers.lent()
 
     def now(self) -> int:
         """The store's clock, in milliseconds."""
@@ -257,6 +265,9 @@ class Store:
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query."""
+        reader = self._readers.mine
+        if reader is not None:
+            return reader.execute(sql, values).fetchall()
         with self._lock:
             return self._db.execute(sql, values).fetchall()
 

@@ -14,7 +14,7 @@ from converra.server.catalogue import Filters
 from converra.server.excerpt import excerpt
 from converra.server.health import LATELY, health
 from converra.server.live import live
-from converra.server.pages import number, render, store_of, wants_part
+from converra.server.pages import number, page, render, store_of, wants_part
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -32,7 +32,7 @@ _FRESH_MS = 1500
 def routes() -> list[BaseRoute]:
     """The viewer's own paths."""
     return [
-        Route("/", conversations),
+        Route("/", page(conversations)),
         Route("/live", live),
         *chat_page.routes(),
         *request_pages.routes(),
@@ -42,26 +42,26 @@ def routes() -> list[BaseRoute]:
     ]
 
 
-async def conversations(request: Request) -> Response:
+def conversations(request: Request) -> Response:
     """The conversations of every account, newest first; for htmx the list alone."""
     store, query = store_of(request), request.query_params
     filters = Filters(**{name: query.get(name, "").strip() for name in Filters._fields})
-    page = number(query.get("page"))
-    found = store.catalogue.page(filters, limit=PAGE, offset=(page - 1) * PAGE)
+    at = number(query.get("page"))
+    found = store.catalogue.page(filters, limit=PAGE, offset=(at - 1) * PAGE)
     values: dict[str, Any] = {
         "rows": [_row(store, each, found.places.get(each.number), filters.q) for each in found.conversations],
         "filters": filters,
         "prompts": store.catalogue.prompts(),
         "models": store.catalogue.models(),
         "total": found.total,
-        "page": page,
+        "page": at,
         "pages": max(1, -(-found.total // PAGE)),
-        "link": lambda page: _link(filters, page),
+        "link": lambda number: _link(filters, number),
         "health": health(store.log.lines(LATELY)),
         "base_url": f"{request.url.scheme}://{request.url.netloc}",
     }
     if wants_part(request):
-        return render(request, "list.html", headers={"HX-Replace-Url": _link(filters, page)}, **values)
+        return render(request, "list.html", headers={"HX-Replace-Url": _link(filters, at)}, **values)
     return render(request, "conversations.html", **values)
 
 
