@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import stat
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import httpx
@@ -17,15 +19,22 @@ from converra.server.store import Store
 from tests.server.conftest import client
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 TABLES = ("conversations", "messages", "message_text", "conversation_models", "idempotency_keys")
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
-def conversation(number: int = 1, account: str = "a") -> NewConversation:
+def conversation(number: int = 1, account: str = "a", messages: int = 1) -> NewConversation:
+    said = [{"role": "user", "content": f"Hello {number} {place} " * 10} for place in range(messages)]
     return NewConversation(
-        id=f"conv_{number}", account=account, prompt_id="p", status="active", content="User: Hello", messages=HELLO
+        id=f"conv_{number}",
+        account=account,
+        prompt_id="p",
+        status="active",
+        content="User: Hello",
+        messages=said if messages > 1 else HELLO,
     )
 
 
@@ -129,16 +138,76 @@ def test_only_the_newest_stay() -> None:
     store.close()
 
 
+def _until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_pruning_happens_by_itself(tmp_path: Path) -> None:
-    """While conversations come in, and when the file is opened."""
+    """While conversations come in, and when the server has started: never before it is there."""
     path = tmp_path / "local.sqlite3"
     store = Store(path, keep_conversations=10)
-    for number in range(300):
+    for number in range(256):
         store.create(conversation(number))
-    assert store.conversations()[1] == 10 + 300 - 256
+    _until(lambda: store.conversations()[1] == 10)
+    for number in range(256, 300):
+        store.create(conversation(number))
     store.close()
     store = Store(path, keep_conversations=10)
-    assert store.conversations()[1] == 10
+    assert store.conversations()[1] == 10 + 300 - 256
+    with serve(store=store):
+        _until(lambda: store.conversations()[1] == 10)
+    store.close()
+
+
+def test_what_is_stored_meanwhile_comes_between_two_steps_of_pruning(tmp_path: Path) -> None:
+    """Each transaction deletes a few hundred messages, so that nobody waits for all of it."""
+    store = Store(tmp_path / "local.sqlite3", keep_conversations=0)
+    with store.transaction():
+        for number in range(100):
+            store.create(conversation(number, messages=20))
+    left = []
+    for _ in store.pruning._steps():
+        left.append(store.conversations()[1])
+        store.create(conversation(1000 + len(left)))
+    falls = [before + 1 - after for before, after in itertools.pairwise([99, *left]) if after <= before]
+    assert max(falls) <= 11
+    assert len(left) >= 10
+    store.close()
+
+
+def test_the_file_shrinks(tmp_path: Path) -> None:
+    """What was forgotten gives its room back to the disk."""
+    path = tmp_path / "local.sqlite3"
+    store = Store(path, keep_conversations=5)
+    with store.transaction():
+        for number in range(200):
+            store.create(conversation(number, messages=100))
+    store.close()
+    before = path.stat().st_size
+    assert before > 4_000_000
+    store = Store(path, keep_conversations=5)
+    store.prune()
+    assert store.conversations()[1] == 5
+    store.close()
+    assert path.stat().st_size < before / 2
+
+
+def test_closing_does_not_wait_until_all_is_pruned(tmp_path: Path) -> None:
+    """The rest is left for the next time."""
+    path = tmp_path / "local.sqlite3"
+    store = Store(path)
+    with store.transaction():
+        for number in range(300):
+            store.create(conversation(number, messages=100))
+    store.close()
+    store = Store(path, keep_conversations=1)
+    store.pruning.start()
+    store.close()
+    store = Store(path)
+    assert store.conversations()[1] > 1
     store.close()
 
 

@@ -47,6 +47,7 @@ def _prepare(db: sqlite3.Connection, path: str) -> None:
         raise StoreError("it is no file of `converra dev`, and was left as it is")
     if path != IN_MEMORY:
         own_file.keep_private(path)
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file: an old one keeps what it has
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA foreign_keys = ON")

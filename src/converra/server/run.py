@@ -82,6 +82,7 @@ def serve(
         held = store or stack.enter_context(contextlib.closing(Store(path or ":memory:")))
         listener = stack.enter_context(contextlib.closing(listen(port)))
         app = create_app(held, faults=faults, connections=connections, token=token)
+        held.pruning.start()
         server = _ThreadedServer(_config(app, connections))
         stack.enter_context(server.running(listener))
         yield LocalServer(listener.getsockname()[1], held, faults)
@@ -98,6 +99,7 @@ def run(store: Store, listener: socket.socket, *, token: str | None = None) -> N
         raise ValueError("other machines are served only with a token")
     faults, connections = Faults(), Connections()
     app = create_app(store, faults=faults, connections=connections, token=token)
+    store.pruning.start()
     _Server(store, _config(app, connections)).run(sockets=[listener])
 
 

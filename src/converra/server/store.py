@@ -16,6 +16,7 @@ import msgspec
 from converra.server.catalogue import Catalogue, words_of_calls
 from converra.server.changes import ELSEWHERE, Changes
 from converra.server.database import connect
+from converra.server.pruning import Pruning
 from converra.server.readers import Readers
 from converra.server.records import conversation
 from converra.server.request_log import RequestLog
@@ -35,7 +36,6 @@ PLACE_BITS = 20
 """A message's number is its conversation's, shifted by so many bits, and its place in it."""
 
 _PRUNE_EVERY = 256
-_DAY_MS = 24 * 60 * 60 * 1000
 
 
 class Store:
@@ -56,7 +56,6 @@ class Store:
     ) -> None:
         self.path = os.fspath(path)
         self._clock = clock
-        self._keep = (keep_conversations, keep_days)
         self._lock = threading.RLock()
         self._touched: set[str] = set()
         self._db = connect(self.path)
@@ -67,12 +66,13 @@ class Store:
         """The requests as they were received."""
         self.catalogue = Catalogue(self)
         """The conversations by what they are about."""
+        self.pruning = Pruning(self, conversations=keep_conversations, days=keep_days)
+        """Happens in the background: once the server runs, and as conversations come in."""
         self._version = self._data_version()
-        if any(self._keep):
-            self.prune()
 
     def close(self) -> None:
         """Close the file. The store cannot be used afterwards."""
+        self.pruning.stop()
         self._readers.close()
         with self._lock:
             self._db.close()
@@ -131,7 +131,7 @@ class Store:
             made = self._by_number(number)
             self._extend(made, new.messages, new.metadata, now)
             if made.number % _PRUNE_EVERY == 0:
-                self.prune()
+                self.pruning.start()
             return self._by_number(number)
 
     def append(
@@ -187,17 +187,7 @@ class Store:
 
     def prune(self) -> None:
         """Forget the conversations that are too many or too old, and the keys that have expired."""
-        most, days = self._keep
-        with self.transaction():
-            if most is not None:
-                self.execute(
-                    "DELETE FROM conversations WHERE number <= "
-                    "(SELECT number FROM conversations ORDER BY number DESC LIMIT 1 OFFSET ?)",
-                    (most,),
-                )
-            if days is not None:
-                self.execute("DELETE FROM conversations WHERE updated_at < ?", (self.now() - int(days * _DAY_MS),))
-            self.execute("DELETE FROM idempotency_keys WHERE expires_at <= ?", (self.now(),))
+        self.pruning.run()
 
     def find(self, account: str | None, conversation_id: str) -> Conversation | None:
         """An account's conversation; None when there is none of this id or it is another account's. None: anybody's."""
