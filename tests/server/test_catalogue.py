@@ -131,6 +131,68 @@ def test_filters_offer_what_there_is(store: Store) -> None:
     assert store.catalogue.of_session("s1") == 2
 
 
+def _many(count: int, messages: int = 6) -> Store:
+    store = Store()
+    said = [{"role": "user", "content": f"the parcel {place}"} for place in range(messages)]
+    with store.transaction():
+        for number in range(count):
+            status = "completed" if number == count // 2 else "active"
+            add(store, f"c{number}", "the parcel", *said[1:], prompt=f"p{number % 2}", status=status)
+    return store
+
+
+def _reading(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The hits that are read from now on."""
+    read: list[Any] = []
+    each = store.each
+
+    def noted(sql: str, values: Any) -> Iterator[Any]:
+        for row in each(sql, values):
+            read.append(row)
+            yield row
+
+    monkeypatch.setattr(store, "each", noted)
+    return read
+
+
+@pytest.mark.parametrize("asked", [{"q": "parcel"}, {"q": "par"}, {"q": "the parcel", "prompt": "p0"}, {"q": "the"}])
+def test_a_search_takes_as_many_steps_among_many(asked: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is on no page costs nothing: a search reads as far as it counts, and no further."""
+
+    def hits(count: int) -> int:
+        store = _many(count)
+        read = _reading(store, monkeypatch)
+        page = store.catalogue.page(Filters(**asked), limit=50)
+        assert (len(page.conversations), page.total, page.more) == (50, 500, True)
+        store.close()
+        return len(read)
+
+    assert hits(2_500) == hits(1_250)
+
+
+def test_a_filter_skips_what_it_does_not_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One conversation among many with the same words is found without reading the hits of the others."""
+    store = _many(2_000)
+    read = _reading(store, monkeypatch)
+    page = store.catalogue.page(Filters(q="parcel 5", status="completed"), limit=50)
+    assert ([each.id for each in page.conversations], page.total, page.more) == (["c1000"], 1, False)
+    assert len(read) < 20
+    store.close()
+
+
+def test_pages_go_on_behind_what_is_counted() -> None:
+    """Every conversation is on one page, newest first, whatever is counted."""
+    store = _many(1_234, messages=2)
+    found = [
+        page for at in range(0, 1_250, 50) for page in [store.catalogue.page(Filters(q="parcel"), limit=50, offset=at)]
+    ]
+    assert [each.id for page in found for each in page.conversations] == [f"c{at}" for at in reversed(range(1_234))]
+    assert [page.more for page in found] == [True] * 24 + [False]
+    assert found[-1].total == 1_234
+    assert {place & 0xFFFFF for page in found for place in page.places.values()} == {0}
+    store.close()
+
+
 def test_what_is_forgotten_is_not_found() -> None:
     """The search forgets with the store."""
     store = Store(keep_conversations=1)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import heapq
+from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from converra.server import search
 from converra.server.records import conversation
+from converra.server.search import Asked
 from converra.server.totals import calls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from converra.server.records import Conversation
     from converra.server.store import Store
 
 _CHOICES = 100
-_HITS = "SELECT rowid >> 20, min(rowid) FROM message_text WHERE message_text MATCH ? GROUP BY 1"
+_EVERYTHING = "1"
+NO_WORDS = '""'
+"""Matches nothing."""
+
+COUNTED = 500
+"""So many conversations that a search finds are counted; of more it is only said that there are."""
 
 
 class Filters(NamedTuple):
@@ -46,6 +56,8 @@ class Page(NamedTuple):
     """How many there are in all."""
     places: dict[int, int]
     """The first message with the words that were looked for, by the number of the conversation."""
+    more: bool = False
+    """There are more than `total`."""
 
 
 class Catalogue:
@@ -57,29 +69,43 @@ class Catalogue:
     def page(self, filters: Filters, *, limit: int, offset: int = 0) -> Page:
         """Those that are asked for, newest first."""
         terms = list(_terms(filters))
-        where = " AND ".join(["1", *(term for term, _ in terms)])
+        where = " AND ".join([_EVERYTHING, *(term for term, _ in terms)])
         values = [value for _, given in terms for value in given]
         if filters.q.strip():
-            return self._searched(filters.q.strip(), where, values, slice(offset, offset + limit))
+            return self._searched(filters.q.strip(), where, values, offset, limit)
         found = f"FROM conversations WHERE {where}"
         ((total,),) = self._store.rows(f"SELECT count(*) {found}", values)
         rows = self._store.rows(f"SELECT * {found} ORDER BY number DESC LIMIT ? OFFSET ?", (*values, limit, offset))
         return Page([conversation(row) for row in rows], total, {})
 
-    def _searched(self, q: str, where: str, values: Sequence[Any], part: slice) -> Page:
-        """The index is read through only once, and met with the other terms here: SQLite would join it row by row."""
+    def _searched(self, q: str, where: str, values: Sequence[Any], offset: int, limit: int) -> Page:
+        """Only as far as the page, and a little further to count; with filters, among what they let through."""
+        asked = Asked(None if where == _EVERYTHING else self._numbers(where, values))
+        most = max(COUNTED, offset + limit) + 1
+        with closing(self._hits(q, asked)) as hits:
+            found = dict(islice(hits, most))
+        shown = list(found)[offset : offset + limit]
+        rows = [self._store.rows("SELECT * FROM conversations WHERE number = ?", (number,))[0] for number in shown]
+        places = {number: place for number in shown if (place := found[number])}
+        return Page([conversation(row) for row in rows], min(len(found), most - 1), places, more=len(found) == most)
+
+    def _numbers(self, where: str, values: Sequence[Any]) -> list[int]:
+        rows = self._store.rows(f"SELECT number FROM conversations WHERE {where} ORDER BY number", values)  # noqa: S608 - literals
+        return [number for (number,) in rows]
+
+    def _hits(self, q: str, asked: Asked) -> Generator[tuple[int, int]]:
+        """Numbers and places, newest first; place 0 where only the name of a conversation or session was found."""
         words = match(q)
-        hits = dict(self._store.rows(_HITS, (words,))) if words else {}
-        named = self._store.rows("SELECT number FROM conversations WHERE id = ? OR session_id = ?", (q, q))
-        asked = {*hits, *(number for (number,) in named)}
-        numbers = self._store.rows(f"SELECT number FROM conversations WHERE {where} ORDER BY number DESC", values)  # noqa: S608 - literals
-        matching = [number for (number,) in numbers if number in asked]
-        rows = [
-            self._store.rows("SELECT * FROM conversations WHERE number = ?", (number,))[0] for number in matching[part]
-        ]
-        return Page(
-            [conversation(row) for row in rows], len(matching), {at: hits[at] for at in matching[part] if at in hits}
+        named = self._store.rows(
+            "SELECT number FROM conversations WHERE id = ? OR session_id = ? ORDER BY number DESC", (q, q)
         )
+        by_name = [(number, 0) for (number,) in named if number in asked]
+        with closing(search.conversations(self._store, words or NO_WORDS, asked)) as by_words:
+            last = 0
+            for number, place in heapq.merge(by_words, by_name, key=_newest_first):
+                if number != last:
+                    last = number
+                    yield number, place
 
     def said(self, place: int) -> str:
         """The words of a message that the search found: its content, or else its tool calls."""
@@ -113,7 +139,14 @@ class Catalogue:
 def match(q: str) -> str | None:
     """What is looked for in the language of the index: no word of it can be taken for an operator."""
     words = [word.replace('"', '""') for word in q.replace("\0", " ").split() if any(map(str.isalnum, word))]
-    return " ".join(f'"{word}"' for word in words) + "*" if words else None
+    if not words:
+        return None
+    unfinished = len(words[-1]) > 1 or not words[-1].isascii()  # one letter begins more words than anybody looks for
+    return " ".join(f'"{word}"' for word in words) + "*" * unfinished
+
+
+def _newest_first(hit: tuple[int, int]) -> int:
+    return -hit[0]
 
 
 def words_of_calls(message: Mapping[str, Any]) -> str:

@@ -20,20 +20,18 @@ from converra.server.pruning import Pruning
 from converra.server.readers import Readers
 from converra.server.records import conversation
 from converra.server.request_log import RequestLog
+from converra.server.search import PLACE_BITS
 from converra.server.totals import together, total
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from converra.server.records import Conversation, NewConversation
 
 KEY_LIFETIME_MS = 24 * 60 * 60 * 1000
 """API document, "Idempotency": keys expire after 24 hours."""
-
-PLACE_BITS = 20
-"""A message's number is its conversation's, shifted by so many bits, and its place in it."""
 
 _PRUNE_EVERY = 256
 
@@ -260,6 +258,15 @@ class Store:
             return reader.execute(sql, values).fetchall()
         with self._lock:
             return self._db.execute(sql, values).fetchall()
+
+    def each(self, sql: str, values: Sequence[Any] = ()) -> Generator[Any]:
+        """The rows of a query one by one, for those who stop early: it is to be closed then."""
+        reader = self._readers.mine
+        with (
+            contextlib.nullcontext() if reader else self._lock,
+            contextlib.closing((reader or self._db).execute(sql, values)) as cursor,
+        ):
+            yield from cursor
 
     def _data_version(self) -> int:
         return int(self.rows("PRAGMA data_version")[0][0])

@@ -56,6 +56,7 @@ def conversations(request: Request) -> Response:
         "total": found.total,
         "page": at,
         "pages": max(1, -(-found.total // PAGE)),
+        "more": found.more,
         "link": lambda number: _link(filters, number),
         "health": health(store.log.lines(LATELY)),
         "base_url": f"{request.url.scheme}://{request.url.netloc}",
