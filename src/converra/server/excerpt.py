@@ -20,7 +20,12 @@ Piece = tuple[str, bool]
 def excerpt(text: str, q: str) -> list[Piece]:
     """A line around the first of the words, cut into what was looked for and what was not."""
     wanted = [_plain(word[0]) for word in _WORD.finditer(q)]
-    hits = [word.span() for word in _WORD.finditer(text) if _is_wanted(_plain(word[0]), wanted)]
+    hits: list[tuple[int, int]] = []
+    for word in _WORD.finditer(text):
+        if hits and word.start() > hits[0][0] + _LENGTH:  # what follows is not shown
+            break
+        if _is_wanted(_plain(word[0]), wanted):
+            hits.append(word.span())
     if not hits:
         return []
     start = max(0, hits[0][0] - _BEFORE)
@@ -42,5 +47,7 @@ def _is_wanted(word: str, wanted: Sequence[str]) -> bool:
 
 def _plain(word: str) -> str:
     """Without case and accents, as the index has it."""
+    if word.isascii():
+        return word.lower()
     folded = unicodedata.normalize("NFKD", word.casefold())
     return "".join(character for character in folded if not unicodedata.combining(character))
