@@ -209,17 +209,33 @@ def test_structured_content_is_read_back_whole(messages: list[Message], metadata
     """Every field and all metadata survive the structured form."""
     content = build_structured(messages, metadata)
     reread = parse(content)
-    assert reread.metadata == metadata
+    assert (reread.metadata or None) == (metadata or None)
     assert build_structured(reread.messages, metadata) == content
+    for message in json.loads(content)["messages"]:
+        assert message.keys() <= {"role", "content", "timestamp", "model", "tokens"}
 
 
 def test_structured_content_looks_like_the_document() -> None:
     """The names are the API's, nulls are left out, metadata stands beside the messages."""
     messages: list[Any] = [user("Hello"), {"role": "assistant", "content": "Hi!", "latency_ms": 12, "model": None}]
     assert build_structured(messages, {"sessionId": "s"}) == (
-        '{"messages":[{"role":"user","content":"Hello"},{"role":"assistant","content":"Hi!","latencyMs":12.0}],'
-        '"metadata":{"sessionId":"s"}}'
+        '{"messages":[{"role":"user","content":"Hello"},{"role":"assistant","content":"Hi!"}],'
+        '"metadata":{"sessionId":"s","messageDetails":{"1":{"latencyMs":12.0}}}}'
     )
+
+
+def test_details_in_the_metadata_that_is_given_are_kept() -> None:
+    """What was read as the API shows it can be built again; the details of a message that has its own win."""
+    given = {"messageDetails": {"0": {"latencyMs": 1}, "1": {"latencyMs": 2}}}
+    content = build_structured([user("Hello"), Message(role="assistant", content="Hi!", latency_ms=3.0)], given)
+    assert [message.latency_ms for message in parse(content).messages] == [1.0, 3.0]
+
+
+@pytest.mark.parametrize("own", [7, {}, {"first": {"latencyMs": 1}}, {"0": 1}, {"0": [1]}])
+def test_metadata_that_only_has_the_name_of_details_stays(own: Any) -> None:
+    """A value of another shape is the user's own."""
+    content = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "metadata": {"messageDetails": own}})
+    assert parse(content) == Transcript([user("Hello")], {"messageDetails": own})
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ def test_a_conversation_that_ends_within_the_interval_costs_two_requests(server:
     """Create with the leading system and user messages, one append that completes; nothing is lost of any message."""
     sender = delivery(server, flush_interval=60)
     conversation = lane(sender, metadata={"sessionId": "s"}, company_name="ACME")
-    conversation.append([said("system", "be kind"), *turn(1)])
+    opening = [said("system", "be kind", metadata={"messageId": "one"}), *turn(1)]
+    opening[1] = said("user", "question 1", metadata={"messageId": "two"})
+    conversation.append(opening)
     conversation.append(turn(2))
     conversation.end()
     assert sender.flush(LONG)
@@ -37,7 +39,8 @@ def test_a_conversation_that_ends_within_the_interval_costs_two_requests(server:
         {
             "promptId": "prompt",
             "content": '{"messages":[{"role":"system","content":"be kind"},{"role":"user","content":"question 1"}],'
-            '"metadata":{"sessionId":"s"}}',
+            '"metadata":{"sessionId":"s","messageDetails":'
+            '{"0":{"metadata":{"messageId":"one"}},"1":{"metadata":{"messageId":"two"}}}}}',
             "status": "active",
             "llmModel": "gpt",
             "companyName": "ACME",

@@ -81,8 +81,8 @@ def test_a_server_that_refuses_every_status_gets_none(server: LocalServer) -> No
     assert Held(server).words == ["hello?", "Conversation ended."]
 
 
-def test_metadata_inside_an_opening_message_is_left_out_where_it_is_refused(server: LocalServer) -> None:
-    """A first message with more metadata than a create can hold is sent with it, and again without."""
+def test_an_opening_message_whose_details_are_refused_goes_with_the_append(server: LocalServer) -> None:
+    """An append has fields for all of them, so nothing of the message is lost."""
     server.faults.add("create", "status", status=400)
     sender = delivery(server)
     conversation = lane(sender)
@@ -91,7 +91,8 @@ def test_metadata_inside_an_opening_message_is_left_out_where_it_is_refused(serv
     assert sender.shutdown(LONG)
     contents = [request.json()["content"] for request in server.requests if request.path.endswith("conversations")]
     assert ["attachments" in content for content in contents] == [True, False]
-    assert Held(server).words == ["look", "answer 1"]
+    assert Held(server).words == ["Conversation started.", "look", "answer 1"]
+    assert Held(server).messages[1]["metadata"]["attachments"] == [{"kind": "image"}]
 
 
 def test_a_create_that_is_refused_twice_says_only_our_words(server: LocalServer) -> None:

@@ -51,8 +51,9 @@ def create_conversation(
 ) -> Operation[Conversation]:
     """Create a conversation ("Create Conversation").
 
-    `content` is either form of the content field, or messages that become the structured form. Over the limits it
-    raises ContentLimitError. Without an idempotency key the request cannot safely be sent again.
+    `content` is either form of the content field, or messages that become the structured form. Fields of a message that
+    the content has no place for are sent in its metadata; see `conversation.details`. Over the limits it raises
+    ContentLimitError. Without an idempotency key the request cannot safely be sent again.
     """
     text = _content(content)
     fields = {
@@ -152,9 +153,9 @@ def _content(content: str | Sequence[Message | Mapping[str, Any]]) -> str:
     if not text.strip():
         raise InvalidArgumentError("content is empty, expected a transcript or messages")
     _unicode("content", text)
-    texts, structured = transcript.weighed(text)
-    limits.check_content(text, texts, structured=structured)
-    return text
+    sent, (texts, structured) = transcript.fitted(text)
+    limits.check_content(sent, texts, structured=structured)
+    return sent
 
 
 def _conversation(conversation_id: str) -> str:

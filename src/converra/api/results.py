@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args, get_origin, g
 
 import msgspec
 
+from converra.conversation import details
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,6 +33,10 @@ class Result(msgspec.Struct, rename="camel", frozen=True, kw_only=True, repr_omi
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self:
         """Read an object that was decoded from JSON."""
+        return cls._typed(raw)
+
+    @classmethod
+    def _typed(cls, raw: dict[str, Any]) -> Self:
         fields = _fields(cls)
         known: dict[str, Any] = {}
         extra: dict[str, Any] = {}
@@ -94,7 +100,10 @@ class Insights(Result, frozen=True, kw_only=True):
 
 
 class Conversation(Result, frozen=True, kw_only=True):
-    """A conversation. Which fields are set depends on the endpoint: a row of a list has no content, for one."""
+    """A conversation. Which fields are set depends on the endpoint: a row of a list has no content, for one.
+
+    Where the messages are shown, the details that a create has sent in the metadata are put back into them.
+    """
 
     id: str | None = None
     prompt_id: str | None = None
@@ -110,6 +119,16 @@ class Conversation(Result, frozen=True, kw_only=True):
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Self:
+        """Read an object that was decoded from JSON, with the details of its messages put back."""
+        return cls._typed(_with_details(raw))
+
+    @classmethod
+    def read_as_sent(cls, body: bytes) -> Self:
+        """Read the body of an answer, with the details of its messages left in the metadata."""
+        return cls._typed(_decode(body))
+
 
 class Pagination(Result, frozen=True, kw_only=True):
     """Where a page stands among all results."""
@@ -124,6 +143,14 @@ class ConversationPage(Result, frozen=True, kw_only=True):
 
     data: list[Conversation] = []
     pagination: Pagination = Pagination()
+
+
+def _with_details(raw: dict[str, Any]) -> dict[str, Any]:
+    messages, metadata = raw.get("messages"), raw.get("metadata")
+    if not (isinstance(messages, list) and isinstance(metadata, dict)):
+        return raw
+    rest, found = details.take(metadata)
+    return {**raw, "messages": details.put_back(messages, found), "metadata": rest} if found else raw
 
 
 def _decode(body: bytes | bytearray) -> dict[str, Any]:

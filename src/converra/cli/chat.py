@@ -8,12 +8,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from converra.cli.plain import said
+from converra.cli.plain import messages_of
 from converra.cli.wording import facts, shown_call
 from converra.console import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
 
@@ -25,28 +25,22 @@ _STYLES = {"system": "dim", "user": "bold", "assistant": "green", "tool": "cyan"
 def chat(conversation: Conversation) -> RenderableType:
     """Its head line and its messages, in order. All of it is text: nothing is read as markup or as a control code."""
     table = Table.grid(padding=(0, 2))
-    for role, lines in _said(conversation):
-        table.add_row(_text(role, _STYLES.get(role, "")), Group(*lines, ""))
-    return Group(_head(conversation, table.row_count), "", table)
+    messages = messages_of(conversation)
+    for message in messages:
+        role = message.role or "?"
+        table.add_row(_text(role, _STYLES.get(role, "")), Group(*_lines(message), ""))
+    return Group(_head(conversation, messages), "", table)
 
 
-def _said(conversation: Conversation) -> Iterator[tuple[str, list[Text]]]:
-    """Who said what; where the API shows only a transcript, what that says."""
-    if conversation.messages:
-        yield from ((message.role or "?", list(_lines(message))) for message in conversation.messages)
-    else:
-        yield from ((role, [_text(text)]) for role, text in said(conversation))
-
-
-def _head(conversation: Conversation, count: int) -> Text:
-    usages = [message.usage for message in conversation.messages or [] if message.usage]
+def _head(conversation: Conversation, messages: Sequence[StoredMessage]) -> Text:
+    usages = [message.usage for message in messages if message.usage]
     sent = sum(usage.prompt_tokens or 0 for usage in usages)
     received = sum(usage.completion_tokens or 0 for usage in usages)
     cost = f" · {sent} tokens in, {received} out" if usages else ""
     head = _text(f"{conversation.id}  ", "bold")
     head.append(_text(f"{conversation.status}", "green" if conversation.status == "completed" else "yellow"))
     head.append(_text(f"  {conversation.prompt_id}", "not bold"))
-    return head.append(_text(f"\n{count} messages{cost}", "not bold"))
+    return head.append(_text(f"\n{len(messages)} messages{cost}", "not bold"))
 
 
 def _text(words: str, style: str = "") -> Text:

@@ -10,14 +10,15 @@ import msgspec
 
 from converra.cli import html, pytest_file
 from converra.cli.output import is_terminal
-from converra.cli.plain import said, spoken
+from converra.cli.plain import messages_of, spoken
 from converra.cli.source import LAST, source_of, source_options
 from converra.console import visible
+from converra.conversation import details
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from converra.api.results import Conversation
+    from converra.api.results import Conversation, StoredMessage
     from converra.cli.source import Source
 
 MOST = 1_000_000
@@ -43,23 +44,18 @@ def as_content(conversations: Sequence[Conversation]) -> str:
 
 def content(conversation: Conversation) -> dict[str, Any]:
     """Messages and metadata; where the API shows only a transcript, what that says."""
-    whole = conversation.to_dict()
-    messages = whole.get("messages") or [{"role": role, "content": text} for role, text in said(conversation)]
-    return {"messages": messages, "metadata": whole.get("metadata", {})}
+    metadata = details.take(conversation.to_dict().get("metadata", {})).metadata
+    return {"messages": [message.to_dict() for message in messages_of(conversation)], "metadata": metadata}
 
 
 def as_transcript(conversations: Sequence[Conversation]) -> str:
     """One `Role: content` after another, for reading."""
-    return (
-        "\n\n".join("\n".join(f"{role.capitalize()}: {text}" for role, text in _spoken(c)) for c in conversations)
-        + "\n"
-    )
+    return "\n\n".join("\n".join(map(_line, messages_of(each))) for each in conversations) + "\n"
 
 
-def _spoken(conversation: Conversation) -> list[tuple[str, str]]:
-    if not conversation.messages:
-        return list(said(conversation))
-    return [(message.role or "?", "\n".join(spoken(message))) for message in conversation.messages]
+def _line(message: StoredMessage) -> str:
+    words = "\n".join(spoken(message))
+    return f"{(message.role or '?').capitalize()}: {words}"
 
 
 def as_jsonl(conversations: Sequence[Conversation]) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from converra.api.results import StoredMessage
 from converra.cli.wording import facts, shown_call
 from converra.console import visible
 from converra.conversation.transcript import parse
@@ -12,7 +15,7 @@ from converra.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from converra.api.results import Conversation, StoredMessage
+    from converra.api.results import Conversation
 
 
 def conversation_lines(conversation: Conversation) -> Iterator[str]:
@@ -25,19 +28,22 @@ def conversation_lines(conversation: Conversation) -> Iterator[str]:
 
 
 def said(conversation: Conversation) -> Iterator[tuple[str, str]]:
-    """Role and words of each message, whichever of its forms the API shows the conversation in."""
-    if conversation.messages:
-        for message in conversation.messages:
-            yield message.role or "?", words(message)
-    elif conversation.content:
-        yield from _of_content(conversation.content)
+    """Role and words of each message."""
+    for message in messages_of(conversation):
+        yield message.role or "?", words(message)
 
 
-def _of_content(content: str) -> Iterator[tuple[str, str]]:
+def messages_of(conversation: Conversation) -> list[StoredMessage]:
+    """The messages, whichever of its forms the API shows the conversation in."""
+    return conversation.messages or _of_content(conversation.content or "")
+
+
+def _of_content(content: str) -> list[StoredMessage]:
     try:
-        yield from ((message.role, message.content) for message in parse(content).messages)
+        messages = parse(content).messages if content else ()
     except InvalidArgumentError:  # neither form, but words all the same
-        yield "content", content
+        return [StoredMessage(role="content", content=content)]
+    return [StoredMessage.from_dict(msgspec.to_builtins(message)) for message in messages]
 
 
 def words(message: StoredMessage) -> str:

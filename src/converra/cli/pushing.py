@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from converra.conversation.details import CONTENT_FIELDS
 from converra.conversation.limits import MAX_CONTENT_BYTES
+from converra.conversation.messages import to_json
 from converra.conversation.transcript import build_structured, parse
 from converra.errors import (
     APIConnectionError,
@@ -35,7 +37,6 @@ MAX_BATCH = 100
 MAX_BATCH_BYTES = MAX_CONTENT_BYTES // 2
 ATTEMPTS = 5
 
-_CONTENT_FIELDS = ("role", "content", "timestamp", "model", "tokens")
 _IDS = {"messageId", "traceId", "spanId"}
 _UNCLEAR = (APIConnectionError, InternalServerError, UnreadableResponseError)
 
@@ -97,9 +98,9 @@ class Push:
         """Open the conversation, or find what an earlier run has opened with the same key."""
         opening = _opening(self._recorded.messages)
         whole = opening == self.total
-        for last, (status, plain) in _ways(self._recorded.status, whole=whole):
+        for last, status in _statuses(self._recorded.status, whole=whole):
             try:
-                made = self._created(opening, status, plain=plain)
+                made = self._created(opening, status)
             except ValidationError:
                 if last:
                     raise
@@ -109,12 +110,11 @@ class Push:
         if self._begun and not whole:
             self._look()
 
-    def _created(self, opening: int, status: Status, *, plain: bool) -> Conversation:
+    def _created(self, opening: int, status: Status) -> Conversation:
         recorded = self._recorded
-        content = [_in_content(message, plain=plain) for message in recorded.messages[:opening]]
         return self._api.create(
             prompt_id=recorded.prompt_id,
-            content=build_structured(content, {**recorded.metadata, COUNTER: opening}),
+            content=build_structured(recorded.messages[:opening], {**recorded.metadata, COUNTER: opening}),
             status=status,
             company_name=recorded.company_name,
             llm_model=recorded.llm_model,
@@ -163,14 +163,12 @@ class Push:
         return self.remote_id
 
 
-def _ways(status: str, *, whole: bool) -> Iterator[tuple[bool, tuple[Status, bool]]]:
-    """Status and plainness of a create, best first: a server may know fewer statuses, or only documented fields."""
-    ended: dict[str, Status] = {"completed": "completed", "abandoned": "abandoned"}
-    if whole and status in ended:
-        ways: list[tuple[Status, bool]] = [(ended[status], False), (ended[status], True)]
-    else:
-        ways = [("active", False), ("in_progress", False), ("in_progress", True)]
-    yield from ((way is ways[-1], way) for way in ways)
+def _statuses(status: str, *, whole: bool) -> Iterator[tuple[bool, Status]]:
+    """Statuses to create with, best first, each with whether it is the last: a server may not know `active`."""
+    ended: dict[str, list[Status]] = {"completed": ["completed"], "abandoned": ["abandoned"]}
+    opened: list[Status] = ["active", "in_progress"]
+    statuses = ended.get(status, opened) if whole else opened
+    yield from ((each == statuses[-1], each) for each in statuses)
 
 
 def _spoken(content: str, messages: Sequence[Message]) -> int:
@@ -190,23 +188,18 @@ def _spoken(content: str, messages: Sequence[Message]) -> int:
 
 def _opening(messages: Sequence[Message]) -> int:
     """How many messages the create carries: the leading ones that lose nothing by it, at least one."""
-    plain = 0
+    plain, size = 0, 0
     for message in messages:
-        if message["role"] not in ("system", "user") or not _loses_nothing(message):
+        size += len(to_json(message))
+        if message["role"] not in ("system", "user") or not _loses_nothing(message) or size > MAX_BATCH_BYTES:
             break
         plain += 1
     return max(1, plain)
 
 
 def _loses_nothing(message: Message) -> bool:
-    more = message.keys() - {*_CONTENT_FIELDS, "metadata"}
+    more = message.keys() - {*CONTENT_FIELDS, "metadata"}
     return not more and (message.get("metadata") or {}).keys() <= _IDS
-
-
-def _in_content(message: Message, *, plain: bool) -> dict[str, Any]:
-    if plain or _loses_nothing(message):
-        return {name: message[name] for name in _CONTENT_FIELDS if name in message}
-    return dict(message)
 
 
 def _batch(messages: Sequence[Message]) -> Sequence[Message]:

@@ -1,7 +1,7 @@
 """Both forms of the content field, built and parsed (API document, "Content Format").
 
-The structured form is JSON and holds everything. The text form is lines that begin with a role label, in one of three
-pairs::
+The structured form is JSON and holds everything: what it has no field for is in its metadata, see `details`. The text
+form is lines that begin with a role label, in one of three pairs::
 
     User: Hello                 Human: Hello            Customer: Hello
     Assistant: Hi!              AI: Hi!                 Agent: Hi!
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from converra.conversation import details
 from converra.conversation.messages import message_from, messages_from, to_json
 from converra.conversation.models import Message
 from converra.errors import InvalidArgumentError
@@ -40,6 +41,7 @@ _ROLE = {label.lower(): role for pair in LABEL_PAIRS for label, role in zip(pair
 _PAIRS = [{label.lower() for label in pair} for pair in LABEL_PAIRS]
 _LABEL = re.compile(rf"^[ \t]*({'|'.join(_ROLE)})[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _STRUCTURED_ROLES = ("user", "assistant", "system")
+_FIELDS = {field.name: field.encode_name for field in msgspec.structs.fields(Message)}
 
 
 class Transcript(NamedTuple):
@@ -50,9 +52,10 @@ class Transcript(NamedTuple):
 
 
 def build_structured(messages: Sequence[Message | Mapping[str, Any]], metadata: Mapping[str, Any] | None = None) -> str:
-    """The structured form: JSON with a `messages` list and, where given, `metadata`.
+    """The structured form: JSON with a `messages` list and, where there is any, `metadata`.
 
-    Fields that the API document lists for appended messages only (usage, latency, ...) are kept where given.
+    Fields that the API document lists for appended messages only (usage, latency, ...) are kept in the metadata, where
+    `parse` finds them.
     """
     given = messages_from(messages)
     for index, message in enumerate(given):
@@ -60,8 +63,16 @@ def build_structured(messages: Sequence[Message | Mapping[str, Any]], metadata: 
             raise InvalidArgumentError(
                 f"messages[{index}]: content holds user, assistant and system messages; append a {message.role} message"
             )
-    content: dict[str, Any] = {"messages": given}
-    return to_json(content if metadata is None else content | {"metadata": metadata}).decode()
+    held, found = details.detach(list(map(_wire, given)))
+    content: dict[str, Any] = {"messages": held}
+    if found or metadata is not None:
+        content["metadata"] = details.add(metadata or {}, found)
+    return to_json(content).decode()
+
+
+def _wire(message: Message) -> dict[str, Any]:
+    fields = ((wire_name, getattr(message, name)) for name, wire_name in _FIELDS.items())
+    return {name: value for name, value in fields if value is not None}
 
 
 def build_text(messages: Sequence[Message | Mapping[str, Any]]) -> str:
@@ -106,11 +117,28 @@ class Weighed(NamedTuple):
 
 def weighed(content: str) -> Weighed:
     """What the limits apply to, told without judging: whatever cannot be read counts as no text."""
+    return fitted(content)[1]
+
+
+def fitted(content: str) -> tuple[str, Weighed]:
+    """The content field with no message beyond the fields that it has there, and what the limits apply to."""
     structured = _structured(content)
     if structured is None:
-        return Weighed([text for _, text in _split(content)], structured=False)
+        return content, Weighed([text for _, text in _split(content)], structured=False)
     texts = (item.get("content") if isinstance(item, dict) else None for item in structured["messages"])
-    return Weighed([text if isinstance(text, str) else "" for text in texts], structured=True)
+    told = Weighed([text if isinstance(text, str) else "" for text in texts], structured=True)
+    return _with_details_apart(content, structured), told
+
+
+def _with_details_apart(content: str, structured: dict[str, Any]) -> str:
+    """The content as it is, unless a message has a field that it has no place for."""
+    messages, metadata = structured["messages"], structured.get("metadata", {})
+    if not (isinstance(metadata, dict) and all(isinstance(item, dict) for item in messages)):
+        return content
+    held, found = details.detach(messages)
+    if not found:
+        return content
+    return to_json({**structured, "messages": held, "metadata": details.add(metadata, found)}).decode()
 
 
 def _labelled(said: list[tuple[str, str]], user: str, assistant: str) -> str:
@@ -131,11 +159,13 @@ def _structured(content: str) -> dict[str, Any] | None:
 
 
 def _read_structured(decoded: dict[str, Any]) -> Transcript:
-    messages = [_read_message(index, item) for index, item in enumerate(decoded["messages"])]
     metadata = decoded.get("metadata")
     if not isinstance(metadata, dict | None):
         raise InvalidArgumentError(f"metadata of the transcript is {type(metadata).__name__}, expected an object")
-    return Transcript(messages, metadata)
+    rest, found = details.take(metadata or {})
+    whole = details.put_back(decoded["messages"], found)
+    messages = [_read_message(index, item) for index, item in enumerate(whole)]
+    return Transcript(messages, (rest or None) if found else metadata)
 
 
 def _read_message(index: int, item: Any) -> Message:
@@ -146,8 +176,7 @@ def _read_message(index: int, item: Any) -> Message:
 
 
 def _known_fields(item: dict[str, Any]) -> dict[str, Any]:
-    names = {field.encode_name for field in msgspec.structs.fields(Message)}
-    return {name: value for name, value in item.items() if name in names}
+    return {name: value for name, value in item.items() if name in _FIELDS.values()}
 
 
 def _split(content: str) -> list[tuple[str, str]]:

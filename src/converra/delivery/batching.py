@@ -4,8 +4,8 @@
    when it has ended, or when a flush asks for it.
 2. The newest message of an open one is held back until it has waited that long itself: it may be the last, and the last
    one carries `completed` (API document, "Append Messages": at least one message).
-3. The create holds the leading system and user messages that lose nothing by it. Where nothing at all would be lost and
-   the conversation has ended, it holds everything.
+3. The create holds the leading system and user messages that lose nothing by it, and their details. It holds all of a
+   conversation that has ended where nothing would be lost by it, and of one of texts where requests are scarce.
 4. What fills a conversation to a limit completes it; the rest goes on in a further one.
 """
 
@@ -95,7 +95,7 @@ def opening(progress: Progress, ready: Sequence[Entry], *, ended: bool, refused:
     last = _last_word(progress, ready, refused) if ended and len(ready) == len(progress.entries) else ""
     if last:
         return Opening(len(ready), last, form, _ids(ready))
-    count = _leading(progress, ready) or int(ready[0].fit is not Fit.RICH)
+    count = _leading(progress, ready) or _first(ready)
     return Opening(count, status, form if count else "neutral", _ids(ready[:count]))
 
 
@@ -105,6 +105,7 @@ def _last_word(progress: Progress, ready: Sequence[Entry], refused: Collection[s
         return ""
     answered = any(entry.role in ("assistant", "tool") for entry in ready)
     status, most = ("completed", Fit.ANSWER) if answered else ("abandoned", Fit.NAMED)
+    most = Fit.DETAILED if progress.scarce else most
     fits = all(entry.fit <= most for entry in ready) and (answered or progress.state.part == 1)
     return status if fits and status not in refused else ""
 
@@ -112,6 +113,11 @@ def _last_word(progress: Progress, ready: Sequence[Entry], refused: Collection[s
 def _leading(progress: Progress, ready: Sequence[Entry]) -> int:
     plain = takewhile(lambda entry: entry.role != "assistant" and entry.fit is Fit.PLAIN, ready)
     return _fitting(list(islice(plain, progress.state.most)), _OPENING_ROOM)
+
+
+def _first(ready: Sequence[Entry]) -> int:
+    """1 where the create can hold the first message with its details."""
+    return _fitting(ready[:1], _OPENING_ROOM) if ready[0].fit <= Fit.NAMED else 0
 
 
 def append(progress: Progress, ready: Sequence[Entry], *, ended: bool) -> Batch | None:

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
 
 import msgspec
 
 from converra.conversation import limits
 from converra.conversation.models import Message, encode
 
-_CONTENT_FIELDS = frozenset({"role", "content", "timestamp", "model", "tokens"})
 _NAMES = frozenset({"messageId", "traceId", "spanId"})
-"""Metadata that only names a message: a create may leave it out."""
+"""Metadata that only names a message."""
 
 
 class Fit(IntEnum):
-    """What a create's content can hold of a message without losing anything (API document, "Content Format")."""
+    """How well a create's content suits a message (API document, "Content Format"); see `conversation.details`."""
 
     PLAIN = 0
-    """It has only role, content and timestamp."""
+    """It has only role, content and timestamp, and ids among its details."""
     ANSWER = 1
     """It has model or token count besides."""
     NAMED = 2
-    """A user or system message whose metadata says something; the document's content has no place for that."""
-    RICH = 3
-    """It is a tool message, or has usage, latency or tool calls: only an append holds it."""
+    """A user or system message with more metadata than ids."""
+    DETAILED = 3
+    """A text with usage or latency, or an answer with more metadata than ids."""
+    RICH = 4
+    """A tool message, or one with tool calls: only an append holds it."""
 
 
 class Entry(msgspec.Struct, gc=False, frozen=True):
@@ -112,17 +112,19 @@ def own_words(text: str, message_id: str) -> Entry:
     return entry(Message(role="system", content=text, metadata={"messageId": message_id}), 0.0, whole=0)
 
 
-def in_content(waiting: Entry, *, plain: bool) -> dict[str, Any]:
-    """The message as a create's content holds it; `plain` leaves out whatever the API document has no field for."""
-    fields = msgspec.json.decode(waiting.raw)
-    keep = fields.keys() if waiting.fit is Fit.NAMED and not plain else _CONTENT_FIELDS
-    return {name: value for name, value in fields.items() if name in keep}
+def fields_of(waiting: Entry) -> dict[str, msgspec.Raw]:
+    """The fields of the message, their values still encoded."""
+    return _fields.decode(waiting.raw)
+
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def _fit(message: Message) -> Fit:
-    facts = (message.usage, message.latency_ms, message.tool_calls)
-    if message.role == "tool" or any(fact is not None for fact in facts):
+    if message.role == "tool" or message.tool_calls is not None:
         return Fit.RICH
+    if message.usage is not None or message.latency_ms is not None:
+        return Fit.DETAILED
     if message.metadata and not message.metadata.keys() <= _NAMES:
-        return Fit.RICH if message.role == "assistant" else Fit.NAMED
+        return Fit.DETAILED if message.role == "assistant" else Fit.NAMED
     return Fit.PLAIN if message.model is None and message.tokens is None else Fit.ANSWER

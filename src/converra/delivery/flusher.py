@@ -190,9 +190,9 @@ class Flusher:
         progress.held = True
         self._held.add(progress)
         self._pace.sent(now)
-        following = self._schedule.next_at()
-        ready = self._pace.ready_at(len(self._held))
-        self.workers.watch(more=following is not None and following <= now and ready is not None and ready <= now)
+        more = self._schedule.is_due(now)
+        progress.scarce = more and self._pace.scarce(now)
+        self.workers.watch(more=more and self._pace.is_ready(now, len(self._held)))
         return progress, connection
 
     def _serve(self, progress: Progress, connection: Connection) -> None:

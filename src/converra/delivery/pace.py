@@ -5,6 +5,9 @@ it is renewed. Else nothing is known until it refuses a request (429): then all 
 requests keep a distance that each further refusal doubles and each success shortens. When several conversations fail in
 a row, the API and not a conversation is ill, and one request at a time finds out when it is well again. A refused key
 (401, 403) leaves a slow probe.
+
+For a while after the API has said that there are too many, requests are scarce: what can be said in one request is not
+said in two.
 """
 
 from __future__ import annotations
@@ -20,6 +23,9 @@ FIRST_DISTANCE = 0.1
 LONGEST_DISTANCE = 2.0
 RELAXING = 0.95
 """What a success leaves of the distance. Less, and one request in five would only find out that the limit holds."""
+
+SCARCE_FOR = 60.0
+"""Seconds for which requests count as scarce after a wait that the rate limit has asked for: its window is a minute."""
 
 ILL_AFTER = 3
 """So many conversations that fail in a row say that the API is ill."""
@@ -37,6 +43,7 @@ class Pace:
         self.distance = 0.0
         self.refused_key = False
         self._not_before = 0.0
+        self._scarce_until = 0.0
         self._well_at = 0.0
         self._last = 0.0
         self._probe = FIRST_PROBE
@@ -52,6 +59,15 @@ class Pace:
         if in_flight and (self.ill or self.refused_key):
             return None
         return max(self._not_before, self._well_at, self._last + self.distance)
+
+    def is_ready(self, now: float, in_flight: int) -> bool:
+        """Whether a request may go now."""
+        ready = self.ready_at(in_flight)
+        return ready is not None and ready <= now
+
+    def scarce(self, now: float) -> bool:
+        """Whether the rate limit decides how much can be sent."""
+        return self.distance > 0 or now < self._scarce_until
 
     def sent(self, now: float) -> None:
         """Note that a request goes out now."""
@@ -73,12 +89,13 @@ class Pace:
 
     def limited(self, now: float, wait: float) -> None:
         """The API refused a request because there were too many."""
-        self._not_before = max(self._not_before, now + wait)
+        self.spent(now, wait)
         self.distance = min(LONGEST_DISTANCE, max(FIRST_DISTANCE, self.distance * 2))
 
     def spent(self, now: float, wait: float) -> None:
         """The API said that no request is left for so long."""
         self._not_before = max(self._not_before, now + wait)
+        self._scarce_until = self._not_before + SCARCE_FOR
 
     def refuse_key(self, now: float) -> None:
         """The API refused the key."""

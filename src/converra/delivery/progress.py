@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.conversation import limits
+from converra.conversation import details, limits
 from converra.delivery import joining
 from converra.delivery.entry import own_words, resplit
 
@@ -36,7 +36,7 @@ class Opening(msgspec.Struct, frozen=True):
     """How many waiting messages its content holds."""
     status: str
     form: str = "whole"
-    """whole; plain: without what the document has no field for; neutral: only a system message of ours."""
+    """whole; neutral: only a system message of ours."""
     ids: tuple[str, ...] = ()
 
 
@@ -102,12 +102,15 @@ class Progress:
 
     accepted = False
     """The last append was answered by a success that could not be read: it is stored, more likely than not."""
+    scarce = False
+    """The rate limit holds conversations back: this one is to be sent in as few requests as possible."""
 
     def __init__(self, header: Header, writer: str = "", state: State | None = None, file: Filed | None = None) -> None:
         self.header = header
         self.writer = writer
         """Tells those apart who share the conversation; empty for one that is nobody else's."""
-        self.state = state or State(metadata=dict(header.metadata), annotations=dict(header.metadata))
+        own = details.renamed(header.metadata)
+        self.state = state or State(metadata=own, annotations=dict(own))
         self.first_id: str | None = None
         self.arrived: deque[tuple[float, Any]] = deque()
         """Since when, and what the outbox keeps; not yet made into entries."""
@@ -192,8 +195,9 @@ class Progress:
 
     def annotate(self, metadata: dict[str, Any]) -> None:
         """Merge metadata into what the next append carries."""
-        self.state.annotations |= metadata
-        self.state.metadata |= metadata
+        own = details.renamed(metadata)
+        self.state.annotations |= own
+        self.state.metadata |= own
 
     def drop_metadata(self) -> bool:
         """Go on without metadata of the user's; False where there was none."""

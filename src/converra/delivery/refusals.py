@@ -6,8 +6,9 @@ what   answer                             then
 create 400 that names the status          the other status: `in_progress` for `active`
 create 400 that names another field, 404  the conversation is refused
        that names the prompt
-create 400, 413                           without the metadata inside messages, then with no message of the user's,
-                                          then without metadata; then the conversation is refused
+create 413 with several messages          half the messages
+create 400, 413                           with no message of the user's, which then go with an append, then without
+                                          metadata; then the conversation is refused
 any    a redirect                         it is not followed, since the key would go along: wait, and try again
 any    no error of the API (a 404 page)   this is not the API: wait, as for a refused key
 append 404                                the rest goes on in a new conversation that names the old
@@ -22,7 +23,6 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
-from converra.delivery.entry import Fit
 from converra.errors import APIStatusError, ConverraError, PayloadTooLargeError
 from converra.guard import tell
 
@@ -95,10 +95,7 @@ class Refusals:
             self._other_form(progress, opening, error)
 
     def _other_form(self, progress: Progress, opening: Opening, error: ConverraError) -> None:
-        told = any(progress.entries[index].fit is Fit.NAMED for index in range(opening.entries))
-        if opening.form == "whole" and told:
-            progress.state.form = "plain"
-        elif opening.form != "neutral":
+        if opening.form != "neutral":
             progress.state.form = "neutral"
         elif progress.drop_metadata():
             tell("metadata", "converra: the API refused the metadata of a conversation, which goes without: %s", error)

@@ -9,12 +9,13 @@ import msgspec
 
 from converra.api import operations
 from converra.api.operations import Operation
+from converra.api.results import Conversation
+from converra.conversation import details
 from converra.conversation.models import encode
 from converra.delivery import joining
-from converra.delivery.entry import in_content
+from converra.delivery.entry import fields_of
 
 if TYPE_CHECKING:
-    from converra.api.results import Conversation
     from converra.delivery.progress import Batch, Opening, Progress
 
 
@@ -60,8 +61,9 @@ def append(progress: Progress, batch: Batch) -> Operation[Accepted]:
 
 
 def look(progress: Progress) -> Operation[Conversation]:
-    """GET /conversations/:id."""
-    return operations.get_conversation(progress.state.id or "", include_insights=False)
+    """GET /conversations/:id, read as the API shows it: ids among the details of a create say nothing of an append."""
+    operation = operations.get_conversation(progress.state.id or "", include_insights=False)
+    return msgspec.structs.replace(operation, read=Conversation.read_as_sent)
 
 
 _FIRST_ANSWERS = 4
@@ -70,12 +72,11 @@ _accepted = msgspec.json.Decoder(Accepted)
 
 
 def _content(progress: Progress, opening: Opening) -> str:
-    plain = opening.form == "plain"
-    held = list(islice(progress.entries, opening.entries)) or [progress.first_words]
+    held, found = details.detach([fields_of(entry) for entry in islice(progress.entries, opening.entries)])
     metadata = progress.state.annotations | progress.state.metadata
     if progress.writer:
         metadata[progress.mark] = progress.writer
         learned = joining.signs(progress.entries)
         metadata |= {joining.LEARNED: learned} if learned else {}
-    content = {"messages": [in_content(entry, plain=plain) for entry in held], "metadata": metadata}
-    return encode(content).decode()
+    messages = held or details.detach([fields_of(progress.first_words)])[0]
+    return encode({"messages": messages, "metadata": details.add(metadata, found)}).decode()

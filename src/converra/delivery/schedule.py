@@ -61,6 +61,11 @@ class Schedule:
             return 0.0
         return self._later[0][0] if self._later else None
 
+    def is_due(self, now: float) -> bool:
+        """Whether a conversation is due by now."""
+        due = self.next_at()
+        return due is not None and due <= now
+
     def _promote(self, now: float) -> None:
         while self._later and self._later[0][0] <= now:
             _, number, progress = heapq.heappop(self._later)

@@ -53,17 +53,23 @@ def summary(conversation: Conversation) -> dict[str, Any]:
     }
 
 
-def whole(
+def as_sent(
     conversation: Conversation, messages: Sequence[Mapping[str, Any]], *, show_messages: bool = True
 ) -> dict[str, Any]:
-    """What an append answers, and a get shows: all there is. Fields without a value are left out."""
+    """What an append answers, and a get shows: all there is, as it was sent."""
+    shown = whole(conversation, messages) | {"metadata": conversation.sent_metadata}
+    return shown if show_messages else {name: value for name, value in shown.items() if name != "messages"}
+
+
+def whole(conversation: Conversation, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The same with the details of the messages where they belong. Fields without a value are left out."""
     answer = {
         "id": conversation.id,
         "userId": f"user_{conversation.account}",
         "promptId": conversation.prompt_id,
         "title": conversation.title,
         "content": transcript(conversation, messages),
-        "messages": messages if show_messages else None,
+        "messages": messages,
         "status": conversation.status,
         "llmModel": conversation.llm_model,
         "companyName": conversation.company_name,
@@ -76,8 +82,11 @@ def whole(
 
 def transcript(conversation: Conversation, messages: Sequence[Mapping[str, Any]]) -> str:
     """As it was sent, until an append makes it a transcript: for reading, so every role has its label."""
-    if conversation.content is not None:
-        return conversation.content
+    return spoken(messages) if conversation.content is None else conversation.content
+
+
+def spoken(messages: Sequence[Mapping[str, Any]]) -> str:
+    """One `Role: content` after another."""
     return "\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in messages)
 
 

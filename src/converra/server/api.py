@@ -119,9 +119,9 @@ async def append_messages(request: Request) -> Response:
             metadata=body.get("metadata", {}),
             end=body.get("status") == "completed",
         )
-        messages = store.messages(conversation)
+        messages = store.sent(conversation)
         conversation = store.entitle(conversation, content.title(messages))
-        answer = answers.whole(conversation, messages, show_messages=not _faults(request).hide_messages)
+        answer = answers.as_sent(conversation, messages, show_messages=not _faults(request).hide_messages)
         content.check_count(len(messages))
         content.check_size(answer["content"], MAX_CONTENT_BYTES, "content")
     request.app.state.webhooks.updated(before, conversation)
@@ -160,8 +160,8 @@ async def get_conversation(request: Request) -> Response:
     query = validation.query(request.query_params, schemas.GET_QUERY)
     store = _store(request)
     conversation = _find(store, account, request)
-    messages = store.messages(conversation)
-    answer = answers.whole(conversation, messages, show_messages=not _faults(request).hide_messages)
+    messages = store.sent(conversation)
+    answer = answers.as_sent(conversation, messages, show_messages=not _faults(request).hide_messages)
     if query["includeInsights"] and answers.has_insights(conversation):
         answer["insights"] = answers.short_insights(messages)
     return JSON(answer)

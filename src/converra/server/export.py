@@ -34,7 +34,7 @@ def exported(kind: Export, conversation: Conversation, messages: Messages) -> by
 
 
 def as_json(conversation: Conversation, messages: Messages) -> bytes:
-    """What GET /conversations/{id} answers, indented."""
+    """What GET /conversations/{id} answers, indented, with the details of the messages in their place."""
     return _indented(answers.whole(conversation, messages))
 
 
@@ -43,9 +43,9 @@ def as_content(conversation: Conversation, messages: Messages) -> bytes:
     return _indented({"messages": messages, "metadata": conversation.metadata})
 
 
-def as_transcript(conversation: Conversation, messages: Messages) -> bytes:
+def as_transcript(_conversation: Conversation, messages: Messages) -> bytes:
     """One `Role: content` after another."""
-    return answers.transcript(conversation, messages).encode() + b"\n"
+    return answers.spoken(messages).encode() + b"\n"
 
 
 def as_html(conversation: Conversation, messages: Messages) -> bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from converra.server import details
 from converra.server.totals import Totals
 
 if TYPE_CHECKING:
@@ -31,12 +32,23 @@ class Conversation(NamedTuple):
     title: str | None
     content: str | None
     """As it was sent; None once an append has made it the transcript of the messages."""
-    metadata: dict[str, Any]
+    sent_metadata: dict[str, Any]
+    """As it was sent, with the details of the messages of the create."""
     created_at: int
     updated_at: int
     completed_at: int | None
     session_id: str | None = None
     totals: Totals = Totals()
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The metadata without the details of messages."""
+        return details.take(self.sent_metadata).metadata
+
+    @property
+    def details(self) -> dict[str, dict[str, Any]]:
+        """The details of the messages of the create, by position."""
+        return details.take(self.sent_metadata).details
 
 
 def conversation(row: Sequence[Any]) -> Conversation:

@@ -59,7 +59,7 @@ MESSAGE: Final[Schema] = {
 }
 
 STRUCTURED_CONTENT: Final[Schema] = {
-    "description": "What a `content` in JSON holds. Fields not named here are kept.",
+    "description": "What a `content` in JSON holds. A message has these fields only; metadata may have any.",
     "type": "object",
     "required": ["messages"],
     "properties": {
@@ -69,6 +69,7 @@ STRUCTURED_CONTENT: Final[Schema] = {
             "items": {
                 "type": "object",
                 "required": ["role", "content"],
+                "additionalProperties": False,
                 "properties": {
                     "role": {"type": "string", "enum": ["user", "assistant", "system"]},
                     "content": _NAME,

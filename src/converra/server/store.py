@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from converra.conversation.details import put_back
 from converra.server.catalogue import Catalogue, words_of_calls
 from converra.server.changes import ELSEWHERE, Changes
 from converra.server.database import connect
 from converra.server.pruning import Pruning
 from converra.server.readers import Readers
+from converra.server.details import take
 from converra.server.records import conversation
 from converra.server.request_log import RequestLog
 from converra.server.search import PLACE_BITS
@@ -164,14 +166,18 @@ class Store:
     ) -> None:
         """Put messages and metadata to what is held, and keep the totals true."""
         first = (held.number << PLACE_BITS) + held.totals.messages
+        whole = messages if held.totals.messages else put_back(messages, take(metadata).details)
         self._db.executemany(
             "INSERT INTO messages (number, conversation, role, content, calls, rest, received_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((number, held.number, *_fields(message), now) for number, message in enumerate(messages, first)),
+            (
+                (number, held.number, message["role"], message["content"], words_of_calls(full), _rest(message), now)
+                for number, (message, full) in enumerate(zip(messages, whole, strict=True), first)
+            ),
         )
-        merged = {**held.metadata, **metadata}
+        merged = {**held.sent_metadata, **metadata}
         session = merged.get("sessionId") if isinstance(merged.get("sessionId"), str) else None
-        sums = together(held.totals, total(messages))
+        sums = together(held.totals, total(whole))
         self.execute(
             "UPDATE conversations SET metadata = ?, session_id = ?, messages = ?, tokens_in = ?, tokens_out = ?,"
             " latency_ms = ?, calls = ?, errors = ?, models = ? WHERE number = ?",
@@ -193,6 +199,10 @@ class Store:
         return self._first(f"SELECT * FROM conversations WHERE {where}", values)  # noqa: S608 - `where` is made of literals
 
     def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
+        """The messages of a conversation in order, with the details that its create has sent beside them."""
+        return put_back(self.sent(conversation), conversation.details)
+
+    def sent(self, conversation: Conversation) -> list[dict[str, Any]]:
         """The messages of a conversation in order, field for field as they were sent."""
         rows = self.rows(
             "SELECT role, content, rest FROM messages WHERE conversation = ? ORDER BY number", (conversation.number,)
@@ -284,9 +294,8 @@ def _where(**columns: str | None) -> tuple[str, list[str]]:
     return " AND ".join(["1", *(f"{name} = ?" for name in given)]), list(given.values())
 
 
-def _fields(message: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    rest = {name: value for name, value in message.items() if name not in ("role", "content")}
-    return message["role"], message["content"], words_of_calls(message), _encode(rest)
+def _rest(message: Mapping[str, Any]) -> str:
+    return _encode({name: value for name, value in message.items() if name not in ("role", "content")})
 
 
 def _encode(value: Any) -> str:

@@ -45,6 +45,11 @@ def check(value: Any, schema: Schema, message: str = "Invalid request body", at:
         raise Refusal(400, "VALIDATION_ERROR", message, faults)
 
 
+def fits(value: Any, schema: Schema) -> bool:
+    """Whether `value` fits the schema."""
+    return not any(_faults(value, schema, ""))
+
+
 def query(given: QueryParams, schema: Mapping[str, Schema]) -> dict[str, Any]:
     """The query parameters of a request, read and checked, with defaults for those not given.
 
