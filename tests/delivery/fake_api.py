@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from converra.conversation.details import DETAILS, put_back
 from converra.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -34,6 +35,9 @@ FAULTS: dict[str, tuple[bool, Callable[[], Exception]]] = {
 """Whether the request has its effect, and what is seen of it."""
 
 
+CONTENT_FIELDS = {"role", "content", "timestamp", "model", "tokens"}
+
+
 class Stored:
     """A conversation."""
 
@@ -44,6 +48,11 @@ class Stored:
         self.messages: list[dict[str, Any]] = content["messages"]
         self.metadata: dict[str, Any] = content.get("metadata", {})
         self.completions = int(self.status == "completed")
+
+    @property
+    def whole(self) -> list[dict[str, Any]]:
+        """The messages with their details."""
+        return put_back(self.messages, self.metadata.get(DETAILS, {}))
 
 
 class FakeAPI:
@@ -91,6 +100,8 @@ class FakeAPI:
 
     def _create(self, body: dict[str, Any]) -> Stored:
         made = Stored(len(self.conversations), body)
+        if any(message.keys() - CONTENT_FIELDS or message["role"] == "tool" for message in made.messages):
+            raise ValidationError("unknown field", status_code=400, code="V", details={"content": "no such field"})
         self._check(made.messages)
         if not made.messages or len(made.messages) > self._most:
             raise PayloadTooLargeError("too many", status_code=413, code="TOO_LARGE")
@@ -125,7 +136,7 @@ class FakeAPI:
             "messages": conversation.messages,
             "metadata": conversation.metadata,
         }
-        if self._hidden == "ids":
+        if self._hidden in ("ids", "ids of appends"):
             shown["messages"] = [m | {"metadata": {}} for m in conversation.messages]
         hidden = {"messages": ("messages",), "metadata": ("messages", "metadata"), "ids": ("metadata",)}
         return {name: value for name, value in shown.items() if name not in hidden.get(self._hidden, ())}

@@ -129,6 +129,26 @@ def test_nearly_as_many_conversations_get_through_as_the_limit_allows(clock: Clo
     assert api.refused <= refused * minutes * PER_MINUTE
 
 
+@pytest.mark.parametrize(("tells", "refused"), [("always", 0.01), ("when refused", 0.1), ("never", 0.2)])
+def test_a_backlog_of_short_conversations_costs_a_request_each(clock: Clock, tells: str, refused: float) -> None:
+    """Six hundred calls that have ended wait: nearly as many a minute get through as requests are allowed."""
+    api = Limited(clock, tells)
+    sender = _sender(api)
+    for number in range(600):
+        lane = sender.open(Header(key=str(number), prompt_id="p"))
+        lane.append(turn(number))
+        lane.end()
+    _work(sender, clock, 10)
+    stored = [conversation for conversation in api.conversations if conversation.completions]
+    assert len(stored) >= 0.9 * 10 * PER_MINUTE
+    assert {conversation.completions for conversation in stored} == {1}
+    assert api.requests <= 1.1 * len(api.conversations)
+    assert api.refused <= refused * 10 * PER_MINUTE
+    _work(sender, clock, 10)
+    assert [len(conversation.whole) for conversation in api.conversations] == [2] * 600
+    assert all("usage" in conversation.whole[1] for conversation in api.conversations)
+
+
 def test_ended_conversations_go_first_and_open_ones_do_not_starve(clock: Clock) -> None:
     """A hundred long chats that never pause let those that end go before them, and are sent within minutes too."""
     api = Limited(clock, "when refused")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from converra import guard
 from converra.config import Config
-from converra.conversation.models import Usage
+from converra.conversation.models import Usage, encode
 from converra.delivery.batching import due_at
 from converra.delivery.lane import Header
 from converra.delivery.outbox import MemoryOutbox
@@ -69,7 +70,7 @@ def _note(kind: int, number: int) -> Note:
         1: lambda: said("assistant", f"a{number}", usage=Usage(1, 2)),
         2: lambda: said("assistant", f"p{number}", tokens=3),
         3: lambda: said("tool", f"t{number}"),
-        4: lambda: said("user", f"x{number}", metadata={"attachments": []}),
+        4: lambda: said("user", f"x{number}", metadata={"attachments": [number]}),
         5: lambda: said("system", f"s{number}"),
     }
     return kinds[kind]()
@@ -91,24 +92,32 @@ bursts = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=6), min_size=
 
 
 @settings(deadline=None, max_examples=examples(300))
-@given(bursts, fault_names, st.sampled_from(["", "messages", "ids"]), st.booleans(), st.booleans())
+@given(bursts, fault_names, st.sampled_from(["", "messages", "ids", "ids of appends"]), *[st.booleans()] * 4)
 def test_everything_arrives_once_and_in_order(
-    bursts: list[list[int]], faults: list[str | None], hidden: str, joined: bool, open_end: bool
+    bursts: list[list[int]],
+    faults: list[str | None],
+    hidden: str,
+    joined: bool,
+    open_end: bool,
+    at_once: bool,
+    scarce: bool,
 ) -> None:
-    """For any messages in any bursts, any answers lost, a server that shows its messages, hides them, or their ids."""
+    """For any messages in any bursts, any answers lost, any part of it hidden, requests scarce or not."""
     api = FakeAPI(_faults(faults), hidden=hidden)
     bench = Bench(api, joined=joined)
+    bench.progress.scarce = scarce
     number = 0
-    told: list[str] = []
+    told: list[dict[str, Any]] = []
     for burst in bursts:
         notes = [_note(kind, number := number + 1) for kind in burst]
-        told += [note.text for note in notes]
+        told += [json.loads(encode(note.message())) for note in notes]
         bench.record(*notes)
-        bench.run()
+        if not at_once:
+            bench.run()
     bench.progress.ended = not open_end
     bench.run()
-    stored = [message["content"] for c in api.conversations for message in c.messages]
-    assert [word for word in stored if word not in OWN_WORDS] == told
+    stored = [message for c in api.conversations for message in c.whole]
+    assert [message for message in stored if message["content"] not in OWN_WORDS] == told
     assert len(api.conversations) == 1
     assert api.conversations[0].completions == int(not open_end and api.conversations[0].status != "abandoned")
     assert (bench.counters.delivered, bench.counters.rejected, bench.counters.duplicated_risk) == (number, 0, 0)
@@ -139,6 +148,17 @@ def test_limits_and_bad_messages_cost_nothing_else(
     poisoned = len(texts) - len(good)
     assert (bench.counters.delivered, bench.counters.rejected) == (len(good), poisoned)
     assert bench.outbox.pending_bytes == 0
+
+
+def test_ids_among_the_details_of_a_create_say_nothing_of_an_append() -> None:
+    """A server that drops the ids of appended messages shows those of the create all the same; nothing is doubled."""
+    api = FakeAPI(_faults([None, None, "lost after"]), hidden="ids of appends")
+    bench = Bench(api)
+    for number in range(3):
+        bench.record(said("user", f"question {number}"))
+        bench.run()
+    assert [message["content"] for message in api.conversations[0].messages] == [f"question {n}" for n in range(3)]
+    assert "messageId" in str(api.conversations[0].metadata)
 
 
 def test_where_the_api_shows_nothing_the_risk_is_counted() -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 KB = 1024
 HELLO = {"promptId": "p", "content": "User: Hello"}
 CALL = "messages[0].toolCalls[0]"
+CONTENT_FIELDS = "Unknown field; known are: role, content, timestamp, model, tokens"
 LABELS = "Neither JSON with a messages array nor text with role labels: the transcript has no role label at the start"
 
 
@@ -60,6 +61,14 @@ CREATE_RULES: list[tuple[Any, dict[str, str]]] = [
             "content.messages[0].tokens": "Expected a number, got a string",
             "content.messages[0].model": "Expected a string, got a number",
         },
+    ),
+    (
+        HELLO | {"content": structured({"role": "user", "content": "x", "metadata": {}, "latencyMs": 1})},
+        {f"content.messages[0].{name}": CONTENT_FIELDS for name in ("metadata", "latencyMs")},
+    ),
+    (
+        HELLO | {"content": structured({"role": "user", "content": "x"}, {"role": "user", "content": "y", "name": "z"})},
+        {"content.messages[1].name": CONTENT_FIELDS},
     ),
     (
         HELLO | {"content": structured({"role": "user", "content": "x"}, metadata={"userId": 7})},

@@ -195,8 +195,7 @@ class Progress:
 
     def annotate(self, metadata: dict[str, Any]) -> None:
         """Merge metadata into what the next append carries."""
-        own = details.renamed(metadata)
-        self.state.annotations |= own
+        self.state.annotations |= (own := details.renamed(metadata))
         self.state.metadata |= own
 
     def drop_metadata(self) -> bool:
