@@ -183,7 +183,7 @@ def test_a_whole_create_whose_answer_is_lost_is_sent_again(server: LocalServer, 
     found = {one.words[0]: one for one in held(server)}
     assert [found[notes[0].text].words for notes in talks] == [words(number) for number in range(1, 7)]
     assert {found[notes[0].text].status for notes in talks} == {"completed"}
-    assert server.faults.fired["create", kind] == 3
+    assert server.faults.fired["create", kind] >= 3
     assert not [request for request in server.requests if request.method == "GET"]
     assert (sender.stats().delivered, sender.stats().duplicated_risk) == (13, 0)
 

