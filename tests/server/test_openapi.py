@@ -23,7 +23,15 @@ TEXT = st.lists(WORDS, min_size=1, max_size=3).map(lambda said: "\n".join(f"User
 STRUCTURED = st.lists(WORDS, min_size=1, max_size=3).map(
     lambda said: json.dumps({"messages": [{"role": "user", "content": words} for words in said]})
 )
-schemathesis.openapi.format("conversation-content", TEXT | STRUCTURED)
+ANYTHING = st.recursive(
+    st.none() | st.integers(-9, 9) | st.text("ab01"), lambda each: st.dictionaries(st.text("01"), each)
+)
+DETAILED = ANYTHING.map(
+    lambda details: json.dumps(
+        {"messages": [{"role": "user", "content": "x"}], "metadata": {"messageDetails": details, "0": details}}
+    )
+)
+schemathesis.openapi.format("conversation-content", TEXT | STRUCTURED | DETAILED)
 
 EXCLUDED = [schemathesis.checks.ignored_auth]  # any key is an account here
 HEADERS = {"Authorization": "Bearer schemathesis"}
