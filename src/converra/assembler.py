@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from converra.conversation import safe
 from converra.conversation.assembly import fold, say, write
 from converra.conversation.draft import Draft, Written
 from converra.conversation.messages import tool_call
@@ -64,6 +65,7 @@ class Assembler:
             return
         if answer is not None:
             answer.settle()
+            _name_model(answer, view.model)
         heard = [self._timed(h) for h in fold(self.record, view, answer)]
         carrier = _carrier(heard) if answer else None
         self._append([self._draft(h, answer, failure, facts, carries=_carries(h, carrier)) for h in heard], at)
@@ -158,6 +160,13 @@ class Assembler:
             self.say(said, facts, at)
 
 
+def _name_model(answer: Answer, asked: str | None) -> None:
+    """Name the model that was asked for, marked as such, where an answer does not say which one gave it."""
+    if asked and not answer.model and answer.is_begun:
+        answer.model = asked
+        answer.metadata = {**(answer.metadata or {}), "modelRequested": True}
+
+
 def _carrier(heard: Sequence[Heard]) -> Heard | None:
     """Find the message of the answer that carries its facts: the last with words, else the last."""
     answers = [h for h in heard if h.answer]
@@ -181,4 +190,4 @@ def _said(message: Message) -> Said:
 
 
 def _call(call: ToolCall) -> Call:
-    return Call(call.id, call.name, None if call.arguments is msgspec.UNSET else call.arguments)
+    return Call(safe.identifier(call.id), call.name, None if call.arguments is msgspec.UNSET else call.arguments)

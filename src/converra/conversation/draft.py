@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra.conversation import safe
+from converra.conversation.arguments import arguments
 from converra.conversation.attachments import describe
 from converra.conversation.models import ROLES, Message, ToolCall
 from converra.conversation.turn import Answer, Failure, Said, opaque_weight
@@ -142,24 +143,11 @@ def _tool_calls(said: Said) -> list[ToolCall] | None:
 
 
 def _tool_call(call: Call | ToolCall) -> ToolCall:
-    return ToolCall(id=_name(call.id), name=_name(call.name), arguments=arguments(call.arguments))
+    return ToolCall(id=_name(call.id or None), name=_name(call.name), arguments=arguments(call.arguments))
 
 
 def _name(value: Any) -> str | None:
     return None if value is None else safe.text(value if isinstance(value, str) else str(value))
-
-
-def arguments(value: Any) -> Any:
-    """The parsed object; the raw string when it is no JSON object; absent when there was none."""
-    if value is None or value is msgspec.UNSET:
-        return msgspec.UNSET
-    if not issubclass(type(value), str):
-        return safe.plain(value)
-    try:
-        parsed = msgspec.json.decode(str.encode(value))
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        parsed = None
-    return safe.plain(parsed) if isinstance(parsed, dict) else safe.text(value)
 
 
 def failure_record(failure: Failure) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from converra.conversation.arguments import canonical
+
 if TYPE_CHECKING:
     from converra.conversation.turn import Said
 
@@ -72,7 +74,7 @@ def call_key(call_id: str | None, name: str | None, arguments: object) -> tuple[
     """Id and name, since some providers use an id again; without an id, name and arguments."""
     if call_id:
         return ("call", call_id, name)
-    return ("call", None, name, _squashed_arguments(arguments))
+    return ("call", None, name, canonical(arguments))
 
 
 def result_key(said: Said) -> tuple[object, ...]:
@@ -80,12 +82,6 @@ def result_key(said: Said) -> tuple[object, ...]:
     if said.call_id:
         return ("result", said.call_id)
     return ("result", None, said.name, hash(said.text.strip()))
-
-
-def _squashed_arguments(arguments: object) -> str:
-    """No white space, and nothing at all for an empty object: `""` comes back as `"{}"`."""
-    words = "".join(str(arguments).split()) if arguments else ""
-    return "" if words == "{}" else words
 
 
 class Spoken(msgspec.Struct, gc=False, frozen=True):

@@ -37,6 +37,25 @@ def text(value: str) -> str:
     return value
 
 
+def joined(pieces: Iterable[str]) -> str:
+    """Join pieces of a text; a surrogate pair that was cut between two of them becomes one character again."""
+    value = "".join(pieces)
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return value
+
+
+def identifier(value: Any) -> str | None:
+    """Return an id as a string, None for what is none: some servers, and the apps on them, use numbers."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def type_name(value: Any) -> str:
     """What is said of an object whose `repr` cannot be trusted."""
     kind = type(value)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from converra.conversation.arguments import is_blank
 from converra.conversation.models import Usage
 
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ class Call(NamedTuple):
     id: str | None
     name: str | None
     arguments: Any
+
+    @property
+    def is_meant(self) -> bool:
+        """Whether the model called something; gateways put empty calls beside a text.
+
+        Without a name it takes arguments, and an id to which a result can refer.
+        """
+        return bool(self.name or (self.id and not is_blank(self.arguments)))
 
 
 class Attachment(NamedTuple):
@@ -118,6 +127,12 @@ class Answer(msgspec.Struct, gc=False):
     """What the provider counted, where nobody waits for that to be read."""
     read: Callable[[Any], Counts] | None = None
     """Makes `usage` and `usage_details` of it."""
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the provider has answered anything; a stream may end before its first chunk."""
+        said = any(one.text or one.calls or one.attachments for one in self.said)
+        return bool(said or self.finish_reason or self.response_id or self.usage)
 
     def settle(self) -> None:
         """Read what was put off."""

@@ -36,6 +36,8 @@ class View(msgspec.Struct, gc=False):
     """The looks of that trail: they are not those of it any more when another call has moved it on."""
     weight: int
     """Characters of what was read."""
+    model: str | None = None
+    """The model that was asked for."""
 
     def said(self, index: int) -> tuple[Said, ...]:
         """What the message at `index` says; read now if the record knew it when the call began."""
@@ -105,5 +107,15 @@ def freeze(
                 if said.calls or said.attachments or said.metadata:
                     weight += said.beside
     return View(
-        request.dialect, messages, looks, read, request.instructions, request.previous, turns, trail, prefix, weight
+        request.dialect,
+        messages,
+        looks,
+        read,
+        request.instructions,
+        request.previous,
+        turns,
+        trail,
+        prefix,
+        weight,
+        request.model,
     )

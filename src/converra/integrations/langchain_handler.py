@@ -128,7 +128,7 @@ class RunHandler(BaseCallbackHandler):
         model = model_of(parameters, metadata)
         scope = self._scope(parent_run_id, metadata)
         request = Request(dialect=MESSAGES, messages=messages, model=model, tools=tools_of(parameters), scope=scope)
-        run = Run(capture.begin(request), model, RunClaim(model))
+        run = Run(capture.begin(request), RunClaim(model))
         if scope.trace is not None and scope.trace.documents:
             run.documents, scope.trace.documents = scope.trace.documents, []
         RUNS.add(run_id, run)
@@ -268,8 +268,7 @@ class RunHandler(BaseCallbackHandler):
 
 
 def _completed(found: Answer, run: Run) -> Answer:
-    """Add what the run knows: which model was asked, and what was retrieved for it."""
-    found.model = found.model or run.model
+    """Add what was retrieved for the run."""
     if run.documents:
         found.metadata = {**(found.metadata or {}), "documents": run.documents}
     return found

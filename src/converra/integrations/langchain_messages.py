@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from converra.conversation.safe import identifier
 from converra.conversation.turn import Attachment, Call, Dialect, Said
 from converra.integrations.langchain_content import content
+from converra.integrations.openai_chat import meant, unnamed
 from converra.integrations.openai_digest import digest
 from converra.integrations.openai_fields import copied, fields, items, string
 
@@ -80,7 +82,7 @@ def _result(own: dict[str, Any], found: Content) -> Said:
     inner = [one for one in found.hosted if one.role == "tool"]  # a result in the form that the provider wants
     text = found.text("\n") or "\n".join(one.text for one in inner)
     attachments = (*found.attachments, *(attachment for one in inner for attachment in one.attachments))
-    return Said("tool", text, (), string(own.get("tool_call_id")), string(own.get("name")), attachments, metadata)
+    return Said("tool", text, (), identifier(own.get("tool_call_id")), string(own.get("name")), attachments, metadata)
 
 
 def answered(own: dict[str, Any]) -> tuple[Said, ...]:
@@ -99,8 +101,9 @@ def _assistant(own: dict[str, Any], more: dict[str, Any], found: Content) -> Sai
     text = text or string(audio.get("transcript")) or ""
     if string(audio.get("data")):
         attachments = (*attachments, Attachment("audio", None, audio["data"]))
-    metadata = dict(_extras(own, more, found)) or None
-    return Said("assistant", text, tuple(_calls(own, more)), None, None, attachments, metadata)
+    made = tuple(_calls(own, more))
+    metadata = {**dict(_extras(own, more, found)), **unnamed(made)} or None
+    return Said("assistant", text, meant(made), None, None, attachments, metadata)
 
 
 def _extras(own: dict[str, Any], more: dict[str, Any], found: Content) -> Iterator[tuple[str, Any]]:
@@ -132,7 +135,7 @@ def _thoughts(more: dict[str, Any]) -> Iterator[str]:
 def _calls(own: dict[str, Any], more: dict[str, Any]) -> Iterator[Call]:
     calls = [*items(own.get("tool_calls")), *items(own.get("invalid_tool_calls"))]
     for call in map(fields, calls):
-        yield Call(string(call.get("id")), string(call.get("name")), copied(call.get("args")))
+        yield Call(identifier(call.get("id")), string(call.get("name")), copied(call.get("args")))
     function = fields(more.get("function_call"))
     if function and not calls:
-        yield Call(None, string(function.get("name")), string(function.get("arguments")))
+        yield Call(None, string(function.get("name")), copied(function.get("arguments")))

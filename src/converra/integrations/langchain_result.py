@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from converra.conversation.safe import identifier
 from converra.conversation.turn import Answer, Said
 from converra.integrations.langchain_content import content
 from converra.integrations.langchain_messages import answered
@@ -82,9 +83,9 @@ def _incomplete(reported: dict[str, Any]) -> str | None:
 
 def _response_id(message: dict[str, Any], reported: dict[str, Any]) -> str | None:
     """The provider's id of the answer, and not the one that LangChain makes up from the run's."""
-    own = string(message.get("id"))
+    own = identifier(message.get("id"))
     made_up = own is None or own.startswith(("lc_", "run-"))
-    return string(reported.get("id")) or (None if made_up else own)
+    return identifier(reported.get("id")) or (None if made_up else own)
 
 
 def _alternative(index: int, generation: dict[str, Any]) -> dict[str, Any]:

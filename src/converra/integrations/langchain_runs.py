@@ -13,6 +13,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from converra.conversation.safe import joined
 from converra.conversation.turn import Answer, Said, Trace
 from converra.guard import guarded
 
@@ -30,12 +31,10 @@ MAX_RUNS = 10_000
 class Run:
     """One run of a model. Without a call, it is known and not recorded: it belongs nowhere, or another run has it."""
 
-    __slots__ = ("_last", "_texts", "call", "claim", "documents", "id", "model")
+    __slots__ = ("_last", "_texts", "call", "claim", "documents", "id")
 
-    def __init__(self, call: OpenCall | None, model: str | None, claim: RunClaim) -> None:
+    def __init__(self, call: OpenCall | None, claim: RunClaim) -> None:
         self.call = call
-        self.model = model
-        """The name that was asked for: not every provider says who has answered."""
         self.claim = claim
         self.documents: list[Any] = []
         self.id: weakref.ref[UUID] | None = None
@@ -64,7 +63,7 @@ class Run:
 
     def so_far(self) -> Answer:
         """The text that has arrived."""
-        return Answer(said=(Said("assistant", "".join(self._texts)),), model=self.model, partial=True)
+        return Answer(said=(Said("assistant", joined(self._texts)),), partial=True)
 
 
 class Runs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -67,4 +68,8 @@ def _document(data: bytes) -> Any:
     try:
         return _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:  # takes half a surrogate pair, as a chunk ends or begins with it, which msgspec refuses
+        return json.loads(data)
+    except (ValueError, RecursionError):
         return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from converra.conversation.arguments import is_blank
+from converra.conversation.safe import identifier
 from converra.conversation.turn import Answer, Attachment, Call, Dialect, Request, Said
 from converra.integrations.openai_digest import ANSWERING, BARE, look
 from converra.integrations.openai_fields import fields, items, plain, string
@@ -55,7 +57,7 @@ def read(message: Any) -> tuple[Said, ...]:
         return ()
     found = content(own.get("content"))
     if role in ("tool", "function"):
-        call_id, name = string(own.get("tool_call_id")), string(own.get("name"))
+        call_id, name = identifier(own.get("tool_call_id")), string(own.get("name"))
         return (Said("tool", found.text, (), call_id, name, found.attachments),)
     metadata = {"name": own["name"]} if string(own.get("name")) else None
     return (Said(ROLES.get(role, role), found.text, (), None, None, found.attachments, metadata),)
@@ -76,21 +78,25 @@ def assistant(own: dict[str, Any]) -> Said:
     """An assistant message, of an answer or sent again; most have text or calls, and nothing else."""
     text: Any = own.get("content")
     calls = _plain_calls(own) if own.get("tool_calls") or own.get("function_call") else ()
-    if not (
-        own.get("refusal")
-        or own.get("annotations")
-        or own.get("reasoning_content")
-        or own.get("reasoning")
-        or own.get("audio")
-    ) and (text is None or isinstance(text, str)):
+    if (
+        calls is not None
+        and not (
+            own.get("refusal")
+            or own.get("annotations")
+            or own.get("reasoning_content")
+            or own.get("reasoning")
+            or own.get("audio")
+        )
+        and (text is None or isinstance(text, str))
+    ):
         return Said("assistant", text or "", calls)
-    return _assistant(own, calls)
+    return _assistant(own, tuple(_calls(own)) if calls is None else calls)
 
 
-def _assistant(own: dict[str, Any], calls: tuple[Call, ...]) -> Said:
-    found = content(own.get("content"), "")
+def _assistant(own: dict[str, Any], made: tuple[Call, ...]) -> Said:
+    found, calls = content(own.get("content"), ""), meant(made)
     text, attachments = found.text, found.attachments
-    metadata = dict(_extras(own, found))
+    metadata = {**dict(_extras(own, found)), **unnamed(made)}
     refusal = string(own.get("refusal"))
     if refusal:
         text = f"{text}\n{refusal}" if text else refusal
@@ -116,8 +122,19 @@ def _extras(own: dict[str, Any], found: Content) -> Iterator[tuple[str, Any]]:
             yield name, plain(own[name])
 
 
-def _plain_calls(own: dict[str, Any]) -> tuple[Call, ...]:
-    """The calls of an assistant message, most of which are of functions, with strings for everything."""
+def meant(made: tuple[Call, ...]) -> tuple[Call, ...]:
+    """Leave out the empty calls that gateways put beside a text."""
+    return tuple([called for called in made if called.is_meant])
+
+
+def unnamed(made: tuple[Call, ...]) -> dict[str, Any]:
+    """Metadata that keeps arguments of which nothing says what they were for."""
+    lost = [called.arguments for called in made if not called.is_meant and not is_blank(called.arguments)]
+    return {"unnamedCalls": lost} if lost else {}
+
+
+def _plain_calls(own: dict[str, Any]) -> tuple[Call, ...] | None:
+    """The calls of an assistant message where all are of functions, with strings for everything, as most are."""
     try:
         calls = []
         if not own.get("function_call"):
@@ -127,14 +144,14 @@ def _plain_calls(own: dict[str, Any]) -> tuple[Call, ...]:
                 if called.__class__ is not dict:
                     called = called.__dict__
                 name, call_id, arguments = called["name"], made["id"], called["arguments"]
-                if not (name.__class__ is call_id.__class__ is arguments.__class__ is str):
+                if not (name and name.__class__ is call_id.__class__ is arguments.__class__ is str):
                     break
                 calls.append(Call(call_id, name, arguments))
             else:
                 return tuple(calls)
     except (AttributeError, KeyError, TypeError):  # of a custom tool, or of an odd shape
         pass
-    return tuple(_calls(own))
+    return None
 
 
 def _calls(own: dict[str, Any]) -> Iterator[Call]:
@@ -149,7 +166,7 @@ def call(own: dict[str, Any]) -> Call:
     """A tool call: of a function, or of a custom tool with plain text for input."""
     called = fields(own.get("function")) or fields(own.get("custom"))
     arguments = called["arguments"] if "arguments" in called else called.get("input")
-    return Call(string(own.get("id")), string(called.get("name")), _arguments(arguments))
+    return Call(identifier(own.get("id")), string(called.get("name")), _arguments(arguments))
 
 
 def _arguments(value: Any) -> Any:
@@ -168,9 +185,11 @@ def answer(completion: Any) -> Answer:
         chosen = choice.__dict__
         message = chosen["message"]
         held = message.__dict__
+        calls = _plain_calls(held) if held["tool_calls"] else ()
         text, reason, model, name = held["content"], chosen["finish_reason"], own["model"], own["id"]
         if (
-            (text is None or text.__class__ is str)
+            calls is not None
+            and (text is None or text.__class__ is str)
             and held["refusal"] is None
             and held["function_call"] is None
             and held["audio"] is None
@@ -180,7 +199,7 @@ def answer(completion: Any) -> Answer:
             and model
             and reason.__class__ is model.__class__ is name.__class__ is str
         ):
-            said = Said("assistant", text or "", _plain_calls(held) if held["tool_calls"] else ())
+            said = Said("assistant", text or "", calls)
             return Answer((said,), model, finish_reason=reason, response_id=name, unread=own["usage"], read=counts)
     except (AttributeError, KeyError, TypeError, ValueError):  # a dict, an odd shape, no choice or several
         pass
@@ -203,7 +222,7 @@ def any_answer(completion: Any) -> Answer:
         usage_details=usage_details(reported),
         finish_reason=string(first.get("finish_reason")),
         alternatives=tuple([alternative(c, assistant(fields(c["message"]))) for c in choices[1:]]),
-        response_id=string(own.get("id")),
+        response_id=identifier(own.get("id")),
         metadata=confidence(token_logprobs(first.get("logprobs"))) if first else {"error": error_record(completion)},
     )
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from converra.conversation.safe import identifier, joined
 from converra.conversation.turn import Answer
 from converra.integrations.openai_chat import REASONING_FIELDS, alternative, assistant, confidence, error_record
 from converra.integrations.openai_fields import fields, items, string
 from converra.integrations.openai_logprobs import token_logprobs
 from converra.integrations.openai_parts import content
+from converra.integrations.openai_streamed_calls import CallPieces, StreamedCalls
 from converra.integrations.openai_usage import usage, usage_details
 
 
@@ -84,7 +86,7 @@ class ChatChunks:
         )
 
     def _merge(self, own: dict[str, Any]) -> None:
-        self._id = self._id or string(own.get("id")) or None
+        self._id = self._id or identifier(own.get("id")) or None
         self._model = self._model or string(own.get("model")) or None
         if own.get("usage"):  # counted up in every chunk by some providers: the last is right
             self._usage = _counts(own["usage"])
@@ -128,8 +130,8 @@ class _Choice:
         """Content that came as lists of parts."""
         self._pieces: dict[str, list[str]] = {}
         """Refusal, reasoning and transcript."""
-        self._calls: dict[Any, _CallPieces] = {}
-        self._function: _CallPieces | None = None
+        self._calls = StreamedCalls()
+        self._function: CallPieces | None = None
         self._audio: dict[str, Any] = {}
 
     @property
@@ -148,23 +150,22 @@ class _Choice:
         for name in ("refusal", *REASONING_FIELDS):
             self._piece(name, delta.get(name))
         for tool_call in items(delta.get("tool_calls")):
-            self._merge_call(fields(tool_call))
+            self._calls.feed(fields(tool_call))
         if fields(delta.get("function_call")):
-            self._function = self._function or _CallPieces()
-            self._function.merge(fields(delta["function_call"]))
+            self._merge_function(fields(delta["function_call"]))
         if fields(delta.get("audio")):
             self._merge_audio(fields(delta["audio"]))
 
     def message(self) -> dict[str, Any]:
         """The choice as the message that it would have been without streaming."""
-        whole: dict[str, Any] = {name: "".join(pieces) for name, pieces in self._pieces.items()}
-        text = "".join(self.text)
+        whole: dict[str, Any] = {name: joined(pieces) for name, pieces in self._pieces.items()}
+        text = joined(self.text)
         whole["content"] = [*self._parts, {"type": "text", "text": text}] if self._parts else text
-        whole["tool_calls"] = [pieces.tool_call() for pieces in self._calls.values()]
+        whole["tool_calls"] = self._calls.tool_calls()
         if self._function:
             whole["function_call"] = self._function.function()
         if self._audio:
-            audio = {name: "".join(self._pieces.get(f"audio.{name}", ())) for name in ("data", "transcript")}
+            audio = {name: joined(self._pieces.get(f"audio.{name}", ())) for name in ("data", "transcript")}
             whole["audio"] = {**self._audio, **audio}
         return whole
 
@@ -182,40 +183,12 @@ class _Choice:
         if isinstance(value, str) and value:
             self._pieces.setdefault(name, []).append(value)
 
+    def _merge_function(self, own: dict[str, Any]) -> None:
+        self._function = self._function or CallPieces()
+        self._function.merge(None, string(own.get("name")), own.get("arguments"))
+
     def _merge_audio(self, audio: dict[str, Any]) -> None:
         self._audio.setdefault("id", None)
         self._audio.update({key: audio[key] for key in ("id", "expires_at") if audio.get(key) is not None})
         self._piece("audio.data", audio.get("data"))
         self._piece("audio.transcript", audio.get("transcript"))
-
-    def _merge_call(self, own: dict[str, Any]) -> None:
-        index, call_id = own.get("index"), own.get("id")
-        if not isinstance(index, int):  # some providers send none: an id then starts the next call
-            index = len(self._calls) if call_id or not self._calls else list(self._calls)[-1]
-        pieces = self._calls.get(index)
-        if pieces is None:
-            pieces = self._calls[index] = _CallPieces()
-        pieces.id = pieces.id or string(call_id)
-        pieces.merge(fields(own.get("function")))
-        pieces.merge(fields(own.get("custom")))
-
-
-class _CallPieces:
-    """One tool call; its arguments come in fragments."""
-
-    def __init__(self) -> None:
-        self.id: str | None = None
-        self.name: str | None = None
-        self.fragments: list[str] = []
-
-    def merge(self, own: dict[str, Any]) -> None:
-        self.name = self.name or string(own.get("name"))
-        fragment = own.get("arguments", own.get("input"))
-        if isinstance(fragment, str):
-            self.fragments.append(fragment)
-
-    def function(self) -> dict[str, Any]:
-        return {"name": self.name, "arguments": "".join(self.fragments)}
-
-    def tool_call(self) -> dict[str, Any]:
-        return {"id": self.id, "function": self.function()}

@@ -5,10 +5,12 @@ What comes before is kept, as strings, for streams that are cut short and for pr
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from converra.integrations.openai_fields import copied, fields, items, string
 from converra.integrations.openai_responses import answer_of
+from converra.integrations.openai_streamed_items import StreamedItems
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,12 +30,9 @@ class ResponseEvents:
         """The last event, with the whole response, has arrived."""
         self._response: dict[str, Any] = {}
         """The facts of the response, without its output."""
-        self._done: dict[Any, Any] = {}
-        """Output index → an item that is whole."""
-        self._begun: dict[Any, dict[str, Any]] = {}
-        """Output index → an item that has begun."""
-        self._deltas: dict[Any, list[str]] = {}
-        """Output index, content index, kind → fragments."""
+        self._items = StreamedItems()
+        self._texts: dict[Any, list[str]] = {}
+        """Item id, output index, content index → fragments of a text that are under way."""
         self._answer: Answer | None = None
         self._broken = False
         """An error has ended the stream, in the middle of whatever it was."""
@@ -41,10 +40,12 @@ class ResponseEvents:
     def feed(self, event: Any) -> None:
         """Read one event. Nearly all bring a piece of text, so those go first."""
         try:
-            if event.type == TEXT_DELTA:
-                self._deltas[event.output_index, event.content_index, "text"].append(event.delta)
+            own = event.__dict__
+            text = own["delta"]
+            if own["type"] == TEXT_DELTA and text.__class__ is str:
+                self._texts[own["item_id"], own["output_index"], own["content_index"]].append(text)
                 return
-        except (AttributeError, KeyError, TypeError):  # a dict, an odd event, or the first piece
+        except (AttributeError, KeyError, TypeError):  # a dict, another event, or the first piece
             pass
         own = fields(event)
         kind = string(own.get("type")) or ""
@@ -52,7 +53,7 @@ class ResponseEvents:
         if reader is not None:
             reader(self, own)
         elif kind in _FRAGMENTS:
-            self._fragment(own, _FRAGMENTS[kind])
+            self._fragment(own, *_FRAGMENTS[kind])
         elif kind.endswith(".delta"):
             self.started = True
 
@@ -60,41 +61,38 @@ class ResponseEvents:
         """What has arrived so far, as an answer."""
         if self._answer is not None:
             return self._answer
-        indexes = sorted({*self._done, *self._begun}, key=_order)
-        answer = answer_of(self._response, [self._done.get(index) or self._partial(index) for index in indexes])
+        answer = answer_of(self._response, self._items.whole())
         answer.partial = self._broken
         return answer
 
-    def _partial(self, index: Any) -> dict[str, Any]:
-        """An item that was not finished: what its fragments make."""
-        item = dict(self._begun.get(index) or {"type": "message", "role": "assistant"})
-        texts = {key: "".join(pieces) for key, pieces in list(self._deltas.items()) if key[0] == index}
-        if "arguments" in item or "input" in item:
-            field = "arguments" if "arguments" in item else "input"
-            item[field] = "".join(text for key, text in texts.items() if key[2] == "arguments")
-        elif item.get("type") == "message":
-            parts = sorted(texts.items(), key=lambda pair: _order(pair[0][1]))
-            item["content"] = [_part(key[2], text) for key, text in parts if key[2] != "arguments"]
-        return item
-
-    def _fragment(self, own: dict[str, Any], kind: str) -> None:
-        delta = string(own.get("delta"))
-        if delta is None:
+    def _fragment(self, own: dict[str, Any], field: str, kind: str) -> None:
+        """Add a fragment; where the whole comes after its fragments, it takes their place."""
+        value = own.get(field)
+        if value is None or (kind != "arguments" and not isinstance(value, str)):
             return
         self.started = True
-        index = own.get("output_index")
-        if not isinstance(index, int):
-            index = 0
-        if kind != "arguments":
-            self._begun.setdefault(index, {"type": "message", "role": "assistant"})
-        at = own.get("content_index")
-        self._deltas.setdefault((index, at if isinstance(at, int) else 0, kind), []).append(delta)
+        pieces = self._items.pieces(own, kind)
+        if pieces is None:
+            return
+        if field != "delta":
+            pieces[:] = [copied(value)] if value else pieces
+            return
+        pieces.append(copied(value))
+        if kind == "text" and own.get("item_id").__class__ is str:
+            self._keep_at_hand(own, pieces)
+
+    def _keep_at_hand(self, own: dict[str, Any], pieces: list[str]) -> None:
+        """Let the next fragments of a text find their list at once, until an item begins or ends."""
+        with suppress(TypeError):
+            self._texts[own["item_id"], own.get("output_index"), own.get("content_index")] = pieces
 
     def _added(self, own: dict[str, Any]) -> None:
-        self._begun[_index(own, len(self._begun))] = _item(own)
+        self._texts.clear()
+        self._items.begin(own)
 
     def _whole(self, own: dict[str, Any]) -> None:
-        self._done[_index(own, len(self._done))] = _item(own)
+        self._texts.clear()
+        self._items.finish(own)
 
     def _under_way(self, own: dict[str, Any]) -> None:
         """Keep the id, the model and the rest of the facts."""
@@ -102,10 +100,10 @@ class ResponseEvents:
         self._response = {key: copied(response[key]) for key in _FACTS if response.get(key) is not None}
 
     def _over(self, own: dict[str, Any]) -> None:
-        """Read the whole response at once; some providers leave its output out."""
+        """Read the whole response at once; some providers leave its output, or a part of it, out."""
         self._under_way(own)
         output = items(fields(own.get("response")).get("output"))
-        if output:
+        if output and len(output) >= self._items.finished:
             self._answer = answer_of(self._response, output)
         self.finished = True
 
@@ -129,31 +127,17 @@ class ResponseEvents:
 
 
 _FRAGMENTS = {
-    TEXT_DELTA: "text",
-    "response.refusal.delta": "refusal",
-    "response.function_call_arguments.delta": "arguments",
-    "response.custom_tool_call_input.delta": "arguments",
-    "response.mcp_call_arguments.delta": "arguments",
+    TEXT_DELTA: ("delta", "text"),
+    "response.output_text.done": ("text", "text"),
+    "response.refusal.delta": ("delta", "refusal"),
+    "response.refusal.done": ("refusal", "refusal"),
+    "response.function_call_arguments.delta": ("delta", "arguments"),
+    "response.function_call_arguments.done": ("arguments", "arguments"),
+    "response.custom_tool_call_input.delta": ("delta", "arguments"),
+    "response.custom_tool_call_input.done": ("input", "arguments"),
+    "response.mcp_call_arguments.delta": ("delta", "arguments"),
+    "response.mcp_call_arguments.done": ("arguments", "arguments"),
 }
-"""Events that bring a piece of an item, and a piece of what."""
+"""Events that bring a piece of an item, or all pieces at once: the field that holds it, and a piece of what it is."""
 
 _FACTS = ("id", "model", "status", "usage", "error", "incomplete_details", "conversation")
-
-
-def _index(own: dict[str, Any], otherwise: int) -> int:
-    index = own.get("output_index")
-    return index if isinstance(index, int) else otherwise
-
-
-def _item(own: dict[str, Any]) -> dict[str, Any]:
-    """The item of an event, as plain data; one that is none holds nothing."""
-    item = copied(own.get("item"))
-    return item if isinstance(item, dict) else {}
-
-
-def _order(index: Any) -> int:
-    return index if isinstance(index, int) else 0
-
-
-def _part(kind: str, text: str) -> dict[str, Any]:
-    return {"type": "refusal", "refusal": text} if kind == "refusal" else {"type": "output_text", "text": text}

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from converra.conversation.arguments import is_blank
+from converra.conversation.safe import identifier
 from converra.conversation.turn import Attachment, Call, Said
 from converra.integrations.openai_chat import ROLES
 from converra.integrations.openai_fields import fields, items, plain, string
@@ -23,8 +25,10 @@ def read(item: Any) -> tuple[Said, ...]:
 
 
 def known(own: dict[str, Any]) -> bool:
-    """Whether an item is of a kind that `said_by` understands."""
+    """Whether an item is of a kind that `said_by` understands, and a call says what it calls."""
     kind = own.get("type") or "message"
+    if kind in NAMED and not own.get("name"):
+        return _called(kind, own).calls[0].is_meant
     return kind == "message" or (isinstance(kind, str) and kind in _READERS)
 
 
@@ -84,7 +88,7 @@ def _approval(_kind: str, own: dict[str, Any]) -> Said:
     """What the user decided about a call that had asked for approval."""
     verdict, reason = "approved" if own.get("approve") is True else "denied", string(own.get("reason"))
     text = f"{verdict}: {reason}" if reason else verdict
-    return Said("tool", text, (), string(own.get("approval_request_id")), string(own.get("name")))
+    return Said("tool", text, (), identifier(own.get("approval_request_id")), string(own.get("name")))
 
 
 def _hosted(kind: str, own: dict[str, Any]) -> Said:
@@ -125,12 +129,21 @@ _READERS: dict[str, Callable[[str, dict[str, Any]], Said]] = {
 _ARGUMENT_FIELDS = ("arguments", "input", "action", "operation", "code", "queries", "revised_prompt")
 
 
+NAMED = ("function_call", "custom_tool_call")
+"""Kinds of calls that mean nothing without a name."""
+
+
+def is_empty_call(own: dict[str, Any]) -> bool:
+    """Whether an item is a call of nothing, as some gateways put beside a text."""
+    return own.get("type") in NAMED and not own.get("name") and is_blank(_arguments(own))
+
+
 def _call_id(own: dict[str, Any]) -> str | None:
-    return string(own.get("call_id")) or string(own.get("id"))
+    return identifier(own.get("call_id")) or identifier(own.get("id"))
 
 
-def _tool(kind: str, own: dict[str, Any]) -> str:
-    return string(own.get("name")) or kind.removesuffix("_call")
+def _tool(kind: str, own: dict[str, Any]) -> str | None:
+    return string(own.get("name")) or (None if kind in NAMED else kind.removesuffix("_call"))
 
 
 def _arguments(own: dict[str, Any]) -> Any:

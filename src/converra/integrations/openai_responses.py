@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from converra.conversation.safe import identifier
 from converra.conversation.turn import Answer, Dialect, Request, Said
 from converra.integrations.openai_chat import error_record
 from converra.integrations.openai_digest import look
 from converra.integrations.openai_fields import fields, items, plain, string
-from converra.integrations.openai_items import known, read, said_by, thoughts
+from converra.integrations.openai_items import is_empty_call, known, read, said_by, thoughts
 from converra.integrations.openai_parts import content
 from converra.integrations.openai_usage import counts, usage, usage_details
 
@@ -32,7 +33,7 @@ def request(body: dict[str, Any]) -> Request:
         messages=({"role": "user", "content": said},) if isinstance(said, str) else items(said),
         instructions=_instructions(body),
         model=string(body.get("model")),
-        previous=string(body.get("previous_response_id")) or _conversation_id(conversation),
+        previous=identifier(body.get("previous_response_id")) or _conversation_id(conversation),
         tools=items(body.get("tools")),
     )
 
@@ -102,8 +103,8 @@ def answer_of(own: dict[str, Any], output: Sequence[Any]) -> Answer:
     A response in a conversation is known by the conversation's id, since that is what the next request will name.
     """
     said, metadata = _said(output)
-    if own.get("status") in AT_WORK and string(own.get("id")):
-        metadata["responseId"] = own["id"]
+    if own.get("status") in AT_WORK and identifier(own.get("id")):
+        metadata["responseId"] = identifier(own["id"])
     if own.get("error"):
         metadata["error"] = error_record(own)
     reported = own.get("usage")
@@ -113,13 +114,13 @@ def answer_of(own: dict[str, Any], output: Sequence[Any]) -> Answer:
         usage=usage(reported),
         usage_details=usage_details(reported),
         finish_reason=_finish_reason(own),
-        response_id=_conversation_id(own.get("conversation")) or string(own.get("id")),
+        response_id=_conversation_id(own.get("conversation")) or identifier(own.get("id")),
         metadata=metadata or None,
     )
 
 
 def _conversation_id(conversation: Any) -> str | None:
-    return string(conversation) or string(fields(conversation).get("id"))
+    return identifier(conversation) or identifier(fields(conversation).get("id"))
 
 
 def _finish_reason(own: dict[str, Any]) -> str | None:
@@ -139,7 +140,7 @@ def _said(output: Sequence[Any]) -> tuple[list[Said], dict[str, Any]]:
         elif known(own):
             for one in said_by(own):
                 _add(said, one, pending)
-        else:
+        elif not is_empty_call(own):
             opaque.append(plain(item))
     metadata: dict[str, Any] = {"items": opaque} if opaque else {}
     reasoning = "\n".join(filter(None, pending))
