@@ -12,7 +12,8 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
-from converra.conversation.draft import OVERHEAD, Draft, Written, arguments
+from converra.conversation.arguments import arguments
+from converra.conversation.draft import OVERHEAD, Draft, Written
 from converra.conversation.models import Message, ToolCall, Usage, encode
 from converra.conversation.turn import Answer, Attachment, Call, Failure, Said
 from converra.integrations import openai_chat

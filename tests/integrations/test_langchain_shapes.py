@@ -500,6 +500,7 @@ TABLE: dict[str, list[Any]] = snapshot(
                     "metadata": {
                         "error": {"type": "OpenAIConnectionError"},
                         "partial": True,
+                        "modelRequested": True,
                         "timeToFirstTokenMs": True,
                     },
                 },
@@ -510,7 +511,11 @@ TABLE: dict[str, list[Any]] = snapshot(
             (
                 "assistant",
                 "lorem ipsum",
-                {"model": "gpt-4o", "latencyMs": True, "metadata": {"partial": True, "timeToFirstTokenMs": True}},
+                {
+                    "model": "gpt-4o",
+                    "latencyMs": True,
+                    "metadata": {"partial": True, "timeToFirstTokenMs": True, "modelRequested": True},
+                },
             ),
         ],
         "astream_closed": [
@@ -518,7 +523,11 @@ TABLE: dict[str, list[Any]] = snapshot(
             (
                 "assistant",
                 "lorem ipsum",
-                {"model": "gpt-4o", "latencyMs": True, "metadata": {"partial": True, "timeToFirstTokenMs": True}},
+                {
+                    "model": "gpt-4o",
+                    "latencyMs": True,
+                    "metadata": {"partial": True, "timeToFirstTokenMs": True, "modelRequested": True},
+                },
             ),
         ],
         "cancelled": [
@@ -543,7 +552,12 @@ TABLE: dict[str, list[Any]] = snapshot(
                 {
                     "model": "gpt-4o",
                     "latencyMs": True,
-                    "metadata": {"error": {"type": "CancelledError"}, "partial": True, "timeToFirstTokenMs": True},
+                    "metadata": {
+                        "error": {"type": "CancelledError"},
+                        "partial": True,
+                        "timeToFirstTokenMs": True,
+                        "modelRequested": True,
+                    },
                 },
             ),
         ],

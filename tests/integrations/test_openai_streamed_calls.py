@@ -266,7 +266,7 @@ def test_the_calls_through_a_client(server: str, way: str, model: ScriptedModel,
 class Server(NamedTuple):
     """How a server tells its calls apart: what it sends with the first fragment of a call, and with the others."""
 
-    index: str
+    indexes: str
     ids: str
     names: str
 
@@ -278,12 +278,14 @@ OTHERS = ("same", "missing", "null", "empty")
 
 servers = st.builds(
     Server,
-    index=st.sampled_from(INDEXES),
+    indexes=st.sampled_from(INDEXES),
     ids=st.sampled_from([*OTHERS, "never", "another"]),
     names=st.sampled_from(OTHERS),
 ).filter(lambda server: not (server.ids == "another" and server.names == "same"))  # nothing says where a call begins
 
-values = st.text(st.sampled_from('ab{}[]",\\ 😀é'), max_size=6) | st.integers(0, 9) | st.just({}) | st.just({"x": [1]})
+values: st.SearchStrategy[Any] = (
+    st.text(st.sampled_from('ab{}[]",\\ 😀é'), max_size=6) | st.integers(0, 9) | st.just({}) | st.just({"x": [1]})
+)
 sent_calls = st.lists(
     st.tuples(
         st.sampled_from(["find", "sum"]), st.dictionaries(st.sampled_from("abc"), values, min_size=1, max_size=2)
@@ -294,7 +296,7 @@ sent_calls = st.lists(
 
 
 def _index(server: Server, number: int) -> Any:
-    return {"right": number, "zero": 0, "missing": MISSING, "null": None}[server.index]
+    return {"right": number, "zero": 0, "missing": MISSING, "null": None}[server.indexes]
 
 
 def _later(mode: str, own: str, number: int) -> Any:
@@ -330,7 +332,7 @@ def test_any_server(sent: list[tuple[str, dict[str, Any]]], server: Server, data
     """Whatever a server leaves out or repeats, the calls are those that it sent, and resending them adds nothing."""
     calls = [Call(f"call_{n}", name, json.dumps(given)) for n, (name, given) in enumerate(sent)]
     streams = [_fragments(server, n, call, _cut(call.arguments, data)) for n, call in enumerate(calls)]
-    told_apart = server.index == "right" or server.ids == "same"
+    told_apart = server.indexes == "right" or server.ids == "same"
     found = streamed(*(_by_turns(streams, data) if told_apart else list(itertools.chain(*streams))))
     expected = [call._replace(id=None) if server.ids == "never" else call for call in calls]
     assert sorted(map(repr, found)) == sorted(map(repr, expected))

@@ -106,16 +106,8 @@ def freeze(
                 weight += len(said.text)
                 if said.calls or said.attachments or said.metadata:
                     weight += said.beside
-    return View(
-        request.dialect,
-        messages,
-        looks,
-        read,
-        request.instructions,
-        request.previous,
-        turns,
-        trail,
-        prefix,
-        weight,
-        request.model,
+    view = View(
+        request.dialect, messages, looks, read, request.instructions, request.previous, turns, trail, prefix, weight
     )
+    view.model = request.model
+    return view
