@@ -165,9 +165,9 @@ SERVERS: dict[str, tuple[list[dict[str, Any]], list[Call]]] = {
             fragment({"city": "Graz"}, index=0),
             fragment({"near": True}, index=0),
             fragment("7", index=1, id="b", name="sum"),
-            fragment(5, index=1),
+            fragment({"\ud83d": 5}, index=1),
         ],
-        [Call("a", "find", {"city": "Graz", "near": True}), Call("b", "sum", "75")],
+        [Call("a", "find", {"city": "Graz", "near": True}), Call("b", "sum", '7{"\ufffd":5}')],
     ),
     "an emoji cut in two": (
         [fragment('{"mood": "\ud83d', index=0, id="a", name="find"), fragment('\ude00"}', index=0)],

@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from converra.conversation import safe
 from converra.conversation.arguments import parse
 from converra.conversation.safe import identifier, joined, text
 from converra.integrations.openai_fields import fields, plain, string
@@ -34,7 +35,7 @@ class StreamedCalls:
     def __init__(self) -> None:
         self._calls: list[CallPieces] = []
         self._latest: CallPieces | None = None
-        self._by_index: dict[str, CallPieces] = {}
+        self._by_index: dict[Any, CallPieces] = {}
         self._by_id: dict[Any, CallPieces] = {}
         """By id, and by index and id."""
 
@@ -42,10 +43,21 @@ class StreamedCalls:
         return bool(self._calls)
 
     def feed(self, own: dict[str, Any]) -> None:
-        """Read one fragment, an element of `delta.tool_calls`."""
-        called = fields(own.get("function")) or fields(own.get("custom"))
-        index, call_id = identifier(own.get("index")), identifier(own.get("id"))
-        name, fragment = string(called.get("name")), called.get("arguments", called.get("input"))
+        """Read one fragment, an element of `delta.tool_calls`. Nearly all are a piece of a call that has an index."""
+        index, call_id, called = own.get("index"), own.get("id"), fields(own.get("function"))
+        if index.__class__ is int and (call_id is None or call_id == "") and not called.get("name"):
+            pieces, fragment = self._by_index.get(index), called.get("arguments")
+            if pieces is not None and fragment.__class__ is str:
+                pieces.fragments.append(fragment)
+                self._latest = pieces
+                return
+        self._feed(own, called or fields(own.get("custom")))
+
+    def _feed(self, own: dict[str, Any], called: dict[str, Any]) -> None:
+        index = own.get("index")
+        index = index if type(index) is int else identifier(index)
+        call_id, name = identifier(own.get("id")), string(called.get("name"))
+        fragment = called.get("arguments", called.get("input"))
         pieces = self._known(index, call_id, name) if call_id or name else self._at(index)
         if pieces is None or ((call_id or name) and pieces.is_over(call_id, name, fragment)):
             if not (call_id or name or fragment):
@@ -66,7 +78,7 @@ class StreamedCalls:
             holders[pieces] = holder
         return [pieces.tool_call() for pieces in whole]
 
-    def _known(self, index: str | None, call_id: str | None, name: str | None) -> CallPieces | None:
+    def _known(self, index: Any, call_id: str | None, name: str | None) -> CallPieces | None:
         if call_id:
             found = self._by_id.get((index, call_id))
             if found is not None:
@@ -76,7 +88,7 @@ class StreamedCalls:
                 return found
         return self._at(index)
 
-    def _at(self, index: str | None) -> CallPieces | None:
+    def _at(self, index: Any) -> CallPieces | None:
         """The latest call with an index; a call that has none yet may get it late."""
         latest = self._latest
         if index is None or (latest is not None and latest.index is None and index not in self._by_index):
@@ -84,7 +96,7 @@ class StreamedCalls:
         return self._by_index.get(index)
 
     def _begin(
-        self, index: str | None, call_id: str | None, name: str | None, fragment: Any, before: CallPieces | None
+        self, index: Any, call_id: str | None, name: str | None, fragment: Any, before: CallPieces | None
     ) -> CallPieces:
         """Begin a call. Whether it goes on with the one before is open where nothing but its JSON tells them apart."""
         another = before is None or before.differs(call_id, name, fragment)
@@ -92,7 +104,7 @@ class StreamedCalls:
         self._calls.append(pieces)
         return pieces
 
-    def _note(self, pieces: CallPieces, index: str | None) -> None:
+    def _note(self, pieces: CallPieces, index: Any) -> None:
         self._latest = pieces
         if index is not None:
             pieces.index = index
@@ -104,15 +116,15 @@ class StreamedCalls:
 class CallPieces:
     """One call; its arguments come in fragments, which some servers send parsed."""
 
-    __slots__ = ("_fragments", "_parsed", "before", "id", "index", "name")
+    __slots__ = ("_parsed", "before", "fragments", "id", "index", "name")
 
-    def __init__(self, index: str | None = None, before: CallPieces | None = None) -> None:
+    def __init__(self, index: Any = None, before: CallPieces | None = None) -> None:
         self.index = index
         self.id: str | None = None
         self.name: str | None = None
         self.before = before
         """The call that this may be a part of."""
-        self._fragments: list[Any] = []
+        self.fragments: list[Any] = []
         self._parsed = False
         """A fragment is no text."""
 
@@ -123,13 +135,13 @@ class CallPieces:
         if fragment is not None:
             if not isinstance(fragment, str):
                 self._parsed, fragment = True, plain(fragment)
-            self._fragments.append(fragment)
+            self.fragments.append(fragment)
 
     def copied(self) -> CallPieces:
         """A copy, to which others can be added."""
         copy = CallPieces(self.index)
         copy.id, copy.name, copy._parsed = self.id, self.name, self._parsed
-        copy._fragments = self._fragments.copy()
+        copy.fragments = self.fragments.copy()
         return copy
 
     def is_over(self, call_id: str | None, name: str | None, fragment: Any) -> bool:
@@ -156,14 +168,14 @@ class CallPieces:
             if not (later.id and again and later.arguments() == self.arguments()):
                 return False
         else:
-            self._fragments += later._fragments
+            self.fragments += later.fragments
             self._parsed = self._parsed or later._parsed
         self.id, self.name = self.id or later.id, self.name or later.name
         return True
 
     def arguments(self) -> Any:
         """All arguments: text, or what a server had parsed."""
-        return assembled(self._fragments) if self._parsed else joined(self._fragments)
+        return assembled(self.fragments) if self._parsed else joined(self.fragments)
 
     def function(self) -> dict[str, Any]:
         """Name and arguments."""
@@ -175,7 +187,7 @@ class CallPieces:
 
     def _last(self) -> Any:
         """The last fragment that is not blank."""
-        return next((f for f in reversed(self._fragments) if not isinstance(f, str) or f.strip()), None)
+        return next((f for f in reversed(self.fragments) if not isinstance(f, str) or f.strip()), None)
 
     def _is_closed(self) -> bool:
         """Whether the JSON may be whole, by its last character."""
@@ -194,7 +206,7 @@ def assembled(fragments: list[Any]) -> Any:
         return {key: value for fragment in said for key, value in fragment.items()}
     if len(said) == 1:
         return said[0]
-    return joined(one if isinstance(one, str) else msgspec.json.encode(one).decode() for one in said)
+    return joined(one if isinstance(one, str) else msgspec.json.encode(safe.plain(one)).decode() for one in said)
 
 
 def _goes_on(fragment: Any) -> bool:
