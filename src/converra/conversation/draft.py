@@ -102,12 +102,18 @@ class Draft(msgspec.Struct, kw_only=True):
         if answer.usage_details:
             yield "usageDetails", answer.usage_details
         if answer.alternatives:
-            yield "alternatives", list(answer.alternatives)
+            yield "alternatives", [_alternative(one) for one in answer.alternatives]
         if answer.partial:
             yield "partial", True
         if self.first_token_ms is not None:
             yield "timeToFirstTokenMs", _milliseconds(self.first_token_ms)
         yield from (answer.metadata or {}).items()
+
+
+def _alternative(record: dict[str, Any]) -> dict[str, Any]:
+    """One of the other choices, its attachments described like those of a message."""
+    attached = record.get("attachments")
+    return {**record, "attachments": [describe(a) for a in attached]} if attached else record
 
 
 def _role_and_content(said: Said, answer: Answer | None) -> tuple[str, str]:

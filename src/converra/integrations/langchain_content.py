@@ -12,7 +12,8 @@ import msgspec
 from converra.conversation.turn import Attachment, Call, Said
 from converra.integrations import openai_items, openai_parts
 from converra.integrations.openai_fields import fields, items, plain, string
-from converra.integrations.openai_parts import data_mime, placeholder
+from converra.integrations.openai_media import data_mime
+from converra.integrations.openai_parts import placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,10 @@ from converra.conversation.turn import Attachment, Call, Dialect, Said
 from converra.integrations.langchain_content import content
 from converra.integrations.openai_chat import meant, unnamed
 from converra.integrations.openai_digest import digest
+from converra.integrations.openai_extras import LANGCHAIN, merged, unread
 from converra.integrations.openai_fields import copied, fields, items, string
+from converra.integrations.openai_media import beside
+from converra.integrations.openai_parts import placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,7 +96,9 @@ def answered(own: dict[str, Any]) -> tuple[Said, ...]:
 
 
 def _assistant(own: dict[str, Any], more: dict[str, Any], found: Content) -> Said:
-    text, attachments = found.text(""), tuple(found.attachments)
+    media = tuple(beside(more, LANGCHAIN))
+    text = "\n".join(filter(None, (found.text(""), *map(placeholder, media))))
+    attachments = (*found.attachments, *media)
     refusal = string(more.get("refusal"))
     if refusal:
         text = f"{text}\n{refusal}" if text else refusal
@@ -102,7 +107,8 @@ def _assistant(own: dict[str, Any], more: dict[str, Any], found: Content) -> Sai
     if string(audio.get("data")):
         attachments = (*attachments, Attachment("audio", None, audio["data"]))
     made = tuple(_calls(own, more))
-    metadata = {**dict(_extras(own, more, found)), **unnamed(made)} or None
+    extras = unread(more, LANGCHAIN, {one.data for one in media if one.data})
+    metadata = merged({**dict(_extras(own, more, found)), **unnamed(made)}, extras) or None
     return Said("assistant", text, meant(made), None, None, attachments, metadata)
 
 

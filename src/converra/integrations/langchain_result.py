@@ -9,6 +9,7 @@ from converra.conversation.turn import Answer, Said
 from converra.integrations.langchain_content import content
 from converra.integrations.langchain_messages import answered
 from converra.integrations.langchain_usage import from_cache, usage
+from converra.integrations.openai_extras import LANGCHAIN, merged, unread
 from converra.integrations.openai_fields import fields, items, string
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def answer(result: Any) -> Answer:
         finish_reason=_finish(first, reported),
         alternatives=tuple(_alternative(n, other) for n, other in enumerate(others, 1)),
         response_id=_response_id(message, reported),
-        metadata={"cached": True} if cached else None,
+        metadata=merged({"cached": True} if cached else None, unread(reported, LANGCHAIN)),
     )
 
 

@@ -21,12 +21,12 @@ _SIDES = {"input": "prompt", "output": "completion"}
 
 def usage(message: dict[str, Any], reported: Any) -> tuple[Usage | None, dict[str, Any] | None]:
     """The usage and its details: those of the message, else those that stand in the result's `reported`."""
-    own = fields(message.get("usage_metadata"))
-    if own:
-        return openai_usage.usage(own), dict(_details(own)) or None
-    provider = fields(reported)
+    own, provider = fields(message.get("usage_metadata")), fields(reported)
     counts = next((found for key in ("token_usage", "usage") if (found := fields(provider.get(key)))), {})
-    return openai_usage.usage(counts), openai_usage.usage_details(counts)
+    details = openai_usage.usage_details(counts) or {}
+    if own:
+        return openai_usage.usage(own), {**details, **dict(_details(own))} or None
+    return openai_usage.usage(counts), details or None
 
 
 def from_cache(message: dict[str, Any]) -> bool:

@@ -8,10 +8,21 @@ from converra.conversation.arguments import is_blank
 from converra.conversation.safe import identifier
 from converra.conversation.turn import Answer, Attachment, Call, Dialect, Request, Said
 from converra.integrations.openai_digest import ANSWERING, BARE, look
+from converra.integrations.openai_extras import (
+    CHOICE,
+    COMPLETION,
+    MESSAGE,
+    TOOL_CALL,
+    merged,
+    of_texts,
+    screened,
+    unread,
+)
 from converra.integrations.openai_fields import fields, items, plain, string
 from converra.integrations.openai_logprobs import summary, token_logprobs
-from converra.integrations.openai_parts import Content, content
-from converra.integrations.openai_usage import counts, usage, usage_details
+from converra.integrations.openai_media import beside as media_beside
+from converra.integrations.openai_parts import Content, content, placeholder, unknown
+from converra.integrations.openai_usage import counts, snapshot, usage, usage_details
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,9 +32,6 @@ ROLES = {"developer": "system", "function": "tool"}
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Where compatible providers put what a model thought, beside its text."""
-
-KEPT_FIELDS = ("annotations",)
-"""Fields of an answer that are kept opaque in its metadata."""
 
 
 def request(body: dict[str, Any]) -> Request:
@@ -86,8 +94,11 @@ def assistant(own: dict[str, Any]) -> Said:
             or own.get("reasoning_content")
             or own.get("reasoning")
             or own.get("audio")
+            or own.get("reasoning_details")
+            or (calls and _more_than_calls(items(own.get("tool_calls"))))
         )
         and (text is None or isinstance(text, str))
+        and own.keys() <= MESSAGE
     ):
         return Said("assistant", text or "", calls)
     return _assistant(own, tuple(_calls(own)) if calls is None else calls)
@@ -95,8 +106,8 @@ def assistant(own: dict[str, Any]) -> Said:
 
 def _assistant(own: dict[str, Any], made: tuple[Call, ...]) -> Said:
     found, calls = content(own.get("content"), ""), meant(made)
-    text, attachments = found.text, found.attachments
-    metadata = {**dict(_extras(own, found)), **unnamed(made)}
+    beside = tuple(media_beside(own, MESSAGE))
+    text, attachments = "\n".join(filter(None, (found.text, *map(placeholder, beside)))), (*found.attachments, *beside)
     refusal = string(own.get("refusal"))
     if refusal:
         text = f"{text}\n{refusal}" if text else refusal
@@ -105,6 +116,8 @@ def _assistant(own: dict[str, Any], made: tuple[Call, ...]) -> Said:
         text = text or string(audio.get("transcript")) or ""
         if string(audio.get("data")):
             attachments = (*attachments, Attachment("audio", None, audio["data"]))
+    extras = {**unread(own, MESSAGE, {a.data for a in beside if a.data}), **of_texts(items(own.get("content")))}
+    metadata = merged({**dict(_extras(own, found)), **unnamed(made)}, extras)
     return Said("assistant", text, calls, None, None, attachments, metadata or None)
 
 
@@ -115,11 +128,40 @@ def _extras(own: dict[str, Any], found: Content) -> Iterator[tuple[str, Any]]:
     if audio:
         yield "audio", {key: audio[key] for key in ("id", "expires_at") if audio.get(key) is not None} or True
     thoughts = [*found.reasoning, *(text for name in REASONING_FIELDS if (text := string(own.get(name))))]
+    thoughts = thoughts or list(filter(None, [detailed(own)]))
     if thoughts:
         yield "reasoning", "\n".join(dict.fromkeys(thoughts))
-    for name in KEPT_FIELDS:
-        if own.get(name):
-            yield name, plain(own[name])
+    if own.get("annotations"):
+        yield "annotations", screened(own["annotations"])
+    strange = unknown(own.get("content"))
+    if strange:
+        yield "parts", strange
+    signed = dict(_call_extras(own))
+    if signed:
+        yield "calls", signed
+
+
+def detailed(own: dict[str, Any]) -> str:
+    """The thoughts that stand in details alone (OpenRouter); what is encrypted or signed stays unread."""
+    details = map(fields, items(own.get("reasoning_details")))
+    return "".join(string(one.get("text")) or string(one.get("summary")) or "" for one in details)
+
+
+def _more_than_calls(tool_calls: Any) -> bool:
+    """Whether any tool call holds more than is read of it, such as the signature of a thought."""
+    return any(
+        item.keys() - TOOL_CALL if item.__class__ is dict else getattr(item, "__pydantic_extra__", None)
+        for item in tool_calls
+    )
+
+
+def _call_extras(own: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What stands in tool calls beside what is read of them, by the id of the call."""
+    for number, item in enumerate(items(own.get("tool_calls"))):
+        made = fields(item)
+        extras = unread(made, TOOL_CALL)
+        if extras:
+            yield identifier(made.get("id")) or str(number), extras
 
 
 def meant(made: tuple[Call, ...]) -> tuple[Call, ...]:
@@ -193,14 +235,19 @@ def answer(completion: Any) -> Answer:
             and held["refusal"] is None
             and held["function_call"] is None
             and held["audio"] is None
+            and not (held["tool_calls"] and _more_than_calls(held["tool_calls"]))
             and not held["annotations"]
             and not message.__pydantic_extra__
+            and not choice.__pydantic_extra__
+            and not completion.__pydantic_extra__
+            and own.get("moderation") is None
             and chosen["logprobs"] is None
             and model
             and reason.__class__ is model.__class__ is name.__class__ is str
         ):
             said = Said("assistant", text or "", calls)
-            return Answer((said,), model, finish_reason=reason, response_id=name, unread=own["usage"], read=counts)
+            counted = snapshot(own["usage"])
+            return Answer((said,), model, finish_reason=reason, response_id=name, unread=counted, read=counts)
     except (AttributeError, KeyError, TypeError, ValueError):  # a dict, an odd shape, no choice or several
         pass
     return any_answer(completion)
@@ -211,7 +258,7 @@ def any_answer(completion: Any) -> Answer:
     own = fields(completion)
     choices = _choices(own)
     first = choices[0] if choices else {}
-    reported = own.get("usage")
+    reported = own.get("usage") or groq_usage(own)
     said: tuple[Said, ...] = (assistant(fields(first["message"])),) if first else ()
     if not said and reported:  # without words, but not for free
         said = (Said("assistant"),)
@@ -223,8 +270,26 @@ def any_answer(completion: Any) -> Answer:
         finish_reason=string(first.get("finish_reason")),
         alternatives=tuple([alternative(c, assistant(fields(c["message"]))) for c in choices[1:]]),
         response_id=identifier(own.get("id")),
-        metadata=confidence(token_logprobs(first.get("logprobs"))) if first else {"error": error_record(completion)},
+        metadata=_facts(own, first) if first else {"error": error_record(completion)},
     )
+
+
+def _facts(own: dict[str, Any], choice: dict[str, Any]) -> dict[str, Any] | None:
+    return metadata(own, choice, token_logprobs(choice.get("logprobs")))
+
+
+def metadata(own: dict[str, Any], choice: dict[str, Any], logprobs: Sequence[float]) -> dict[str, Any] | None:
+    """What belongs to no message: log probabilities, an error beside the words, and fields that are not read."""
+    facts = confidence(logprobs) or {}
+    failed = next((one for one in (choice, own) if one.get("error")), None)
+    if failed is not None:
+        facts["error"] = error_record(failed)
+    return merged(facts, {**unread(own, COMPLETION), **unread(choice, CHOICE)}) or None
+
+
+def groq_usage(own: dict[str, Any]) -> Any:
+    """The usage of a Groq stream: in a field of its own, in the last chunk."""
+    return fields(own.get("x_groq")).get("usage")
 
 
 def confidence(numbers: Sequence[float]) -> dict[str, Any] | None:
@@ -251,6 +316,8 @@ def alternative(choice: dict[str, Any], said: Said) -> dict[str, Any]:
     if said.calls:
         record["toolCalls"] = [called._asdict() for called in said.calls]
     record["finishReason"] = string(choice.get("finish_reason"))
+    record["attachments"] = said.attachments or None  # described with those of the message
+    record["metadata"] = merged(said.metadata, unread(choice, CHOICE)) or None
     return {key: value for key, value in record.items() if value is not None}
 
 
@@ -258,4 +325,5 @@ def error_record(body: Any) -> dict[str, Any]:
     """`metadata.error` of a success status without an answer: the error's type or code, never its words."""
     error = fields(fields(body).get("error"))
     kind = next((kind for name in ("type", "code") if (kind := string(error.get(name)))), None)
-    return {"type": kind or "NoAnswer"}
+    code = error.get("code")
+    return {"type": kind or (str(code) if type(code) is int else "NoAnswer")}

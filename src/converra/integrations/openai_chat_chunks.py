@@ -5,16 +5,27 @@ The SDK's own accumulator is not used: it repeats roles, and fails on tool calls
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from converra.conversation.safe import identifier, joined
 from converra.conversation.turn import Answer
-from converra.integrations.openai_chat import REASONING_FIELDS, alternative, assistant, confidence, error_record
-from converra.integrations.openai_fields import fields, items, string
+from converra.integrations.openai_chat import (
+    REASONING_FIELDS,
+    alternative,
+    assistant,
+    detailed,
+    groq_usage,
+    metadata,
+)
+from converra.integrations.openai_extras import CHOICE, COMPLETION, MESSAGE, Unread
+from converra.integrations.openai_fields import copied, fields, items, string
 from converra.integrations.openai_logprobs import token_logprobs
 from converra.integrations.openai_parts import content
 from converra.integrations.openai_streamed_calls import CallPieces, StreamedCalls
-from converra.integrations.openai_usage import usage, usage_details
+from converra.integrations.openai_usage import snapshot, usage, usage_details
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class ChatChunks:
@@ -30,8 +41,9 @@ class ChatChunks:
         self._text = self._first.text
         self._id: str | None = None
         self._model: str | None = None
-        self._usage: Any = None
+        self._usage: dict[str, Any] | None = None
         self._error: Any = None
+        self._unread = Unread(COMPLETION)
 
     @property
     def response_id(self) -> str | None:
@@ -58,6 +70,8 @@ class ChatChunks:
                 and own["function_call"] is None
                 and chosen["logprobs"] is None
                 and not delta.__pydantic_extra__
+                and not choice.__pydantic_extra__
+                and not chunk.__pydantic_extra__
                 and chosen["index"] == 0
             ):
                 self._text.append(text)
@@ -74,22 +88,21 @@ class ChatChunks:
         return Answer(
             said=kept,
             model=self._model,
-            usage=self._usage and usage(self._usage),
-            usage_details=self._usage and usage_details(self._usage),
+            usage=usage(self._usage),
+            usage_details=usage_details(self._usage),
             finish_reason=first.finish_reason,
-            alternatives=tuple(
-                alternative({"index": c.index, "finish_reason": c.finish_reason}, assistant(c.message()))
-                for c in others
-            ),
+            alternatives=tuple(alternative(c.facts(), assistant(c.message())) for c in others),
             response_id=self._id,
-            metadata={"error": error_record({"error": self._error})} if self._error else confidence(first.logprobs),
+            metadata=metadata({**self._unread.fields, "error": self._error}, first.unread.fields, first.logprobs),
         )
 
     def _merge(self, own: dict[str, Any]) -> None:
         self._id = self._id or identifier(own.get("id")) or None
         self._model = self._model or string(own.get("model")) or None
-        if own.get("usage"):  # counted up in every chunk by some providers: the last is right
-            self._usage = _counts(own["usage"])
+        counted = own.get("usage") or groq_usage(own)
+        if counted:
+            self._count(snapshot(counted) or {})
+        self._unread.note(own)
         if own.get("error"):
             self._error = {key: string(fields(own["error"]).get(key)) for key in ("type", "code")}
         for item in items(own.get("choices")):
@@ -102,15 +115,16 @@ class ChatChunks:
         if choice is None:
             choice = self._choices[index] = _Choice(index)
         choice.merge(fields(own.get("delta")), string(own.get("finish_reason")))
+        choice.unread.note(own)
         if own.get("logprobs"):
             choice.logprobs += token_logprobs(own["logprobs"])
         self.started = self.started or choice.seen
         self.finished = self.finished or bool(choice.finish_reason)
 
-
-def _counts(reported: Any) -> dict[str, Any]:
-    """A copy of the counts: the chunk that brought them is not kept alive."""
-    return {key: dict(fields(value)) if fields(value) else value for key, value in fields(reported).items()}
+    def _count(self, counts: dict[str, Any]) -> None:
+        """Take over counts; where they come in every chunk, the last are right, and zero says nothing new."""
+        before = self._usage
+        self._usage = {**before, **{key: value for key, value in counts.items() if value}} if before else counts
 
 
 def _by_index(choice: _Choice) -> int:
@@ -126,8 +140,12 @@ class _Choice:
         self.text: list[str] = []
         self.finish_reason: str | None = None
         self.logprobs: list[float] = []
-        self._parts: list[Any] = []
-        """Content that came as lists of parts."""
+        self.unread = Unread(CHOICE)
+        self._beside = Unread(MESSAGE)
+        """Fields of the message that are not pieces of text."""
+        self._annotations: list[Any] = []
+        self._parts: list[tuple[int, Any]] = []
+        """Parts of the content that are no text, and after how many pieces of text they came."""
         self._pieces: dict[str, list[str]] = {}
         """Refusal, reasoning and transcript."""
         self._calls = StreamedCalls()
@@ -137,7 +155,8 @@ class _Choice:
     @property
     def seen(self) -> bool:
         """Whether a token has arrived."""
-        return bool(self.text or self._parts or self._pieces or self._calls or self._function or self._audio)
+        words = self.text or self._parts or self._pieces or self._calls or self._function or self._audio
+        return bool(words or self._beside.fields)
 
     def merge(self, delta: dict[str, Any], finish_reason: str | None) -> None:
         self.met = True
@@ -155,12 +174,20 @@ class _Choice:
             self._merge_function(fields(delta["function_call"]))
         if fields(delta.get("audio")):
             self._merge_audio(fields(delta["audio"]))
+        if not delta.get("reasoning"):
+            self._piece("reasoning", detailed(delta) if delta.get("reasoning_details") else None)
+        self._annotations += map(copied, items(delta.get("annotations")))
+        self._beside.add(delta)
+
+    def facts(self) -> dict[str, Any]:
+        """What the choice holds besides its message."""
+        return {**self.unread.fields, "index": self.index, "finish_reason": self.finish_reason}
 
     def message(self) -> dict[str, Any]:
         """The choice as the message that it would have been without streaming."""
-        whole: dict[str, Any] = {name: joined(pieces) for name, pieces in self._pieces.items()}
-        text = joined(self.text)
-        whole["content"] = [*self._parts, {"type": "text", "text": text}] if self._parts else text
+        pieces = {name: joined(pieces) for name, pieces in self._pieces.items() if not name.startswith("audio.")}
+        whole: dict[str, Any] = {**self._beside.fields, **pieces, "annotations": self._annotations}
+        whole["content"] = list(self._content()) if self._parts else joined(self.text)
         whole["tool_calls"] = self._calls.tool_calls()
         if self._function:
             whole["function_call"] = self._function.function()
@@ -168,6 +195,16 @@ class _Choice:
             audio = {name: joined(self._pieces.get(f"audio.{name}", ())) for name in ("data", "transcript")}
             whole["audio"] = {**self._audio, **audio}
         return whole
+
+    def _content(self) -> Iterator[Any]:
+        """The parts in the order in which they came, and the text between them."""
+        start = 0
+        for at, part in [*self._parts, (len(self.text), None)]:
+            if start < at:
+                yield {"type": "text", "text": joined(self.text[start:at])}
+            if part is not None:
+                yield part
+            start = at
 
     def _merge_parts(self, parts: list[Any]) -> None:
         for part in parts:
@@ -177,7 +214,7 @@ class _Choice:
             elif thoughts := content([own]).reasoning:  # a piece of them, like a piece of text
                 self._piece(REASONING_FIELDS[0], "".join(thoughts))
             elif own:
-                self._parts.append(dict(own))
+                self._parts.append((len(self.text), copied(own)))
 
     def _piece(self, name: str, value: Any) -> None:
         if isinstance(value, str) and value:

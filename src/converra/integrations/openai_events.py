@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from converra.integrations.openai_extras import RESPONSE
 from converra.integrations.openai_fields import copied, fields, items, string
 from converra.integrations.openai_responses import answer_of
 from converra.integrations.openai_streamed_items import StreamedItems
@@ -97,7 +98,8 @@ class ResponseEvents:
     def _under_way(self, own: dict[str, Any]) -> None:
         """Keep the id, the model and the rest of the facts."""
         response = fields(own.get("response"))
-        self._response = {key: copied(response[key]) for key in _FACTS if response.get(key) is not None}
+        told = {key: copied(value) for key, value in response.items() if value is not None and key not in _LEFT_OUT}
+        self._response.update(told)
 
     def _over(self, own: dict[str, Any]) -> None:
         """Read the whole response at once; some providers leave its output, or a part of it, out."""
@@ -141,3 +143,6 @@ _FRAGMENTS = {
 """Events that bring a piece of an item, or all pieces at once: the field that holds it, and a piece of what it is."""
 
 _FACTS = ("id", "model", "status", "usage", "error", "incomplete_details", "conversation")
+
+_LEFT_OUT = RESPONSE.difference(_FACTS)
+"""Fields of the response that its events need not keep: its output, and what the request said."""

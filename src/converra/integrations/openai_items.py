@@ -10,12 +10,16 @@ from converra.conversation.arguments import is_blank
 from converra.conversation.safe import identifier
 from converra.conversation.turn import Attachment, Call, Said
 from converra.integrations.openai_chat import ROLES
+from converra.integrations.openai_extras import ITEM, merged, of_texts, screened, unread
 from converra.integrations.openai_fields import fields, items, plain, string
 from converra.integrations.openai_logprobs import logprobs
-from converra.integrations.openai_parts import content, placeholder
+from converra.integrations.openai_media import beside, inside
+from converra.integrations.openai_parts import content, placeholder, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from converra.integrations.openai_parts import Content
 
 
 def read(item: Any) -> tuple[Said, ...]:
@@ -53,7 +57,33 @@ def _message(own: dict[str, Any]) -> tuple[Said, ...]:
     metadata = dict(_extras(own, items(parts))) if parts.__class__ is not str else {}
     if found.refusal:
         metadata["refusal"] = True
+    if role == "assistant":
+        return (_answered(own, found, metadata),)
     return (Said(ROLES.get(role, role), found.text, (), None, None, found.attachments, metadata or None),)
+
+
+def _answered(own: dict[str, Any], found: Content, metadata: dict[str, Any]) -> Said:
+    """A message of the model's, with what stands in it or beside its content that nobody here reads."""
+    more = tuple(beside(own, ITEM))
+    text = "\n".join(filter(None, (found.text, *map(placeholder, more))))
+    extras = {**unread(own, ITEM, _data(more)), **of_texts(items(own.get("content")))}
+    strange = unknown(own.get("content"))
+    if strange:
+        metadata["parts"] = strange
+    whole = merged(metadata, extras)
+    return Said("assistant", text, (), None, None, (*found.attachments, *more), whole or None)
+
+
+def strange(own: dict[str, Any]) -> tuple[Any, Said | None]:
+    """An item of a kind that nobody knows yet, whole; and what is said of the pictures and files in it, if any."""
+    attached = tuple(inside(own))
+    text = "\n".join(map(placeholder, attached))
+    said = Said("assistant", text, (), None, None, attached) if attached else None
+    return screened(own, _data(attached)), said
+
+
+def _data(attached: Sequence[Attachment]) -> set[str]:
+    return {one.data for one in attached if one.data}
 
 
 def _extras(own: dict[str, Any], parts: Sequence[Any]) -> Iterator[tuple[str, Any]]:
@@ -62,7 +92,7 @@ def _extras(own: dict[str, Any], parts: Sequence[Any]) -> Iterator[tuple[str, An
     for part in parts:
         found = fields(part)
         if found.get("annotations"):
-            annotations += map(plain, items(found["annotations"]))
+            annotations += map(screened, items(found["annotations"]))
         if found.get("logprobs"):
             tokens += items(found["logprobs"])
     if annotations:
@@ -95,8 +125,9 @@ def _hosted(kind: str, own: dict[str, Any]) -> Said:
     """A call that the provider carried out itself: call and result in one item, which is kept whole."""
     call = Call(_call_id(own), _tool(kind, own), _arguments(own))
     attachments = _pictures(own)
-    lines = [placeholder(attachment) for attachment in attachments] or [_hosted_output(own)]
-    return Said("tool", "\n".join(lines), (call,), call.id, call.name, attachments, {"item": plain(own)})
+    lines = filter(None, (_hosted_output(own), *map(placeholder, attachments)))
+    item = screened(own, _data(attachments))
+    return Said("tool", "\n".join(lines), (call,), call.id, call.name, attachments, {"item": item})
 
 
 _READERS: dict[str, Callable[[str, dict[str, Any]], Said]] = {
@@ -181,8 +212,8 @@ def _hosted_output(own: dict[str, Any]) -> str:
 
 
 def _pictures(own: dict[str, Any]) -> tuple[Attachment, ...]:
-    """The picture of an image generation call: its `result` is base64."""
+    """The picture of an image generation call, whose `result` is base64; what else there is in other calls."""
     result = string(own.get("result")) if own.get("type") == "image_generation_call" else None
     if not result:
-        return ()
+        return tuple(inside(own))
     return (Attachment("image", f"image/{string(own.get('output_format')) or 'png'}", result),)

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from converra.conversation.turn import Attachment
+from converra.integrations.openai_extras import kept
 from converra.integrations.openai_fields import fields, items, string
+from converra.integrations.openai_media import attachment, data_mime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +42,7 @@ def content(value: Any, glue: str = "\n") -> Content:
     found = _Parts()
     for part in parts:
         _read(part, found)
-    return Content(_joined(found.lines, glue), tuple(found.attachments), found.refusal, tuple(found.reasoning))
+    return found.content(glue)
 
 
 class _Parts:
@@ -53,9 +55,13 @@ class _Parts:
         self.refusal = False
         self.reasoning: list[str] = []
 
-    def attach(self, attachment: Attachment) -> None:
-        self.attachments.append(attachment)
-        self.lines.append((placeholder(attachment), True))
+    def attach(self, attached: Attachment) -> None:
+        self.attachments.append(attached)
+        self.lines.append((placeholder(attached), True))
+
+    def content(self, glue: str) -> Content:
+        text = _joined(self.lines, glue)
+        return Content(text, tuple(self.attachments), self.refusal, tuple(self.reasoning))
 
 
 def _joined(lines: list[tuple[str, bool]], glue: str) -> str:
@@ -71,12 +77,25 @@ def _read(part: Any, found: _Parts) -> None:
         found.lines.append((part, False))
         return
     own = fields(part)
-    kind = string(own.get("type")) or ("text" if "text" in own else "part")
+    kind = _kind(own)
     reader = _READERS.get(kind)
     if reader is None:
-        found.lines.append((f"[{kind}]", True))
+        _other(kind, own, found)
     else:
         reader(own, found)
+
+
+def _other(kind: str, part: dict[str, Any], found: _Parts) -> None:
+    """A part of a kind that nobody knows yet: attached where it is recognised, else named."""
+    media = attachment(part)
+    spoken = string(part.get("transcript")) if media else None
+    if media is None:
+        found.lines.append((f"[{kind}]", True))
+    elif spoken:  # as for an audio answer: its words stand for it
+        found.attachments.append(media)
+        found.lines.append((spoken, True))
+    else:
+        found.attach(media)
 
 
 def _text(part: dict[str, Any], found: _Parts) -> None:
@@ -140,6 +159,17 @@ _READERS: dict[str, Callable[[dict[str, Any], _Parts], None]] = {
 }
 
 
+def unknown(parts: Any) -> list[Any]:
+    """The parts of kinds that nobody knows yet, for the metadata of an answer; never their data."""
+    strange = [own for part in items(parts) if (own := fields(part)) and not known(_kind(own))]
+    found = ((own, attachment(own)) for own in strange)
+    return [kept(own, (media.data,) if media and media.data else ()) for own, media in found]
+
+
+def _kind(own: dict[str, Any]) -> str:
+    return string(own.get("type")) or ("text" if own.get("text") is not None else "part")
+
+
 def known(kind: str) -> bool:
     """Whether a part is of a kind that is read, and not only named."""
     return kind in _READERS
@@ -153,13 +183,6 @@ def linked(kind: str, part: dict[str, Any], key: str) -> Attachment:
     if url.startswith("data:"):
         return Attachment(kind, data_mime(url), url, None, name)
     return Attachment(kind, None, None, url or None, name)
-
-
-def data_mime(data: str | None) -> str | None:
-    """The MIME type that a data URL names."""
-    if data is None or not data.startswith("data:"):
-        return None
-    return data[len("data:") : MAX_NAME].partition(",")[0].partition(";")[0] or None
 
 
 def placeholder(attachment: Attachment) -> str:

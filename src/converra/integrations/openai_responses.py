@@ -10,10 +10,11 @@ from converra.conversation.safe import identifier
 from converra.conversation.turn import Answer, Dialect, Request, Said
 from converra.integrations.openai_chat import error_record
 from converra.integrations.openai_digest import look
-from converra.integrations.openai_fields import fields, items, plain, string
-from converra.integrations.openai_items import is_empty_call, known, read, said_by, thoughts
+from converra.integrations.openai_extras import RESPONSE, merged, unread
+from converra.integrations.openai_fields import fields, items, string
+from converra.integrations.openai_items import is_empty_call, known, read, said_by, strange, thoughts
 from converra.integrations.openai_parts import content
-from converra.integrations.openai_usage import counts, usage, usage_details
+from converra.integrations.openai_usage import counts, snapshot, usage, usage_details
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,12 +87,16 @@ def _plain_answer(response: Any) -> Answer | None:
             and own["error"] is None
             and own["incomplete_details"] is None
             and own.get("conversation") is None
+            and not (response.__pydantic_extra__ and unread(response.__pydantic_extra__, RESPONSE))
             and not (response.__pydantic_extra__ or {}).get("conversation")  # where an old SDK keeps it
+            and own.get("moderation") is None
+            and own.get("tool_usage") is None
             and model
             and text.__class__ is model.__class__ is name.__class__ is str
         ):
             said = (Said("assistant", text),)
-            return Answer(said, model, finish_reason="completed", response_id=name, unread=own["usage"], read=counts)
+            counted = snapshot(own["usage"], "input_tokens_details", "output_tokens_details")
+            return Answer(said, model, finish_reason="completed", response_id=name, unread=counted, read=counts)
     except (AttributeError, KeyError, TypeError, ValueError):  # a dict, an odd shape, no item or several
         pass
     return None
@@ -115,7 +120,7 @@ def answer_of(own: dict[str, Any], output: Sequence[Any]) -> Answer:
         usage_details=usage_details(reported),
         finish_reason=_finish_reason(own),
         response_id=_conversation_id(own.get("conversation")) or identifier(own.get("id")),
-        metadata=metadata or None,
+        metadata=merged(metadata, unread(own, RESPONSE)) or None,
     )
 
 
@@ -141,7 +146,10 @@ def _said(output: Sequence[Any]) -> tuple[list[Said], dict[str, Any]]:
             for one in said_by(own):
                 _add(said, one, pending)
         elif not is_empty_call(own):
-            opaque.append(plain(item))
+            whole, shown = strange(own)
+            opaque.append(whole)
+            if shown is not None:
+                _add(said, shown, pending)
     metadata: dict[str, Any] = {"items": opaque} if opaque else {}
     reasoning = "\n".join(filter(None, pending))
     if reasoning:

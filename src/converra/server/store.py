@@ -17,9 +17,9 @@ from converra.conversation.details import put_back
 from converra.server.catalogue import Catalogue, words_of_calls
 from converra.server.changes import ELSEWHERE, Changes
 from converra.server.database import connect
+from converra.server.details import take
 from converra.server.pruning import Pruning
 from converra.server.readers import Readers
-from converra.server.details import take
 from converra.server.records import conversation
 from converra.server.request_log import RequestLog
 from converra.server.search import PLACE_BITS
