@@ -18,6 +18,7 @@ from converra.cli.failures import told
 from converra.cli.source import APISource
 from converra.errors import AuthenticationError, ConverraError, InvalidArgumentError
 from converra.errors import PermissionDeniedError as Forbidden
+from converra.integrations import litellm
 from converra.server.records import fingerprint
 
 if TYPE_CHECKING:
@@ -150,6 +151,13 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def providers() -> Iterator[Check]:
+    """Installed libraries that ask models in ways that are not captured."""
+    found = _version("litellm")
+    if found:
+        yield Check("providers", "litellm", "note", f"{found} is installed; of it, {litellm.WHY}")
 
 
 def others() -> Iterator[Check]:

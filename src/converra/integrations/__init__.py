@@ -79,9 +79,17 @@ class Patched(NamedTuple):
 
 
 class Integration(NamedTuple):
-    """One library's integration. `install` runs once the module is imported and may be called again."""
+    """One library's integration.
+
+    `install` runs once the module is imported, again whenever it is imported anew or reloaded, and may be called again
+    at any time. `uninstall` undoes all of it.
+    """
 
     name: str
     module: str
     install: Callable[[ModuleType, Capture], list[Patched]]
     uninstall: Callable[[], None]
+    parts: tuple[str, ...] = ()
+    """More modules to install in when they are imported: where `module` takes from them what is patched."""
+    captures: bool = True
+    """False where nothing is captured, and only that is noticed: the report does not promise it."""

@@ -9,7 +9,8 @@ from converra.integrations import Integration
 
 GROUP = "converra.integrations"
 
-OURS = tuple(EntryPoint(name, f"converra.integrations.{name}:INTEGRATION", GROUP) for name in ("openai", "langchain"))
+NAMES = ("openai", "langchain", "litellm")
+OURS = tuple(EntryPoint(name, f"converra.integrations.{name}:INTEGRATION", GROUP) for name in NAMES)
 """Also found where the package was put on the path without being installed."""
 
 

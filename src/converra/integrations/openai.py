@@ -70,4 +70,4 @@ def _follow_up(options: Any) -> ObservedRequest | None:
 
 _patches = Patches(POINTS, observe)
 
-INTEGRATION = Integration("openai", "openai", _patches.install, _patches.uninstall)
+INTEGRATION = Integration("openai", "openai", _patches.install, _patches.uninstall, ("openai._client",))

@@ -11,12 +11,14 @@ import inspect
 import logging
 import sys
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import wrapt
 
 from converra.guard import guard, report
 from converra.integrations import Patched
+from converra.integrations.importing import WATCHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,10 +56,11 @@ class Observed(Protocol):
 
 
 class _Installed(NamedTuple):
-    owner: Any
+    """A wrapper of ours around a function of an owner, which is not kept alive: a library may be imported again."""
+
+    owner: weakref.ref[Any]
     attribute: str
     wrapper: Wrapper
-    original: Any
     inherited: bool
     """The owner had no attribute of its own before."""
 
@@ -73,7 +76,8 @@ class Patches:
         self._points = points
         self._observe = observe
         self._capture: Capture | None = None
-        self._installed: dict[PatchPoint, _Installed] = {}
+        self._installed: dict[PatchPoint, list[_Installed]] = {point: [] for point in points}
+        """For each point the owners that it was patched in: more than one where the library was imported again."""
 
     def install(self, module: ModuleType, capture: Capture) -> list[Patched]:
         """Wrap each point once. A point that this version of the library lacks is skipped, alone."""
@@ -85,8 +89,8 @@ class Patches:
         """Put the originals back; a wrapper that somebody else has wrapped stays, and does nothing."""
         self._capture = None
         with _lock:
-            for installed in self._installed.values():
-                _remove(installed)
+            for point, everywhere in self._installed.items():
+                self._installed[point] = [installed for installed in everywhere if not _remove(installed)]
 
     def _patch(self, module: ModuleType, point: PatchPoint) -> Patched:
         target = f"{module.__name__}.{point.owner}.{point.attribute}"
@@ -96,16 +100,17 @@ class Patches:
         except AttributeError as error:
             logger.debug("converra does not patch %s: %s", target, error)
             return Patched(target, "skipped", f"{getattr(module, '__file__', None) or 'the module'} has none")
-        previous = self._installed.get(point)
-        if previous is None or previous.owner is not owner or not _is_in_chain(previous):
-            self._installed[point] = self._wrap(owner, point, original)
+        known = self._installed[point] = [one for one in self._installed[point] if one.owner() is not None]
+        if not any(one.owner() is owner and _is_in_chain(one) for one in known):
+            known[:] = [one for one in known if one.owner() is not owner]
+            known.append(self._wrap(owner, point, original))
         return Patched(target, "patched")
 
     def _wrap(self, owner: Any, point: PatchPoint, original: Any) -> _Installed:
         wrapper = self._async_wrapper(original) if point.coroutine else self._wrapper()
         inherited = point.attribute not in vars(owner)
         wrapt.wrap_function_wrapper(owner, point.attribute, wrapper)
-        return _Installed(owner, point.attribute, wrapper, original, inherited)
+        return _Installed(weakref.ref(owner), point.attribute, wrapper, inherited)
 
     def _wrapper(self) -> Wrapper:
         observe = self._observe
@@ -194,19 +199,21 @@ _WRAPPERS = (wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper)
 
 def _is_in_chain(installed: _Installed) -> bool:
     """Whether our wrapper is still called: others put back the original that they had saved, and ours is gone."""
-    chain = _chain(installed.owner, installed.attribute)
+    chain = _chain(installed.owner(), installed.attribute)
     return any(_is_ours(wrapped, installed.wrapper) for wrapped in chain)
 
 
-def _remove(installed: _Installed) -> None:
-    owner, attribute, wrapper, original, inherited = installed
-    above = None
+def _remove(installed: _Installed) -> bool:
+    """Take our wrapper away; False where another one is around it and it stays, inactive."""
+    owner_of, attribute, wrapper, inherited = installed
+    owner, above = owner_of(), None
     for wrapped in _chain(owner, attribute):
         if _is_ours(wrapped, wrapper):
             break
         above = wrapped
     else:
-        return
+        return True
+    original = wrapped.__wrapped__
     if above is None and inherited:
         delattr(owner, attribute)
     elif above is None:
@@ -215,33 +222,36 @@ def _remove(installed: _Installed) -> None:
         above.__wrapped__ = original
     else:  # the `__wrapped__` of a plain function is only a note
         logger.debug("converra leaves its wrapper of %s, inactive: another one is around it", attribute)
+        return False
+    return True
 
 
 _lock = threading.RLock()
-_waiting: dict[str, tuple[Integration, Capture]] = {}
-"""What is to be installed once its module is imported, by the integration's name."""
-_hooked: set[str] = set()
-"""Modules with a post-import hook that has not run; wrapt cannot take one back."""
+_on: dict[str, tuple[Integration, Capture]] = {}
+"""What is switched on, by the integration's name: it is installed whenever its module is imported."""
 
 
 def switch_on(integration: Integration, capture: Capture) -> list[Patched]:
-    """Install an integration now, or as soon as its module is imported. May be called again at any time."""
+    """Install an integration now, and whenever its module is imported. May be called again at any time."""
     with _lock:
+        _on[integration.name] = (integration, capture)
+        for name in (integration.module, *integration.parts):
+            WATCHER.watch(name, _imported)
         module = sys.modules.get(integration.module)
         if module is not None:
             return _install(integration, module, capture)
-        _waiting[integration.name] = (integration, capture)
-        if integration.module not in _hooked:
-            with guard("waiting for an import"):  # an old wrapt cannot wait a second time for the same module
-                wrapt.register_post_import_hook(_imported, integration.module)
-                _hooked.add(integration.module)
-        return [Patched(integration.module, "waiting", _absence(integration.module))]
+        absent = Patched(integration.module, "waiting", _absence(integration.module))
+        return [absent] if integration.captures else []
 
 
 def switch_off(integration: Integration) -> None:
     """Undo `switch_on`, whether its module has been imported or not."""
     with _lock:
-        _waiting.pop(integration.name, None)
+        _on.pop(integration.name, None)
+        watched = {name for known, _ in _on.values() for name in (known.module, *known.parts)}
+        for name in (integration.module, *integration.parts):
+            if name not in watched:
+                WATCHER.unwatch(name)
         with guard(f"uninstalling the {integration.name} integration"):
             integration.uninstall()
 
@@ -262,10 +272,8 @@ def _absence(module: str) -> str:
 
 
 def _imported(module: ModuleType) -> None:
-    """The post-import hook. An exception here would make the app's own import fail."""
-    with guard("patching a module that was just imported"), _lock:
-        _hooked.discard(module.__name__)
-        for name, (integration, capture) in list(_waiting.items()):
-            if integration.module == module.__name__:
-                del _waiting[name]
+    """Install what waits for this module, or was installed in an earlier one of its name."""
+    with _lock:
+        for integration, capture in list(_on.values()):
+            if module.__name__ in (integration.module, *integration.parts):
                 _install(integration, module, capture)
