@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from converra import context
 from converra.context import Entered
+from converra.conversation.turn import Scope, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     import pytest
 
@@ -179,3 +180,30 @@ def test_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     copied = contextvars.copy_context().run(context.claimed, "gpt")
     assert [before, context.claimed("gpt"), context.claimed("other"), copied] == [False, True, False, True]
     assert layer.asked == ["gpt", "gpt", "other"]
+
+
+def test_runs_of_frameworks(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Each framework is asked once, a run with a session comes before one without, and a reader that fails is none."""
+    scopes: list[Scope | None] = [None, Scope(trace=Trace()), Scope(thread="t")]
+    asked: list[int] = []
+
+    def reader(number: int) -> Callable[[], Scope | None]:
+        def read() -> Scope | None:
+            asked.append(number)
+            return scopes[number]
+
+        return read
+
+    def broken() -> Scope | None:
+        raise RuntimeError
+
+    monkeypatch.setattr(context, "readers", ())
+    assert context.surrounding() is None
+    readers = [reader(number) for number in range(3)]
+    for read in (broken, *readers, readers[2]):
+        context.read_runs(read)
+    assert context.surrounding() is scopes[2]
+    assert asked == [0, 1, 2]
+    assert "reading the session of a framework's run: RuntimeError" in caplog.text
+    scopes[2] = None
+    assert context.surrounding() is scopes[1]

@@ -5,7 +5,8 @@
 ====  ==========================================  =========================================================
 1     an active `conversation()`                  that one
 2     a session of a framework (a thread id), or  the one of that prompt and session, here and in other
-      of its handler                              processes; its first call opens it
+      of its handler, for every call inside of    processes; its first call opens it
+      its run, whichever client makes it
 3     a history that was recorded                 the one that it continues best
 4     a run of a framework, with other calls      the one of those calls
 5     a prompt                                    a new one
@@ -100,8 +101,8 @@ class Belonging:
 
     def of_call(self, request: Request) -> tuple[Recording | None, list[int] | None]:
         """Outside of any block: the recording of a call, and the looks of its messages where they tell."""
+        scope = request.scope = _within(request.scope)
         prompt_id = self._prompt_of(request)
-        scope = request.scope or NOWHERE
         session = _session(scope)
         if session is None and context.open_elsewhere():
             _tell_left_behind(recorded=prompt_id is not None)
@@ -136,6 +137,14 @@ class Belonging:
         if session is None or not isinstance(prompt_id, str):
             return None
         return self._of_session(prompt_id, session, scope.origin)
+
+    def pause(self, scope: Scope, *, paused: bool) -> None:
+        """Note that the run of a scope has paused or ended; its session may have been opened by an earlier run."""
+        if scope.trace is not None and scope.trace.recording is not None:
+            scope.trace.recording.paused = paused
+        session, prompt_id = _session(scope), self._own_prompt(scope.origin)
+        if session is not None:
+            self._sessions.pause(session, prompt_id if isinstance(prompt_id, str) else None, paused=paused)
 
     @property
     def open(self) -> bool:
@@ -203,9 +212,19 @@ def _tell_left_behind(*, recorded: bool) -> None:
     tell("left behind", LEFT_BEHIND, current_thread().name, fate)
 
 
+def _within(own: Scope | None) -> Scope:
+    """Complete what a call says of its scope by the run of a framework that surrounds it."""
+    if own is not None and own.session is not None:
+        return own
+    around = context.surrounding()
+    if own is None or around is None:
+        return own or around or NOWHERE
+    return Scope(around.thread, own.origin or around.origin, own.trace or around.trace)
+
+
 def _session(scope: Scope) -> str | None:
-    """The framework's session, else its handler's; one that cannot be an id as it is goes by its digest."""
-    session = scope.thread or (scope.origin.session_id if scope.origin else None)
+    """The session of a scope; one that cannot be an id as it is goes by its digest."""
+    session = scope.session
     if session is None:
         return None
     try:

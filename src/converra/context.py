@@ -1,4 +1,4 @@
-"""Which conversation is active here, and what an outer layer has claimed to record.
+"""Which conversation is active here, which framework's run surrounds it, and what an outer layer has claimed to record.
 
 The first is a context variable, so threads, tasks and generators follow Python's rules; a layer finds its runs itself.
 """
@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import threading
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from converra.guard import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from converra.conversation.turn import Scope
 
 _active: ContextVar[Entered | None] = ContextVar("converra_conversation", default=None)
 
@@ -111,3 +118,29 @@ def claimed(model: str | None) -> bool:
         if layer.covers(model):
             return True
     return False
+
+
+readers: tuple[Callable[[], Scope | None], ...] = ()
+
+
+def read_runs(reader: Callable[[], Scope | None]) -> None:
+    """Have a framework's reader asked which of its runs surrounds a call, once; it stays for the life of the process.
+
+    A reader returns the scope of the run in whose context it is called: its session, its handler, its trace; and None
+    outside of any run. It is called for every call outside of a `conversation()`, so None must cost next to nothing.
+    """
+    global readers  # noqa: PLW0603 - replaced as a whole, as in `join`
+    if all(getattr(known, "__wrapped__", None) is not reader for known in readers):
+        readers = (*readers, guarded("reading the session of a framework's run")(reader))
+
+
+def surrounding() -> Scope | None:
+    """Look up the run of a framework that surrounds this call; one with a session comes before one without."""
+    without: Scope | None = None
+    for reader in readers:
+        scope = reader()
+        if scope is not None:
+            if scope.session is not None:
+                return scope
+            without = without or scope
+    return without

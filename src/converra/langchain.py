@@ -8,6 +8,7 @@ from converra._default import recorder
 from converra.conversation.turn import Origin
 from converra.handle import checked_id, checked_metadata
 from converra.integrations.langchain_handler import RunHandler
+from converra.integrations.langgraph_pauses import watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +45,11 @@ class ConverraCallbackHandler(RunHandler):
 
     def __repr__(self) -> str:
         return f"ConverraCallbackHandler(prompt_id={self._given.prompt_id!r}, session_id={self._given.session_id!r})"
+
+    def _outermost(self) -> None:
+        """Have the pauses of graphs noted, which callbacks are not told of."""
+        if recorder().config.enabled:
+            watch()
 
     def complete(self) -> None:
         """End the conversations that this handler's runs were recorded in; later runs begin new ones."""

@@ -186,11 +186,10 @@ class Recorder:
         if recording is not None:
             recording.say(said, at)
 
-    @guarded("noting an interrupted run")
-    def pause(self, scope: Scope) -> None:
-        """Keep the conversation of an interrupted run open."""
-        if scope.trace is not None and scope.trace.recording is not None:
-            scope.trace.recording.paused = True
+    @guarded("noting a run that has paused")
+    def pause(self, scope: Scope, *, paused: bool = True) -> None:
+        """Keep the conversation of a paused run open; see `integrations.Capture`."""
+        self._belonging.pause(scope, paused=paused)
 
     def _may_fall_silent(self) -> bool:
         return self._belonging.open

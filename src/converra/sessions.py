@@ -69,6 +69,17 @@ class Sessions:
         with self._backlog.lock:
             return [self._forget(key) for key, r in list(self._of_frameworks.items()) if not r.paused]
 
+    def pause(self, session_id: str, prompt_id: str | None, *, paused: bool) -> None:
+        """Note that a run of a framework's session has paused or ended; without a prompt, for all of its prompts."""
+        with self._backlog.lock:
+            keys = (
+                [k for k in self._of_frameworks if k[1] == session_id]
+                if prompt_id is None
+                else [(prompt_id, session_id)]
+            )
+            for recording in filter(None, map(self._of_frameworks.get, keys)):
+                recording.paused = paused
+
     def _forget(self, key: Key) -> Recording:
         self._of_frameworks.pop(key, None)
         return self._open.pop(key)

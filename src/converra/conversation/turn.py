@@ -174,11 +174,13 @@ def _members(value: Any) -> Iterable[Any]:
 class Trace:
     """One run of a framework, with all that runs inside of it: where nothing else tells, its calls belong together."""
 
-    __slots__ = ("documents", "recording")
+    __slots__ = ("documents", "recording", "thread")
 
     def __init__(self) -> None:
         self.recording: Any = None
         """Where the last call of it is recorded; for the recorder."""
+        self.thread: str | None = None
+        """The framework's session of the outermost run, where it has one."""
         self.documents: list[Any] = []
         """What was retrieved for the next call."""
 
@@ -208,6 +210,11 @@ class Scope(NamedTuple):
     """The framework's own session, such as a LangGraph thread id."""
     origin: Origin | None = None
     trace: Trace | None = None
+
+    @property
+    def session(self) -> str | None:
+        """The framework's session, else its handler's."""
+        return self.thread or (self.origin.session_id if self.origin else None)
 
 
 class Request(msgspec.Struct, gc=False):

@@ -65,8 +65,11 @@ class Capture(Protocol):
         nothing is recorded: the next call resends it. `at` is seconds since the epoch.
         """
 
-    def pause(self, scope: Scope) -> None:
-        """Keep the conversation of an interrupted run open: another process may be the one that goes on with it."""
+    def pause(self, scope: Scope, *, paused: bool = True) -> None:
+        """Keep the conversation of a paused run open: another process may be the one that goes on with it.
+
+        With `paused=False`, the run has ended without a pause, and its conversation ends as all others do.
+        """
 
 
 class Patched(NamedTuple):

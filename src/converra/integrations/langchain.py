@@ -10,7 +10,8 @@ import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from converra.integrations import Integration, Patched
+from converra.integrations import Integration, Patched, patching
+from converra.integrations.langgraph_pauses import PAUSES
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -48,11 +49,12 @@ class Hook:
         if not any(row in hooks for row in known):
             self._entries = [(there, rows) for there, rows in self._entries if there is not hooks]
             self._entries.append((hooks, self._register(module, hooks)))
-        return [Patched("langchain_core runs", "patched")]
+        return [Patched("langchain_core runs", "patched"), *patching.switch_on(PAUSES, capture)]
 
     def uninstall(self) -> None:
         """Take the handler away. Runs under way are still told to it, and it does nothing."""
         self._capture = None
+        patching.switch_off(PAUSES)
         for hooks, rows in self._entries:
             for row in rows:
                 if row in hooks:

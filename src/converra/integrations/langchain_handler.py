@@ -22,16 +22,18 @@ from converra.integrations import openai_chat
 from converra.integrations.langchain_claim import RunClaim, RunsLayer
 from converra.integrations.langchain_inline import inline
 from converra.integrations.langchain_messages import MESSAGES
+from converra.integrations.langchain_refused import refused_answer
 from converra.integrations.langchain_result import answer, partial, piece
 from converra.integrations.langchain_runs import FAILED, RUNS, TOOLS, TRACES, Run, ToolRun
 from converra.integrations.langchain_session import (
-    is_control_flow,
-    is_interrupt,
     model_of,
+    session_in,
     session_of,
+    surrounding_config,
     tools_of,
 )
 from converra.integrations.langchain_tools import described, results, tool_messages
+from converra.integrations.langgraph_pauses import is_control_flow, is_pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,6 +58,7 @@ class RunHandler(BaseCallbackHandler):
         self._origin = origin
         self._retrieved = retrieved
         context.join(_layer)
+        context.read_runs(surrounding)
 
     def __copy__(self) -> RunHandler:
         return self
@@ -160,13 +163,14 @@ class RunHandler(BaseCallbackHandler):
         if run is None or run.call is None:
             return
         arrived = partial(response) or (run.so_far() if run.begun else None)
-        refused = vars(error).get("completion")
-        if refused is not None:  # the provider gave a whole answer, and LangChain's parser did not take it
-            run.call.end(_completed(openai_chat.answer(refused), run))
+        completion = vars(error).get("completion")
+        if completion is not None:  # cut off or filtered, and said so by an exception: a whole turn all the same
+            run.call.end(_completed(openai_chat.answer(completion), run))
         elif isinstance(error, GeneratorExit):
             run.call.end(_completed(arrived or run.so_far(), run))
         else:
-            run.call.fail(error, arrived and _completed(arrived, run))
+            whole = refused_answer(error, run_id) or arrived
+            run.call.fail(error, whole and _completed(whole, run))
 
     # -- tools -------------------------------------------------------------------------------------------------------
 
@@ -221,10 +225,23 @@ class RunHandler(BaseCallbackHandler):
 
     @guarded("beginning a chain of LangChain's")
     def on_chain_start(
-        self, serialized: Any, inputs: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
+        self,
+        serialized: Any,
+        inputs: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Note which runs belong together."""
-        TRACES.begin(run_id, parent_run_id)
+        """Note which runs belong together, and to which session."""
+        trace = TRACES.begin(run_id, parent_run_id)
+        if parent_run_id is None:
+            trace.thread = session_of(metadata)
+            self._outermost()
+
+    def _outermost(self) -> None:
+        """Prepare for an outermost run."""
 
     @guarded("ending a chain of LangChain's")
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
@@ -251,11 +268,23 @@ class RunHandler(BaseCallbackHandler):
         failed, capture = FAILED.pop(run_id, ()) if FAILED else (), self._capture()
         if capture is None:
             return
-        if is_interrupt(error):
-            capture.pause(Scope(None, self._origin, trace))
+        if is_pause(error):
+            capture.pause(Scope(trace.thread if trace else None, self._origin, trace))
         elif not is_control_flow(error):
             for said, tool in failed:
                 capture.say(said, tool.scope, time.time())
+
+    @guarded("noting how a run of LangGraph's was left")
+    def left_graph(self, run_id: UUID, config: dict[str, Any], *, paused: bool) -> None:
+        """Note that an outermost run of a graph has paused, or ended; see `langgraph_pauses`."""
+        capture = self._capture()
+        if capture is not None:
+            capture.pause(Scope(session_in(config), self._origin, TRACES.get(run_id)), paused=paused)
+
+    @property
+    def origin(self) -> Origin | None:
+        """What the user gave to this handler."""
+        return self._origin
 
     @guarded("reading retrieved documents")
     def on_retriever_end(
@@ -272,6 +301,17 @@ def _completed(found: Answer, run: Run) -> Answer:
     if run.documents:
         found.metadata = {**(found.metadata or {}), "documents": run.documents}
     return found
+
+
+def surrounding() -> Scope | None:
+    """The scope of the run of LangChain's in whose context this is called: of calls that its nodes and tools make."""
+    config = surrounding_config()
+    if config is None:
+        return None
+    callbacks = config.get("callbacks")
+    ours = (handler for handler in getattr(callbacks, "handlers", ()) if isinstance(handler, RunHandler))
+    origin = next((handler.origin for handler in ours if handler.origin is not None), None)
+    return Scope(session_in(config), origin, TRACES.get(getattr(callbacks, "parent_run_id", None)))
 
 
 def _nothing(*_args: Any, **_kwargs: Any) -> None:

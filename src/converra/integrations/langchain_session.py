@@ -15,13 +15,20 @@ if TYPE_CHECKING:
 SESSION_KEYS = ("thread_id", "session_id", "conversation_id")
 """Where LangGraph, RunnableWithMessageHistory and the conventions of tracing put a session's id."""
 
-CONTROL_FLOW = "GraphBubbleUp"
-"""Base class of what LangGraph raises to interrupt a graph or to hand over to another: no failure."""
-
 
 def session_of(metadata: Mapping[str, Any] | None) -> str | None:
     """The framework's session that a run belongs to: from its metadata, or from what its chain was configured with."""
     return _session(metadata) or _session(fields(fields(var_child_runnable_config.get()).get("configurable")))
+
+
+def session_in(config: Mapping[str, Any]) -> str | None:
+    """The framework's session that a config names: in its metadata, or in what its chain was configured with."""
+    return _session(fields(config.get("metadata"))) or _session(fields(config.get("configurable")))
+
+
+def surrounding_config() -> Mapping[str, Any] | None:
+    """The config of the run in whose context this is called: a node, a tool, a step of a chain."""
+    return var_child_runnable_config.get()
 
 
 def _session(values: Mapping[str, Any] | None) -> str | None:
@@ -39,13 +46,3 @@ def model_of(parameters: Mapping[str, Any], metadata: Mapping[str, Any] | None) 
 def tools_of(parameters: Mapping[str, Any]) -> Sequence[Any]:
     """The tools that a call declares."""
     return items(parameters.get("tools")) or items(parameters.get("functions"))
-
-
-def is_control_flow(error: BaseException) -> bool:
-    """Whether an exception only steers the graph."""
-    return any(cls.__name__ == CONTROL_FLOW for cls in type(error).__mro__)
-
-
-def is_interrupt(error: BaseException) -> bool:
-    """Whether it stops the graph until somebody resumes it."""
-    return any(cls.__name__ == "GraphInterrupt" for cls in type(error).__mro__)

@@ -43,6 +43,8 @@ class PatchPoint(NamedTuple):
     owner: str
     attribute: str
     coroutine: bool = False
+    bound: bool = False
+    """The instance is observed, too: it comes first among the arguments."""
 
 
 class Observed(Protocol):
@@ -107,19 +109,21 @@ class Patches:
         return Patched(target, "patched")
 
     def _wrap(self, owner: Any, point: PatchPoint, original: Any) -> _Installed:
-        wrapper = self._async_wrapper(original) if point.coroutine else self._wrapper()
+        wrapper = (
+            self._async_wrapper(original, bound=point.bound) if point.coroutine else self._wrapper(bound=point.bound)
+        )
         inherited = point.attribute not in vars(owner)
         wrapt.wrap_function_wrapper(owner, point.attribute, wrapper)
         return _Installed(weakref.ref(owner), point.attribute, wrapper, inherited)
 
-    def _wrapper(self) -> Wrapper:
+    def _wrapper(self, *, bound: bool) -> Wrapper:
         observe = self._observe
 
-        def call(wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        def call(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             capture, observed = self._capture, None
             try:
                 if capture is not None and capture.active:
-                    observed = observe(capture, args, kwargs)
+                    observed = observe(capture, (instance, *args) if bound else args, kwargs)
             except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
                 report(READING, error)
             if observed is None:
@@ -137,16 +141,16 @@ class Patches:
 
         return call
 
-    def _async_wrapper(self, original: Any) -> Wrapper:
+    def _async_wrapper(self, original: Any, *, bound: bool) -> Wrapper:
         observe = self._observe
 
         async def call(
-            wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+            wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:
             capture, observed = self._capture, None
             try:
                 if capture is not None and capture.active:
-                    observed = observe(capture, args, kwargs)
+                    observed = observe(capture, (instance, *args) if bound else args, kwargs)
             except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
                 report(READING, error)
             if observed is None:
