@@ -1,5 +1,7 @@
 """A program that plays one run of a thread: `python langchain_thread.py CHECKPOINT ask WORDS | resume ANSWER`.
 
+`static-ask WORDS` and `static-resume -` are the same for an agent with a breakpoint before its tools.
+
 The checkpoint is a file, so that the next process goes on where this one was interrupted.
 """
 
@@ -27,6 +29,12 @@ def refund(order: str) -> str:
     return f"refunded {order}: {interrupt('Refund?')}"
 
 
+@tool
+def check(order: str) -> str:
+    """Look up an order."""
+    return f"checked {order}"
+
+
 def loaded(path: Path) -> InMemorySaver:
     """The checkpoints that the last process left."""
     saver = InMemorySaver()
@@ -44,8 +52,12 @@ def main(path: Path, kind: str, words: str) -> None:
     """One run of the thread, as a user of `converra.instrument()` has it."""
     converra.instrument(prompt_id="prompt")
     saver = loaded(path)
-    agent = create_agent(ChatOpenAI(model="gpt-4o"), [refund], checkpointer=saver)
-    given: Any = {"messages": [HumanMessage(words)]} if kind == "ask" else Command(resume=words)
+    breakpoints = ["tools"] if kind.startswith("static") else None
+    tools = [check if breakpoints else refund]
+    agent = create_agent(ChatOpenAI(model="gpt-4o"), tools, checkpointer=saver, interrupt_before=breakpoints)
+    given: Any = Command(resume=words) if kind == "resume" else None
+    if kind.endswith("ask"):
+        given = {"messages": [HumanMessage(words)]}
     asyncio.run(agent.ainvoke(given, {"configurable": {"thread_id": "t"}}))
     path.write_bytes(pickle.dumps([dict(part) for part in _parts(saver)]))
 

@@ -94,7 +94,7 @@ class RecordingCapture:
     def say(self, said: Said, scope: Scope, started: float) -> None:
         """A client's integration has nothing to say outside of calls."""
 
-    def pause(self, scope: Scope) -> None:
+    def pause(self, scope: Scope, *, paused: bool = True) -> None:
         """Nor does it know of interrupted runs."""
 
     def only(self) -> RecordedCall:

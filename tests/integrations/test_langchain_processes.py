@@ -77,3 +77,16 @@ def test_a_thread_that_was_interrupted_twice(server: LocalServer, tmp_path: Path
             ],
         )
     ]
+
+
+def test_a_breakpoint_that_another_process_passes(server: LocalServer, tmp_path: Path) -> None:
+    """A static breakpoint pauses like an interrupt: the process that passes it goes on in the same conversation."""
+    asked = '[[tool:check {"order": "1"}]] [[then]] [[tool:check {"order": "2"}]] [[then]] [[say:Done.]]'
+    play(server, tmp_path / "thread", "static-ask", asked)
+    expected = [("user", asked), ("tool", "")]
+    assert outline(server) == [("active", expected)]
+    play(server, tmp_path / "thread", "static-resume", "-")
+    expected += [("tool", "checked 1"), ("tool", "")]
+    assert outline(server) == [("active", expected)]
+    play(server, tmp_path / "thread", "static-resume", "-")
+    assert outline(server) == [("completed", [*expected, ("tool", "checked 2"), ("assistant", "Done.")])]

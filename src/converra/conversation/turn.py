@@ -174,7 +174,7 @@ def _members(value: Any) -> Iterable[Any]:
 class Trace:
     """One run of a framework, with all that runs inside of it: where nothing else tells, its calls belong together."""
 
-    __slots__ = ("documents", "recording", "thread")
+    __slots__ = ("answers", "documents", "recording", "thread")
 
     def __init__(self) -> None:
         self.recording: Any = None
@@ -183,6 +183,8 @@ class Trace:
         """The framework's session of the outermost run, where it has one."""
         self.documents: list[Any] = []
         """What was retrieved for the next call."""
+        self.answers: dict[str, Answer] = {}
+        """The latest answers, by the id of their message: a parser may raise on one."""
 
 
 class Origin:

@@ -22,16 +22,10 @@ from converra.integrations import openai_chat
 from converra.integrations.langchain_claim import RunClaim, RunsLayer
 from converra.integrations.langchain_inline import inline
 from converra.integrations.langchain_messages import MESSAGES
-from converra.integrations.langchain_refused import refused_answer
+from converra.integrations.langchain_refused import note_refusal, refused_answer, remember
 from converra.integrations.langchain_result import answer, partial, piece
-from converra.integrations.langchain_runs import FAILED, RUNS, TOOLS, TRACES, Run, ToolRun
-from converra.integrations.langchain_session import (
-    model_of,
-    session_in,
-    session_of,
-    surrounding_config,
-    tools_of,
-)
+from converra.integrations.langchain_runs import FAILED, PARSERS, RUNS, TOOLS, TRACES, Run, ToolRun
+from converra.integrations.langchain_session import model_of, session_in, session_of, surrounding, tools_of
 from converra.integrations.langchain_tools import described, results, tool_messages
 from converra.integrations.langgraph_pauses import is_control_flow, is_pause
 
@@ -148,11 +142,17 @@ class RunHandler(BaseCallbackHandler):
             run.arrived(text, chunk, empty=empty)
 
     @guarded("ending a run of LangChain's")
-    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+    def on_llm_end(
+        self, response: LLMResult, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
+    ) -> None:
         """Record the turn."""
         run = RUNS.take(run_id)
-        if run is not None and run.call is not None:
-            run.call.end(_completed(answer(response), run))
+        if run is None or run.call is None:
+            return
+        found, trace = _completed(answer(response), run), TRACES.get(parent_run_id)
+        run.call.end(found)
+        if trace is not None:
+            remember(trace, response, found)
 
     @guarded("ending a failed run of LangChain's")
     def on_llm_error(
@@ -232,10 +232,13 @@ class RunHandler(BaseCallbackHandler):
         run_id: UUID,
         parent_run_id: UUID | None = None,
         metadata: dict[str, Any] | None = None,
+        run_type: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Note which runs belong together, and to which session."""
         trace = TRACES.begin(run_id, parent_run_id)
+        if run_type == "parser":
+            PARSERS[run_id] = inputs
         if parent_run_id is None:
             trace.thread = session_of(metadata)
             self._outermost()
@@ -247,6 +250,7 @@ class RunHandler(BaseCallbackHandler):
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record what a run gave as the answer of a tool that had raised."""
         TRACES.end(run_id)
+        PARSERS.pop(run_id, None)
         failed, capture = FAILED.pop(run_id, None) if FAILED else None, self._capture()
         if failed is None or capture is None:
             return
@@ -265,9 +269,12 @@ class RunHandler(BaseCallbackHandler):
         """
         trace = TRACES.get(run_id)
         TRACES.end(run_id)
+        parsed = PARSERS.pop(run_id, None)
         failed, capture = FAILED.pop(run_id, ()) if FAILED else (), self._capture()
         if capture is None:
             return
+        if trace is not None and trace.answers:
+            note_refusal(trace, parsed, error)
         if is_pause(error):
             capture.pause(Scope(trace.thread if trace else None, self._origin, trace))
         elif not is_control_flow(error):
@@ -301,17 +308,6 @@ def _completed(found: Answer, run: Run) -> Answer:
     if run.documents:
         found.metadata = {**(found.metadata or {}), "documents": run.documents}
     return found
-
-
-def surrounding() -> Scope | None:
-    """The scope of the run of LangChain's in whose context this is called: of calls that its nodes and tools make."""
-    config = surrounding_config()
-    if config is None:
-        return None
-    callbacks = config.get("callbacks")
-    ours = (handler for handler in getattr(callbacks, "handlers", ()) if isinstance(handler, RunHandler))
-    origin = next((handler.origin for handler in ours if handler.origin is not None), None)
-    return Scope(session_in(config), origin, TRACES.get(getattr(callbacks, "parent_run_id", None)))
 
 
 def _nothing(*_args: Any, **_kwargs: Any) -> None:

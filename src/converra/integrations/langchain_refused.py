@@ -1,28 +1,60 @@
-"""The answer that a failed run had got: the provider gave and billed it, and a parser or converter raised on it.
+"""Answers that a parser raised on: the provider gave and billed them.
 
-No attribute of such an exception holds the answer, except for openai's own two. The frames of the libraries that
-parsed it do, and reading them changes nothing.
+The client's own parser raises into the run of the model. No attribute of such an exception holds the answer, except for
+openai's own two. The frames of the libraries that parsed it do, and reading them changes nothing.
+
+LangChain's parsers are runs of their own. The answer is recorded by then, and its message says which one it is.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from converra.conversation.draft import failure_record
+from converra.conversation.turn import Failure
 from converra.integrations import openai_chat, openai_responses
 from converra.integrations.langchain_claim import MANAGER
-from converra.integrations.openai_fields import fields, items
+from converra.integrations.openai_fields import fields, items, string
 
 if TYPE_CHECKING:
     from types import FrameType
     from uuid import UUID
 
-    from converra.conversation.turn import Answer
+    from converra.conversation.turn import Answer, Trace
 
 LIBRARIES = frozenset({"openai", "langchain_openai"})
 
 SNAPSHOT = "completion_snapshot"
 NAMES = ("parsed", "completion", "chat_completion", SNAPSHOT, "response")
 """Local variables in which these libraries keep an answer; the snapshot is that of a stream, and may be unfinished."""
+
+MAX_ANSWERS = 8
+"""Answers of one outermost run that are remembered: a parser follows its model at once."""
+
+
+def remember(trace: Trace, result: Any, answer: Answer) -> None:
+    """Remember an answer until its run is over."""
+    generations = [generation for one in items(fields(result).get("generations")) for generation in items(one)]
+    name = _message_id(fields(generations[0]).get("message")) if generations else None
+    if name is not None:
+        trace.answers[name] = answer
+        while len(trace.answers) > MAX_ANSWERS:
+            del trace.answers[next(iter(trace.answers))]
+
+
+def note_refusal(trace: Trace, parsed: Any, error: BaseException) -> None:
+    """Note at an answer that a parser has raised on its message, or what the exception says was the message.
+
+    It reaches the message as long as that waits to be sent. A durable outbox has taken it in already.
+    """
+    name = _message_id(parsed) or _message_id(vars(error).get("ai_message"))
+    answer = trace.answers.get(name) if name else None
+    if answer is not None:
+        answer.metadata = {**(answer.metadata or {}), "error": failure_record(Failure(type(error).__name__))}
+
+
+def _message_id(message: Any) -> str | None:
+    return string(fields(message).get("id"))
 
 
 def refused_answer(error: BaseException, run_id: UUID) -> Answer | None:

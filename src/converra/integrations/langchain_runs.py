@@ -152,6 +152,8 @@ class Traces:
 
 RUNS = Runs()
 TRACES = Traces()
+PARSERS: weakref.WeakKeyDictionary[UUID, Any] = weakref.WeakKeyDictionary()
+"""What the parsers under way are given: a message."""
 TOOLS: weakref.WeakKeyDictionary[UUID, ToolRun] = weakref.WeakKeyDictionary()
 FAILED: weakref.WeakKeyDictionary[UUID, list[tuple[Said, ToolRun]]] = weakref.WeakKeyDictionary()
 """Tools that raised, by the run that called them: it may yet answer in their place."""

@@ -7,6 +7,8 @@ from uuid import UUID
 
 from langchain_core.runnables.config import var_child_runnable_config
 
+from converra.conversation.turn import Origin, Scope
+from converra.integrations.langchain_runs import TRACES
 from converra.integrations.openai_fields import fields, items, string
 
 if TYPE_CHECKING:
@@ -26,9 +28,15 @@ def session_in(config: Mapping[str, Any]) -> str | None:
     return _session(fields(config.get("metadata"))) or _session(fields(config.get("configurable")))
 
 
-def surrounding_config() -> Mapping[str, Any] | None:
-    """The config of the run in whose context this is called: a node, a tool, a step of a chain."""
-    return var_child_runnable_config.get()
+def surrounding() -> Scope | None:
+    """The scope of the run in whose context this is called: of calls that a node, a tool or a step of a chain makes."""
+    config = var_child_runnable_config.get()
+    if config is None:
+        return None
+    callbacks = config.get("callbacks")
+    origins = (getattr(handler, "origin", None) for handler in getattr(callbacks, "handlers", ()))
+    origin = next((origin for origin in origins if isinstance(origin, Origin)), None)
+    return Scope(session_in(config), origin, TRACES.get(getattr(callbacks, "parent_run_id", None)))
 
 
 def _session(values: Mapping[str, Any] | None) -> str | None:
