@@ -57,7 +57,8 @@ def breakpoint_before(app: App, saver: Any) -> Any:
 
 
 def breakpoint_after(app: App, saver: Any) -> Any:
-    return agent_of(app.model(), [look_up], checkpointer=saver, interrupt_after=["model"])
+    model = next(name for name in ("model", "agent") if name in agent_of(app.model(), [look_up]).nodes)
+    return agent_of(app.model(), [look_up], checkpointer=saver, interrupt_after=[model])
 
 
 def interrupt_in_a_tool(app: App, saver: Any) -> Any:
