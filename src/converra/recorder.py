@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import weakref
 from contextlib import suppress
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra import context
+from converra import context, process
 from converra.belonging import Belonging, fresh_key
 from converra.config import Config
 from converra.console import show
@@ -163,6 +162,7 @@ class Recorder:
     def begin(self, request: Request) -> OpenTurn | None:
         """Start a turn in the conversation that the call belongs to, if there is one and no outer layer records it."""
         try:
+            process.check()
             if context.layers and context.claimed(request.model):
                 return None
             block: Conversation | None = context.active()
@@ -272,8 +272,7 @@ def _tell(recorder: Recorder) -> None:
     if not _hooked:
         _hooked = True
         exits.before_end(_close)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_in_child)
+        process.in_child(_in_child)
     _recorders.add(recorder)
 
 

@@ -8,6 +8,7 @@ the operating system's and cannot be bounded from here. An event loop needs none
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-_NEW_STREAM = ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
+NEW_STREAM = ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
 
 
 class Attempt:
@@ -25,9 +26,11 @@ class Attempt:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._ends = time.monotonic() + seconds
+        self._pid = os.getpid()
 
     def left(self) -> float:
-        """Seconds until the deadline; raises TimeoutError once it is over."""
+        """Seconds until the deadline; raises TimeoutError once it is over, and OSError in a forked child."""
+        self._stay_in_process()
         left = self._ends - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -35,10 +38,16 @@ class Attempt:
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Hear from the transport, and bound each stream that it opens."""
-        if event.endswith(_NEW_STREAM):
+        self._stay_in_process()
+        if event.endswith(NEW_STREAM):
             stream = info["return_value"]
             stream.read = _bounded(stream.read)
             stream.write = _bounded(stream.write)
+
+    def _stay_in_process(self) -> None:
+        """Stop a green thread that a fork has copied: its request is the parent's, and so is the answer."""
+        if os.getpid() != self._pid:
+            raise ConnectionError("the process was forked during the request, which belongs to its parent")
 
     @contextmanager
     def under_way(self) -> Iterator[None]:

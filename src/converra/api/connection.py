@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import codecs
 import os
+import weakref
 from contextlib import aclosing, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
+from converra import process
 from converra._version import __version__
-from converra.api import silence
+from converra.api import silence, sockets
 from converra.api.answers import answer_from
-from converra.api.attempt import Attempt
+from converra.api.attempt import NEW_STREAM, Attempt
 from converra.api.body import ACCEPT_ENCODING, Body
 from converra.api.http import classes, errors, library
 from converra.api.settings import header_safe
@@ -73,10 +75,6 @@ class _Door(Generic[Client]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self.base_url!r})"
 
-    def abandon(self) -> None:
-        """Forget the open sockets without touching them: after a fork they are the parent's."""
-        self._built = {}
-
     def _client(self, loop: asyncio.AbstractEventLoop | None = None) -> Client:
         """The given client, or our own: each process and each event loop has one."""
         if self._given is not None:
@@ -114,8 +112,12 @@ class _Door(Generic[Client]):
             headers=headers,
             content=operation.body,
             timeout=attempt.left(),
-            extensions={"trace": attempt.trace} if isinstance(client, classes("Client")) else None,
+            extensions={"trace": self._trace(attempt)} if isinstance(client, classes("Client")) else None,
         )
+
+    def _trace(self, attempt: Attempt) -> Callable[[str, Mapping[str, Any]], None]:
+        """Make the hook that hears from the transport."""
+        return attempt.trace
 
     def _authorized(self, request: httpx.Request) -> httpx.Request:
         """Set the key last, so that nothing in a user's client replaces it."""
@@ -154,6 +156,13 @@ class Connection(_Door["httpx.Client"]):
     heard: Callable[[Mapping[str, str]], None] = staticmethod(_ignore)
     """Told the headers of each answer: whoever has a budget of requests may find it there."""
 
+    def __init__(self, api_key: str, base_url: str, timeout: float, *, http_client: httpx.Client | None = None) -> None:
+        super().__init__(api_key, base_url, timeout, http_client=http_client)
+        self._streams: weakref.WeakSet[Any] = weakref.WeakSet()
+        """What our own client has connected."""
+        self._abandoned = False
+        _connections.add(self)
+
     def open(self) -> None:
         """Load what the first request needs (modules, certificates), ahead of it; nothing is connected."""
         codecs.lookup("idna")  # looking up a host loads it, and a child that is forked meanwhile would wait for ever
@@ -169,6 +178,8 @@ class Connection(_Door["httpx.Client"]):
         attempt = Attempt(self._timeout if timeout is None else timeout)
         quiet = silence.silenced() if self.silent else nullcontext()
         with quiet, suppressed(), self._telling(attempt), attempt.under_way():
+            if self._abandoned:
+                raise ConnectionError("this connection belongs to the parent process")
             client = self._client()
             request = self._request(client, operation, attempt)
             response = client.send(request, stream=True, auth=self._authorized, follow_redirects=False)
@@ -180,10 +191,40 @@ class Connection(_Door["httpx.Client"]):
         self.heard(response.headers)
         return answer_from(operation, response.status_code, response.headers, body.data, problem=body.problem)
 
+    def _trace(self, attempt: Attempt) -> Callable[[str, Mapping[str, Any]], None]:
+        def trace(event: str, info: Mapping[str, Any]) -> None:
+            attempt.trace(event, info)
+            if self._given is None and event.endswith(NEW_STREAM):
+                self._streams.add(info["return_value"])
+
+        return trace
+
     def close(self) -> None:
         """Close the sockets; a client that was given stays open, it is its owner's."""
         for client in self._closed():
             client.close()
+
+    def abandon(self) -> None:
+        """Leave it to the parent process, after a fork: nothing can be sent any more."""
+        self._abandoned = True
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Close the sockets of the parent process without a word to the server, and forget them."""
+        sockets.disconnect(self._streams)
+        self._streams.clear()
+        self._built = {}
+
+
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _disconnect_all() -> None:
+    for connection in list(_connections):
+        connection.disconnect()
+
+
+process.in_child(_disconnect_all)
 
 
 class AsyncConnection(_Door["httpx.AsyncClient"]):

@@ -9,9 +9,9 @@ waiting for the workers.
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
 from collections.abc import Callable
-from threading import RLock, get_ident
 from typing import Any
 
 import msgspec
@@ -60,7 +60,7 @@ class Backlog:
     """Jobs in the order in which they came; those of one conversation never inside one another."""
 
     def __init__(self, limit: int = 2**26) -> None:
-        self.lock = RLock()
+        self.lock = threading.RLock()
         """Held by whoever changes what is recorded."""
         self._limit = limit
         self._room = limit // SHARE
@@ -81,6 +81,10 @@ class Backlog:
         """Begin anew in a child process: what waits is the parent's."""
         self.__init__(self._limit)  # type: ignore[misc]  # in place: everybody who records has it
 
+    def renew_lock(self) -> None:
+        """Replace the lock, while nobody holds it: `threading` was patched since it was made."""
+        self.lock = threading.RLock()
+
     def add(self, at: float, weight: int, call: Callable[..., None], args: tuple[Any, ...]) -> int:
         """Take a job in, at a time of the steady clock, that keeps so many bytes alive; say how many wait."""
         jobs = self._jobs
@@ -100,14 +104,14 @@ class Backlog:
 
         A lock that another thread holds is waited for so many seconds; then the rest is left to that thread.
         """
-        if self._owner == get_ident():
+        if self._owner == threading.get_ident():
             return self._work_inside()
         left, sure = (len(self._jobs), False) if most is None else (most, True)
         while (left > 0 and self._jobs) or not sure:
             if not self.lock.acquire(timeout=seconds):
                 return False
             left, sure = max(0, left - 1), True
-            self._owner = get_ident()
+            self._owner = threading.get_ident()
             try:
                 job = self._next()
                 if job is not None:
@@ -122,7 +126,7 @@ class Backlog:
 
     def postpone(self, call: Callable[[], None]) -> bool:
         """Where a signal handler has interrupted a job here, have it called after that job; False where it has not."""
-        if self._owner != get_ident():
+        if self._owner != threading.get_ident():
             return False
         self._postponed = call
         return True

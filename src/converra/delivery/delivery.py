@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from converra import process
 from converra.config import freezes_between_calls
-from converra.delivery import exits
+from converra.delivery import exits, uwsgi
 from converra.delivery.access import open_connection
 from converra.delivery.backlog import LOCK_SECONDS, Backlog
 from converra.delivery.chores import NO_CHORE, Chore
@@ -30,6 +32,11 @@ __all__ = ["Delivery", "DeliveryStats", "Draft", "Header", "Lane"]
 
 WAKE_EVERY = 64
 """So many jobs at a time wake a worker; fewer wait until one looks around."""
+
+NOT_SENT_WHILE_LOADING = (
+    "converra: what was recorded while uWSGI loaded the app could not be sent, and waits only if there is an outbox "
+    "file. Last error: %s"
+)
 
 FLUSH_TIMEOUT = 30.0
 """Seconds that a flush may take when no other number is given."""
@@ -56,6 +63,10 @@ class Delivery:
         self._connect = connect or self._connection
         self.generation = 0
         """Counts the forks since this was made: what was recorded before one is the parent's."""
+        self._loading = False
+        """uWSGI loads the app in this process, and will fork it."""
+        self._postponed = False
+        """`start` was called meanwhile."""
         self._begin()
         exits.watch(self)
 
@@ -79,6 +90,8 @@ class Delivery:
         self.started = False
         """Workers run, and the ends of the process are prepared for."""
         self._gave_up_at = -1
+        self._made_with: object = threading.Lock
+        """gevent and eventlet replace it."""
         self._at_once = freezes_between_calls()
         """What ends is sent by the caller, before it goes on."""
         self.direct = self._at_once or self.config.outbox is not None or self.config.console
@@ -105,24 +118,28 @@ class Delivery:
 
         A worker that is not watchful anyway is woken where one is to be done `soon`, or many wait.
         """
+        process.check()
+        if not self.started:
+            self._start()
         waiting = self.backlog.add(at, weight, call, args)
         attention = self._flusher.attention
         if self.direct:
             self.backlog.work()
-        elif not self.started:
-            self._start()
+            if self._loading:
+                self._send_all()
         elif not attention.watchful and (soon or attention.parked or waiting % WAKE_EVERY == 0):
             self._flusher.wake()
 
     def append(self, lane: Lane, drafts: Sequence[Draft], at: float | None = None) -> None:
         """Add messages to a lane; they have waited since `at`, by the steady clock."""
+        process.check()
+        if not self.started:
+            self._start()
         with self.backlog.lock:
             if lane.generation != self.generation:
                 lane.fork()
             lane.used = True
             items = self._outbox.put(lane, drafts)
-            if not self.started:
-                self._start()
             flusher = self._flusher
             if items is not None:
                 flusher.events.append(Event("append", lane, items, time.monotonic() if at is None else at))
@@ -131,6 +148,7 @@ class Delivery:
 
     def annotate(self, lane: Lane, metadata: Mapping[str, Any]) -> None:
         """Merge into the metadata of a lane's conversation."""
+        process.check()
         with self.backlog.lock:
             if lane.generation != self.generation:
                 lane.fork()
@@ -148,6 +166,7 @@ class Delivery:
 
     def end(self, lane: Lane, *, always: bool = False) -> None:
         """Complete a lane's conversation."""
+        process.check()
         with self.backlog.lock:
             if lane.generation != self.generation:
                 lane.fork()
@@ -163,17 +182,56 @@ class Delivery:
     def start(self) -> None:
         """Deliver what an earlier process has left in the durable outbox; without one there is nothing to start."""
         if self.config.outbox is not None and not self.started:
-            self._start()
+            if uwsgi.is_loading():
+                self._postponed = True
+            else:
+                self._start()
+
+    def resume(self) -> None:
+        """Start now if `start` was called while uWSGI was loading the app."""
+        if self._postponed:
+            self._postponed = False
+            self.start()
 
     def _start(self) -> None:
+        if self._made_with is not threading.Lock and not self._counts().pending:
+            self._renew_locks()
+        if self._loading:
+            self._stop_sending_here()
+        self._loading = uwsgi.is_loading()
         self.started = True
         exits.arm(self)
-        if exits.threads_run():
+        if self._loading:
+            self._send_here()
+        elif uwsgi.runs_threads():
             self._flusher.workers.start()
         else:
             tell("uwsgi", "converra: uWSGI runs without enable-threads, so each conversation is sent as it ends.")
-            self._flusher.workers.closed = self._at_once = self.direct = True
-            self.backlog.work()
+            self._send_here()
+
+    def _renew_locks(self) -> None:
+        """Wait by the means of gevent or eventlet, which has patched `threading` since this was made.
+
+        The locks of before would stop all green threads at once.
+        """
+        self.backlog.renew_lock()
+        self._renew(0)
+
+    def _send_here(self) -> None:
+        """Have the callers send what they record: no thread can run."""
+        self._flusher.workers.closed = self._at_once = self.direct = True
+        self.backlog.work()
+
+    def _stop_sending_here(self) -> None:
+        """Undo that: the app is loaded, and this process is the first worker."""
+        self._flusher.workers.closed, self._at_once = False, freezes_between_calls()
+        self.direct = self._at_once or self.config.outbox is not None or self.config.console
+
+    def _send_all(self) -> None:
+        """Send what was recorded while uWSGI loads the app, and close all files and sockets: it will be forked."""
+        until = time.monotonic() + self.config.shutdown_timeout
+        if not self._stop(until, delivered=self._flush(self.config.shutdown_timeout)):
+            tell("loading", NOT_SENT_WHILE_LOADING, self._counters.last_error or "none")
 
     # -- flush and stop ------------------------------------------------------------------------------------------------
 
@@ -185,7 +243,9 @@ class Delivery:
         """Complete what is open, send everything and stop. A later append starts anew."""
         seconds = self.config.shutdown_timeout if timeout is None else timeout
         until = time.monotonic() + seconds
-        delivered = self._flush(seconds, ends=True)
+        return self._stop(until, delivered=self._flush(seconds, ends=True))
+
+    def _stop(self, until: float, *, delivered: bool) -> bool:
         with self.backlog.lock:
             left = self.stats().pending - self._memory.elsewhere
             if delivered and left > 0:  # it was recorded meanwhile, as after a shutdown: delivery goes on
@@ -209,6 +269,7 @@ class Delivery:
         self._flusher.workers.closed, self._at_once = closed, at_once
 
     def _flush(self, timeout: float, *, ends: bool = False) -> bool:
+        process.check()
         until = time.monotonic() + timeout
         assembled = self.backlog.work(seconds=max(0.0, min(timeout, LOCK_SECONDS)))
         lost = self._lost()
@@ -254,6 +315,7 @@ class Delivery:
 
     def stats(self) -> DeliveryStats:
         """What has become of everything so far."""
+        process.check()
         self.backlog.work()
         return self._counts()
 

@@ -8,6 +8,7 @@ multiprocessing child (os._exit)       `multiprocessing.util.Finalize`, as `atex
 SIGTERM                                our handler, where asked for and where none was set; a durable outbox otherwise
 os._exit, SIGKILL                      the next process, with a durable outbox
 fork                                   the child starts clean; what was recorded before is the parent's
+uWSGI stops or recycles a worker       `uwsgi.atexit`, and `atexit` where that runs
 =====================================  ============================================================================
 """
 
@@ -22,6 +23,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
+from converra import process
+from converra.delivery import uwsgi
 from converra.guard import guard, tell
 
 if TYPE_CHECKING:
@@ -47,8 +50,8 @@ def watch(delivery: Delivery) -> None:
     if not _hooked:
         _hooked.append(True)
         atexit.register(_at_exit)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_after_fork)
+        process.in_child(_after_fork)
+    uwsgi.hook(_after_fork_in_c, _before_end)
     _deliveries.add(delivery)
 
 
@@ -61,13 +64,6 @@ def arm(delivery: Delivery) -> None:
         if util is not None and process is not None and _is_child(process) and os.getpid() not in _armed_in:
             _armed_in.append(os.getpid())
             util.Finalize(None, _before_end, exitpriority=-100)
-
-
-def threads_run() -> bool:
-    """Whether background threads are ever scheduled: under uWSGI they are only with `enable-threads`."""
-    uwsgi = sys.modules.get("uwsgi")
-    options = getattr(uwsgi, "opt", {})
-    return uwsgi is None or any(name in options or name.encode() in options for name in ("enable-threads", "threads"))
 
 
 def _is_child(process: object) -> bool:
@@ -122,3 +118,10 @@ def _after_fork() -> None:
     for delivery in tuple(_deliveries):
         with guard("starting clean in a child process"):
             delivery.after_fork()
+
+
+def _after_fork_in_c() -> None:
+    process.check()
+    for delivery in tuple(_deliveries):
+        with guard("looking for what an earlier process has left"):
+            delivery.resume()

@@ -128,7 +128,11 @@ class Flusher:
             self._finish()
 
     def abandon(self) -> None:
-        """Leave everything to the parent process, after a fork."""
+        """Leave everything to the parent process, after a fork: green threads that came along find nothing to do."""
+        self.workers.abandon()
+        self.events.clear()
+        self._open.clear()
+        self._schedule = Schedule()
         self._access.abandon()
 
     # -- workers -------------------------------------------------------------------------------------------------------

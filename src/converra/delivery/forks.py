@@ -14,6 +14,7 @@ import time
 import weakref
 from typing import Protocol
 
+from converra import process
 from converra.guard import guard
 
 LONGEST = 2.0
@@ -48,7 +49,8 @@ class _Forks:
         with self._one:
             if not self._hooked and hasattr(os, "register_at_fork"):
                 self._hooked = True
-                os.register_at_fork(before=self.before, after_in_parent=self.in_parent, after_in_child=self.in_child)
+                os.register_at_fork(before=self.before, after_in_parent=self.in_parent)
+                process.in_child(self.in_child)
             self._things.add(thing)
 
     def before(self) -> None:

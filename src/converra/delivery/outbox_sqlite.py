@@ -6,6 +6,7 @@ through the other. What the file cannot take (it is full, broken, locked) waits 
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 import time
@@ -235,11 +236,16 @@ class SQLiteOutbox:
         self._entering.release()
 
     def inherited(self, *, paused: bool) -> None:
-        """Leave it to the parent, in the child."""
+        """Leave it to the parent, in the child, for good: green threads that came along must not open it again."""
         file, self._file = self._file, None
-        if not paused and (file is not None or not self._opening.acquire(blocking=False)):
-            outbox_file.leave_alone(self._path)
-        self._entering, self._opening = threading.RLock(), threading.RLock()
+        self._not_before = math.inf
+        if paused:  # green threads may wait for them
+            self._opening.release()
+            self._entering.release()
+        else:
+            if file is not None or not self._opening.acquire(blocking=False):
+                outbox_file.leave_alone(self._path)
+            self._entering, self._opening = threading.RLock(), threading.RLock()
         if file is not None:
             file.inherited(paused=paused)
 

@@ -4,10 +4,13 @@ They are daemons, since a thread that hangs in a socket must not keep the proces
 watches what becomes due, so that a slow answer holds up nobody else. Callers wake them through a bare lock used as a
 flag: `release` and `acquire` are single steps in C, so a signal handler or a finalizer that interrupts a caller may
 wake them too. An Event or a Condition could be found half set.
+
+Green threads (gevent, eventlet) survive a fork: a worker knows its process, and ends in any other.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -83,6 +86,11 @@ class Workers:
         self.stopping = True
         self.wake()
 
+    def abandon(self) -> None:
+        """End the green threads that came along into a child process, and start no more."""
+        self.stopping = self.closed = True
+        self.wake()
+
     def join(self, timeout: float) -> None:
         """Wait until the workers are gone, or were started again: at most `timeout` seconds."""
         until = time.monotonic() + timeout
@@ -96,27 +104,36 @@ class Workers:
     def _add(self) -> None:
         if self.closed or len(self._threads) >= MOST:
             return
-        thread = threading.Thread(target=self._run, name="converra", daemon=True)
+        thread = threading.Thread(target=self._run, args=(os.getpid(),), name="converra", daemon=True)
         self._threads.add(thread)
         try:
             thread.start()
         except RuntimeError:  # "can't start new thread": at the system's limit, or Python is finalising
             self._threads.discard(thread)
 
-    def _run(self) -> None:
+    def _run(self, pid: int) -> None:
         with suppressed():
-            while not self.stopping:
+            while self._continues(pid):
                 rest = self._turn()
-                if rest is not None and not self._rest(rest):
+                if rest is not None and self._continues(pid) and not self._rest(rest):
                     break
-            with self._counting:
-                self._threads.discard(threading.current_thread())
-                last = not self._threads
-            if last and self.stopping:
-                self._finished()
-            elif last:  # they were started again just as this one went
-                self.start()
+            if os.getpid() == pid:
+                self._leave()
+            else:
+                threading.current_thread()  # registers this thread again, which `threading` will want to remove
         self.wake()  # whoever rests takes over, or goes as well
+
+    def _continues(self, pid: int) -> bool:
+        return not self.stopping and os.getpid() == pid
+
+    def _leave(self) -> None:
+        with self._counting:
+            self._threads.discard(threading.current_thread())
+            last = not self._threads
+        if last and self.stopping:
+            self._finished()
+        elif last:  # they were started again just as this one went
+            self.start()
 
     def _rest(self, seconds: float) -> bool:
         """Wait to be woken; False where another one waits already and nobody called for a while."""

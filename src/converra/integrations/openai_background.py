@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
+
+from converra import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +31,7 @@ class _Waiting(NamedTuple):
 _waiting: OrderedDict[str, _Waiting] = OrderedDict()
 """Calls without an answer yet, by the id of the response, in this process: a forked child leaves them to its parent."""
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_waiting.clear)
+process.in_child(_waiting.clear)
 
 
 class BackgroundCall:
