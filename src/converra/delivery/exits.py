@@ -51,7 +51,7 @@ def watch(delivery: Delivery) -> None:
         _hooked.append(True)
         atexit.register(_at_exit)
         process.in_child(_after_fork)
-    uwsgi.hook(_after_fork_in_c, _before_end)
+    uwsgi.hook(_after_fork_in_c, _before_uwsgi_exits)
     _deliveries.add(delivery)
 
 
@@ -80,7 +80,13 @@ _closing: list[Callable[[], None]] = []
 
 
 def _at_exit() -> None:
-    _before_end(finalising=True)
+    with uwsgi.signals_blocked():
+        _before_end(finalising=True)
+
+
+def _before_uwsgi_exits() -> None:
+    with uwsgi.signals_blocked():
+        _before_end()
 
 
 def _before_end(*, finalising: bool = False) -> None:

@@ -3,18 +3,24 @@
 A thread that runs during such a fork may hold the GIL, and the child waits for it forever. So the process that loads
 the app has no thread of ours, and sends what is recorded in it at once: it never runs Python again. The child learns
 from `uwsgi.post_fork_hook` that it is one; where the app replaces that hook, from `process.check`.
+
+Its signal handlers are C functions that end the process, on whichever thread the system interrupts. In a thread that
+runs Python they crash, so ours block all signals. A second one ends a process that is still delivering: the master
+sends it to a worker that is just being recycled. So signals wait for that, no longer than `shutdown_timeout`.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from converra.guard import guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _hooked: list[object] = []
 """The module whose hooks are set."""
@@ -38,6 +44,19 @@ def is_loading() -> bool:
     if uwsgi is None or not hasattr(uwsgi, "worker_id") or uwsgi.worker_id() or uwsgi.mule_id():
         return False
     return uwsgi.masterpid() in (0, os.getpid())
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Block all signals, also in a thread that is started meanwhile; does nothing elsewhere."""
+    if _module() is None:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def hook(on_fork: Callable[[], None], on_exit: Callable[[], None]) -> None:

@@ -15,6 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from converra.delivery import uwsgi
 from converra.telemetry import suppressed
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ class Workers:
         thread = threading.Thread(target=self._run, args=(os.getpid(),), name="converra", daemon=True)
         self._threads.add(thread)
         try:
-            thread.start()
+            with uwsgi.signals_blocked():
+                thread.start()
         except RuntimeError:  # "can't start new thread": at the system's limit, or Python is finalising
             self._threads.discard(thread)
 
