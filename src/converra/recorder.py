@@ -66,6 +66,9 @@ class Recorder:
         for integration in discovery.integrations():
             self._integrations.setdefault(integration.name, integration)
         self.active = bool(self._integrations)
+        exits.prepare()
+        for module in exits.SERVER_MODULES:
+            patching.when_imported(module, _prepare)
         with guard("looking for what an earlier process has left"):
             self.delivery.start()
         return Report([row for known in self._integrations.values() for row in patching.switch_on(known, self)])
@@ -78,6 +81,8 @@ class Recorder:
 
             for name in list(self._integrations):
                 patching.switch_off(self._integrations.pop(name))
+        if not _any_active():
+            exits.release()
 
     # -- conversations -----------------------------------------------------------------------------------------------
 
@@ -274,6 +279,16 @@ def _tell(recorder: Recorder) -> None:
         exits.before_end(_close)
         process.in_child(_in_child)
     _recorders.add(recorder)
+
+
+def _any_active() -> bool:
+    return any(recorder.active for recorder in list(_recorders))
+
+
+def _prepare() -> None:
+    """Set the hook of a server that was just imported."""
+    if _any_active():
+        exits.prepare()
 
 
 def _close() -> None:

@@ -22,6 +22,8 @@ class Losses:
         self._outbox = outbox
         self._counters = counters
         self._told = 0
+        self._total = (0, 0, 0)
+        """What `total` has said."""
         self._at = -QUIET_SECONDS
 
     def say(self) -> None:
@@ -41,17 +43,18 @@ class Losses:
     def total(self, pending: int, *, kept: bool, keyless: bool = False) -> None:
         """Tell at the end what did not arrive; where it is `kept` in a file, the next process delivers what waited.
 
-        That nothing is sent without a key was told before, in the one warning that an app without one gets.
+        That nothing is sent without a key was told before, in the one warning that an app without one gets. A server
+        that stops may come here before the interpreter does: the same total is logged once.
         """
-        dropped, rejected = self._outbox.dropped, self._counters.rejected
-        if pending or dropped or rejected:
+        total = pending, self._outbox.dropped, self._counters.rejected
+        if any(total) and total != self._total:
+            self._total = total
             logger.log(
                 logging.INFO if keyless else logging.WARNING,
                 "converra: not delivered at exit: %d messages were still waiting%s, %d had been dropped, %d refused. "
                 "Last error: %s",
                 pending,
                 " and are kept in the outbox" if kept else "",
-                dropped,
-                rejected,
+                *total[1:],
                 self._counters.last_error or "none",
             )

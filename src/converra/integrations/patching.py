@@ -260,6 +260,19 @@ def switch_off(integration: Integration) -> None:
             integration.uninstall()
 
 
+def when_imported(module: str, call: Callable[[], None]) -> None:
+    """Call something when a module is imported, once; or at once where it is imported already."""
+
+    def imported(_module: ModuleType) -> None:
+        with guard(f"preparing for {module}"):
+            call()
+
+    with guard("waiting for an import"), _lock:  # an old wrapt cannot wait a second time for the same module
+        if module not in _hooked:
+            _hooked.add(module)
+            wrapt.register_post_import_hook(imported, module)
+
+
 def _install(integration: Integration, module: ModuleType, capture: Capture) -> list[Patched]:
     with guard(f"installing the {integration.name} integration"):
         return integration.install(module, capture)
