@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv and .venvs; a fresh clone needs Python >= 3.11, git and make.
 # PYTHON=python3.12 chooses the interpreter.
 
-.PHONY: help demo test test-quick test-compat test-upstream check docs bench picture format lint layers types dev wheel clean
+.PHONY: help demo test test-quick test-deployments test-compat test-upstream check docs bench picture format lint layers types dev wheel clean
 .NOTPARALLEL:
 
 DEV := .venv/bin/
@@ -43,6 +43,11 @@ test-compat: dev ## the integrations with old and new openai, wrapt and LangChai
 
 test-upstream: dev ## openai's, LangChain's and LangGraph's own tests, with capture: they must come out as without; ARGS=langgraph chooses
 	$(DEV)python scripts/upstream.py $(ARGS)
+
+test-deployments: ## the real servers and workers, told to stop: what they recorded arrives; ARGS="-m quick" chooses
+	@scripts/redis
+	@scripts/venv .venvs/deployments openai,server deployments
+	.venvs/deployments/bin/pytest tests/deployments $(ARGS)
 
 picture: dev ## docs/demo.svg, from a run of the demo
 	$(DEV)python -m scripts.demo_picture

@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Route
 
 import converra
+from converra.asgi import lifespan
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,8 +33,9 @@ SYSTEM: Any = {"role": "system", "content": "You are the support assistant of a 
 converra.instrument()
 
 
+@lifespan  # delivers when a worker stops
 @asynccontextmanager
-async def lifespan(_: Starlette) -> AsyncIterator[dict[str, AsyncOpenAI]]:
+async def connected(_: Starlette) -> AsyncIterator[dict[str, AsyncOpenAI]]:
     """One connection to the model for each worker."""
     async with AsyncOpenAI() as client:
         yield {"client": client}
@@ -128,5 +130,5 @@ app = Starlette(
         Route("/chat", chat, methods=["POST"]),
         Route("/end", end, methods=["POST"]),
     ],
-    lifespan=lifespan,
+    lifespan=connected,
 )

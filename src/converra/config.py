@@ -144,7 +144,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("sample_rate", "CONVERRA_SAMPLE_RATE", 1.0, _rate, "a number from 0 to 1", "share of conversations kept"),
     Setting("console", "CONVERRA_CONSOLE", False, _flag, "true or false", "print turns as they are captured"),
     Setting(
-        "handle_sigterm", "CONVERRA_HANDLE_SIGTERM", False, _flag, "true or false", "flush within the budget on SIGTERM"
+        "handle_sigterm",
+        "CONVERRA_HANDLE_SIGTERM",
+        False,
+        _flag,
+        "true or false",
+        "deliver within the budget on SIGTERM; the known servers do without it",
     ),
 )
 

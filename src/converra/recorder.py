@@ -81,6 +81,9 @@ class Recorder:
 
             for name in list(self._integrations):
                 patching.switch_off(self._integrations.pop(name))
+            if not _any_active():
+                for module in exits.SERVER_MODULES:
+                    patching.forget_import(module)
         if not _any_active():
             exits.release()
 

@@ -261,16 +261,22 @@ def switch_off(integration: Integration) -> None:
 
 
 def when_imported(module: str, call: Callable[[], None]) -> None:
-    """Call something when a module is imported, once; or at once where it is imported already."""
+    """Call `call` whenever a module is imported, and at once if it is imported already."""
 
     def imported(_module: ModuleType) -> None:
         with guard(f"preparing for {module}"):
             call()
 
-    with guard("waiting for an import"), _lock:  # an old wrapt cannot wait a second time for the same module
-        if module not in _hooked:
-            _hooked.add(module)
-            wrapt.register_post_import_hook(imported, module)
+    with _lock:
+        WATCHER.watch(module, imported)
+    if module in sys.modules:
+        imported(sys.modules[module])
+
+
+def forget_import(module: str) -> None:
+    """Undo `when_imported`."""
+    with _lock:
+        WATCHER.unwatch(module)
 
 
 def _install(integration: Integration, module: ModuleType, capture: Capture) -> list[Patched]:
