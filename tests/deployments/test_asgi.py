@@ -13,7 +13,7 @@ import pytest
 from tests.deployments.running import Program, talk, wait_for
 
 if TYPE_CHECKING:
-    from tests.deployments.running import Deployment
+    from tests.deployments.running import Deployment, Talk
 
 WEB = """
 import asyncio, sys
@@ -91,7 +91,7 @@ def _browse(url: str, *numbers: int) -> None:
             httpx.get(f"{url}/{path}/{n}", trust_env=False, timeout=30).raise_for_status()
 
 
-def _expected(*numbers: int) -> list[object]:
+def _expected(*numbers: int) -> list[Talk]:
     return sorted(each for n in numbers for each in (talk(n, n + 1), talk(n)))
 
 

@@ -28,6 +28,8 @@ def block(n):
     speak_in_a_block(n)
 """
 
+WORKER = ("celery", "-A", "tasks", "worker", "--loglevel", "INFO", "--concurrency", "2")
+
 SEND = """
 from tasks import block, implicit
 results = [task.delay(n) for n in {numbers} for task in (implicit, block)]
@@ -54,18 +56,23 @@ POOLS = {
 def test_a_worker_delivers_before_it_stops(deployment: Deployment, redis: str, name: str) -> None:
     """All that tasks have said arrives once: of children that are recycled, and of those that a warm stop ends."""
     deployment.write("tasks.py", TASKS.format(redis=redis))
-    worker = deployment.start("celery", "-A", "tasks", "worker", "--concurrency", "2", *POOLS[name])
+    worker = deployment.start(
+        "celery", "-A", "tasks", "worker", "--loglevel", "INFO", "--concurrency", "2", *POOLS[name]
+    )
     worker.says(" ready.")
     deployment.run(SEND.format(numbers=NUMBERS))
     assert worker.stop() == 0, worker.log
     assert sorted(deployment.arrived()) == EXPECTED
-    assert "converra:" not in worker.log
+    assert "converra: not delivered" not in worker.log
+    assert "handle_sigterm" not in worker.log
 
 
 def test_a_recycled_child_delivers_at_once(deployment: Deployment, redis: str) -> None:
     """What a recycled child has recorded arrives while the worker lives, not only at its end."""
     deployment.write("tasks.py", TASKS.format(redis=redis))
-    worker = deployment.start("celery", "-A", "tasks", "worker", "--concurrency", "1", "--max-tasks-per-child", "2")
+    worker = deployment.start(
+        "celery", "-A", "tasks", "worker", "--loglevel", "INFO", "--concurrency", "1", "--max-tasks-per-child", "2"
+    )
     worker.says(" ready.")
     deployment.run(SEND.format(numbers=[0, 10]))
     expected = sorted([talk(0, 1), talk(0), talk(10, 11), talk(10)])
@@ -78,9 +85,12 @@ def test_a_warm_stop_with_a_slow_api(deployment: Deployment, redis: str) -> None
     """The pool waits for its children, and nobody warns of a setting that is not needed."""
     deployment.server.faults.add("any", "delay", seconds=0.5, times=None)
     deployment.write("tasks.py", TASKS.format(redis=redis))
-    worker = deployment.start("celery", "-A", "tasks", "worker", "--concurrency", "2", HANDLE_SIGTERM="true")
+    worker = deployment.start(
+        "celery", "-A", "tasks", "worker", "--loglevel", "INFO", "--concurrency", "2", HANDLE_SIGTERM="true"
+    )
     worker.says(" ready.")
     deployment.run(SEND.format(numbers=NUMBERS))
     assert worker.stop(signal.SIGTERM) == 0, worker.log
     assert sorted(deployment.arrived()) == EXPECTED
-    assert "converra:" not in worker.log
+    assert "converra: not delivered" not in worker.log
+    assert "handle_sigterm" not in worker.log

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.deployments.running import Talk, talk
+from tests.deployments.running import Talk, talk, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.deployments.running import Deployment
+    from tests.deployments.running import Deployment, Program
 
 HANDLER = """
 import converra
@@ -39,6 +39,17 @@ def session(event, context):
 """
 
 
+HEADERS = {
+    "Content-Type": "application/json",
+    "Lambda-Runtime-Aws-Request-Id": "8476a536-e9f4-11e8-9739-2dfe598c3fcd",
+    "Lambda-Runtime-Deadline-Ms": "1942409778541",
+    "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:us-east-2:123456789012:function:f",
+    "Lambda-Runtime-Trace-Id": "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1",
+    "Lambda-Runtime-Client-Context": "{}",
+    "Lambda-Runtime-Cognito-Identity": "{}",
+}
+
+
 class RuntimeAPI:
     """What Lambda's runtime asks: the next event, and where to put the answer.
 
@@ -47,7 +58,7 @@ class RuntimeAPI:
 
     def __init__(self) -> None:
         self.asked: queue.Queue[None] = queue.Queue()
-        self.events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.answers: queue.Queue[Any] = queue.Queue()
 
     def handler(self) -> type[http.server.BaseHTTPRequestHandler]:
@@ -58,11 +69,13 @@ class RuntimeAPI:
 
             def do_GET(self) -> None:
                 api.asked.put(None)
-                body = json.dumps(api.events.get()).encode()
+                event = api.events.get()
+                if event is None:
+                    return
+                body = json.dumps(event).encode()
                 self.send_response(200)
-                self.send_header("Lambda-Runtime-Aws-Request-Id", "r")
-                self.send_header("Lambda-Runtime-Deadline-Ms", "9999999999999")
-                self.send_header("Lambda-Runtime-Invoked-Function-Arn", "arn")
+                for name, value in HEADERS.items():
+                    self.send_header(name, value)
                 self._end(body)
 
             def do_POST(self) -> None:
@@ -90,6 +103,11 @@ class RuntimeAPI:
             server.shutdown()
 
 
+def _next(said: queue.Queue[Any], runtime: Program) -> Any:
+    wait_for(lambda: not said.empty(), lambda: runtime.log)
+    return said.get()
+
+
 def _invoke(deployment: Deployment, handler: str, numbers: list[int]) -> list[list[Talk]]:
     """Invoke a function several times; what has arrived each time when the runtime is frozen."""
     api, arrived = RuntimeAPI(), []
@@ -97,16 +115,16 @@ def _invoke(deployment: Deployment, handler: str, numbers: list[int]) -> list[li
     with api.served() as address:
         os.environ.update(AWS_LAMBDA_RUNTIME_API=address, AWS_LAMBDA_FUNCTION_NAME="f")
         runtime = deployment.start("python", "-m", "awslambdaric", f"function.{handler}")
-        api.asked.get(timeout=40)
+        _next(api.asked, runtime)
         for n in numbers:
             api.events.put({"n": n})
-            assert api.answers.get(timeout=40) == n, runtime.log
-            api.asked.get(timeout=40)
+            assert _next(api.answers, runtime) == n, runtime.log
+            _next(api.asked, runtime)
             os.kill(runtime.pid, signal.SIGSTOP)
             arrived.append(deployment.arrived())
             os.kill(runtime.pid, signal.SIGCONT)
         runtime.kill()
-        api.events.put({})  # let the handler that waits go
+        api.events.put(None)  # let the handler that waits go
     assert "converra:" not in runtime.log
     return arrived
 

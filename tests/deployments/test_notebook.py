@@ -32,4 +32,6 @@ NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
 def test_an_executed_notebook(deployment: Deployment) -> None:
     """Each cell's conversation arrives once, and the one outside of any block is completed when the kernel ends."""
     deployment.run(NOTEBOOK)
-    assert sorted(deployment.arrived()) == sorted([talk(1), talk(10, 11), talk(2), talk(3)])
+    implicit = talk(10, 11)
+    flushed = implicit._replace(words=(*implicit.words, "Conversation ended."))
+    assert sorted(deployment.arrived()) == sorted([talk(1), flushed, talk(2), talk(3)])

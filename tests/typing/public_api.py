@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import assert_type
+
+from starlette.applications import Starlette
 
 import converra
 from converra import AsyncConverra, Converra, Conversation
 from converra.api.pages import AsyncPage, Page
 from converra.api.results import Conversation as Stored
 from converra.api.results import Insights
+from converra.asgi import lifespan
 from converra.reporting import Report, Stats
 
 
@@ -70,3 +75,11 @@ async def async_client() -> None:
         assert_type(await api.conversations.list(), AsyncPage)
         async for stored in api.conversations.list():
             assert_type(stored, Stored)
+
+
+def deployment(own: Callable[[Starlette], AbstractAsyncContextManager[dict[str, int]]]) -> None:
+    """The lifespan fits where a framework wants one, and keeps the type of the one that it wraps."""
+    Starlette(lifespan=lifespan)
+    Starlette(lifespan=lifespan(own))
+    assert_type(lifespan(own), Callable[[Starlette], AbstractAsyncContextManager[dict[str, int]]])
+    assert_type(lifespan(object()), AbstractAsyncContextManager[None])
