@@ -51,11 +51,13 @@ class Child:
         )
 
     def ready(self) -> Child:
-        """Wait for the word."""
+        """Wait for the word, byte by byte: a buffer would keep from `ended` what comes after it."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.strip() == "ready":
+        line = b""
+        while byte := os.read(self._process.stdout.fileno(), 1):
+            if byte == b"\n" and line == b"ready":
                 return self
+            line = b"" if byte == b"\n" else line + byte
         raise AssertionError(self.ended().err)
 
     def signal(self, number: int) -> None:
