@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
-from langchain_openai import ChatOpenAI
-from pydantic import SecretStr
 
 from converra.config import load
 from converra.recorder import Recorder
@@ -130,29 +127,6 @@ def test_arguments_for_nothing(
     assert answer["metadata"]["unnamedCalls"] == ['{"a": 1}']
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("call", [EMPTY_CALLS[0], EMPTY_CALLS[2]], ids=json.dumps)
-def test_an_empty_call_through_langchain(
-    call: Any, stream: bool, client: openai.OpenAI, gateway: Gateway, server: LocalServer, recorder: Recorder
-) -> None:
-    """An empty call is none either in a message of LangChain's."""
-    gateway.replies = iter([_answer({"index": 0, **call}, stream=stream)])
-
-    def talk() -> None:
-        with _chat_model(str(client.base_url)) as model:
-            _ = list(model.stream("Hi")) if stream else [model.invoke("Hi")]
-
-    (_, answer) = stored(server, recorder, talk)
-    assert (answer["role"], answer["content"], answer.get("toolCalls")) == ("assistant", "Hello!", None)
-    assert (answer["model"], answer["metadata"]["modelRequested"]) == ("tiny", True)
-
-
-@contextlib.contextmanager
-def _chat_model(url: str) -> Iterator[ChatOpenAI]:
-    with openai.DefaultHttpxClient(verify=False) as http:
-        yield ChatOpenAI(model="tiny", api_key=SecretStr("k"), base_url=url, max_retries=0, http_client=http)
-
-
 # -- the model that was asked for --------------------------------------------------------------------------------------
 
 
@@ -187,11 +161,6 @@ def _response_stream(client: openai.OpenAI, url: str) -> None:
     list(client.responses.create(model="tiny", input="Hi", stream=True))
 
 
-def _langchain(client: openai.OpenAI, url: str) -> None:
-    with _chat_model(url) as model:
-        model.invoke("Hi")
-
-
 CHAT = scripted.document(_no_model(completion({"content": "Hello!"})))
 WAYS: dict[str, tuple[Callable[[openai.OpenAI, str], None], Reply]] = {
     "chat": (_plain_chat, CHAT),
@@ -202,7 +171,6 @@ WAYS: dict[str, tuple[Callable[[openai.OpenAI, str], None], Reply]] = {
         _response_stream,
         scripted.stream(*map(_no_model, text_events("Hel", "lo!")), done=False, named=True),
     ),
-    "langchain": (_langchain, CHAT),
 }
 
 
