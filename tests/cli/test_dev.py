@@ -21,7 +21,7 @@ from converra.cli.commands import commands
 from converra.server.records import NewConversation
 from converra.server.run import listen
 from converra.server.store import Store
-from tests.patience import LONG
+from tests.patience import LONG, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,8 +193,5 @@ def test_only_the_newest_conversations_are_kept(tmp_path: Path) -> None:
         for number in range(3):
             store.create(NewConversation(f"conv_{number}", "a", "p", "active", "", [{"role": "user", "content": "x"}]))
     with running("--db", str(path), "--keep", "2"), contextlib.closing(Store(path)) as store:
-        deadline = time.monotonic() + 20
-        while store.conversations()[1] > 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: store.conversations()[1], 2)
         assert [each.id for each in store.conversations()[0]] == ["conv_2", "conv_1"]
