@@ -623,7 +623,7 @@ TABLE: dict[str, list[Any]] = snapshot(
             (
                 "assistant",
                 "Yes",
-                {"model": "gpt-4o-stand-in", "latencyMs": True, "metadata": {"replaces": "message_1", "cached": True}},
+                {"model": "gpt-4o-stand-in", "latencyMs": True, "metadata": {"replaces": "message_2", "cached": True}},
             ),
         ],
         "parallel": [
