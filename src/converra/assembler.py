@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra.conversation import safe
-from converra.conversation.assembly import fold, say, write
+from converra.conversation.assembly import Asked, fold, say, write
 from converra.conversation.draft import Draft, Written
 from converra.conversation.messages import tool_call
 from converra.conversation.record import Record
@@ -56,6 +56,8 @@ class Assembler:
         self._lane = lane
         self._nonce = os.urandom(8).hex()
         self._over = False
+        self._asked: dict[int, Asked] = {}
+        """Questions that wait for their answers, by the identity of their views."""
         self._early: dict[str | None, tuple[Said, Facts]] = {}
         """Results of tools that came before the first call of a shared session, by the id of their call."""
 
@@ -66,12 +68,22 @@ class Assembler:
         if answer is not None:
             answer.settle()
             _name_model(answer, view.model)
-        heard = [self._timed(h) for h in fold(self.record, view, answer)]
+        asked = self._asked.pop(id(view), None)
+        new = fold(self.record, view, answer) if asked is None or answer is None else asked.reply(answer)
+        heard = [self._timed(h) for h in new]
         carrier = _carrier(heard) if answer else None
         self._append([self._draft(h, answer, failure, facts, carries=_carries(h, carrier)) for h in heard], at)
         self._say_early(at)
         if self._learn is not None:
             self._learn(view, answer)
+
+    def ask(self, view: View, facts: Facts, at: float) -> None:
+        """Record what a call has asked, whose answer comes much later if at all."""
+        if not self._is_over():
+            asked = self._asked[id(view)] = Asked(self.record, view)
+            heard = [self._timed(h) for h in asked.ask()]
+            self._append([self._draft(h, None, None, facts, carries=False) for h in heard], at)
+            self._say_early(at)
 
     def say(self, said: Said, facts: Facts, at: float) -> None:
         """Record a tool's result."""

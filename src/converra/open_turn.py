@@ -19,6 +19,9 @@ class Owner(Protocol):
     def over(self, turn: OpenTurn, view: View, answer: Answer | None, failure: Failure | None, facts: Facts) -> None:
         """Record a turn that is over, and forget its call."""
 
+    def ask(self, view: View, facts: Facts) -> None:
+        """Record what was asked by a turn whose answer comes much later."""
+
 
 class OpenTurn(msgspec.Struct, eq=False):
     """One call under way: the `OpenCall` that integrations see. The first `end`, `fail` or `cut` counts."""
@@ -31,6 +34,8 @@ class OpenTurn(msgspec.Struct, eq=False):
     _ticks: float
     _first: float | None = None
     _so_far: Callable[[], Answer] | None = None
+    asked: bool = False
+    """The question is recorded, and the answer is not there yet."""
 
     def first_token(self) -> None:
         """Note that the first part of the answer has arrived."""
@@ -40,6 +45,13 @@ class OpenTurn(msgspec.Struct, eq=False):
     def streaming(self, so_far: Callable[[], Answer]) -> None:
         """Remember how to read what has arrived."""
         self._so_far = so_far
+
+    def wait(self) -> None:
+        """Record the question now: the answer comes much later, if at all."""
+        if not self.asked and self._once:
+            self.asked = True
+            with guard("recording a question"):
+                self._recording.ask(self._view, Facts(self._started, None, None, *self._span))
 
     def end(self, answer: Answer | None, ended: float | None = None, failure: Failure | None = None) -> None:
         """Record the turn. An answer that says nothing but what went wrong is that of a call that failed."""

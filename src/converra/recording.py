@@ -148,6 +148,16 @@ class Recording:
         if self._ending:
             self.end()
 
+    def ask(self, view: View, facts: Facts) -> None:
+        """Record what was asked by a call that stays under way: its answer comes much later, if at all."""
+        if self.ended:
+            tell("ended", LATE)
+            return
+        self.used = at = monotonic()
+        self._turns += 1
+        self._looks = view.looks
+        self._office.submit(at, view.weight, Recording._job, self, Assembler.ask, view, facts, at)
+
     def say(self, said: Said, at: float) -> None:
         """Record a tool's result; a request that resends it brings nothing new. `at` is seconds since the epoch."""
         self.paused = False
@@ -180,15 +190,25 @@ class Recording:
         """
         self._always = self._always or always
         self._ending = True
-        if not self._calls and not self.ended:
+        if self._calls:
+            if any(turn.asked for turn in list(self._calls)):
+                self.hasten()  # the answer may never be asked for
+        elif not self.ended:
             self.ended = True
             at = monotonic()
             self._office.submit(at, 0, Recording._job, self, Assembler.end, self._always, at, soon=True)
 
     def cut(self) -> None:
-        """Record what has arrived of the streams that are still open: the process is about to end."""
+        """Record what has arrived of the streams that are still open: the process is about to end.
+
+        An answer that is still to come may be brought by another process, where the session goes on without this one.
+        """
+        shared = self._joining and not self._ending
         for turn in list(self._calls):
-            turn.cut()
+            if turn.asked and shared:
+                self._calls.discard(turn)
+            else:
+                turn.cut()
 
     def after_fork(self, open_lane: Callable[[], Lane] | None) -> None:
         """Start clean in a child process: what was captured before is the parent's to deliver."""

@@ -27,12 +27,16 @@ class RecordedCall:
         self.first_tokens = 0
         self.so_far: Callable[[], Answer] | None = None
         self.ends = 0
+        self.waits = 0
 
     def first_token(self) -> None:
         self.first_tokens += 1
 
     def streaming(self, so_far: Callable[[], Answer]) -> None:
         self.so_far = so_far
+
+    def wait(self) -> None:
+        self.waits += 1
 
     def end(self, answer: Answer, ended: float | None = None) -> None:
         self.ends += 1

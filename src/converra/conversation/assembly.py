@@ -53,6 +53,22 @@ def fold(record: Record, view: View, answer: Answer | None) -> list[Heard]:
     return _Fold(record, view).run(answer)
 
 
+class Asked:
+    """A question that is recorded before its answer is there; the answer is recorded where it belongs, once."""
+
+    def __init__(self, record: Record, view: View) -> None:
+        self.view = view
+        self._fold = _Fold(record, view)
+
+    def ask(self) -> list[Heard]:
+        """Record the request; its new messages in order."""
+        return self._fold.run(None, failed=False)
+
+    def reply(self, answer: Answer) -> list[Heard]:
+        """Record the answer; its messages in order."""
+        return self._fold.reply(answer)
+
+
 def write(record: Record, said: Said) -> int:
     """Record a message that was written by hand; say its number."""
     number = record.messages
@@ -88,17 +104,24 @@ class _Fold:
         self.thread = 0
         self.heard: list[Heard] = []
 
-    def run(self, answer: Answer | None) -> list[Heard]:
+    def run(self, answer: Answer | None, *, failed: bool | None = None) -> list[Heard]:
         self.record.version += 1
         self.thread = self._thread()
         if self.record.shared:
             self._beside_others()
         else:
             self._ask(self.items)
-        self._remember(failed=answer is None)
+        self._remember(failed=answer is None if failed is None else failed)
         if answer is not None:
             self._answer(answer)
         return self.heard
+
+    def reply(self, answer: Answer) -> list[Heard]:
+        """Record the answer of a request that was recorded before."""
+        asked = len(self.heard)
+        self.record.version += 1
+        self._answer(answer)
+        return self.heard[asked:]
 
     def _unless_retried(self, items: list[Item]) -> list[Item]:
         """All items, but none of a request that names what it continues and has failed before."""

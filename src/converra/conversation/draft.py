@@ -67,15 +67,16 @@ class Draft(msgspec.Struct, kw_only=True):
         said, answer = self.said, self.answer
         role, content = _role_and_content(said, answer)
         usage = answer.usage if answer else None
+        latency = _milliseconds(self.latency_ms)
         message = Message(
             role=role,  # type: ignore[arg-type]  # one of ROLES by construction
             content=content,
-            timestamp=_moment(self.started + (self.latency_ms or 0.0) / 1000),
+            timestamp=_moment(self.started + (latency or 0.0) / 1000),
             model=safe.text(answer.model) if answer and answer.model else None,
             tokens=usage.completion_tokens if usage else None,
             tool_calls=_tool_calls(said),
             usage=usage,
-            latency_ms=_milliseconds(said.latency_ms if self.latency_ms is None else self.latency_ms),
+            latency_ms=_milliseconds(said.latency_ms) if self.latency_ms is None else latency,
             metadata=safe.plain(dict(self._metadata())),
         )
         return _whole_usage(message)

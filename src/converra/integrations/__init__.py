@@ -36,12 +36,15 @@ class OpenCall(Protocol):
         The recorder asks it when the process ends before the stream does: it is the registry of open streams.
         """
 
+    def wait(self) -> None:
+        """Record the question now, and stay open: the answer comes much later, if at all."""
+
     def end(self, answer: Answer, ended: float | None = None) -> None:
         """Record the turn. Only the first `end` or `fail` of a call counts, from whichever thread.
 
         `ended` is the `time.perf_counter()` of the last chunk, where that was earlier than now (a stream that was
-        dropped is noticed late). A finaliser may call this at any moment, also while the same thread is inside the
-        recorder: it must not wait for a lock that is not reentrant.
+        dropped is noticed late), and NaN where nobody knows how long the call took. A finaliser may call this at any
+        moment, also while the same thread is inside the recorder: it must not wait for a lock that is not reentrant.
         """
 
     def fail(self, error: BaseException, answer: Answer | None = None) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from converra.conversation.turn import Answer
 from converra.integrations import Integration
-from converra.integrations.openai_background import BackgroundCall, waited_for
+from converra.integrations.openai_background import BackgroundCall, RetrievedCall, waited_for
 from converra.integrations.openai_call import Endpoint, ObservedRequest
 from converra.integrations.openai_chat import answer as chat_answer
 from converra.integrations.openai_chat import request as chat_request
@@ -18,6 +19,7 @@ from converra.integrations.openai_completions import CompletionChunks
 from converra.integrations.openai_completions import answer as completions_answer
 from converra.integrations.openai_completions import request as completions_request
 from converra.integrations.openai_events import ResponseEvents
+from converra.integrations.openai_fields import fields
 from converra.integrations.openai_responses import answer as responses_answer
 from converra.integrations.openai_responses import request as responses_request
 from converra.integrations.patching import Patches, PatchPoint
@@ -47,7 +49,7 @@ def observe(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         or not isinstance(body, dict)
         or (options.method != "post" and options.method.lower() != "post")
     ):
-        return _follow_up(options)
+        return _follow_up(capture, options)
     if options.extra_json:  # `extra_body`: it wins, as it does on the wire
         body = {**body, **options.extra_json}
     call = capture.begin(endpoint.request(body))
@@ -62,11 +64,21 @@ def _endpoint(url: str) -> Endpoint | None:
     return next((endpoint for suffix, endpoint in ENDPOINTS.items() if path.endswith(suffix)), None)
 
 
-def _follow_up(options: Any) -> ObservedRequest | None:
-    """Go on with the turn of a background response that this request asks for."""
-    call = waited_for(options.method.lower(), options.url)
-    return None if call is None else ObservedRequest(call, ENDPOINTS["/responses"])
+def _follow_up(capture: Capture, options: Any) -> ObservedRequest | None:
+    """Go on with the turn of a background response that this request asks for; or record its answer."""
+    call = waited_for(options.method.lower(), options.url, capture)
+    if call is None:
+        return None
+    return ObservedRequest(call, RETRIEVED if isinstance(call, RetrievedCall) else ENDPOINTS["/responses"])
 
+
+def _background_answer(response: Any) -> Answer:
+    """The answer of a response that was made in the background; of others, which were recorded when made, none."""
+    return responses_answer(response) if fields(response).get("background") is True else Answer()
+
+
+RETRIEVED = Endpoint(responses_request, _background_answer, ResponseEvents)
+"""A response that is asked for and that was not made here: only those that run in the background can be streamed."""
 
 _patches = Patches(POINTS, observe)
 
