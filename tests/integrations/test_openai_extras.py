@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_openai import ChatOpenAI
 
 from converra.config import load
+from converra.integrations import langchain_result
 from converra.integrations.openai_extras import MAX_FIELD, encoded, kept, unread
 from converra.integrations.openai_media import attachment
 from converra.integrations.openai_usage import counts, snapshot
@@ -107,6 +111,13 @@ class Asking:
         assert DATA not in json.dumps(messages), "base64 was stored"
         (answer,) = messages[1:]
         return answer
+
+    def through_langchain(self, reply: Reply, **settings: Any) -> dict[str, Any]:
+        """The same through LangChain."""
+        url = self.answers(reply)
+        with openai.DefaultHttpxClient(verify=False) as bare:
+            chat = ChatOpenAI(model="m", api_key="k", base_url=url, http_client=bare, **settings)  # type: ignore[arg-type]  # a string will do
+            return self._of(lambda: chat.invoke([("user", "Hi")]))
 
     def chat(self, said: dict[str, Any], **more: Any) -> Iterator[dict[str, Any]]:
         """One message of a chat, asked for in every way."""
@@ -250,17 +261,72 @@ def test_items_with_pictures(
         assert messages[1]["metadata"]["attachments"] == [ATTACHED]
 
 
-def test_a_resent_picture_is_recorded_once(asking: Asking, server: LocalServer, recorder: Recorder) -> None:
+LARGE = base64.b64encode(b"\x89PNG" * 2_000).decode()
+
+
+def test_pictures_that_are_written_into_the_text(asking: Asking) -> None:
+    """Large data URLs in an answer's text are attached as well; small ones are part of what was written."""
+    text = f"Here: ![cat](data:image/png;base64,{LARGE}) and {URL.replace('image', 'audio')[:40]}"
+    digest = hashlib.sha256(b"\x89PNG" * 2_000).hexdigest()
+    answers = [
+        *asking.chat({"content": text}),
+        asking.stored(document(response(message(text))), _responses),
+        asking.through_langchain(document(completion({"content": text}))),
+    ]
+    for answer in answers:
+        assert answer["content"] == f"Here: [image: image/png, 7.8 KB] and {URL.replace('image', 'audio')[:40]}"
+        assert metadata(answer)["attachments"] == [
+            {"kind": "image", "mime": "image/png", "bytes": 8_000, "sha256": digest}
+        ]
+
+
+def test_through_langchain(asking: Asking) -> None:
+    """Counts and fields that LangChain passes on are read as the client's are."""
+    counts = _usage(21, 9, prompt_cache_hit_tokens=16, prompt_cache_miss_tokens=5)
+    for reply in (
+        document(completion({"content": "A"}, usage=counts)),
+        stream(chunk({"content": "A"}), chunk({}, finish="stop"), chunk(usage=counts)),
+    ):
+        answer = asking.through_langchain(reply, streaming=len(reply.pieces) > 1)
+        assert answer["usage"] == {"promptTokens": 21, "completionTokens": 9}
+        if len(reply.pieces) == 1:  # of a stream, LangChain keeps its own counts alone
+            assert answer["metadata"]["usageDetails"] == {"cachedTokens": 16}
+
+
+def test_fields_of_a_message_of_langchains() -> None:
+    """Pictures, sources and unknown fields beside a message's content, and what is told of the response."""
+    own = {"citations": SOURCES, "images": [PICTURE], "__internal__": "x"}
+    given = AIMessage("A", additional_kwargs=own, response_metadata={"model_name": "m", "eval_duration": 7})
+    found = langchain_result.answer(LLMResult(generations=[[ChatGeneration(message=given)]]))
+    (said,) = found.said
+    assert said.text == f"A\n{LINE}"
+    assert [attached.data for attached in said.attachments] == [URL]
+    hidden = {**PICTURE, "image_url": {"url": f"<{len(URL)} characters>"}}
+    assert said.metadata == {"citations": SOURCES, "images": [hidden]}
+    assert found.metadata == {"eval_duration": 7}
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ({"content": "Here:", "images": [PICTURE]}, f"Here:\n{LINE}"),
+        ({"content": f"Here: ![cat](data:image/png;base64,{LARGE})"}, "Here: [image: image/png, 7.8 KB]"),
+    ],
+)
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_resent_picture_is_recorded_once(
+    said: dict[str, Any], line: str, *, bare: bool, asking: Asking, server: LocalServer, recorder: Recorder
+) -> None:
     """An answer with pictures that the app sends again, as a dict, is recognised."""
-    url = asking.answers(document(completion({"content": "Here:", "images": [PICTURE]})))
+    url = asking.answers(document(completion(said)))
     with openai.OpenAI(api_key="k", base_url=url) as client, recorder.conversation("p") as talk:
         answer = client.chat.completions.create(model="m", messages=QUESTION).choices[0].message
-        again: Any = [*QUESTION, answer.model_dump(exclude_none=True), {"role": "user", "content": "More"}]
-        client.chat.completions.create(model="m", messages=again)
+        resent: Any = {"role": "assistant", **said} if bare else answer.model_dump(exclude_none=True)
+        client.chat.completions.create(model="m", messages=[*QUESTION, resent, {"role": "user", "content": "More"}])
     assert recorder.flush(timeout=20)
     found = server.store.find(None, talk.id or "")
     assert found is not None
-    assert [m["content"] for m in server.store.messages(found)] == ["Hi", f"Here:\n{LINE}", "More", f"Here:\n{LINE}"]
+    assert [m["content"] for m in server.store.messages(found)] == ["Hi", line, "More", line]
 
 
 # -- sources, and fields that nobody reads -----------------------------------------------------------------------------

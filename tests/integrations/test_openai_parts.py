@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from converra.conversation.turn import Attachment
-from converra.integrations.openai_parts import Content, content, placeholder
+from converra.integrations.openai_media import placeholder
+from converra.integrations.openai_parts import Content, content
 
 WAV = "UklGRiQA"
 PDF = "data:application/pdf;base64," + "A" * 2_800_000

@@ -12,8 +12,7 @@ import msgspec
 from converra.conversation.turn import Attachment, Call, Said
 from converra.integrations import openai_items, openai_parts
 from converra.integrations.openai_fields import fields, items, plain, string
-from converra.integrations.openai_media import data_mime
-from converra.integrations.openai_parts import placeholder
+from converra.integrations.openai_media import data_mime, placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

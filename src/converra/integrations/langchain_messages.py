@@ -11,8 +11,7 @@ from converra.integrations.openai_chat import meant, unnamed
 from converra.integrations.openai_digest import digest
 from converra.integrations.openai_extras import LANGCHAIN, merged, unread
 from converra.integrations.openai_fields import copied, fields, items, string
-from converra.integrations.openai_media import beside
-from converra.integrations.openai_parts import placeholder
+from converra.integrations.openai_media import beside, embeds, placeholder, taken_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -97,8 +96,9 @@ def answered(own: dict[str, Any]) -> tuple[Said, ...]:
 
 def _assistant(own: dict[str, Any], more: dict[str, Any], found: Content) -> Said:
     media = tuple(beside(more, LANGCHAIN))
-    text = "\n".join(filter(None, (found.text(""), *map(placeholder, media))))
-    attachments = (*found.attachments, *media)
+    words, embedded = taken_out(found.text("")) if embeds(found.text("")) else (found.text(""), ())
+    text = "\n".join(filter(None, (words, *map(placeholder, media))))
+    attachments = (*found.attachments, *embedded, *media)
     refusal = string(more.get("refusal"))
     if refusal:
         text = f"{text}\n{refusal}" if text else refusal

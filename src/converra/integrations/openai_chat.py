@@ -18,10 +18,11 @@ from converra.integrations.openai_extras import (
     screened,
     unread,
 )
-from converra.integrations.openai_fields import fields, items, plain, string
+from converra.integrations.openai_fields import BLOB_LENGTH, fields, items, plain, string
 from converra.integrations.openai_logprobs import summary, token_logprobs
 from converra.integrations.openai_media import beside as media_beside
-from converra.integrations.openai_parts import Content, content, placeholder, unknown
+from converra.integrations.openai_media import embeds, placeholder, taken_out
+from converra.integrations.openai_parts import Content, content, unknown
 from converra.integrations.openai_usage import counts, snapshot, usage, usage_details
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def read(message: Any) -> tuple[Said, ...]:
     own = message if message.__class__ is dict else fields(message)
     role, text = own.get("role"), own.get("content")
     if text.__class__ is str and role.__class__ is str:
-        if len(own) == BARE:
+        if len(own) == BARE and not (len(text) > BLOB_LENGTH and role == "assistant"):
             return (Said(ROLES.get(role, role), text),)
         call_id = own.get("tool_call_id")
         if len(own) == ANSWERING and role == "tool" and call_id.__class__ is str:
@@ -99,6 +100,7 @@ def assistant(own: dict[str, Any]) -> Said:
         )
         and (text is None or isinstance(text, str))
         and own.keys() <= MESSAGE
+        and not embeds(text)
     ):
         return Said("assistant", text or "", calls)
     return _assistant(own, tuple(_calls(own)) if calls is None else calls)
@@ -107,7 +109,9 @@ def assistant(own: dict[str, Any]) -> Said:
 def _assistant(own: dict[str, Any], made: tuple[Call, ...]) -> Said:
     found, calls = content(own.get("content"), ""), meant(made)
     beside = tuple(media_beside(own, MESSAGE))
-    text, attachments = "\n".join(filter(None, (found.text, *map(placeholder, beside)))), (*found.attachments, *beside)
+    words, embedded = taken_out(found.text) if embeds(found.text) else (found.text, ())
+    text = "\n".join(filter(None, (words, *map(placeholder, beside))))
+    attachments = (*found.attachments, *embedded, *beside)
     refusal = string(own.get("refusal"))
     if refusal:
         text = f"{text}\n{refusal}" if text else refusal
@@ -149,10 +153,10 @@ def detailed(own: dict[str, Any]) -> str:
 
 def _more_than_calls(tool_calls: Any) -> bool:
     """Whether any tool call holds more than is read of it, such as the signature of a thought."""
-    return any(
-        item.keys() - TOOL_CALL if item.__class__ is dict else getattr(item, "__pydantic_extra__", None)
-        for item in tool_calls
-    )
+    for item in tool_calls:  # `any` over nothing costs as much again
+        if item.keys() - TOOL_CALL if item.__class__ is dict else getattr(item, "__pydantic_extra__", None):
+            return True
+    return False
 
 
 def _call_extras(own: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -232,6 +236,7 @@ def answer(completion: Any) -> Answer:
         if (
             calls is not None
             and (text is None or text.__class__ is str)
+            and not (text and len(text) > BLOB_LENGTH and embeds(text))
             and held["refusal"] is None
             and held["function_call"] is None
             and held["audio"] is None

@@ -13,8 +13,8 @@ from converra.integrations.openai_chat import ROLES
 from converra.integrations.openai_extras import ITEM, merged, of_texts, screened, unread
 from converra.integrations.openai_fields import fields, items, plain, string
 from converra.integrations.openai_logprobs import logprobs
-from converra.integrations.openai_media import beside, inside
-from converra.integrations.openai_parts import content, placeholder, unknown
+from converra.integrations.openai_media import beside, embeds, inside, placeholder, taken_out
+from converra.integrations.openai_parts import content, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -65,13 +65,14 @@ def _message(own: dict[str, Any]) -> tuple[Said, ...]:
 def _answered(own: dict[str, Any], found: Content, metadata: dict[str, Any]) -> Said:
     """A message of the model's, with what stands in it or beside its content that nobody here reads."""
     more = tuple(beside(own, ITEM))
-    text = "\n".join(filter(None, (found.text, *map(placeholder, more))))
+    words, embedded = taken_out(found.text) if embeds(found.text) else (found.text, ())
+    text = "\n".join(filter(None, (words, *map(placeholder, more))))
     extras = {**unread(own, ITEM, _data(more)), **of_texts(items(own.get("content")))}
     strange = unknown(own.get("content"))
     if strange:
         metadata["parts"] = strange
     whole = merged(metadata, extras)
-    return Said("assistant", text, (), None, None, (*found.attachments, *more), whole or None)
+    return Said("assistant", text, (), None, None, (*found.attachments, *embedded, *more), whole or None)
 
 
 def strange(own: dict[str, Any]) -> tuple[Any, Said | None]:

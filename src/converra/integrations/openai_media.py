@@ -5,11 +5,12 @@ An embedded one is base64 or a data URL, a linked one an address, a named one a 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from converra.conversation.turn import Attachment
 from converra.integrations.openai_extras import ENCODED, encoded
-from converra.integrations.openai_fields import fields, items, string
+from converra.integrations.openai_fields import BLOB_LENGTH, fields, items, string
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,9 +20,16 @@ MEDIA_FIELDS = {"images": "image", "image": "image", "audios": "audio", "videos"
 
 KINDS = ("image", "audio", "video", "document", "file")
 
+KIB = 1024
+MAX_NAME = 200
+"""Characters of a URL or a file name that a placeholder line shows."""
+
 MAX_DEPTH = 6
 MAX_FOUND = 64
 """How deep inside an item, and how many of them, are looked for."""
+
+_URL = r"data:[\w.+-]+/[\w.+-]+(?:;[\w.=-]+)*;base64,[A-Za-z0-9+/=_-]+"
+_EMBEDDED = re.compile(rf"!\[[^\]\n]*\]\((?P<markdown>{_URL})\)|(?P<bare>{_URL})")
 
 _HOLDERS = (
     *("image_url", "video_url", "audio_url", "file_url", "document_url", "input_audio", "output_audio"),
@@ -64,6 +72,26 @@ def beside(own: Mapping[str, Any], known: frozenset[str]) -> Iterator[Attachment
             yield from inside(value)
         elif value:
             yield from filter(None, (attachment(one, kind) for one in items(value) or (value,)))
+
+
+def embeds(text: str | None) -> bool:
+    """Whether a text has a large data URL in it: gateways write pictures into it as Markdown."""
+    return text is not None and len(text) > BLOB_LENGTH and ";base64," in text
+
+
+def taken_out(text: str) -> tuple[str, list[Attachment]]:
+    """A text with a line in the place of each large data URL in it, and what they hold."""
+    found: list[Attachment] = []
+
+    def line(match: re.Match[str]) -> str:
+        url = match["markdown"] or match["bare"]
+        if len(url) <= BLOB_LENGTH:
+            return match[0]
+        kind = url[len("data:") :].partition("/")[0]
+        found.append(Attachment(kind if kind in KINDS else "file", data_mime(url), url))
+        return placeholder(found[-1])
+
+    return _EMBEDDED.sub(line, text), found
 
 
 def inside(value: Any) -> list[Attachment]:
@@ -137,3 +165,33 @@ def _kind(own: dict[str, Any]) -> str | None:
 def _by_mime(kind: str, mime: str | None) -> str:
     family = (mime or "").partition("/")[0]
     return family if kind == "file" and family in KINDS else kind
+
+
+def placeholder(attachment: Attachment) -> str:
+    """A line such as `[image: image/png, 2.2 MB]` that stands in the text where the part stood."""
+    named = attachment.name or attachment.url
+    facts = [named[:MAX_NAME]] if named else []
+    if attachment.mime:
+        facts.append(attachment.mime)
+    if attachment.data is not None:
+        facts.append(_size(_decoded_length(attachment.data)))
+    return f"[{attachment.kind}: {', '.join(facts)}]" if facts else f"[{attachment.kind}]"
+
+
+def _decoded_length(data: str) -> int:
+    """Bytes of what is encoded, from the length alone; a data URL without base64 is taken as it is."""
+    start = 0
+    if data.startswith("data:"):
+        head = data[:MAX_NAME]
+        start = head.find(",") + 1
+        if ";base64" not in head[:start]:
+            return len(data) - start
+    return (len(data) - start) * 3 // 4 - data[-2:].count("=")
+
+
+def _size(count: int) -> str:
+    if count < KIB:
+        return f"{count} bytes"
+    if count < KIB * KIB:
+        return f"{count / KIB:.1f} KB"
+    return f"{count / KIB / KIB:.1f} MB"

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from converra.conversation.turn import Attachment
 from converra.integrations.openai_extras import kept
 from converra.integrations.openai_fields import fields, items, string
-from converra.integrations.openai_media import attachment, data_mime
+from converra.integrations.openai_media import attachment, data_mime, placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-KIB = 1024
 _TEXTS = ("text", "input_text", "output_text")
-MAX_NAME = 200
-"""Characters of a URL or a file name that a placeholder line shows."""
 
 
 class Content(NamedTuple):
@@ -183,33 +180,3 @@ def linked(kind: str, part: dict[str, Any], key: str) -> Attachment:
     if url.startswith("data:"):
         return Attachment(kind, data_mime(url), url, None, name)
     return Attachment(kind, None, None, url or None, name)
-
-
-def placeholder(attachment: Attachment) -> str:
-    """A line such as `[image: image/png, 2.2 MB]` that stands in the text where the part stood."""
-    named = attachment.name or attachment.url
-    facts = [named[:MAX_NAME]] if named else []
-    if attachment.mime:
-        facts.append(attachment.mime)
-    if attachment.data is not None:
-        facts.append(_size(_decoded_length(attachment.data)))
-    return f"[{attachment.kind}: {', '.join(facts)}]" if facts else f"[{attachment.kind}]"
-
-
-def _decoded_length(data: str) -> int:
-    """Bytes of what is encoded, from the length alone; a data URL without base64 is taken as it is."""
-    start = 0
-    if data.startswith("data:"):
-        head = data[:MAX_NAME]
-        start = head.find(",") + 1
-        if ";base64" not in head[:start]:
-            return len(data) - start
-    return (len(data) - start) * 3 // 4 - data[-2:].count("=")
-
-
-def _size(count: int) -> str:
-    if count < KIB:
-        return f"{count} bytes"
-    if count < KIB * KIB:
-        return f"{count / KIB:.1f} KB"
-    return f"{count / KIB / KIB:.1f} MB"

@@ -11,8 +11,9 @@ from converra.conversation.turn import Answer, Dialect, Request, Said
 from converra.integrations.openai_chat import error_record
 from converra.integrations.openai_digest import look
 from converra.integrations.openai_extras import RESPONSE, merged, unread
-from converra.integrations.openai_fields import fields, items, string
+from converra.integrations.openai_fields import BLOB_LENGTH, fields, items, string
 from converra.integrations.openai_items import is_empty_call, known, read, said_by, strange, thoughts
+from converra.integrations.openai_media import embeds
 from converra.integrations.openai_parts import content
 from converra.integrations.openai_usage import counts, snapshot, usage, usage_details
 
@@ -80,6 +81,7 @@ def _plain_answer(response: Any) -> Answer | None:
             and words["type"] == "output_text"
             and own["status"] == "completed"
             and not words["annotations"]
+            and not (len(text) > BLOB_LENGTH and embeds(text))
             and not words.get("logprobs")
             and not held.get("phase")
             and not item.__pydantic_extra__
