@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src" / "converra").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
-FILE_LINES = 320
+FILE_LINES = 400
 FUNCTION_LINES = 50
 CATCH_EVERYTHING = {
     "guard.py": "where a failure of ours ends, counted and told",
