@@ -36,7 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(home.cleanup)
     for name in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
         os.environ[name] = str(Path(home.name) / name.lower())
-    os.environ["PYTHONPATH"] = str(Path(offline.__file__).parent)
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        os.environ["PYTHONPATH"] = str(Path(offline.__file__).parent)  # not that of workers: they load it themselves
     for phase in ("connect", "read", "write", "pool"):  # five seconds by default
         setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, phase, LONG)
 

@@ -245,19 +245,23 @@ async def astream_closed(app: App, config: Any) -> Any:
 
 @shape(2)
 async def cancelled(app: App, config: Any) -> Any:
-    with contextlib.suppress(TimeoutError):
-        model = app.model()
-        await model.ainvoke("[[say:Ready]]", config)
-        async with asyncio.timeout(0.2):
-            await model.ainvoke("[[hang]]", config)
+    model = app.model()
+    await model.ainvoke("[[say:Ready]]", config)
+    hanging = asyncio.ensure_future(model.ainvoke("[[hang]]", config))
+    while app.asked() < 2:  # noqa: ASYNC110 - a server in another thread is waited for
+        await asyncio.sleep(0.01)
+    hanging.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await hanging
 
 
 @shape()
 async def astream_cancelled(app: App, config: Any) -> Any:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.2):
-            async for _ in app.model().astream("[[words:6]] [[hang:3]]", config):
-                pass
+        async with asyncio.timeout(None) as limit:
+            async for part in app.model().astream("[[words:6]] [[hang:3]]", config):
+                if "ipsum" in str(part.content):
+                    limit.reschedule(asyncio.get_running_loop().time())
 
 
 @shape(2)

@@ -136,9 +136,12 @@ def test_in_a_callback(event: str, asynchronous: bool, app: App, client: openai.
 class Slow(GenericFakeChatModel):
     """A model of another provider, which does not answer in time."""
 
+    limit: asyncio.Timeout | None = None
+
     async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
-        async with asyncio.timeout(0.05):
-            await asyncio.sleep(LONG)
+        assert self.limit is not None
+        self.limit.reschedule(asyncio.get_running_loop().time())
+        await asyncio.sleep(LONG)
         raise AssertionError
 
 
@@ -149,7 +152,8 @@ def test_after_a_cancelled_run(app: App) -> None:
         model = Slow(messages=iter([]))
         async with openai.AsyncOpenAI(base_url=app.server.openai_url, api_key="none") as own:
             try:
-                await model.ainvoke("[[say:late]]")
+                async with asyncio.timeout(None) as model.limit:
+                    await model.ainvoke("[[say:late]]")
             except TimeoutError:
                 message: Any = {"role": "user", "content": "[[say:direct]]"}
                 await own.chat.completions.create(model="gpt-4o", messages=[message])

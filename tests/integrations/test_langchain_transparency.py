@@ -57,22 +57,26 @@ def logs(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]
 class Witness(BaseCallbackHandler):
     """Notes every event, with its place in the tree of runs; `inline` ones are called in the run's task."""
 
-    def __init__(self, *, inline: bool = False) -> None:
+    def __init__(self, *, inline: bool = False, ordered: bool = True) -> None:
         self.seen: list[Any] = []
         self.run_inline = inline
-        self._names: dict[int | None, int | None] = {None: None}
+        self._ordered = ordered
+        self._names: dict[int | None, object] = {None: None}
         for name in EVENTS:
             setattr(self, name, functools.partial(self._note, name))
 
     def _note(
         self, event: str, *args: Any, run_id: UUID | None = None, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
-        place = [self._number(known) for known in (run_id, parent_run_id)]
+        words = [_words(arg) for arg in args]
+        place = [self._name(known, words) for known in (run_id, parent_run_id)]
         named = sorted(key for key, value in kwargs.items() if value is not None)
-        self.seen.append((event, place, [_words(arg) for arg in args], named))
+        self.seen.append((event, place, words, named))
 
-    def _number(self, run_id: UUID | None) -> int | None:
-        return self._names.setdefault(None if run_id is None else run_id.int, len(self._names))
+    def _name(self, run_id: UUID | None, words: list[Any]) -> object:
+        """A number; where runs begin in no certain order, the words that they begin with."""
+        name = len(self._names) if self._ordered else str(words)
+        return self._names.setdefault(None if run_id is None else run_id.int, name)
 
 
 def _words(arg: Any) -> Any:
@@ -86,9 +90,10 @@ def _words(arg: Any) -> Any:
 
 def _witnessed(shape: Shape, *, instrumented: bool) -> list[Any]:
     with running(instrumented=instrumented, prompt_id="prompt") as app:
-        witnesses = Witness(), Witness(inline=True)
+        ordered = shape.name not in UNORDERED
+        witnesses = Witness(ordered=ordered), Witness(inline=True, ordered=ordered)
         app.run(shape.run, {"callbacks": list(witnesses)})
-        return [sorted(witness.seen, key=str) if shape.name in UNORDERED else witness.seen for witness in witnesses]
+        return [witness.seen if ordered else sorted(witness.seen, key=str) for witness in witnesses]
 
 
 UNORDERED = frozenset({"parallel", "agenerate"})

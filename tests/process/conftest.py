@@ -23,7 +23,7 @@ FORKING = "ignore:This process:DeprecationWarning"
 
 HEAD = """
 import atexit, os, signal, sys, threading, time
-from tests.patience import LONG
+from tests.patience import LONG, until
 from tests.process.child import record, started, unhurried
 """
 

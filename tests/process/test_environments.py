@@ -132,7 +132,6 @@ def test_a_notebook(server: LocalServer, start: Callable[..., Any]) -> None:
     cell(3, flush_interval=1.0)
     assert converra.shutdown(LONG)
     cell(4, flush_interval=1.0)
-    from tests.patience import until
     until(lambda: threading.active_count() < 6)
     """
     ended = start(code).ended()

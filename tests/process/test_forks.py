@@ -110,6 +110,29 @@ def test_a_fork_while_the_first_import_is_under_way(run: Callable[[str], Any]) -
     assert run(code) == _completed((1,), (2,))
 
 
+def test_a_fork_while_the_first_import_takes_long(run: Callable[[str], Any]) -> None:
+    """On a busy machine it takes seconds: the fork waits, since a child with half an httpx would never deliver."""
+    code = """
+    class Busy:
+        def find_spec(self, name, path=None, target=None):
+            if name == "httpcore._sync":
+                importing.set()
+                time.sleep(3)
+
+    importing = threading.Event()
+    sys.meta_path.insert(0, Busy())
+    sender = started()
+    record(sender, "parent", 1)
+    assert importing.wait(LONG)
+    child = os.fork()
+    if child == 0:
+        record(sender, "child", 2)
+        sys.exit(0 if sender.flush(LONG) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    """
+    assert run(code) == _completed((1,), (2,))
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing_children_deliver(run: Callable[[str], Any], method: str) -> None:
     """Children of multiprocessing end with os._exit and run no atexit: they deliver all the same."""

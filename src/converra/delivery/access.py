@@ -81,14 +81,21 @@ class Access:
             self._connection.abandon()
 
 
+IMPORT_SECONDS = 30.0
+"""Longest wait of a fork for the import of httpx: a child that inherits half of it can never send anything."""
+
+
 class _Importing:
-    """Held while httpx is imported, so that no child is forked meanwhile."""
+    """Held while httpx is imported, so that no child is forked meanwhile.
+
+    A fork waits for this longer than for anything else. An import always ends, but takes seconds on a busy machine.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
 
     def pause(self, seconds: float) -> bool:
-        return self.lock.acquire(timeout=seconds)
+        return self.lock.acquire(timeout=max(seconds, IMPORT_SECONDS))
 
     def resume(self) -> None:
         self.lock.release()

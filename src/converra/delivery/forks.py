@@ -18,7 +18,7 @@ from converra import process
 from converra.guard import guard
 
 LONGEST = 2.0
-"""Longest wait of a fork for what is under way, in seconds."""
+"""Longest wait of a fork for what is under way, in seconds; the import of httpx has a bound of its own."""
 
 
 class Forkable(Protocol):
@@ -54,9 +54,9 @@ class _Forks:
             self._things.add(thing)
 
     def before(self) -> None:
-        until = time.monotonic() + LONGEST
         if not self._one.acquire(timeout=LONGEST):
             return
+        until = time.monotonic() + LONGEST
         met = self._met[threading.get_ident()] = {}
         for thing in tuple(self._things):
             met[thing] = False
