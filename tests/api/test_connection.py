@@ -17,7 +17,7 @@ import httpx
 import pytest
 from opentelemetry import context
 
-from converra.api import operations
+from converra.api import async_attempt, operations
 from converra.api.client import AsyncConverra, Converra
 from converra.api.connection import AsyncConnection, Connection
 from converra.api.results import Conversation
@@ -310,6 +310,24 @@ def test_a_handshake_that_hangs_has_sent_nothing(caller: Caller) -> None:
     with listening(lambda _: False) as address, pytest.raises(APITimeoutError) as caught:
         caller(f"https://{address}", get, timeout=0.3, max_retries=0)
     assert caught.value.sent is False
+
+
+@pytest.mark.parametrize("event", ["connection.start_tls.started", "http11.send_request_headers.started"])
+def test_a_loop_that_is_late_does_not_claim_that_a_request_was_sent(
+    event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it cancels before the transport gives up, it knows from the transport how far the request had come."""
+    monkeypatch.setattr(async_attempt, "CONNECT_GRACE", -0.1)
+
+    class Silent(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await request.extensions["trace"](event, {})
+            await asyncio.sleep(LONG)
+            raise AssertionError
+
+    with pytest.raises(APITimeoutError) as caught:
+        call_async("http://127.0.0.1:9", get, timeout=0.3, max_retries=0, given=lambda kind: kind(transport=Silent()))
+    assert caught.value.sent is event.startswith("http11")
 
 
 @both

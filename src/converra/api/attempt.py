@@ -23,6 +23,9 @@ NEW_STREAM = ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls
 class Attempt:
     """The clock of one request, and the hook that makes a sync transport keep to it."""
 
+    begun: bool | None = None
+    """Whether the transport began to send the request; None where that is not known."""
+
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._ends = time.monotonic() + seconds

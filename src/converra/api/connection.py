@@ -19,6 +19,7 @@ from converra import process
 from converra._version import __version__
 from converra.api import silence, sockets
 from converra.api.answers import answer_from
+from converra.api.async_attempt import GRACE, AsyncAttempt
 from converra.api.attempt import NEW_STREAM, Attempt
 from converra.api.body import ACCEPT_ENCODING, Body
 from converra.api.http import classes, errors, library
@@ -37,9 +38,6 @@ T = TypeVar("T")
 Client = TypeVar("Client", bound="httpx.Client | httpx.AsyncClient")
 
 _NOT_SENT = ("ConnectError", "ConnectTimeout", "InvalidURL", "PoolTimeout", "ProxyError", "UnsupportedProtocol")
-
-_GRACE = 0.05
-"""Seconds by which a loop's own timeout is later: the transport's comes first, and knows what it was waiting for."""
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -133,7 +131,7 @@ class _Door(Generic[Client]):
 
     def _failure(self, error: Exception, attempt: Attempt) -> APIConnectionError:
         host = urlsplit(self.base_url).netloc
-        sent = not isinstance(error, errors(*_NOT_SENT, also=(UnicodeError,)))
+        sent = attempt.begun is not False and not isinstance(error, errors(*_NOT_SENT, also=(UnicodeError,)))
         if isinstance(error, errors("TimeoutException", also=(TimeoutError,))):
             return APITimeoutError(f"no answer from {host} within {attempt.seconds:g} s", sent=sent)
         reason = str(error) or type(error).__name__
@@ -234,16 +232,17 @@ class AsyncConnection(_Door["httpx.AsyncClient"]):
 
     async def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:  # noqa: ASYNC109 - as sync
         """Send a request and read its answer, all within `timeout` seconds; raises the errors of `converra.errors`."""
-        attempt = Attempt(self._timeout if timeout is None else timeout)
+        attempt = AsyncAttempt(self._timeout if timeout is None else timeout)
         with suppressed(), self._telling(attempt):
             client = self._client(asyncio.get_running_loop())
             request = self._request(client, operation, attempt)
-            async with asyncio.timeout(attempt.left() + _GRACE):
+            request.extensions["trace"] = attempt.hear
+            async with attempt.limit():
                 response = await client.send(request, stream=True, auth=self._authorized, follow_redirects=False)
             body = _body(response)
             async with aclosing(response), aclosing(_async_chunks(response)) as chunks:
                 with _as_far_as_needed(response):
-                    async with asyncio.timeout(attempt.left() + _GRACE):
+                    async with asyncio.timeout(attempt.left() + GRACE):
                         while (chunk := await anext(chunks, None)) is not None and body.feed(chunk):
                             pass
         body.end()
