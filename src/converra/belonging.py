@@ -160,6 +160,10 @@ class Belonging:
         """Take out all that nobody else ends."""
         return [*self._implicit.all(), *self._sessions.all()]
 
+    def implicit(self) -> list[Recording]:
+        """Take out the implicit ones."""
+        return self._implicit.all()
+
     def after_fork(self) -> None:
         """Forget the implicit conversations: the parent completes what it has opened."""
         self._implicit.after_fork()

@@ -253,6 +253,12 @@ class Recorder:
             with guard("completing what is open"):
                 recording.end()
 
+    def complete_implicit(self) -> None:
+        """Complete the implicit conversations."""
+        for recording in self._belonging.implicit():
+            with guard("completing implicit conversations"):
+                recording.end()
+
     def stats(self) -> Stats:
         """Count what has become of the captured messages."""
         sent = self.delivery.stats()
@@ -279,7 +285,7 @@ def _tell(recorder: Recorder) -> None:
     global _hooked  # noqa: PLW0603 - says something about the process, not about a recorder
     if not _hooked:
         _hooked = True
-        exits.before_end(_close)
+        exits.before_end(_close, _complete_implicit)
         process.in_child(_in_child)
     _recorders.add(recorder)
 
@@ -297,6 +303,11 @@ def _prepare() -> None:
 def _close() -> None:
     for recorder in list(_recorders):
         recorder.close()
+
+
+def _complete_implicit() -> None:
+    for recorder in list(_recorders):
+        recorder.complete_implicit()
 
 
 def _in_child() -> None:

@@ -118,6 +118,29 @@ def test_a_server_that_forks_without_pythons_hooks(
     assert sorted(one.words for one in held(server)) == [words(1), words(2)]
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="Python itself ends a child that was forked so")
+@pytest.mark.parametrize("outbox", [None, "outbox.sqlite3"], ids=["memory", "durable"])
+def test_a_child_that_was_forked_in_c(
+    server: LocalServer, start: Callable[..., Any], tmp_path: Path, outbox: str | None
+) -> None:
+    """No hook runs there and the parent's threads seem alive: the child notices by its process id, and delivers."""
+    code = """
+    import ctypes
+    sender = started(flush_interval=0.05)
+    record(sender, "parent", 1)
+    assert sender.flush(10)
+    record(sender, "rest", 2, end=False)
+    child = ctypes.PyDLL(None).fork()
+    if child == 0:
+        record(sender, "child", 3)
+        os._exit(not sender.flush(10))
+    assert os.waitpid(child, 0)[1] == 0
+    """
+    ended = start(code, OUTBOX=outbox and tmp_path / outbox).ended()
+    told = sorted(one.words for one in held(server))
+    assert (ended.status, told) == (0, [words(1), [*words(2), "Conversation ended."], words(3)])
+
+
 def test_a_notebook(server: LocalServer, start: Callable[..., Any]) -> None:
     """Cells that are run again, with the same settings or other ones, also after shutdown(): each turn arrives once."""
     code = """

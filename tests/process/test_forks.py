@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -202,3 +203,28 @@ def test_a_child_has_no_blocks_of_other_threads(run: Callable[[str], Any]) -> No
     assert seen == [True, 0]
     """
     assert run(code) == {}
+
+
+def test_a_child_has_no_connection_of_its_parent(run: Callable[[str], Any], server: LocalServer) -> None:
+    """Also not one that a thread was using just then: the server would not notice that the parent has closed it."""
+    code = f"""
+    import socket
+    sender = started(flush_interval=0)
+    def connections():
+        found = 0
+        for name in os.listdir("/proc/self/fd"):
+            try: found += socket.socket(fileno=os.dup(int(name))).getpeername()[1:2] == ({urlsplit(server.base_url).port},)
+            except OSError: pass
+        return found
+    record(sender, "warm", 1)
+    assert sender.flush(5)
+    record(sender, "parent", 2)
+    time.sleep(0.15)
+    assert connections()
+    child = os.fork()
+    if child == 0:
+        os._exit(connections())
+    assert os.waitpid(child, 0)[1] == 0
+    """
+    server.faults.add("any", "delay", times=None, seconds=0.3)
+    assert run(code) == _completed((1,), (2,))

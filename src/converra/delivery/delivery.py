@@ -17,7 +17,7 @@ from converra.delivery.flusher import Flusher
 from converra.delivery.lane import Draft, Header, Lane
 from converra.delivery.losses import Losses
 from converra.delivery.outbox import MemoryOutbox
-from converra.delivery.stats import Counters, DeliveryStats
+from converra.delivery.stats import Counters, DeliveryStats, totals
 from converra.guard import tell
 
 if TYPE_CHECKING:
@@ -32,11 +32,6 @@ __all__ = ["Delivery", "DeliveryStats", "Draft", "Header", "Lane"]
 
 WAKE_EVERY = 64
 """So many jobs at a time wake a worker; fewer wait until one looks around."""
-
-NOT_SENT_WHILE_LOADING = (
-    "converra: what was recorded while uWSGI loaded the app could not be sent, and waits only if there is an outbox "
-    "file. Last error: %s"
-)
 
 FLUSH_TIMEOUT = 30.0
 """Seconds that a flush may take when no other number is given."""
@@ -92,10 +87,7 @@ class Delivery:
         self._gave_up_at = -1
         self._made_with: object = threading.Lock
         """gevent and eventlet replace it."""
-        self._at_once = freezes_between_calls()
-        """What ends is sent by the caller, before it goes on."""
-        self.direct = self._at_once or self.config.outbox is not None or self.config.console
-        """What is recorded is assembled by the caller, before it goes on."""
+        self._send_by_thread()
 
     def _new_outbox(self, memory: MemoryOutbox) -> Outbox:
         if self.config.outbox is None:
@@ -124,6 +116,8 @@ class Delivery:
         waiting = self.backlog.add(at, weight, call, args)
         attention = self._flusher.attention
         if self.direct:
+            if self._flusher.workers.closed:
+                self._chore.turn(at)  # no worker does it
             self.backlog.work()
             if self._loading:
                 self._send_all()
@@ -196,8 +190,8 @@ class Delivery:
     def _start(self) -> None:
         if self._made_with is not threading.Lock and not self._counts().pending:
             self._renew_locks()
-        if self._loading:
-            self._stop_sending_here()
+        if self._loading:  # perhaps no more: this process may be the first worker
+            self._send_by_thread()
         self._loading = uwsgi.is_loading()
         self.started = True
         exits.arm(self)
@@ -206,32 +200,32 @@ class Delivery:
         elif uwsgi.runs_threads():
             self._flusher.workers.start()
         else:
-            tell("uwsgi", "converra: uWSGI runs without enable-threads, so each conversation is sent as it ends.")
+            tell("uwsgi", uwsgi.NO_THREADS)
             self._send_here()
 
     def _renew_locks(self) -> None:
-        """Wait by the means of gevent or eventlet, which has patched `threading` since this was made.
-
-        The locks of before would stop all green threads at once.
-        """
+        """Replace locks that were made before gevent patched `threading`: they would stop all green threads at once."""
         self.backlog.renew_lock()
         self._renew(0)
+
+    def _send_by_thread(self) -> None:
+        self._flusher.workers.closed = False
+        self._at_once = freezes_between_calls()
+        """What ends is sent by the caller, before it goes on."""
+        self.direct = self._at_once or self.config.outbox is not None or self.config.console
+        """What is recorded is assembled by the caller, before it goes on."""
 
     def _send_here(self) -> None:
         """Have the callers send what they record: no thread can run."""
         self._flusher.workers.closed = self._at_once = self.direct = True
         self.backlog.work()
 
-    def _stop_sending_here(self) -> None:
-        """Undo that: the app is loaded, and this process is the first worker."""
-        self._flusher.workers.closed, self._at_once = False, freezes_between_calls()
-        self.direct = self._at_once or self.config.outbox is not None or self.config.console
-
     def _send_all(self) -> None:
         """Send what was recorded while uWSGI loads the app, and close all files and sockets: it will be forked."""
+        exits.complete_implicit()
         until = time.monotonic() + self.config.shutdown_timeout
         if not self._stop(until, delivered=self._flush(self.config.shutdown_timeout)):
-            tell("loading", NOT_SENT_WHILE_LOADING, self._counters.last_error or "none")
+            tell("loading", uwsgi.NOT_SENT, self._counters.last_error or "none")
 
     # -- flush and stop ------------------------------------------------------------------------------------------------
 
@@ -321,19 +315,4 @@ class Delivery:
 
     def _counts(self) -> DeliveryStats:
         """As `stats`, but what cannot be assembled just now counts as one message a job."""
-        counters, outbox = self._counters, self._outbox
-        captured = outbox.captured - counters.withheld
-        gone = counters.delivered + counters.rejected + outbox.dropped
-        return DeliveryStats(
-            captured=captured,
-            pending=max(0, captured - gone) + len(self.backlog),
-            delivered=counters.delivered,
-            rejected=counters.rejected,
-            dropped=outbox.dropped,
-            retries=counters.retries,
-            requests=counters.requests,
-            bytes=counters.bytes,
-            pending_bytes=outbox.pending_bytes,
-            duplicated_risk=counters.duplicated_risk,
-            last_error=counters.last_error,
-        )
+        return totals(self._counters, self._outbox, jobs=len(self.backlog))

@@ -85,12 +85,20 @@ def _is_child(process: object) -> bool:
     return current is not None and getattr(current(), "_parent_pid", None) is not None
 
 
-def before_end(close: Callable[[], None]) -> None:
-    """Have something done while there is still time to deliver what it records."""
+def before_end(close: Callable[[], None], complete_implicit: Callable[[], None]) -> None:
+    """Register what closes everything before the end, and what completes implicit conversations before a fork in C."""
     _closing.append(close)
+    _completing.append(complete_implicit)
 
 
 _closing: list[Callable[[], None]] = []
+_completing: list[Callable[[], None]] = []
+
+
+def complete_implicit() -> None:
+    """Complete what nobody could continue: the process never runs Python again, and its children start clean."""
+    for complete in _completing:
+        complete()
 
 
 def _at_exit() -> None:

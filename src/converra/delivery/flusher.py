@@ -75,14 +75,8 @@ class Flusher:
         """Those that workers are at."""
         self._look_at = 0.0
         self._counters = counters
-        self._sender = Sender(
-            outbox,
-            counters,
-            config=config,
-            monotonic=time.monotonic,
-            now=time.time,
-            jitter=random.SystemRandom().random,  # the global one may be seeded, and is the app's
-        )
+        jitter = random.SystemRandom().random  # the global one may be seeded, and is the app's
+        self._sender = Sender(outbox, counters, config=config, monotonic=time.monotonic, now=time.time, jitter=jitter)
 
     # -- callers -------------------------------------------------------------------------------------------------------
 
@@ -131,7 +125,6 @@ class Flusher:
         """Leave everything to the parent process, after a fork: green threads that came along find nothing to do."""
         self.workers.abandon()
         self.events.clear()
-        self._open.clear()
         self._schedule = Schedule()
         self._access.abandon()
 

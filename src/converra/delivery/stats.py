@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from converra.telemetry import count
+
+if TYPE_CHECKING:
+    from converra.delivery.outbox import Outbox
 
 
 class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,3 +68,22 @@ class Counters:
             self._captured, self._dropped = captured, dropped
         count("captured", news[0])
         count("dropped", news[1])
+
+
+def totals(counters: Counters, outbox: Outbox, *, jobs: int) -> DeliveryStats:
+    """Sum up both sides; a job that is still to be assembled counts as one message."""
+    captured = outbox.captured - counters.withheld
+    gone = counters.delivered + counters.rejected + outbox.dropped
+    return DeliveryStats(
+        captured=captured,
+        pending=max(0, captured - gone) + jobs,
+        delivered=counters.delivered,
+        rejected=counters.rejected,
+        dropped=outbox.dropped,
+        retries=counters.retries,
+        requests=counters.requests,
+        bytes=counters.bytes,
+        pending_bytes=outbox.pending_bytes,
+        duplicated_risk=counters.duplicated_risk,
+        last_error=counters.last_error,
+    )

@@ -22,6 +22,13 @@ from converra.guard import guard
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+NO_THREADS = "converra: uWSGI runs without enable-threads, so each conversation is sent as it ends."
+
+NOT_SENT = (
+    "converra: what was recorded while uWSGI loaded the app could not be sent, and waits only if there is an outbox "
+    "file. Last error: %s"
+)
+
 _hooked: list[object] = []
 """The module whose hooks are set."""
 
