@@ -126,10 +126,11 @@ def test_a_child_that_was_forked_in_c(
     """No hook runs there and the parent's threads seem alive: the child notices by its process id, and delivers."""
     code = """
     import ctypes
-    sender = started(flush_interval=0.05)
+    sender = started()
     record(sender, "parent", 1)
     assert sender.flush(10)
     record(sender, "rest", 2, end=False)
+    time.sleep(0.7)  # nobody is inside of SQLite then
     child = ctypes.PyDLL(None).fork()
     if child == 0:
         record(sender, "child", 3)
@@ -138,7 +139,7 @@ def test_a_child_that_was_forked_in_c(
     """
     ended = start(code, OUTBOX=outbox and tmp_path / outbox).ended()
     told = sorted(one.words for one in held(server))
-    assert (ended.status, told) == (0, [words(1), [*words(2), "Conversation ended."], words(3)])
+    assert (ended.status, told) == (0, [words(1), words(2), words(3)])
 
 
 def test_a_notebook(server: LocalServer, start: Callable[..., Any]) -> None:

@@ -207,13 +207,14 @@ def test_a_child_has_no_blocks_of_other_threads(run: Callable[[str], Any]) -> No
 
 def test_a_child_has_no_connection_of_its_parent(run: Callable[[str], Any], server: LocalServer) -> None:
     """Also not one that a thread was using just then: the server would not notice that the parent has closed it."""
+    port = urlsplit(server.base_url).port
     code = f"""
     import socket
     sender = started(flush_interval=0)
     def connections():
         found = 0
         for name in os.listdir("/proc/self/fd"):
-            try: found += socket.socket(fileno=os.dup(int(name))).getpeername()[1:2] == ({urlsplit(server.base_url).port},)
+            try: found += socket.socket(fileno=os.dup(int(name))).getpeername()[1:2] == ({port},)
             except OSError: pass
         return found
     record(sender, "warm", 1)
