@@ -22,7 +22,7 @@ from converra.delivery.progress import Progress
 from converra.delivery.schedule import Schedule
 from converra.delivery.sender import Sender, Verdict
 from converra.delivery.tickets import Ticket, Tickets
-from converra.delivery.workers import JOIN, Workers
+from converra.delivery.workers import Workers
 from converra.guard import guard, tell
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Flusher:
 
     def close(self, timeout: float, *, idle: bool) -> None:
         """Wait for the stopped workers; hardly, unless all are `idle`, since one may hang. The last one closes up."""
-        self.workers.join(timeout if idle else min(timeout, JOIN))
+        self.workers.join(timeout, idle=idle)
         if self.workers.stopping and not self.workers.alive:
             self._finish()
 

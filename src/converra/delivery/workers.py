@@ -92,9 +92,9 @@ class Workers:
         self.stopping = self.closed = True
         self.wake()
 
-    def join(self, timeout: float) -> None:
-        """Wait until the workers are gone, or were started again: at most `timeout` seconds."""
-        until = time.monotonic() + timeout
+    def join(self, timeout: float, *, idle: bool) -> None:
+        """Wait until the workers are gone, or were started again: at most `timeout` seconds, hardly if not `idle`."""
+        until = time.monotonic() + (timeout if idle else min(timeout, JOIN))
         for thread in tuple(self._threads):
             while self.stopping and thread.is_alive() and thread is not threading.current_thread():
                 left = until - time.monotonic()
