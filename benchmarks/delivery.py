@@ -20,8 +20,8 @@ from typing import Any
 
 from benchmarks.sink import running
 from converra.config import Config
-from converra.conversation.models import Message, Usage
 from converra.delivery.delivery import Delivery, Header
+from converra.wire.models import Message, Usage
 
 CONVERSATIONS, TURNS = 1000, 20
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from converra.server.records import NewConversation
 from converra.server.run import serve
-from converra.server.store import Store
+from converra.server.store.conversations import Store
+from converra.server.store.records import NewConversation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -17,7 +17,7 @@ import pytest
 from upstream_suites import CAPTURE, EMPTY_HANDLER
 
 import converra
-from converra.guard import caught
+from converra.process.guard import caught
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

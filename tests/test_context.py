@@ -8,9 +8,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from converra import context
-from converra.context import Entered
-from converra.conversation.turn import Scope, Trace
+from converra.history.turn import Scope, Trace
+from converra.process import context
+from converra.process.context import Entered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

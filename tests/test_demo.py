@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import httpx
 from click.testing import CliRunner
 
-from converra.cli import demo as demo_module
+from converra.cli.commands import demo as demo_module
 from scripts import demo_picture
 from tests.patience import LONG
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-DEMO = [sys.executable, "-m", "converra.cli.demo"]
+DEMO = [sys.executable, "-m", "converra.cli.commands.demo"]
 
 
 def test_demo_shows_the_conversation_that_arrived() -> None:

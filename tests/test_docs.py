@@ -15,7 +15,7 @@ import click
 import pytest
 
 from converra.cli.checks import OTHER_VARIABLES
-from converra.cli.commands import commands
+from converra.cli.group import commands
 from converra.config import SETTINGS
 from converra.server.run import serve
 from tests.markdown import PAGES, ROOT, Page

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from converra.integrations.openai import ENDPOINTS
-from converra.integrations.openai_items import _READERS
+from converra.integrations.openai.items import _READERS
 from scripts.compat import ROWS
 from tests.markdown import page
 

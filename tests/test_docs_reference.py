@@ -12,10 +12,9 @@ import msgspec
 
 import converra
 import converra.testing
-from converra import errors
-from converra.cli.commands import commands
+from converra import errors, transcript
+from converra.cli.group import commands
 from converra.config import SETTINGS
-from converra.conversation import transcript
 from converra.langchain import ConverraCallbackHandler
 from tests.markdown import page
 

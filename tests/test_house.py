@@ -19,7 +19,7 @@ FILE_LINES = 400
 FUNCTION_LINES = 50
 CATCH_EVERYTHING = {
     "guard.py": "where a failure of ours ends, counted and told",
-    "decorating.py": "hands on to a generator what its consumer throws into it",
+    "decorators.py": "hands on to a generator what its consumer throws into it",
 }
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK|NotImplementedError)\b")
 FOREIGN_PATH = re.compile(r"(?<![\w/])/(?:work|root|home)/")

@@ -17,8 +17,8 @@ import pytest
 
 import converra
 from converra import config
-from converra.server.records import fingerprint
 from converra.server.run import LocalServer, serve
+from converra.server.store.records import fingerprint
 from tests.markdown import page
 from tests.patience import HANG, LONG, UNHURRIED, until
 

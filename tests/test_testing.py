@@ -89,7 +89,7 @@ def test_conversations_are_captured_whole(run: Callable[..., pytest.RunResult]) 
         HEAD
         + """
 from datetime import datetime, timezone
-from converra.conversation.models import Message, Usage
+from converra.wire.models import Message, Usage
 
 def test_one(client, converra_capture, converra_local_api):
     with converra.conversation("prompt_1", session_id="s1", metadata={"channel": "web"}) as conversation:

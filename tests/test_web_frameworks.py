@@ -19,9 +19,9 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from converra import guard
+from converra.capture.recorder import Recorder
 from converra.config import load
-from converra.recorder import Recorder
+from converra.process import guard
 from converra.server.run import LocalServer, listen, serve
 from tests.patience import LONG, until
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from converra.handle import Conversation
+    from converra.capture.handle import Conversation
 
 
 class Web:

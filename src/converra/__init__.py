@@ -8,10 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import converra.conversation  # noqa: F401 - loaded later, this subpackage would take the place of the function
 from converra._version import __version__
-
-del globals()["conversation"]  # the subpackage, which Python has bound here; `__getattr__` has the function
 
 if TYPE_CHECKING:
     from converra._default import (
@@ -25,6 +22,7 @@ if TYPE_CHECKING:
         uninstrument,
     )
     from converra.api.client import AsyncConverra, Converra
+    from converra.capture.handle import Conversation
     from converra.errors import (
         APIConnectionError,
         APIStatusError,
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
         UnreadableResponseError,
         ValidationError,
     )
-    from converra.handle import Conversation
 
 __all__ = [
     "APIConnectionError",
@@ -74,7 +71,7 @@ __all__ = [
     "uninstrument",
 ]
 
-_ELSEWHERE = {"AsyncConverra": "api.client", "Converra": "api.client", "Conversation": "handle"}
+_ELSEWHERE = {"AsyncConverra": "api.client", "Converra": "api.client", "Conversation": "capture.handle"}
 
 
 def __getattr__(name: str) -> Any:

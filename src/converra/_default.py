@@ -10,15 +10,15 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from converra import config
-from converra.recorder import Recorder
+from converra.capture.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from converra.capture.handle import Conversation
+    from converra.capture.reports import Report, Stats
     from converra.config import Config
-    from converra.conversation.turn import Request
-    from converra.handle import Conversation
-    from converra.reporting import Report, Stats
+    from converra.history.turn import Request
 
 _recorder: Recorder | None = None
 _making = Lock()

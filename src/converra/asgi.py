@@ -8,8 +8,8 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from converra._default import shutdown
-from converra.delivery.off_loop import run_off_loop
-from converra.guard import guard
+from converra.process.guard import guard
+from converra.process.off_loop import run_off_loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from converra._default import recorder
-from converra.conversation.turn import Origin
-from converra.handle import checked_id, checked_metadata
-from converra.integrations.langchain_handler import RunHandler
-from converra.integrations.langgraph_pauses import watch
+from converra.capture.handle import checked_id, checked_metadata
+from converra.history.turn import Origin
+from converra.integrations.langchain.handler import RunHandler
+from converra.integrations.langchain.pauses import watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

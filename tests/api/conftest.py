@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import certifi
 import pytest
 
-from converra.api import http
+from converra.api import _httpx
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,5 +32,5 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """The HTTP library by one of its names, as if the process had only that."""
     name: str = request.param
     pytest.importorskip(name)
-    monkeypatch.setattr(http, "NAMES", (name,))
+    monkeypatch.setattr(_httpx, "NAMES", (name,))
     return name

@@ -11,7 +11,6 @@ import pytest
 
 from converra.api import retry
 from converra.api.results import Conversation, Insights, StoredMessage, StoredUsage
-from converra.conversation.models import Message
 from converra.errors import (
     APIConnectionError,
     APIStatusError,
@@ -27,6 +26,7 @@ from converra.errors import (
     UnreadableResponseError,
     ValidationError,
 )
+from converra.wire.models import Message
 from tests.api.callers import KEY, Caller, both, each_library
 from tests.api.scripted import answer, cut, drip, hang, hang_up, refusing_url, reset, scripted
 from tests.patience import HANG, LONG

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from opentelemetry import context
 
-from converra.api import async_attempt, operations
+from converra.api import async_deadline, operations
 from converra.api.client import AsyncConverra, Converra
 from converra.api.connection import AsyncConnection, Connection
 from converra.api.results import Conversation
@@ -317,7 +317,7 @@ def test_a_loop_that_is_late_does_not_claim_that_a_request_was_sent(
     event: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where it cancels before the transport gives up, it knows from the transport how far the request had come."""
-    monkeypatch.setattr(async_attempt, "CONNECT_GRACE", -0.1)
+    monkeypatch.setattr(async_deadline, "CONNECT_GRACE", -0.1)
 
     class Silent(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
-from converra.server.records import NewConversation
+from converra.server.store.records import NewConversation
 from tests.browser.test_list import conversation, opened
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ def titles(page: Page) -> Any:
 
 def test_a_conversation_arrives_at_once(page: Page, http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """In 300 ms from sending it to the words on the page: the soonest of many, for the machine may be busy."""
-    monkeypatch.setattr("converra.server.live._LOOK_SECONDS", 3600.0)  # none arrives early by a lucky look
+    monkeypatch.setattr("converra.server.viewer.live._LOOK_SECONDS", 3600.0)  # none arrives early by a lucky look
     opened(page)
     expect(page.get_by_text("Nothing here yet")).to_be_visible()
     waits: list[float] = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from click.testing import CliRunner
 
 from converra import Converra
-from converra.cli.commands import commands
+from converra.cli.group import commands
 from converra.server.run import serve
 
 if TYPE_CHECKING:

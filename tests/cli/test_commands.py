@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import converra.cli
 from converra._version import __version__
-from converra.cli.commands import _COMMANDS, commands
+from converra.cli.group import _COMMANDS, commands
 from tests.cli.recorded import CHAT, record
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def test_a_missing_extra_is_named(module: str, extra: str) -> None:
 
 def test_any_other_missing_module_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what an extra brings is explained; the rest is a bug with its traceback."""
-    monkeypatch.setitem(sys.modules, "converra.cli.commands", None)
-    with pytest.raises(ModuleNotFoundError, match=r"converra\.cli\.commands"):
+    monkeypatch.setitem(sys.modules, "converra.cli.group", None)
+    with pytest.raises(ModuleNotFoundError, match=r"converra\.cli\.group"):
         converra.cli.main()
 
 

@@ -186,7 +186,7 @@ def test_rich_is_for_terminals_alone(db: Path) -> None:
     """A pipe does not wait for it to be imported."""
     record(db)
     program = (
-        "import sys; from converra.cli.commands import commands\n"
+        "import sys; from converra.cli.group import commands\n"
         f"commands(['conversations', 'show', 'last', '--db', {str(db)!r}], standalone_mode=False)\n"
         "sys.exit('rich.table' in sys.modules)"
     )

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import httpx
 from click.testing import CliRunner
 
-from converra.cli import dev as dev_module
-from converra.cli.commands import commands
-from converra.server.records import NewConversation
+from converra.cli.commands import dev as dev_module
+from converra.cli.group import commands
 from converra.server.run import listen
-from converra.server.store import Store
+from converra.server.store.conversations import Store
+from converra.server.store.records import NewConversation
 from tests.patience import LONG, until
 
 if TYPE_CHECKING:

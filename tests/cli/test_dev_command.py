@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from converra.cli import child
-from converra.cli.commands import commands
-from converra.server.store import Store
+from converra.cli.group import commands
+from converra.server.store.conversations import Store
 from tests.patience import LONG, UNHURRIED
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def test_other_ends(command: list[str], status: int) -> None:
 
 def test_a_command_at_a_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked for by number: an error. Not asked for: a free one instead."""
-    from converra.cli import dev as dev_module
+    from converra.cli.commands import dev as dev_module
     from converra.server.run import listen
 
     with closing(listen(0)) as taken:

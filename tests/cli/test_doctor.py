@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra.cli import checks, trial
-from converra.cli import doctor as doctor_module
 from converra.cli.checks import Check
+from converra.cli.commands import doctor as doctor_module
 from converra.cli.shapes import SHAPES, Shape
 from converra.config import SETTINGS
-from converra.server.records import fingerprint
 from converra.server.run import serve
+from converra.server.store.records import fingerprint
 from tests.cli.recorded import ran
 from tests.terminal import in_a_terminal
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from converra import Converra
-from converra.conversation.transcript import parse
 from converra.server.run import serve
+from converra.transcript import parse
 from tests.cli.recorded import CHAT, printed, ran, record
 from tests.terminal import in_a_terminal
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra import Converra
-from converra.cli import push as push_module
+from converra.cli.commands import push as push_module
 from converra.cli.pushed import Place, Pushed
 from converra.cli.pushing import Push, Recorded, UnclearError
-from converra.delivery.lease import Lease
 from converra.errors import APIConnectionError, InternalServerError, ValidationError
+from converra.process.lockfile import Lease
 from converra.server.run import LocalServer, serve
 from tests.cli.recorded import CHAT, printed, ran, record
 from tests.patience import LONG

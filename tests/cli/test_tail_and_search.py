@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from converra.cli.feed import Feed
-from converra.server.store import Store
+from converra.server.store.conversations import Store
 from tests.cli.recorded import CHAT, printed, ran, record
 from tests.patience import LONG
 from tests.terminal import a_terminal, in_a_terminal
@@ -86,9 +86,9 @@ def test_what_was_before_can_be_shown(db: Path) -> None:
 def test_an_end_is_no_turn_in_markdown(db: Path) -> None:
     """But a line says it; a long message is cut to a line, a control character does not steer the terminal."""
     from converra.api.results import StoredMessage
+    from converra.cli.commands.tail import _markdown
     from converra.cli.feed import Said
     from converra.cli.lines import line
-    from converra.cli.tail import _markdown
 
     record(db)
     with closing(Store(db)) as store:
@@ -128,7 +128,7 @@ def record_into(store: Store, count: int) -> None:
     if conversations:
         store.append(conversations[0], messages, metadata={}, end=False)
         return
-    from converra.server.records import NewConversation
+    from converra.server.store.records import NewConversation
 
     new = NewConversation(
         id="conv_1", account="a", prompt_id="p", status="active", content="User: Hello?", messages=messages

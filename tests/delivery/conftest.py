@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from converra import guard
 from converra.api import retry
+from converra.process import guard
 from converra.server.run import LocalServer, serve
 
 if TYPE_CHECKING:

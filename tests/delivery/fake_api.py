@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from converra.conversation.details import DETAILS, put_back
 from converra.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -15,6 +14,7 @@ from converra.errors import (
     RateLimitError,
     ValidationError,
 )
+from converra.wire.details import DETAILS, put_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

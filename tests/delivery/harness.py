@@ -7,14 +7,14 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from converra.config import Config
-from converra.conversation.models import Message, Usage
 from converra.delivery.delivery import Delivery, Header
+from converra.wire.models import Message, Usage
 from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from converra.delivery.lane import Lane
+    from converra.delivery.conversation_queue import Lane
     from converra.server.run import LocalServer
 
 _numbers = itertools.count()

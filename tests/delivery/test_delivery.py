@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from inline_snapshot import snapshot
 
-from converra.conversation.models import Usage
-from converra.server.faults import FaultMiddleware
+from converra.server.faults.switches import FaultMiddleware
+from converra.wire.models import Usage
 from tests.delivery.harness import Held, Note, asleep, delivery, held, lane, posts, said, turn, words
 from tests.patience import HANG, LONG, until
 

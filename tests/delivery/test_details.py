@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra import Converra
-from converra.conversation.limits import MAX_CONTENT_BYTES
-from converra.conversation.models import ToolCall, Usage, encode
-from converra.conversation.transcript import parse
-from converra.delivery.pace import SCARCE_FOR, Pace
+from converra.delivery.worker.rate_limiter import SCARCE_FOR, Pace
+from converra.transcript import parse
+from converra.wire.limits import MAX_CONTENT_BYTES
+from converra.wire.models import ToolCall, Usage, encode
 from tests.delivery.harness import Held, Note, delivery, held, lane, posts, said, turn, words
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import pytest
 from converra.api import retry
 from converra.config import Config
 from converra.delivery import delivery as delivering
-from converra.delivery import flusher as flushing
 from converra.delivery import losses
 from converra.delivery.delivery import Delivery, Header
-from converra.delivery.tickets import Ticket
+from converra.delivery.worker import flusher as flushing
+from converra.delivery.worker.flush_request import Ticket
 from converra.errors import RateLimitError
 from tests.delivery.fake_api import FakeAPI
 from tests.delivery.harness import turn

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converra.conversation import limits
-from converra.conversation.models import Message, ToolCall, Usage
+from converra.wire import limits
+from converra.wire.models import Message, ToolCall, Usage
 from tests.delivery.harness import Held, delivery, held, lane, posts, said, turn, words
 from tests.patience import LONG
 
@@ -161,9 +161,9 @@ def test_a_server_with_smaller_limits_is_met_by_splitting_further(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """413 from a server with other limits: fewer messages, then smaller parts, then a further conversation."""
-    from converra.server import api, content
+    from converra.server.api import content, endpoints
 
-    for module in (api, content):
+    for module in (endpoints, content):
         monkeypatch.setattr(module, "MAX_MESSAGE_BYTES", 30 * KB)
         monkeypatch.setattr(module, "MAX_CONTENT_BYTES", 100 * KB)
     monkeypatch.setattr(content, "MAX_MESSAGES", 20)

@@ -11,8 +11,8 @@ import pytest
 
 from converra.config import Config
 from converra.delivery.delivery import Delivery, Header
-from converra.delivery.progress import Progress
-from converra.delivery.schedule import Schedule
+from converra.delivery.protocol.progress import Progress
+from converra.delivery.worker.schedule import Schedule
 from tests.delivery.harness import turn
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from converra.conversation.models import Usage
-from converra.delivery import outbox_file
-from converra.delivery.lease import Lease
 from converra.delivery.losses import Losses
-from converra.delivery.tickets import Ticket
+from converra.delivery.outbox import schema
+from converra.delivery.worker.flush_request import Ticket
+from converra.process.lockfile import Lease
+from converra.wire.models import Usage
 from tests.delivery.harness import Held, delivery, held, lane, said, turn, words
 from tests.patience import HANG, LONG, until
 
@@ -56,7 +56,7 @@ def _corrupt(outbox: Path) -> None:
 
 def _newer(outbox: Path) -> None:
     db = sqlite3.connect(outbox)
-    db.executescript(f"PRAGMA application_id = {outbox_file.APPLICATION_ID}; PRAGMA user_version = 99")
+    db.executescript(f"PRAGMA application_id = {schema.APPLICATION_ID}; PRAGMA user_version = 99")
     db.close()
 
 
@@ -109,7 +109,7 @@ def test_a_full_disk_costs_nothing_but_a_warning(
     server: LocalServer, outbox: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file has a bound of its own; past it memory takes over, in order."""
-    monkeypatch.setattr(outbox_file, "MAX_BYTES", 200 * KB)
+    monkeypatch.setattr(schema, "MAX_BYTES", 200 * KB)
     sender = delivery(server, outbox=str(outbox), flush_interval=60)
     conversation = lane(sender)
     texts = [f"{number:03}" + "x" * 5 * KB for number in range(80)]
@@ -219,8 +219,8 @@ def test_a_write_of_another_that_never_ends_costs_a_caller_a_moment(
     server: LocalServer, outbox: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that was stopped in the middle of a write: callers wait once, then memory takes over for a while."""
-    monkeypatch.setattr(outbox_file, "CALLER_SECONDS", 1.5)
-    monkeypatch.setattr(outbox_file, "WORKER_SECONDS", 0.3)
+    monkeypatch.setattr(schema, "CALLER_SECONDS", 1.5)
+    monkeypatch.setattr(schema, "WORKER_SECONDS", 0.3)
     sender = delivery(server, outbox=str(outbox), flush_interval=60)
     conversation = lane(sender)
     conversation.append(turn(1))
@@ -301,7 +301,7 @@ def test_a_session_that_a_dead_process_shared_stays_open(server: LocalServer, ou
 def test_a_lease_lasts_as_long_as_its_process(tmp_path: Path) -> None:
     """The system takes it back, however the process ends."""
     code = (
-        "import sys; from converra.delivery.lease import Lease;"
+        "import sys; from converra.process.lockfile import Lease;"
         " l = Lease.take(sys.argv[1], 't'); print(l, flush=True); input()"
     )
     child = subprocess.Popen(

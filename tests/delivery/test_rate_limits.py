@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from converra.config import Config
-from converra.delivery.batching import HEAD_START, due_at, rank
+from converra.delivery.conversation_queue import Header
 from converra.delivery.delivery import Delivery
-from converra.delivery.lane import Header
-from converra.delivery.pace import Pace
-from converra.delivery.progress import Progress, State
-from converra.delivery.schedule import Schedule
+from converra.delivery.protocol.batching import HEAD_START, due_at, rank
+from converra.delivery.protocol.progress import Progress, State
+from converra.delivery.worker.rate_limiter import Pace
+from converra.delivery.worker.schedule import Schedule
 from tests.api.scripted import answer, scripted
 from tests.delivery.harness import delivery, held, lane, posts, said, turn, words
 from tests.patience import LONG, until

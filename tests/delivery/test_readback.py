@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from converra.api.results import Conversation
-from converra.conversation.models import Message, Usage
-from converra.delivery import readback
-from converra.delivery.entry import Entry, entry
-from converra.delivery.lane import Header
-from converra.delivery.progress import Batch, Progress, State
+from converra.delivery.conversation_queue import Header
+from converra.delivery.protocol import readback
+from converra.delivery.protocol.entry import Entry, entry
+from converra.delivery.protocol.progress import Batch, Progress, State
+from converra.wire.models import Message, Usage
 
 
 def _entry(role: str, content: str, identifier: str) -> Entry:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from converra.conversation.models import Usage
+from converra.wire.models import Usage
 from tests.delivery.harness import Held, Note, delivery, held, lane, posts, said, turn, words
 from tests.patience import HANG, LONG, until
 
@@ -167,9 +167,9 @@ def test_a_refused_key_pauses_and_is_probed(
     server: LocalServer, status: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Said once, with the host; nothing is thrown away; when the key works again, everything arrives."""
-    from converra.delivery import pace
+    from converra.delivery.worker import rate_limiter
 
-    monkeypatch.setattr(pace, "FIRST_PROBE", 0.3)
+    monkeypatch.setattr(rate_limiter, "FIRST_PROBE", 0.3)
     server.faults.add("any", "status", status=status, times=None)
     sender = delivery(server, flush_interval=0.02)
     for key in ("a", "b", "c"):

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converra import guard
 from converra.config import Config
-from converra.conversation.models import Usage, encode
-from converra.delivery.batching import due_at
-from converra.delivery.lane import Header
-from converra.delivery.outbox import MemoryOutbox
-from converra.delivery.progress import Progress
-from converra.delivery.sender import Sender
+from converra.delivery.conversation_queue import Header
+from converra.delivery.outbox.memory import MemoryOutbox
+from converra.delivery.protocol.batching import due_at
+from converra.delivery.protocol.progress import Progress
 from converra.delivery.stats import Counters
+from converra.delivery.worker.sender import Sender
+from converra.process import guard
+from converra.wire.models import Usage, encode
 from tests.delivery.fake_api import FAULTS, FakeAPI
 from tests.delivery.harness import Note, said
 from tests.effort import examples

@@ -18,7 +18,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 reader = InMemoryMetricReader()
 metrics.set_meter_provider(MeterProvider([reader]))
 from converra.config import Config
-from converra.conversation.models import Message
+from converra.wire.models import Message
 from converra.delivery.delivery import Delivery, Header
 
 class Note:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import pytest
 
-from converra import guard
 from converra.integrations import patching
+from converra.process import guard
 from tests.integrations.recording import RecordingCapture
 
 if TYPE_CHECKING:

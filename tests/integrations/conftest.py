@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from converra import guard
 from converra.integrations import patching
 from converra.integrations.openai import INTEGRATION
+from converra.process import guard
 from tests.integrations.recording import RecordingCapture
 
 if TYPE_CHECKING:

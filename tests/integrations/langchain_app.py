@@ -12,10 +12,11 @@ import openai
 from langchain_openai import ChatOpenAI
 
 import converra
-from converra import _default, guard
+from converra import _default
+from converra.capture.recorder import Recorder
 from converra.config import load
-from converra.integrations.langchain_runs import FAILED, RUNS, TOOLS, TRACES
-from converra.recorder import Recorder
+from converra.integrations.langchain.runs import FAILED, RUNS, TOOLS, TRACES
+from converra.process import guard
 from converra.server.run import serve
 from tests.patience import LONG
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import BaseMessage
 
-    from converra.server.records import Conversation
     from converra.server.run import LocalServer
+    from converra.server.store.records import Conversation
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from converra.conversation.turn import Answer, Request, Said, Scope
+    from converra.history.turn import Answer, Request, Said, Scope
 
 
 class RecordedCall:

@@ -25,11 +25,11 @@ from langchain_core.messages import (
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
-from converra.conversation.turn import Attachment, Call, Said
-from converra.integrations.langchain_content import _READERS
-from converra.integrations.langchain_messages import MESSAGES
-from converra.integrations.langchain_result import answer, partial, piece
-from converra.integrations.langchain_tools import described, tool_messages
+from converra.history.turn import Attachment, Call, Said
+from converra.integrations.langchain.content import _READERS
+from converra.integrations.langchain.messages import MESSAGES
+from converra.integrations.langchain.result import answer, partial, piece
+from converra.integrations.langchain.tools import described, tool_messages
 from tests.integrations.recording import bare
 
 PNG = "iVBORw0KGgo="

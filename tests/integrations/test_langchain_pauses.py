@@ -16,7 +16,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
 from converra.integrations import patching
-from converra.integrations.langgraph_pauses import PAUSES
+from converra.integrations.langchain.pauses import PAUSES
 from converra.langchain import ConverraCallbackHandler
 from tests.integrations.langchain_app import App, agent_of, running
 

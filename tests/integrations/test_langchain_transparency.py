@@ -21,12 +21,12 @@ from langchain_core.outputs import LLMResult
 from langchain_core.tracers import context as tracers
 
 import converra
-from converra import guard
-from converra.integrations import langchain_runs, patching
-from converra.integrations.langchain import INTEGRATION
-from converra.integrations.langchain_handler import RunHandler
-from converra.integrations.langchain_runs import RUNS
+from converra.integrations import patching
+from converra.integrations.langchain import INTEGRATION, runs
+from converra.integrations.langchain.handler import RunHandler
+from converra.integrations.langchain.runs import RUNS
 from converra.langchain import ConverraCallbackHandler
+from converra.process import guard
 from tests.integrations.langchain_app import App, running, settle
 from tests.integrations.langchain_shapes import SHAPES
 from tests.integrations.recording import RecordingCapture
@@ -296,7 +296,7 @@ def test_a_failure_of_ours_stays_ours(
     broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A bug in our callbacks reaches neither the app nor the log of LangChain, and is told."""
-    monkeypatch.setattr(f"converra.integrations.langchain_handler.{broken}", None)
+    monkeypatch.setattr(f"converra.integrations.langchain.handler.{broken}", None)
     guard.hush()
     handler, before = RunHandler(RecordingCapture), guard.caught()
     assert (_model("One") | (lambda message: message.content)).invoke("x", {"callbacks": [handler]}) == "One"
@@ -369,7 +369,7 @@ class Sleeping(GenericFakeChatModel):
 
 def test_ids_that_somebody_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where an app keeps the ids of runs that never end, what is kept is bounded, and the oldest are recorded."""
-    monkeypatch.setattr(langchain_runs, "MAX_RUNS", 10)
+    monkeypatch.setattr(runs, "MAX_RUNS", 10)
     ids = [uuid4() for _ in range(25)]
     with running(instrumented=False) as app:
         handler = ConverraCallbackHandler("prompt", "s")

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
+from converra.capture.recorder import Recorder
 from converra.config import load
-from converra.integrations import openai_background
-from converra.recorder import Recorder
+from converra.integrations.openai import background
 from converra.server.run import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from converra.handle import Conversation
+    from converra.capture.handle import Conversation
     from converra.server.run import LocalServer
 
 HI = "Hi [[say:Hello]]"
@@ -35,8 +35,8 @@ def server() -> Iterator[LocalServer]:
 
 @pytest.fixture
 def recorder(server: LocalServer) -> Iterator[Recorder]:
-    openai_background._waiting.clear()
-    openai_background._recorded.clear()
+    background._waiting.clear()
+    background._recorded.clear()
     made = Recorder(load({"api_key": "k", "base_url": server.base_url, "flush_interval": 60}, {}))
     made.instrument()
     yield made
@@ -136,7 +136,7 @@ def test_one_that_was_given_up(
     server: LocalServer, recorder: Recorder, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A conversation that is completed takes no answer: it goes where it is retrieved, and names its response."""
-    monkeypatch.setattr(openai_background, "MAX_WAITING", 0)
+    monkeypatch.setattr(background, "MAX_WAITING", 0)
     with recorder.conversation("prompt_1") as before:
         response_id = asked(client)
     with recorder.conversation("prompt_1") as after:
@@ -157,10 +157,10 @@ def test_what_is_no_answer(use: str, server: LocalServer, recorder: Recorder, cl
     with recorder.conversation("prompt_1") as talk:
         made = client.responses.create(model="m", input=HI) if use == "stored" else None
         response_id = made.id if made else asked(client)
-        openai_background._waiting.clear()
+        background._waiting.clear()
         client.responses.retrieve(response_id)
     if use == "retrieve":
-        assert openai_background._recorded == {}
+        assert background._recorded == {}
     else:
         assert words(stored(server, recorder, talk)[1]) == [HI, "Hello"]
 

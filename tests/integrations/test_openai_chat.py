@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from converra.conversation.turn import Answer, Attachment, Call, Said
-from converra.integrations.openai_chat import CHAT, answer, request
-from converra.integrations.openai_chat_chunks import ChatChunks
+from converra.history.turn import Answer, Attachment, Call, Said
+from converra.integrations.openai.chat import CHAT, answer, request
+from converra.integrations.openai.chat_chunks import ChatChunks
 from tests.integrations.chat_scripts import TEXT_CHUNKS, TOOL_CHUNKS, USAGE_CHUNK, chunk, completion, tool_call
 from tests.integrations.recording import bare, settled
 

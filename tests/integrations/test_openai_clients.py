@@ -17,8 +17,9 @@ import pytest
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
-from converra.integrations import openai_background, patching
+from converra.integrations import patching
 from converra.integrations.openai import INTEGRATION
+from converra.integrations.openai import background as openai_background
 from tests.integrations import scripted
 from tests.integrations.openai_shapes import CHAT, MESSAGES, RESPONSES, SCRIPTS, async_client_for, client_for
 from tests.integrations.recording import RecordingCapture

@@ -14,12 +14,12 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_openai import ChatOpenAI
 
+from converra.capture.recorder import Recorder
 from converra.config import load
-from converra.integrations import langchain_result
-from converra.integrations.openai_extras import MAX_FIELD, encoded, kept, unread
-from converra.integrations.openai_media import attachment
-from converra.integrations.openai_usage import counts, snapshot
-from converra.recorder import Recorder
+from converra.integrations.langchain import result as langchain_result
+from converra.integrations.payload.extras import MAX_FIELD, encoded, kept, unread
+from converra.integrations.payload.media import attachment
+from converra.integrations.payload.usage import counts, snapshot
 from converra.server.run import LocalServer, serve
 from tests.integrations import scripted
 from tests.integrations.chat_scripts import chunk, completion, tool_call

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
+from converra.capture.recorder import Recorder
 from converra.config import load
-from converra.recorder import Recorder
 from converra.server.run import LocalServer, serve
 from tests.integrations import scripted
 from tests.integrations.chat_scripts import chunk, completion

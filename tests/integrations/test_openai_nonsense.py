@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from converra import guard
 from converra.integrations import patching
 from converra.integrations.openai import INTEGRATION
+from converra.process import guard
 from tests.effort import examples
 from tests.integrations import scripted
 from tests.integrations.openai_shapes import CHAT, RESPONSES, client_for, raised, view

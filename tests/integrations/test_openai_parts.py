@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from converra.conversation.turn import Attachment
-from converra.integrations.openai_media import placeholder
-from converra.integrations.openai_parts import Content, content
+from converra.history.turn import Attachment
+from converra.integrations.payload.media import placeholder
+from converra.integrations.payload.parts import Content, content
 
 WAV = "UklGRiQA"
 PDF = "data:application/pdf;base64," + "A" * 2_800_000

@@ -9,7 +9,7 @@ import pytest
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
-from converra.integrations import openai_chat, openai_responses
+from converra.integrations.openai import chat, responses
 from tests.integrations.recording import settled
 
 USAGE = {
@@ -120,21 +120,21 @@ def changed(document: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict
 def test_a_chat_completion_is_read_as_its_json(path: tuple[Any, ...], value: Any) -> None:
     """Whatever is missing, odd or more than usual in it."""
     document = changed(CHAT, path, value)
-    assert settled(openai_chat.answer(ChatCompletion.construct(**document))) == openai_chat.answer(document)
+    assert settled(chat.answer(ChatCompletion.construct(**document))) == chat.answer(document)
 
 
 @pytest.mark.parametrize(("path", "value"), RESPONSE_CHANGES)
 def test_a_response_is_read_as_its_json(path: tuple[Any, ...], value: Any) -> None:
     """Whatever is missing, odd or more than usual in it."""
     document = changed(RESPONSE, path, value)
-    assert settled(openai_responses.answer(Response.construct(**document))) == openai_responses.answer(document)
+    assert settled(responses.answer(Response.construct(**document))) == responses.answer(document)
 
 
 def test_the_usual_answers_take_the_short_way() -> None:
     """Else this file would compare the long way with itself."""
     for plain, read in (
-        (ChatCompletion.model_validate(CHAT), openai_chat),
-        (ChatCompletion.model_validate(changed(CHAT, ("choices", 0, "message", "tool_calls"), [CALL])), openai_chat),
-        (Response.model_construct(None, **vars(Response.construct(**RESPONSE))), openai_responses),
+        (ChatCompletion.model_validate(CHAT), chat),
+        (ChatCompletion.model_validate(changed(CHAT, ("choices", 0, "message", "tool_calls"), [CALL])), chat),
+        (Response.model_construct(None, **vars(Response.construct(**RESPONSE))), responses),
     ):
         assert read.answer(plain).read is not None

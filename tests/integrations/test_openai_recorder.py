@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from converra.capture.recorder import Recorder
 from converra.config import load
 from converra.integrations import Patched
-from converra.recorder import Recorder
 from converra.server.run import LocalServer, serve
 from tests.integrations import scripted
 from tests.integrations.openai_shapes import RESPONSES, SCRIPTS, SHAPES, client_for

@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from openai.types.responses import Response
 
-from converra.conversation.turn import Answer, Attachment, Call, Said
-from converra.integrations.openai_events import ResponseEvents
-from converra.integrations.openai_responses import RESPONSES, answer, request
+from converra.history.turn import Answer, Attachment, Call, Said
+from converra.integrations.openai.events import ResponseEvents
+from converra.integrations.openai.responses import RESPONSES, answer, request
 from tests.integrations.recording import bare, settled
 from tests.integrations.responses_scripts import (
     HELLO,

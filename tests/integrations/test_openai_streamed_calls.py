@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 
-from converra.conversation.turn import Call
-from converra.integrations.openai_chat_chunks import ChatChunks
-from tests.conversation.talk import Chat, result, user
+from converra.history.turn import Call
+from converra.integrations.openai.chat_chunks import ChatChunks
+from tests.history.talk import Chat, result, user
 from tests.integrations import scripted
 from tests.integrations.chat_scripts import chunk
 

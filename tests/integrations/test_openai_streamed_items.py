@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converra.integrations.openai_responses import RESPONSES
+from converra.integrations.openai.responses import RESPONSES
 from tests.integrations import scripted
 from tests.integrations.recording import bare
 from tests.integrations.responses_scripts import REASONING, function_call, message, numbered, response

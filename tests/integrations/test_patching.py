@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import wrapt
 
-from converra import guard
 from converra.integrations import Integration, Patched, patching
 from converra.integrations.patching import Patches, PatchPoint
+from converra.process import guard
 from tests.integrations.recording import RecordingCapture
 
 if TYPE_CHECKING:

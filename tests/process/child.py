@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from converra.config import load
-from converra.delivery import forks, outbox_file
 from converra.delivery.delivery import Delivery, Header
+from converra.delivery.outbox import schema
+from converra.process import forks
 from tests.delivery.harness import turn
 from tests.patience import LONG
 
@@ -21,7 +22,7 @@ def unhurried() -> None:
 
     By default they give up after two seconds, and record into memory instead.
     """
-    forks.LONGEST = outbox_file.CALLER_SECONDS = LONG
+    forks.LONGEST = schema.CALLER_SECONDS = LONG
 
 
 def record(sender: Delivery, key: str, *numbers: int | str, end: bool = True) -> None:

@@ -38,7 +38,7 @@ def test_a_function_is_flushed_as_a_session_is_left(server: LocalServer, start: 
     """A session that is kept open goes on in the next call of the function, perhaps in another process."""
     code = """
     from converra.config import load
-    from converra.recorder import Recorder
+    from converra.capture.recorder import Recorder
     os.environ["AWS_LAMBDA_FUNCTION_NAME"] = "f"
     recorder = Recorder(load({}))
     with recorder.conversation("prompt", session_id="s", keep_open=True) as conversation:
@@ -262,7 +262,7 @@ def test_a_request_imports_nothing(start: Callable[..., Any]) -> None:
     """All is loaded when a connection is made: a child that is forked during a request inherits no half import."""
     code = """
     from converra.api import operations
-    from converra.delivery.access import open_connection
+    from converra.delivery.worker.transport import open_connection
     connection = open_connection("k", os.environ["CONVERRA_BASE_URL"], 5.0)
     asked = operations.create_conversation(prompt_id="p", content="User: Hi", idempotency_key="k")
     before = set(sys.modules)

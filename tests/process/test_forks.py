@@ -180,7 +180,7 @@ def test_a_child_has_no_blocks_of_other_threads(run: Callable[[str], Any]) -> No
     """They did not come along: no call in the child is said to belong into one of them."""
     code = """
     from converra import context
-    from converra.recorder import Recorder
+    from converra.capture.recorder import Recorder
 
     def other():
         context.Entered(object())

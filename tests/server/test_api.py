@@ -9,7 +9,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from converra.server.run import serve
-from converra.server.store import Store
+from converra.server.store.conversations import Store
 from tests.server.conftest import client
 
 if TYPE_CHECKING:

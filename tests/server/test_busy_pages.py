@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converra.server import prompt_diff
-from converra.server.records import NewConversation
 from converra.server.run import serve
-from converra.server.store import Store
+from converra.server.store.conversations import Store
+from converra.server.store.records import NewConversation
+from converra.server.viewer import prompt_diff
 from tests.server.conftest import client
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def test_a_long_query_of_a_page_holds_no_lock(tmp_path: Path, monkeypatch: pytes
         reached.set()
         return [str(catalogue._store.rows(LONG_QUERY))]
 
-    monkeypatch.setattr("converra.server.catalogue.Catalogue.prompts", prompts)
+    monkeypatch.setattr("converra.server.store.catalogue.Catalogue.prompts", prompts)
     with serve(path=tmp_path / "store.sqlite3") as server, ThreadPoolExecutor() as threads, client(server) as http:
         page = threads.submit(httpx.get, server.url, timeout=60, trust_env=False)
         assert reached.wait(10)

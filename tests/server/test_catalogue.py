@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from converra.server.catalogue import Filters
-from converra.server.excerpt import excerpt
-from converra.server.records import NewConversation
-from converra.server.store import Store
+from converra.server.store.catalogue import Filters
+from converra.server.store.conversations import Store
+from converra.server.store.excerpt import excerpt
+from converra.server.store.records import NewConversation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from converra.server.chaos import SWITCHES
-from converra.server.faults import Fault
+from converra.server.faults.chaos import SWITCHES
+from converra.server.faults.switches import Fault
 
 if TYPE_CHECKING:
     from converra.server.run import LocalServer

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from converra.server.chat_view import Bubble, Call, Text, bubbles, pretty
+from converra.server.viewer.chat_view import Bubble, Call, Text, bubbles, pretty
 
 ASKED = {"id": "c1", "name": "look_up", "arguments": {"order": 7}}
 CALL = {

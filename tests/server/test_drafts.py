@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from converra.server.changes import Changes
-from converra.server.drafts import Drafts
+from converra.server.store.changes import Changes
+from converra.server.viewer.drafts import Drafts
 from tests.server.test_viewer import conversation
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from converra.server.app import create_app
-from converra.server.faults import Endpoint, Faults, When, endpoint_of
-from converra.server.store import Store
+from converra.server.faults.switches import Endpoint, Faults, When, endpoint_of
+from converra.server.store.conversations import Store
 from tests.patience import LONG, until
 from tests.server.conftest import client
 

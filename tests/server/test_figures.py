@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from converra.server.figures import ago, count, duration, size
+from converra.server.viewer.figures import ago, count, duration, size
 
 
 @pytest.mark.parametrize(

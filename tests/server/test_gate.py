@@ -11,7 +11,7 @@ import pytest
 
 from converra.server.gate import COOKIE
 from converra.server.run import EVERYWHERE, address, listen, run, serve
-from converra.server.store import Store
+from converra.server.store.conversations import Store
 
 if TYPE_CHECKING:
     from converra.server.run import LocalServer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from converra.server.run import serve
-from converra.server.store import Store
+from converra.server.store.conversations import Store
 from tests.patience import LONG, until
 from tests.server.conftest import client
 from tests.server.test_store import conversation
@@ -46,7 +46,7 @@ def test_a_list_hears_of_every_conversation(server: LocalServer) -> None:
 
 def test_it_hears_within_moments(server: LocalServer, http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is woken by what is written: it does not look for it now and then."""
-    monkeypatch.setattr("converra.server.live._LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr("converra.server.viewer.live._LOOK_SECONDS", 3600.0)
     with listening(server) as events:
         http.post("/conversations", json={"promptId": "p", "content": "User: hi"})
         assert next(events) == "conversations"

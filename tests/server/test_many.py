@@ -6,7 +6,7 @@ import time
 
 from benchmarks.viewer import fill, measure
 from converra.server.run import serve
-from converra.server.store import Store
+from converra.server.store.conversations import Store
 
 MOST_MS = 200
 """Of CPU, which other tests on the machine do not change; it takes less than half of that."""

@@ -6,7 +6,7 @@ import re
 from typing import get_args
 
 from converra.server import model
-from converra.server.faults import Endpoint, Kind
+from converra.server.faults.switches import Endpoint, Kind
 from converra.server.model.directives import _OPENING
 from tests.markdown import page
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import httpx
 from openai import OpenAI
 
-from converra.server import request_pages
-from converra.server.health import Health, Tick, health
-from converra.server.records import RequestLine, fingerprint
+from converra.server.store.records import RequestLine, fingerprint
+from converra.server.viewer import request_pages
+from converra.server.viewer.health import Health, Tick, health
 from tests.server.test_viewer import HOSTILE, conversation, page
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from converra.server.records import fingerprint
 from converra.server.run import serve
-from converra.server.store import Store
+from converra.server.store.conversations import Store
+from converra.server.store.records import fingerprint
 
 if TYPE_CHECKING:
     from pathlib import Path

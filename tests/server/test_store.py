@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from converra.server.database import StoreError
-from converra.server.records import NewConversation, fingerprint
 from converra.server.run import serve
-from converra.server.store import Store
+from converra.server.store.conversations import Store
+from converra.server.store.database import StoreError
+from converra.server.store.records import NewConversation, fingerprint
 from tests.server.conftest import client
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def test_closing_does_not_wait_until_all_is_pruned(tmp_path: Path) -> None:
 
 def test_the_bodies_of_the_log_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large requests push out old ones sooner than their number would."""
-    monkeypatch.setattr("converra.server.request_log._ALL_BODIES_BYTES", 10_000)
+    monkeypatch.setattr("converra.server.store.request_log._ALL_BODIES_BYTES", 10_000)
     store = Store()
     for number in range(256):
         store.log.add(account=None, method="GET", path=f"/{number}", headers={}, body=b"x" * 1000)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from converra.server.records import NewConversation
-from converra.server.store import Store
-from converra.server.totals import Totals, together, total
+from converra.server.store.conversations import Store
+from converra.server.store.records import NewConversation
+from converra.server.store.totals import Totals, together, total
 
 MESSAGES: list[dict[str, Any]] = [
     {"role": "user", "content": "x", "metadata": {"error": {"type": "E"}}, "usage": "odd"},

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from converra.server import viewer
-from converra.server.records import NewConversation
+from converra.server.store.records import NewConversation
+from converra.server.viewer import routes
 
 if TYPE_CHECKING:
     from converra.server.run import LocalServer
-    from converra.server.store import Store
+    from converra.server.store.conversations import Store
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">{{ 7*7 }}\u202eright to left\u202c'
 
@@ -201,7 +201,7 @@ def test_a_search_without_a_hit_says_so(server: LocalServer, http: httpx.Client)
 
 def test_the_list_has_pages(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Newer and older, and any nonsense for a page number is the first."""
-    monkeypatch.setattr(viewer, "PAGE", 2)
+    monkeypatch.setattr(routes, "PAGE", 2)
     fill(server.store, 5)
 
     def shown(query: str) -> tuple[list[str], bool, bool]:

@@ -8,7 +8,7 @@ from typing import Any, assert_type
 from converra import AsyncConverra, Converra
 from converra.api.pages import AsyncPage, Page
 from converra.api.results import Conversation, Insights, StoredMessage
-from converra.conversation.models import Message
+from converra.wire.models import Message
 
 
 def sync(client: Converra) -> None:

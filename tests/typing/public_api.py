@@ -14,7 +14,7 @@ from converra.api.pages import AsyncPage, Page
 from converra.api.results import Conversation as Stored
 from converra.api.results import Insights
 from converra.asgi import lifespan
-from converra.reporting import Report, Stats
+from converra.capture.reports import Report, Stats
 
 
 def capture() -> None:

@@ -15,17 +15,17 @@ from contextlib import aclosing, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
-from converra import process
 from converra._version import __version__
 from converra.api import silence, sockets
+from converra.api._httpx import classes, errors, library
 from converra.api.answers import answer_from
-from converra.api.async_attempt import GRACE, AsyncAttempt
-from converra.api.attempt import NEW_STREAM, Attempt
+from converra.api.async_deadline import GRACE, AsyncAttempt
 from converra.api.body import ACCEPT_ENCODING, Body
-from converra.api.http import classes, errors, library
+from converra.api.deadline import NEW_STREAM, Attempt
 from converra.api.settings import header_safe
 from converra.errors import APIConnectionError, APITimeoutError, InvalidArgumentError
-from converra.telemetry import suppressed
+from converra.process import identity
+from converra.process.telemetry import suppressed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
@@ -222,7 +222,7 @@ def _disconnect_all() -> None:
         connection.disconnect()
 
 
-process.in_child(_disconnect_all)
+identity.in_child(_disconnect_all)
 
 
 class AsyncConnection(_Door["httpx.AsyncClient"]):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from converra.api.operations import AppendStatus, Operation
     from converra.api.results import Conversation, Insights
-    from converra.conversation.models import Message, Status
+    from converra.wire.models import Message, Status
 
 T = TypeVar("T")
 

@@ -12,11 +12,12 @@ from urllib.parse import quote
 
 import msgspec
 
+from converra import transcript
 from converra.api.results import Conversation, ConversationPage, Insights
-from converra.conversation import limits, transcript
-from converra.conversation.messages import messages_from, to_json
-from converra.conversation.models import Message, Status
 from converra.errors import InvalidArgumentError
+from converra.wire import limits
+from converra.wire.models import Message, Status
+from converra.wire.parsing import messages_from, to_json
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args, get_origin, g
 
 import msgspec
 
-from converra.conversation import details
+from converra.wire import details
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ _HINTS = {
 def main() -> None:
     """Run `converra`; the entry point exists without the extras, so what is missing is said here."""
     try:
-        from converra.cli.commands import commands  # noqa: PLC0415 - so that a missing extra ends in the hint below
+        from converra.cli.group import commands  # noqa: PLC0415 - so that a missing extra ends in the hint below
 
         commands(prog_name="converra")
     except ModuleNotFoundError as missing:

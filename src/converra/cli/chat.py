@@ -8,9 +8,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from converra.capture.console import visible
 from converra.cli.plain import messages_of
 from converra.cli.wording import facts, shown_call
-from converra.console import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -19,7 +19,7 @@ from converra.cli.source import APISource
 from converra.errors import AuthenticationError, ConverraError, InvalidArgumentError
 from converra.errors import PermissionDeniedError as Forbidden
 from converra.integrations import litellm
-from converra.server.records import fingerprint
+from converra.server.store.records import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import click
 
-from converra.console import visible
+from converra.capture.console import visible
 from converra.errors import (
     APIConnectionError,
     AuthenticationError,

@@ -9,8 +9,8 @@ from converra.api.results import StoredMessage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from converra.server.records import Conversation
-    from converra.server.store import Store
+    from converra.server.store.conversations import Store
+    from converra.server.store.records import Conversation
 
 WATCHED = 200
 """The conversations that are looked at: the newest. An older one that goes on is not noticed."""

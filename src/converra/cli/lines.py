@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from converra.capture.console import visible
 from converra.cli.wording import facts, shown_call
-from converra.console import visible
 
 if TYPE_CHECKING:
     from converra.api.results import StoredMessage

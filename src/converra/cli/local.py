@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from converra.server.database import StoreError
-from converra.server.store import Store
+from converra.server.store.conversations import Store
+from converra.server.store.database import StoreError
 
 
 def default_path() -> str:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from converra.api.results import StoredMessage
+from converra.capture.console import visible
 from converra.cli.wording import facts, shown_call
-from converra.console import visible
-from converra.conversation.transcript import parse
 from converra.errors import InvalidArgumentError
+from converra.transcript import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

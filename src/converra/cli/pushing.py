@@ -8,10 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from converra.conversation.details import CONTENT_FIELDS
-from converra.conversation.limits import MAX_CONTENT_BYTES
-from converra.conversation.messages import to_json
-from converra.conversation.transcript import build_structured, parse
 from converra.errors import (
     APIConnectionError,
     ConverraError,
@@ -19,6 +15,10 @@ from converra.errors import (
     UnreadableResponseError,
     ValidationError,
 )
+from converra.transcript import build_structured, parse
+from converra.wire.details import CONTENT_FIELDS
+from converra.wire.limits import MAX_CONTENT_BYTES
+from converra.wire.parsing import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from converra.api.conversations import Conversations
     from converra.api.operations import AppendStatus
     from converra.api.results import Conversation
-    from converra.conversation.models import Status
+    from converra.wire.models import Status
 
     Message = Mapping[str, Any]
 

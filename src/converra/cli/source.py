@@ -16,9 +16,9 @@ from converra.errors import InvalidArgumentError, MissingAPIKeyError, NotFoundEr
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from converra.conversation.models import Status
-    from converra.server.records import Conversation as Row
-    from converra.server.store import Store
+    from converra.server.store.conversations import Store
+    from converra.server.store.records import Conversation as Row
+    from converra.wire.models import Status
 
 LAST = "last"
 """Stands for the newest conversation wherever an id does."""
@@ -96,14 +96,14 @@ class LocalSource:
         has_insights: bool | None = None,
     ) -> Sequence[Conversation]:
         """The newest conversations."""
-        from converra.server import answers  # noqa: PLC0415 - of the extra `server`, like the store
+        from converra.server.api import answers  # noqa: PLC0415 - of the extra `server`, like the store
 
         rows, _ = self._store.conversations(prompt_id=prompt_id, status=status, completed=has_insights, limit=limit)
         return [Conversation.from_dict(answers.summary(row)) for row in rows]
 
     def get(self, conversation_id: str) -> Conversation:
         """One conversation, with its simulated insights."""
-        from converra.server import answers  # noqa: PLC0415 - as above
+        from converra.server.api import answers  # noqa: PLC0415 - as above
 
         row = self._row(conversation_id)
         messages = self._store.messages(row)
@@ -114,7 +114,7 @@ class LocalSource:
 
     def insights(self, conversation_id: str) -> Insights:
         """What is simulated; the words of a conversation alone decide it."""
-        from converra.server import answers  # noqa: PLC0415 - as above
+        from converra.server.api import answers  # noqa: PLC0415 - as above
 
         row = self._row(conversation_id)
         if not answers.has_insights(row):

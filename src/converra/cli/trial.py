@@ -7,16 +7,16 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from converra import config
+from converra.capture.recorder import Recorder
 from converra.cli.checks import Check
 from converra.cli.shapes import SHAPES
-from converra.recorder import Recorder
 from converra.server.run import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from converra.capture.reports import Report
     from converra.cli.shapes import Shape
-    from converra.reporting import Report
     from converra.server.run import LocalServer
 
 FLUSH_SECONDS = 60.0

@@ -6,27 +6,27 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from converra import process
 from converra.config import freezes_between_calls
-from converra.delivery import exits, uwsgi
-from converra.delivery.access import open_connection
-from converra.delivery.backlog import LOCK_SECONDS, Backlog
-from converra.delivery.chores import NO_CHORE, Chore
-from converra.delivery.events import Event
-from converra.delivery.flusher import Flusher
-from converra.delivery.lane import Draft, Header, Lane
+from converra.delivery import exits
+from converra.delivery.conversation_queue import Draft, Header, Lane
 from converra.delivery.losses import Losses
-from converra.delivery.outbox import MemoryOutbox
+from converra.delivery.outbox.memory import MemoryOutbox
 from converra.delivery.stats import Counters, DeliveryStats, totals
-from converra.guard import tell
+from converra.delivery.worker.commands import Event
+from converra.delivery.worker.flusher import Flusher
+from converra.delivery.worker.transport import open_connection
+from converra.process import identity, uwsgi
+from converra.process.guard import tell
+from converra.process.jobs import LOCK_SECONDS, Backlog
+from converra.process.periodic import NO_CHORE, Chore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from converra.config import Config
-    from converra.delivery.outbox import Outbox
-    from converra.delivery.sender import Connection
-    from converra.delivery.tickets import Ticket
+    from converra.delivery.outbox.memory import Outbox
+    from converra.delivery.worker.flush_request import Ticket
+    from converra.delivery.worker.sender import Connection
 
 __all__ = ["Delivery", "DeliveryStats", "Draft", "Header", "Lane"]
 
@@ -92,7 +92,7 @@ class Delivery:
     def _new_outbox(self, memory: MemoryOutbox) -> Outbox:
         if self.config.outbox is None:
             return memory
-        from converra.delivery.outbox_sqlite import SQLiteOutbox  # noqa: PLC0415 - most never need SQLite
+        from converra.delivery.outbox.sqlite import SQLiteOutbox  # noqa: PLC0415 - most never need SQLite
 
         return SQLiteOutbox(self.config.outbox, memory, idle_timeout=self.config.idle_timeout)
 
@@ -110,7 +110,7 @@ class Delivery:
 
         A worker that is not watchful anyway is woken where one is to be done `soon`, or many wait.
         """
-        process.check()
+        identity.check()
         if not self.started:
             self._start()
         waiting = self.backlog.add(at, weight, call, args)
@@ -126,7 +126,7 @@ class Delivery:
 
     def append(self, lane: Lane, drafts: Sequence[Draft], at: float | None = None) -> None:
         """Add messages to a lane; they have waited since `at`, by the steady clock."""
-        process.check()
+        identity.check()
         if not self.started:
             self._start()
         with self.backlog.lock:
@@ -142,7 +142,7 @@ class Delivery:
 
     def annotate(self, lane: Lane, metadata: Mapping[str, Any]) -> None:
         """Merge into the metadata of a lane's conversation."""
-        process.check()
+        identity.check()
         with self.backlog.lock:
             if lane.generation != self.generation:
                 lane.fork()
@@ -160,7 +160,7 @@ class Delivery:
 
     def end(self, lane: Lane, *, always: bool = False) -> None:
         """Complete a lane's conversation."""
-        process.check()
+        identity.check()
         with self.backlog.lock:
             if lane.generation != self.generation:
                 lane.fork()
@@ -263,7 +263,7 @@ class Delivery:
         self._flusher.workers.closed, self._at_once = closed, at_once
 
     def _flush(self, timeout: float, *, ends: bool = False) -> bool:
-        process.check()
+        identity.check()
         until = time.monotonic() + timeout
         assembled = self.backlog.work(seconds=max(0.0, min(timeout, LOCK_SECONDS)))
         lost = self._lost()
@@ -309,7 +309,7 @@ class Delivery:
 
     def stats(self) -> DeliveryStats:
         """What has become of everything so far."""
-        process.check()
+        identity.check()
         self.backlog.work()
         return self._counts()
 

@@ -24,16 +24,15 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from converra import process
-from converra.delivery import servers, uwsgi
-from converra.guard import guard, tell
+from converra.process import identity, servers, uwsgi
+from converra.process.guard import guard, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
     from converra.delivery.delivery import Delivery
-    from converra.delivery.tickets import Ticket
+    from converra.delivery.worker.flush_request import Ticket
 
 SHARE = 0.95
 """What of `shutdown_timeout` goes to delivering; the rest is for Python to take itself down."""
@@ -54,7 +53,7 @@ def watch(delivery: Delivery) -> None:
     if not _hooked:
         _hooked.append(True)
         atexit.register(_at_exit)
-        process.in_child(_after_fork)
+        identity.in_child(_after_fork)
     uwsgi.hook(_after_fork_in_c, _before_uwsgi_exits)
     _deliveries.add(delivery)
 
@@ -193,7 +192,7 @@ def _after_fork() -> None:
 
 
 def _after_fork_in_c() -> None:
-    process.check()
+    identity.check()
     for delivery in tuple(_deliveries):
         with guard("looking for what an earlier process has left"):
             delivery.resume()

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from converra.delivery.outbox import Outbox
+    from converra.delivery.outbox.memory import Outbox
     from converra.delivery.stats import Counters
 
 logger = logging.getLogger("converra")

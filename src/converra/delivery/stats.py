@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from converra.telemetry import count
+from converra.process.telemetry import count
 
 if TYPE_CHECKING:
-    from converra.delivery.outbox import Outbox
+    from converra.delivery.outbox.memory import Outbox
 
 
 class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from converra.conversation.turn import Answer, Request, Said, Scope
+    from converra.history.turn import Answer, Request, Said, Scope
 
 
 class OpenCall(Protocol):

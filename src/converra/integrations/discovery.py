@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
 
-from converra.guard import guard
 from converra.integrations import Integration
+from converra.process.guard import guard
 
 GROUP = "converra.integrations"
 

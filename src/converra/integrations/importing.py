@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from converra.guard import guard
+from converra.process.guard import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

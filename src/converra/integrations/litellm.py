@@ -11,9 +11,9 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
-from converra import context
 from converra.integrations import Integration, Patched
 from converra.integrations.patching import Patches, PatchPoint
+from converra.process import context
 
 if TYPE_CHECKING:
     from types import FrameType, ModuleType

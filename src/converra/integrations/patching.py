@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import wrapt
 
-from converra.guard import guard, report
 from converra.integrations import Patched
 from converra.integrations.importing import WATCHER
+from converra.process.guard import guard, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

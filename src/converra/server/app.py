@@ -10,25 +10,26 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Mount, Router
 
-from converra.server import api, viewer
-from converra.server.answers import JSON
-from converra.server.changes import WEBHOOKS
-from converra.server.connections import Connections
-from converra.server.drafts import Drafts
-from converra.server.faults import FaultMiddleware, Faults
+from converra.server.api import endpoints
+from converra.server.api.answers import JSON
+from converra.server.api.refusal import Refusal
+from converra.server.faults.connections import Connections
+from converra.server.faults.switches import FaultMiddleware, Faults
 from converra.server.gate import GateMiddleware
 from converra.server.journal import JournalMiddleware
 from converra.server.model.endpoints import Model
 from converra.server.model.wire import ModelError
-from converra.server.pages import AT_A_TIME
-from converra.server.refusal import Refusal
+from converra.server.store.changes import WEBHOOKS
+from converra.server.viewer import routes
+from converra.server.viewer.drafts import Drafts
+from converra.server.viewer.pages import AT_A_TIME
 from converra.server.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from converra.server.store import Store
+    from converra.server.store.conversations import Store
 
 _CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
@@ -45,9 +46,9 @@ def create_app(
     drafts = Drafts(store.changes)
     app = Starlette(
         routes=[
-            Mount("/api/v1", Router(api.routes(), redirect_slashes=False)),
+            Mount("/api/v1", Router(endpoints.routes(), redirect_slashes=False)),
             Mount("/openai", Router(Model(connections, store.log, drafts).routes(), redirect_slashes=False)),
-            *viewer.routes(),
+            *routes.routes(),
         ],
         middleware=[
             Middleware(GateMiddleware, token=token),

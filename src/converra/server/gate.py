@@ -15,8 +15,8 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
-from converra.server.answers import JSON
-from converra.server.refusal import Refusal
+from converra.server.api.answers import JSON
+from converra.server.api.refusal import Refusal
 
 if TYPE_CHECKING:
     from starlette.responses import Response

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.server.records import fingerprint
-from converra.server.refusal import Refusal
+from converra.server.api.refusal import Refusal
+from converra.server.store.records import fingerprint
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from converra.server.store import Store
+    from converra.server.store.conversations import Store
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Room for the largest content the API takes with every character escaped, and for tool calls beside it."""

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from converra.server.app import create_app
-from converra.server.connections import Connections
-from converra.server.faults import Faults
-from converra.server.store import Store
+from converra.server.faults.connections import Connections
+from converra.server.faults.switches import Faults
+from converra.server.store.conversations import Store
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from converra.server.records import LoggedRequest
+    from converra.server.store.records import LoggedRequest
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - only with a token

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from converra.server.answers import iso
+from converra.server.api.answers import iso
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from converra.server.records import Conversation
+    from converra.server.store.records import Conversation
 
 EVENT = "conversation.updated"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from converra.conversation.messages import tool_call
-from converra.conversation.models import Message, Status, ToolCall
+from converra.wire.models import Message, Status, ToolCall
+from converra.wire.parsing import tool_call
 
 
 class CapturedConversation(msgspec.Struct, kw_only=True):

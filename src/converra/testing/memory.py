@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.conversation.draft import Written
+from converra.delivery.conversation_queue import Lane
 from converra.delivery.delivery import Delivery, DeliveryStats
-from converra.delivery.lane import Lane
+from converra.history.draft import Written
 from converra.testing.capture import CapturedConversation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from converra.config import Config
-    from converra.conversation.models import Message
-    from converra.delivery.backlog import Backlog
-    from converra.delivery.lane import Draft, Header
+    from converra.delivery.conversation_queue import Draft, Header
+    from converra.process.jobs import Backlog
     from converra.testing.capture import Capture
+    from converra.wire.models import Message
 
 BEGINNING = datetime(2025, 1, 1, tzinfo=UTC)
 """When the first message of every test is said; each that follows comes a second later. Calls take no time."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra._default import swapped
-from converra.recorder import Recorder
+from converra.capture.recorder import Recorder
 from converra.testing.memory import MemoryDelivery
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ def switch_on() -> None:
     """Capture from now on, with the settings that the app has given so far, or those of the environment."""
     try:
         from converra._default import recorder  # noqa: PLC0415 - only where something can be captured
-        from converra.guard import guard  # noqa: PLC0415 - as above
+        from converra.process.guard import guard  # noqa: PLC0415 - as above
     except (ImportError, SyntaxError) as error:
         sys.stderr.write(f"converra dev: {sys.executable} cannot import converra, nothing is recorded: {error}\n")
         return

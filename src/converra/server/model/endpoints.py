@@ -9,11 +9,11 @@ import msgspec
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from converra.server.connections import disconnected, gone_within
+from converra.server.faults.connections import disconnected, gone_within
 from converra.server.model import chat, responses
 from converra.server.model.script import reply
 from converra.server.model.wire import ModelError, Stamps
-from converra.server.resending import answer_digest
+from converra.server.viewer.resending import answer_digest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from converra.server.connections import Connections
-    from converra.server.drafts import Drafts
+    from converra.server.faults.connections import Connections
     from converra.server.model.script import Asked, Reply
-    from converra.server.request_log import RequestLog
+    from converra.server.store.request_log import RequestLog
+    from converra.server.viewer.drafts import Drafts
 
     Handler = Callable[[Request, dict[str, Any]], Awaitable[Response]]
 

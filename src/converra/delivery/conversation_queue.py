@@ -1,0 +1,106 @@
+"""What a recorder holds of a conversation that is being delivered."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from converra.delivery.protocol.progress import Filed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from converra.delivery.delivery import Delivery
+    from converra.delivery.protocol.progress import Progress
+    from converra.wire.models import Message
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """What a conversation is opened with."""
+
+    key: str
+    """Becomes the idempotency key."""
+    prompt_id: str
+    company_name: str | None = None
+    joined: bool = False
+    """The conversation may exist already: its session is shared with other processes, and goes on after this one."""
+    metadata: dict[str, Any] = {}
+
+
+class Draft(Protocol):
+    """A message to be."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds, for the bound of what waits."""
+
+    @property
+    def learned(self) -> bool:
+        """Said before this process joined a shared session: only sent where the conversation is not there yet."""
+
+    def message(self) -> Message | None:
+        """The message, redacted and safe for strict JSON, with `metadata.messageId`; None where redaction dropped it.
+
+        Called once, on the flusher's thread for the memory outbox. Never raises.
+        """
+
+
+class Lane:
+    """One conversation's way to the API. Any thread may call any method; none waits for the network or raises."""
+
+    __slots__ = ("__weakref__", "_delivery", "file", "generation", "header", "progress", "used", "writer")
+
+    def __init__(self, delivery: Delivery, header: Header) -> None:
+        self._delivery = delivery
+        self.header = header
+        self.start()
+
+    def start(self) -> None:
+        """Begin, or begin anew in a forked child: what was recorded before is the parent's."""
+        self.progress: Progress | None = None
+        self.file = Filed()
+        self.used = False
+        """Something was appended."""
+        self.writer = os.urandom(4).hex() if self.header.joined else ""
+        self.generation = self._delivery.generation
+
+    def begin_with(self, metadata: Mapping[str, Any]) -> None:
+        """Merge metadata into what the conversation will be opened with."""
+        self.header = msgspec.structs.replace(self.header, metadata={**self.header.metadata, **metadata})
+
+    def fork(self) -> None:
+        """Go on in a child process: in the shared session, or in a conversation of its own that names the parent's."""
+        if not self.header.joined:
+            metadata = {**self.header.metadata, "forkedFrom": self.id or self.header.key}
+            key = f"{self.header.key}-{os.urandom(4).hex()}"
+            self.header = msgspec.structs.replace(self.header, key=key, metadata=metadata)
+        self.start()
+
+    def __repr__(self) -> str:
+        return f"Lane({self.header.key!r})"
+
+    @property
+    def id(self) -> str | None:
+        """The server's id of the conversation, once it was opened."""
+        return self.progress.first_id if self.progress else None
+
+    def append(self, drafts: Sequence[Draft], at: float | None = None) -> None:
+        """Add messages at the end; they are as old as they were `at` a time of the steady clock."""
+        self._delivery.append(self, drafts, at)
+
+    def annotate(self, metadata: Mapping[str, Any]) -> None:
+        """Merge into the conversation's metadata, with the next request."""
+        self._delivery.annotate(self, metadata)
+
+    def hasten(self) -> None:
+        """Send what waits now: another process may go on with the conversation."""
+        self._delivery.hasten(self)
+
+    def end(self, *, always: bool = False) -> None:
+        """Complete the conversation once everything in it was delivered. Idempotent.
+
+        Where nothing was recorded nothing is sent, unless `always`: another process may have opened it.
+        """
+        self._delivery.end(self, always=always)

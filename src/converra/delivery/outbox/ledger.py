@@ -1,0 +1,213 @@
+"""The sending side of the durable outbox: what has left, how far each conversation has come, who owns it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from converra.delivery.conversation_queue import Header
+from converra.delivery.protocol.progress import Batch, Opening, Progress, State
+from converra.process.lockfile import Lease
+from converra.wire.models import encode
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+_MANY = 500
+"""Rows struck out with one statement."""
+
+
+class Row(NamedTuple):
+    """A message that is only in the file."""
+
+    row: int
+    whole: int
+    learned: bool = False
+
+
+class Books:
+    """Used by workers only, one at a time."""
+
+    def __init__(self, db: sqlite3.Connection, path: str, owner: int) -> None:
+        self._db = db
+        self._path = path
+        self._owner = owner
+        self._lock = threading.Lock()
+        self._ours: set[int] = set()
+        """Conversations that were taken over and are being sent here."""
+
+    def pause(self, seconds: float) -> bool:
+        """Finish what is being written, and write nothing more until `resume`."""
+        if not self._lock.acquire(timeout=seconds):
+            return False
+        self._db.close()
+        return True
+
+    def resume(self, db: sqlite3.Connection) -> None:
+        """Go on with a new connection."""
+        self._db = db
+        self._lock.release()
+
+    def body(self, row: int) -> bytes | None:
+        """The message that was written at a row."""
+        with self._lock:
+            found = self._db.execute("SELECT body FROM message WHERE id = ?", (row,)).fetchone()
+        return found[0] if found else None
+
+    def save(self, progress: Progress, now: float) -> None:
+        """Write down a conversation, and strike out what of it has left."""
+        with self._transaction():
+            self._write_pieces(progress)
+            self._strike_out(progress.file.left)
+            self._db.execute(
+                "UPDATE conversation SET state = ?, ended = max(ended, ?), touched = ? WHERE id = ?",
+                (encode(progress.state), progress.ended, now, progress.file.row),
+            )
+            self._db.execute(
+                "DELETE FROM note WHERE conversation = ? AND id <= ?", (progress.file.row, progress.file.noted)
+            )
+        progress.file.left.clear()
+
+    def forget(self, row: int) -> None:
+        """Strike out a conversation that is over."""
+        with self._transaction():
+            for table, column in (("message", "conversation"), ("note", "conversation"), ("conversation", "id")):
+                self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (row,))  # noqa: S608 - literals
+        self._ours.discard(row)
+
+    def resign(self) -> bool:
+        """Say that we go; whether something of ours is left for others."""
+        with self._transaction():
+            empty = "NOT EXISTS (SELECT 1 FROM message WHERE conversation = conversation.id)"
+            self._db.execute(
+                f"DELETE FROM conversation WHERE owner = ? AND {empty} AND state IS NULL",  # noqa: S608 - a literal
+                (self._owner,),
+            )
+            (left,) = self._db.execute("SELECT count(*) FROM conversation WHERE owner = ?", (self._owner,)).fetchone()
+            if not left:
+                self._db.execute("DELETE FROM owner WHERE id = ?", (self._owner,))
+        return bool(left)
+
+    # -- what others left behind ---------------------------------------------------------------------------------------
+
+    def recover(self, now: float, monotonic: float, idle_timeout: float) -> list[Progress]:
+        """Take over the conversations of dead owners, oldest first. `now` is seconds since the epoch."""
+        with self._lock:
+            others = self._db.execute("SELECT id, token FROM owner WHERE id != ?", (self._owner,)).fetchall()
+        for owner, token in others:
+            self._bury(owner, token)
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT id, header, writer, state, ended, always, touched FROM conversation"
+                " WHERE owner = ? ORDER BY id",
+                (self._owner,),
+            ).fetchall()
+        left = [row for row in rows if row[0] in self._ours]
+        found = [self._rebuilt(row, now - monotonic, idle_timeout) for row in left]
+        self._ours.clear()
+        return found
+
+    def _bury(self, owner: int, token: str) -> None:
+        lease = Lease.take(self._path, token)
+        if lease is None:
+            return
+        with self._transaction():
+            taken = self._db.execute("SELECT id FROM conversation WHERE owner = ?", (owner,)).fetchall()
+            self._db.execute("UPDATE conversation SET owner = ? WHERE owner = ?", (self._owner, owner))
+            self._db.execute("DELETE FROM owner WHERE id = ?", (owner,))
+            self._db.execute("DELETE FROM message WHERE conversation NOT IN (SELECT id FROM conversation)")
+        self._ours.update(row for (row,) in taken)
+        lease.end()
+
+    def _rebuilt(self, row: tuple[Any, ...], clock: float, idle_timeout: float) -> Progress:
+        number, header, writer, state, ended, always, touched = row
+        progress = Progress(
+            msgspec.json.decode(header, type=Header),
+            writer,
+            msgspec.json.decode(state, type=State) if state else None,
+        )
+        progress.file.row, progress.ended, progress.always = number, bool(ended), bool(always)
+        progress.arrived = deque(self._messages(number, clock))
+        progress.notes = deque(self._notes(number))
+        progress.received = sum(row.whole for _, item in progress.arrived for row in item)
+        progress.first_id = progress.state.id
+        progress.urgent = True
+        if not progress.header.joined:
+            progress.ends_at = touched - clock + idle_timeout
+        self._recount(progress)
+        return progress
+
+    def _messages(self, number: int, clock: float) -> Iterator[tuple[float, list[Row]]]:
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT id, whole, learned, since FROM message WHERE conversation = ?"
+                " ORDER BY CASE place WHEN 0 THEN id ELSE place END, piece",
+                (number,),
+            ).fetchall()
+        for row, whole, learned, since in rows:
+            yield since - clock, [Row(row, whole, bool(learned))]
+
+    def _notes(self, number: int) -> list[tuple[int, dict[str, Any]]]:
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT id, body FROM note WHERE conversation = ? ORDER BY id", (number,)
+            ).fetchall()
+        return [(row, msgspec.json.decode(body)) for row, body in rows]
+
+    def _recount(self, progress: Progress) -> None:
+        """A request under way counted messages that were perhaps in memory only, and are lost: count by their ids."""
+        state = progress.state
+        if state.unsettled is not None:
+            state.unsettled = msgspec.structs.replace(state.unsettled, entries=self._first(progress, state.unsettled))
+        if state.opening is not None:
+            state.opening = msgspec.structs.replace(state.opening, entries=self._first(progress, state.opening))
+
+    def _first(self, progress: Progress, step: Batch | Opening) -> int:
+        count = 0
+        for _, item in list(progress.arrived)[: step.entries]:
+            body = self.body(item[0].row) or b"{}"
+            metadata = msgspec.json.decode(body).get("metadata") or {}
+            count += str(metadata.get("messageId", "")) in step.ids
+        return count
+
+    # -- pieces --------------------------------------------------------------------------------------------------------
+
+    def _write_pieces(self, progress: Progress) -> None:
+        """Put the parts of a message that was split for this API in its place."""
+        pieces = [(index, entry) for index, entry in enumerate(progress.entries) if entry.row < 0]
+        if not pieces:
+            return
+        row = -pieces[0][1].row
+        (place, piece) = self._db.execute("SELECT place, piece FROM message WHERE id = ?", (row,)).fetchone()
+        (since,) = self._db.execute("SELECT since FROM message WHERE id = ?", (row,)).fetchone()
+        for number, (index, entry) in enumerate(pieces):
+            cursor = self._db.execute(
+                "INSERT INTO message (conversation, place, piece, whole, learned, since, body)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (progress.file.row, place or row, f"{piece}{number:05}", entry.whole, entry.learned, since, entry.raw),
+            )
+            progress.entries[index] = msgspec.structs.replace(entry, row=cursor.lastrowid or 0)
+        self._db.execute("DELETE FROM message WHERE id = ?", (row,))
+
+    def _strike_out(self, rows: list[int]) -> None:
+        for start in range(0, len(rows), _MANY):
+            some = rows[start : start + _MANY]
+            marks = ", ".join("?" * len(some))
+            self._db.execute(f"DELETE FROM message WHERE id IN ({marks})", some)  # noqa: S608 - only placeholders
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # some failures have taken it back already
+                    self._db.execute("ROLLBACK")
+                raise

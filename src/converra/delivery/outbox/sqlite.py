@@ -1,0 +1,290 @@
+"""What waits, in a file: it outlives the process, and the next one delivers it.
+
+Two connections, like the two counters of the memory outbox: callers write messages through one, workers keep the books
+through the other. What the file cannot take (it is full, broken, locked) waits in memory instead.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import threading
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from converra.delivery.outbox import schema
+from converra.delivery.outbox.ledger import Row
+from converra.delivery.outbox.open_file import OpenFile
+from converra.delivery.outbox.schema import UnusableError
+from converra.delivery.protocol.entry import Entry, entries_of, entry
+from converra.process import forks
+from converra.process.guard import guard, tell
+from converra.wire import json_safe
+from converra.wire.models import Message, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from converra.delivery.conversation_queue import Draft, Lane
+    from converra.delivery.outbox.memory import MemoryOutbox
+    from converra.delivery.protocol.progress import Progress
+
+TRY_AGAIN_AFTER = 10.0
+"""Seconds without the file after it has failed."""
+
+_CLOSING = 0.2
+"""Longest wait for a caller who is at the file that is to be closed, in seconds."""
+
+_DEGRADED = "converra: the outbox %s cannot be used, so what is recorded waits in memory meanwhile: %s"
+
+
+class SQLiteOutbox:
+    """The durable outbox. Its memory part bounds what waits twice, and takes what the file does not."""
+
+    look_every = 5.0
+
+    def __init__(self, path: str, memory: MemoryOutbox, *, idle_timeout: float) -> None:
+        self._path = path
+        self._memory = memory
+        self._idle_timeout = idle_timeout
+        self._entering = threading.RLock()
+        self._opening = threading.RLock()
+        self._file: OpenFile | None = None
+        self._not_before = 0.0
+        forks.watch(self)
+
+    @property
+    def durable(self) -> bool:
+        """Whether the file can be used."""
+        return time.monotonic() >= self._not_before
+
+    @property
+    def captured(self) -> int:
+        """Messages that came in."""
+        return self._memory.captured
+
+    @property
+    def dropped(self) -> int:
+        """Messages that there was no room for, neither in the file nor in memory."""
+        return self._memory.dropped
+
+    @property
+    def pending_bytes(self) -> int:
+        """What waits in memory."""
+        return self._memory.pending_bytes
+
+    # -- recording -----------------------------------------------------------------------------------------------------
+
+    def put(self, lane: Lane, drafts: Sequence[Draft]) -> Sequence[Sequence[Entry | Row] | None] | None:
+        """Make the messages now, so that redaction comes before the disk, and write them down."""
+        items = [_made(draft) for draft in drafts]
+        written = self._written(lane, [made for item in items for made in item or ()])
+        size = sum(draft.size for draft, item in zip(drafts, items, strict=True) if item)
+        if written is None:
+            return items if self._memory.admit(size, len(drafts)) else None
+        rows = iter(written)
+        kept = [item and [msgspec.structs.replace(made, row=next(rows)) for made in item] for item in items]
+        if self._memory.admit(size, len(drafts), elsewhere=True):
+            return kept
+        return [item and [Row(made.row, made.whole, made.learned) for made in item] for item in kept]
+
+    def note(self, lane: Lane, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Write metadata down; before the first message there is nothing to write it beside, so it waits in memory."""
+        plain = json_safe.plain(dict(metadata))
+        with self._entering, self._failing():
+            file = self._opened()
+            if file is not None and lane.file.row:
+                sql = "INSERT INTO note (conversation, body) VALUES (?, ?)"
+                return file.front.execute(sql, (lane.file.row, encode(plain))).lastrowid or 0, plain
+        return 0, plain
+
+    def end(self, lane: Lane, *, always: bool) -> None:
+        """Write down that a conversation has ended."""
+        with self._entering, self._failing():
+            file = self._opened()
+            if file is not None and lane.file.row:
+                sql = "UPDATE conversation SET ended = 1, always = ? WHERE id = ?"
+                file.front.execute(sql, (always, lane.file.row))
+
+    def _written(self, lane: Lane, made: Sequence[Entry]) -> Sequence[int] | None:
+        with self._entering, self._failing():
+            file = self._opened()
+            if file is not None:
+                lane.file.row = lane.file.row or self._conversation(file, lane)
+                return _insert(file.front, lane.file.row, made)
+        return None
+
+    def _conversation(self, file: OpenFile, lane: Lane) -> int:
+        header = msgspec.structs.replace(lane.header, metadata=json_safe.plain(lane.header.metadata))
+        row = file.front.execute(
+            "INSERT INTO conversation (owner, header, writer, touched) VALUES (?, ?, ?, ?)",
+            (file.owner, encode(header), lane.writer, time.time()),
+        ).lastrowid
+        return row or 0
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    def entries(self, since: float, item: Sequence[Entry | Row] | None) -> list[Entry] | None:
+        """What was kept in memory, or what is read from the file."""
+        if item is None:
+            return None
+        found = (made if isinstance(made, Entry) else self._read(made, since) for made in item)
+        return [msgspec.structs.replace(made, since=since) for made in found if made is not None]
+
+    def _read(self, row: Row, since: float) -> Entry | None:
+        with self._failing():
+            body = self._file.books.body(row.row) if self._file else None
+            if body is not None:
+                message = msgspec.json.decode(body, type=Message)
+                made = entry(message, since, whole=row.whole, learned=row.learned, raw=body)
+                return msgspec.structs.replace(made, row=row.row)
+        return None
+
+    def release(self, progress: Progress, left: Sequence[Entry]) -> None:
+        """Give back the room in memory, and remember what to strike out in the file."""
+        self._memory.release(progress, left)
+        progress.file.left.extend(made.row for made in left if made.row > 0)
+
+    def save(self, progress: Progress) -> None:
+        """Strike out what has left and write down the rest, in one transaction."""
+        with self._failing():
+            if self._file is not None and progress.file.row:
+                self._file.books.save(progress, time.time())
+
+    def forget(self, progress: Progress) -> None:
+        """Strike out the conversation."""
+        with self._failing():
+            if self._file is not None and progress.file.row:
+                self._file.books.forget(progress.file.row)
+                progress.file.row = 0
+
+    def recover(self) -> list[Progress]:
+        """Take over what dead owners of the file have left behind."""
+        found: list[Progress] = []
+        with self._failing():
+            file = self._opened()
+            if file is not None:
+                found = file.books.recover(time.time(), time.monotonic(), self._idle_timeout)
+        for progress in found:
+            self._memory.recovered(progress.received)
+        return found
+
+    # -- the file ------------------------------------------------------------------------------------------------------
+
+    def _opened(self) -> OpenFile | None:
+        """The file; None while it is given a rest after a failure."""
+        if time.monotonic() < self._not_before:
+            return None
+        if self._file is None or self._file.broken:
+            self._open()
+        return self._file
+
+    def _open(self) -> None:
+        with self._opening:
+            if self._file is None or self._file.broken:
+                self._file = OpenFile(self._path)
+
+    def _failing(self) -> _Failing:
+        return _Failing(self)
+
+    def failed(self, error: Exception) -> None:
+        """Do without the file for a while; for good where it is no outbox."""
+        tell("outbox", _DEGRADED, self._path, error)
+        broken = (
+            isinstance(error, UnusableError) or type(error) is sqlite3.DatabaseError
+        )  # SQLite's word for no database
+        self._not_before = float("inf") if broken else time.monotonic() + TRY_AGAIN_AFTER
+
+    def close(self) -> None:
+        """Close the file; a later message opens it again. Where a caller is at it, it stays open.
+
+        Waiting could be for ever: that caller may have been interrupted by a signal handler that waits for us.
+        """
+        if not self._entering.acquire(timeout=_CLOSING):
+            return
+        try:
+            with self._opening, self._failing():
+                file, self._file = self._file, None
+                if file is not None:
+                    file.close()
+        finally:
+            self._entering.release()
+
+    # -- forks ---------------------------------------------------------------------------------------------------------
+
+    def pause(self, seconds: float) -> bool:
+        """Close the file until `resume`, with nobody at it; False where that takes longer."""
+        until = time.monotonic() + seconds
+        with ExitStack() as undo:
+            for lock in (self._entering, self._opening):
+                if not lock.acquire(timeout=max(0.0, until - time.monotonic())):
+                    return False
+                undo.callback(lock.release)
+            if self._file is not None and not self._file.pause(max(0.0, until - time.monotonic())):
+                return False
+            undo.pop_all()
+        return True
+
+    def resume(self) -> None:
+        """Open it again, in the parent."""
+        with self._failing():
+            if self._file is not None:
+                self._file.resume()
+        self._opening.release()
+        self._entering.release()
+
+    def inherited(self, *, paused: bool) -> None:
+        """Leave it to the parent, in the child, for good: green threads that came along must not open it again."""
+        file, self._file = self._file, None
+        self._not_before = math.inf
+        if paused:  # green threads may wait for them
+            self._opening.release()
+            self._entering.release()
+        else:
+            if file is not None or not self._opening.acquire(blocking=False):
+                schema.leave_alone(self._path)
+            self._entering, self._opening = threading.RLock(), threading.RLock()
+        if file is not None:
+            file.inherited(paused=paused)
+
+
+class _Failing:
+    """Turns a failure of the file into working without it."""
+
+    __slots__ = ("_outbox",)
+
+    def __init__(self, outbox: SQLiteOutbox) -> None:
+        self._outbox = outbox
+
+    def __enter__(self) -> None:
+        """Nothing to set up."""
+
+    def __exit__(self, kind: object, error: BaseException | None, tb: object) -> bool:
+        if isinstance(error, (sqlite3.Error, OSError)):
+            self._outbox.failed(error)
+            return True
+        return False
+
+
+def _made(draft: Draft) -> list[Entry] | None:
+    with guard("preparing a message"):
+        message = draft.message()
+        return [] if message is None else entries_of(message, 0.0, charge=draft.size, learned=draft.learned)
+    return None
+
+
+def _insert(db: sqlite3.Connection, conversation: int, made: Sequence[Entry]) -> Sequence[int]:
+    """Write messages with one statement, so that no transaction is open between two steps of the caller."""
+    if not made:
+        return []
+    now = time.time()
+    values: list[Any] = []
+    for one in made:
+        values += (conversation, one.whole, one.learned, now, one.raw)
+    places = ", ".join(["(?, ?, ?, ?, ?)"] * len(made))
+    sql = f"INSERT INTO message (conversation, whole, learned, since, body) VALUES {places}"  # noqa: S608 - only placeholders
+    last = db.execute(sql, values).lastrowid or 0
+    return range(last - len(made) + 1, last + 1)

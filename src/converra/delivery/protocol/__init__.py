@@ -1,0 +1,1 @@
+"""One conversation against the API: the next request, and the effect of each answer. Pure."""

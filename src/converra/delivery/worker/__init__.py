@@ -1,0 +1,1 @@
+"""The sending side: which conversation is next, and the requests that deliver it."""

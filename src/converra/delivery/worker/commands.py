@@ -1,0 +1,17 @@
+"""What callers tell the workers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from converra.delivery.conversation_queue import Lane
+
+
+class Event(NamedTuple):
+    """What a caller has to say. It is carried out by a worker."""
+
+    kind: str
+    lane: Lane | None = None
+    payload: Any = None
+    since: float = 0.0

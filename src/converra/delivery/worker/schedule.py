@@ -1,0 +1,79 @@
+"""Which conversation is next: by time while it is not due, by rank once it is. Pure."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from converra.delivery.protocol.progress import Progress
+
+_Row = tuple[float, int, "Progress"]
+
+
+class Schedule:
+    """Two heaps whose outdated rows are skipped when they come up: each conversation counts by its latest row."""
+
+    def __init__(self) -> None:
+        self._later: list[_Row] = []
+        self._due: list[_Row] = []
+        self._current: dict[Progress, tuple[int, float, float]] = {}
+        self._numbers = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._current)
+
+    def __iter__(self) -> Iterator[Progress]:
+        return iter(self._current)
+
+    def put(self, progress: Progress, due: float, rank: float) -> None:
+        """Plan the next request of a conversation, in place of what was planned before."""
+        planned = self._current.get(progress)
+        if planned is not None and planned[1:] == (due, rank):
+            return
+        number = next(self._numbers)
+        self._current[progress] = (number, due, rank)
+        heapq.heappush(self._later, (due, number, progress))
+
+    def drop(self, progress: Progress) -> None:
+        """Forget what was planned."""
+        self._current.pop(progress, None)
+
+    def take(self, now: float) -> Progress | None:
+        """The most urgent conversation that is due; it is no longer planned then."""
+        self._promote(now)
+        while self._due:
+            _, number, progress = heapq.heappop(self._due)
+            if self._is_current(progress, number):
+                del self._current[progress]
+                return progress
+        return None
+
+    def next_at(self) -> float | None:
+        """When the next conversation is due; a time that has passed where one is due now."""
+        for heap in (self._due, self._later):
+            while heap and not self._is_current(heap[0][2], heap[0][1]):
+                heapq.heappop(heap)
+        if self._due:
+            return 0.0
+        return self._later[0][0] if self._later else None
+
+    def is_due(self, now: float) -> bool:
+        """Whether a conversation is due by now."""
+        due = self.next_at()
+        return due is not None and due <= now
+
+    def _promote(self, now: float) -> None:
+        while self._later and self._later[0][0] <= now:
+            _, number, progress = heapq.heappop(self._later)
+            if self._is_current(progress, number):
+                heapq.heappush(self._due, (self._current[progress][2], number, progress))
+
+    def _is_current(self, progress: Progress, number: int) -> bool:
+        return self._current.get(progress, _NOT_PLANNED)[0] == number
+
+
+_NOT_PLANNED = (-1, 0.0, 0.0)

@@ -1,0 +1,147 @@
+"""LangChain messages, read: all classes, their chunks, and the bare strings of completion models. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from converra.history.turn import Attachment, Call, Dialect, Said
+from converra.integrations.langchain.content import content
+from converra.integrations.openai.chat import meant, unnamed
+from converra.integrations.payload.extras import LANGCHAIN, merged, unread
+from converra.integrations.payload.fields import copied, fields, items, string
+from converra.integrations.payload.fingerprint import digest
+from converra.integrations.payload.media import beside, embeds, placeholder, taken_out
+from converra.wire.json_safe import identifier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from converra.integrations.langchain.content import Content
+
+ROLES = {
+    **dict.fromkeys(("human", "HumanMessageChunk"), "user"),
+    **dict.fromkeys(("ai", "AIMessageChunk"), "assistant"),
+    **dict.fromkeys(("system", "SystemMessageChunk", "developer"), "system"),
+    **dict.fromkeys(("tool", "ToolMessageChunk", "function", "FunctionMessageChunk"), "tool"),
+}
+"""Role by a message's `type`; of a ChatMessage, by the role that it was given."""
+
+CHAT = frozenset({"chat", "ChatMessageChunk"})
+SILENT = frozenset({"remove"})
+"""Orders to a graph's state, not words."""
+
+
+def look(messages: Sequence[Any]) -> list[int]:
+    """One integer per message, by what it says: its id differs from one resending to the next in many apps."""
+    return [hash(m) if m.__class__ is str else _look(m) for m in messages]
+
+
+def _look(message: Any) -> int:
+    try:
+        own = message.__dict__
+        said = own["content"]
+        said = said if said.__class__ is str else digest(said)
+        calls = own.get("tool_calls")
+        if calls:
+            return hash((own["type"], said, *[(call["name"], call["id"] or digest(call["args"])) for call in calls]))
+        if not said:  # a refusal, an audio answer, a call that does not parse
+            said = digest([own["additional_kwargs"], own.get("invalid_tool_calls")])
+        return hash((own["type"], said, own.get("tool_call_id")))
+    except (AttributeError, KeyError, TypeError):
+        return digest(message)
+
+
+def read(message: Any) -> tuple[Said, ...]:
+    """What a message says; an assistant's may also tell of tools that the provider has run."""
+    if isinstance(message, str):
+        return (Said("user", message),)
+    own = fields(message)
+    kind = string(own.get("type")) or ""
+    role = ROLES.get(kind) or (_chat_role(own) if kind in CHAT else kind)
+    if kind in SILENT or not role:
+        return ()
+    if role == "assistant":
+        return answered(own)
+    found = content(own.get("content"))
+    if role == "tool":
+        return (_result(own, found),)
+    if found.hosted and not found.lines:
+        return tuple(found.hosted)
+    metadata = {"name": own["name"]} if string(own.get("name")) else None
+    return (*found.hosted, Said(role, found.text("\n"), (), None, None, tuple(found.attachments), metadata))
+
+
+MESSAGES = Dialect("langchain", look, read)
+
+
+def _chat_role(own: dict[str, Any]) -> str:
+    role = string(own.get("role")) or "user"
+    return ROLES.get(role, role)
+
+
+def _result(own: dict[str, Any], found: Content) -> Said:
+    metadata = {"status": "error"} if own.get("status") == "error" else None
+    inner = [one for one in found.hosted if one.role == "tool"]  # a result in the form that the provider wants
+    text = found.text("\n") or "\n".join(one.text for one in inner)
+    attachments = (*found.attachments, *(attachment for one in inner for attachment in one.attachments))
+    return Said("tool", text, (), identifier(own.get("tool_call_id")), string(own.get("name")), attachments, metadata)
+
+
+def answered(own: dict[str, Any]) -> tuple[Said, ...]:
+    """What the model said, last, and what tools of the provider's did before; some are kept beside the content."""
+    more = fields(own.get("additional_kwargs"))
+    found = content(own.get("content"), *items(more.get("tool_outputs")), opaque=True)
+    return (*found.tools_used(), _assistant(own, more, found))
+
+
+def _assistant(own: dict[str, Any], more: dict[str, Any], found: Content) -> Said:
+    media = tuple(beside(more, LANGCHAIN))
+    words, embedded = taken_out(found.text("")) if embeds(found.text("")) else (found.text(""), ())
+    text = "\n".join(filter(None, (words, *map(placeholder, media))))
+    attachments = (*found.attachments, *embedded, *media)
+    refusal = string(more.get("refusal"))
+    if refusal:
+        text = f"{text}\n{refusal}" if text else refusal
+    audio = fields(more.get("audio"))
+    text = text or string(audio.get("transcript")) or ""
+    if string(audio.get("data")):
+        attachments = (*attachments, Attachment("audio", None, audio["data"]))
+    made = tuple(_calls(own, more))
+    extras = unread(more, LANGCHAIN, {one.data for one in media if one.data})
+    metadata = merged({**dict(_extras(own, more, found)), **unnamed(made)}, extras) or None
+    return Said("assistant", text, meant(made), None, None, attachments, metadata)
+
+
+def _extras(own: dict[str, Any], more: dict[str, Any], found: Content) -> Iterator[tuple[str, Any]]:
+    if found.refusal or string(more.get("refusal")):
+        yield "refusal", True
+    audio = fields(more.get("audio"))
+    if audio:
+        yield "audio", {key: audio[key] for key in ("id", "expires_at") if audio.get(key) is not None} or True
+    thoughts = [*found.reasoning, *_thoughts(more)]
+    if thoughts:
+        yield "reasoning", "\n".join(dict.fromkeys(thoughts))
+    if found.annotations:
+        yield "annotations", found.annotations
+    if found.opaque:
+        yield "items", found.opaque
+    if string(own.get("name")):
+        yield "name", own["name"]
+
+
+def _thoughts(more: dict[str, Any]) -> Iterator[str]:
+    """What compatible providers put beside the content."""
+    if string(more.get("reasoning_content")):
+        yield more["reasoning_content"]
+    for part in items(fields(more.get("reasoning")).get("summary")):
+        if string(fields(part).get("text")):
+            yield fields(part)["text"]
+
+
+def _calls(own: dict[str, Any], more: dict[str, Any]) -> Iterator[Call]:
+    calls = [*items(own.get("tool_calls")), *items(own.get("invalid_tool_calls"))]
+    for call in map(fields, calls):
+        yield Call(identifier(call.get("id")), string(call.get("name")), copied(call.get("args")))
+    function = fields(more.get("function_call"))
+    if function and not calls:
+        yield Call(None, string(function.get("name")), copied(function.get("arguments")))

@@ -1,0 +1,106 @@
+"""What a run of LangChain's came to: an LLMResult, of a chat model or a completion model. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from converra.history.turn import Answer, Said
+from converra.integrations.langchain.content import content
+from converra.integrations.langchain.messages import answered
+from converra.integrations.langchain.usage import from_cache, usage
+from converra.integrations.payload.extras import LANGCHAIN, merged, unread
+from converra.integrations.payload.fields import fields, items, string
+from converra.wire.json_safe import identifier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FINISH_FIELDS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
+PLAIN_STOPS = frozenset({"stop", "tool_use", "tool_call", "tool_calls", "end_turn", "unload"})
+"""Reasons that say nothing, as providers spell them besides those that the wire knows."""
+
+
+def answer(result: Any) -> Answer:
+    """The answer of one run; a result with no generation at all says nothing."""
+    generations = items(fields(result).get("generations"))
+    found = [fields(generation) for generation in items(generations[0] if generations else None)]
+    if not found:
+        return Answer()
+    first, *others = found
+    message = fields(first.get("message"))
+    reported = {**fields(fields(result).get("llm_output")), **fields(message.get("response_metadata"))}
+    said = _said(first, message)
+    cached = from_cache(message)
+    tokens, details = (None, None) if cached else usage(message, reported)
+    return Answer(
+        said=said,
+        model=string(reported.get("model_name")) or string(reported.get("model")) or string(reported.get("model_id")),
+        usage=tokens,
+        usage_details=details,
+        finish_reason=_finish(first, reported),
+        alternatives=tuple(_alternative(n, other) for n, other in enumerate(others, 1)),
+        response_id=_response_id(message, reported),
+        metadata=merged({"cached": True} if cached else None, unread(reported, LANGCHAIN)),
+    )
+
+
+def partial(result: Any) -> Answer | None:
+    """What had arrived when a run failed; None where that is nothing."""
+    found = answer(result)
+    if not any(said.text or said.calls for said in found.said):
+        return None
+    found.partial = True
+    return found
+
+
+def piece(token: Any, chunk: Any) -> tuple[str, bool]:
+    """The text of one piece of a stream, and whether it is empty: no text, and no part of a tool call either."""
+    text = token if isinstance(token, str) else content(token).text("")
+    return text, not (text or fields(fields(chunk).get("message")).get("tool_call_chunks"))
+
+
+def _said(generation: dict[str, Any], message: dict[str, Any]) -> tuple[Said, ...]:
+    if not message:
+        return (Said("assistant", string(generation.get("text")) or ""),)
+    return answered(message)
+
+
+def _finish(generation: dict[str, Any], reported: dict[str, Any]) -> str | None:
+    information = fields(generation.get("generation_info"))
+    for source in (information, reported):
+        for name in FINISH_FIELDS:
+            reason = string(source.get(name))
+            if reason:
+                return "stop" if reason.lower() in PLAIN_STOPS else reason
+    return _incomplete(reported)
+
+
+def _incomplete(reported: dict[str, Any]) -> str | None:
+    """Why a response of OpenAI's Responses API is not whole."""
+    if reported.get("status") != "incomplete":
+        return None
+    return string(fields(reported.get("incomplete_details")).get("reason")) or "incomplete"
+
+
+def _response_id(message: dict[str, Any], reported: dict[str, Any]) -> str | None:
+    """The provider's id of the answer, and not the one that LangChain makes up from the run's."""
+    own = identifier(message.get("id"))
+    made_up = own is None or own.startswith(("lc_", "run-"))
+    return identifier(reported.get("id")) or (None if made_up else own)
+
+
+def _alternative(index: int, generation: dict[str, Any]) -> dict[str, Any]:
+    """A second answer (n > 1), as `metadata.alternatives` lists it."""
+    return dict(_alternative_fields(index, generation))
+
+
+def _alternative_fields(index: int, generation: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    message = fields(generation.get("message"))
+    said = _said(generation, message)[-1]
+    yield "index", index
+    yield "content", said.text
+    if said.calls:
+        yield "toolCalls", [call._asdict() for call in said.calls]
+    reason = _finish(generation, fields(message.get("response_metadata")))
+    if reason:
+        yield "finishReason", reason

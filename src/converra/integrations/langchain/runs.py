@@ -1,0 +1,159 @@
+"""What is kept of LangChain's runs while they are under way.
+
+Not every run is told to end: one whose task is cancelled just disappears. But a run's id lives exactly as long as the
+run's manager, so whatever is kept of a run goes when its id goes, and a call that was under way then is recorded as
+cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from converra.history.turn import Answer, Said, Trace
+from converra.process.guard import guarded
+from converra.wire.json_safe import joined
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from converra.history.turn import Scope
+    from converra.integrations import OpenCall
+    from converra.integrations.langchain.claim import RunClaim
+
+MAX_RUNS = 10_000
+"""Runs under way at a time; past it, the oldest is given up. Ids that the app itself keeps alive end here."""
+
+
+class Run:
+    """One run of a model. Without a call, it is known and not recorded: it belongs nowhere, or another run has it."""
+
+    __slots__ = ("_last", "_texts", "call", "claim", "documents", "id")
+
+    def __init__(self, call: OpenCall | None, claim: RunClaim) -> None:
+        self.call = call
+        self.claim = claim
+        self.documents: list[Any] = []
+        self.id: weakref.ref[UUID] | None = None
+        self._texts: list[str] = []
+        self._last: Any = None
+
+    def arrived(self, text: str, chunk: Any, *, empty: bool) -> None:
+        """Note a piece of the answer. The first may be empty: providers open a stream with the role alone.
+
+        The same chunk comes twice where a handler was given twice.
+        """
+        if self.call is None or (chunk is not None and chunk is self._last):
+            return
+        self._last = chunk
+        if not self._texts:
+            self.call.streaming(self.so_far)
+            self.claim.pending = False
+        self._texts.append(text)
+        if not empty:
+            self.call.first_token()
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the answer has arrived."""
+        return bool(self._texts)
+
+    def so_far(self) -> Answer:
+        """The text that has arrived."""
+        return Answer(said=(Said("assistant", joined(self._texts)),), partial=True)
+
+
+class Runs:
+    """The runs of models that are under way in this process, whichever handler was told of them."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, Run] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __contains__(self, run_id: UUID | None) -> bool:
+        return run_id is not None and run_id.int in self._open
+
+    def add(self, run_id: UUID, run: Run) -> None:
+        """Keep a run until its end, or the end of its id."""
+        run.id = weakref.ref(run_id, functools.partial(self._vanished, run_id.int))
+        self._open[run_id.int] = run
+        while len(self._open) > MAX_RUNS:
+            self._vanished(next(iter(self._open)))
+
+    def get(self, run_id: UUID) -> Run | None:
+        """Look up a run."""
+        return self._open.get(run_id.int)
+
+    def take(self, run_id: UUID) -> Run | None:
+        """Let go of a run that is over."""
+        return self._take(run_id.int)
+
+    def _take(self, key: int) -> Run | None:
+        run = self._open.pop(key, None)
+        if run is not None:
+            run.claim.pending = False
+            run.id = None
+        return run
+
+    @guarded("ending a run of LangChain's that has disappeared")
+    def _vanished(self, key: int, _id: Any = None) -> None:
+        run = self._take(key)
+        if run is not None and run.call is not None:
+            if run.begun:
+                run.call.end(run.so_far())
+            else:
+                run.call.fail(asyncio.CancelledError())
+
+
+class ToolRun(NamedTuple):
+    """One run of a tool."""
+
+    name: str | None
+    call_id: str | None
+    scope: Scope
+    ticks: float
+    """`time.perf_counter()` of its start."""
+
+    def milliseconds(self) -> float:
+        """How long it has run."""
+        return (time.perf_counter() - self.ticks) * 1000
+
+
+class Traces:
+    """Which runs are part of one and the same outermost run."""
+
+    def __init__(self) -> None:
+        self._of: weakref.WeakKeyDictionary[UUID, Trace] = weakref.WeakKeyDictionary()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def begin(self, run_id: UUID, parent_run_id: UUID | None) -> Trace:
+        """Note a run; one without a parent that is known begins a trace."""
+        known = self.get(parent_run_id) or self._of.get(run_id)
+        trace = self._of[run_id] = known or Trace()
+        if len(self._of) > MAX_RUNS:
+            self.end(next(iter(self._of)))
+        return trace
+
+    def end(self, run_id: UUID) -> None:
+        """Let go of a run that is over."""
+        self._of.pop(run_id, None)
+
+    def get(self, run_id: UUID | None) -> Trace | None:
+        """The trace that a run is part of."""
+        return None if run_id is None else self._of.get(run_id)
+
+
+RUNS = Runs()
+TRACES = Traces()
+PARSERS: weakref.WeakKeyDictionary[UUID, Any] = weakref.WeakKeyDictionary()
+"""What the parsers under way are given: a message."""
+TOOLS: weakref.WeakKeyDictionary[UUID, ToolRun] = weakref.WeakKeyDictionary()
+FAILED: weakref.WeakKeyDictionary[UUID, list[tuple[Said, ToolRun]]] = weakref.WeakKeyDictionary()
+"""Tools that raised, by the run that called them: it may yet answer in their place."""

@@ -1,0 +1,56 @@
+"""What the callbacks' arguments tell about a run: its session, its model, its tools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from langchain_core.runnables.config import var_child_runnable_config
+
+from converra.history.turn import Origin, Scope
+from converra.integrations.langchain.runs import TRACES
+from converra.integrations.payload.fields import fields, items, string
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SESSION_KEYS = ("thread_id", "session_id", "conversation_id")
+"""Where LangGraph, RunnableWithMessageHistory and the conventions of tracing put a session's id."""
+
+
+def session_of(metadata: Mapping[str, Any] | None) -> str | None:
+    """The framework's session that a run belongs to: from its metadata, or from what its chain was configured with."""
+    return _session(metadata) or _session(fields(fields(var_child_runnable_config.get()).get("configurable")))
+
+
+def session_in(config: Mapping[str, Any]) -> str | None:
+    """The framework's session that a config names: in its metadata, or in what its chain was configured with."""
+    return _session(fields(config.get("metadata"))) or _session(fields(config.get("configurable")))
+
+
+def surrounding() -> Scope | None:
+    """The scope of the run in whose context this is called: of calls that a node, a tool or a step of a chain makes."""
+    config = var_child_runnable_config.get()
+    if config is None:
+        return None
+    callbacks = config.get("callbacks")
+    origins = (getattr(handler, "origin", None) for handler in getattr(callbacks, "handlers", ()))
+    origin = next((origin for origin in origins if isinstance(origin, Origin)), None)
+    return Scope(session_in(config), origin, TRACES.get(getattr(callbacks, "parent_run_id", None)))
+
+
+def _session(values: Mapping[str, Any] | None) -> str | None:
+    found = (values.get(key) for key in SESSION_KEYS) if values else ()
+    named = (str(value) for value in found if isinstance(value, str | int | UUID) and not isinstance(value, bool))
+    return next((session for session in named if session), None)
+
+
+def model_of(parameters: Mapping[str, Any], metadata: Mapping[str, Any] | None) -> str | None:
+    """The name of the model that is asked."""
+    names = (parameters.get("model"), parameters.get("model_name"), (metadata or {}).get("ls_model_name"))
+    return next(filter(None, map(string, names)), None)
+
+
+def tools_of(parameters: Mapping[str, Any]) -> Sequence[Any]:
+    """The tools that a call declares."""
+    return items(parameters.get("tools")) or items(parameters.get("functions"))

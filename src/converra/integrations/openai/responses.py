@@ -1,0 +1,172 @@
+"""Responses, read: requests as JSON, answers as SDK objects or JSON. Pure, and nothing of the SDK is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from converra.history.turn import Answer, Dialect, Request, Said
+from converra.integrations.openai.chat import error_record
+from converra.integrations.openai.items import is_empty_call, known, read, said_by, strange, thoughts
+from converra.integrations.payload.extras import RESPONSE, merged, unread
+from converra.integrations.payload.fields import BLOB_LENGTH, fields, items, string
+from converra.integrations.payload.fingerprint import look
+from converra.integrations.payload.media import embeds
+from converra.integrations.payload.parts import content
+from converra.integrations.payload.usage import counts, snapshot, usage, usage_details
+from converra.wire.json_safe import identifier
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RESPONSES = Dialect("openai.responses", look, read)
+
+AT_WORK = ("queued", "in_progress")
+"""The states of a response that has no answer yet; its id is kept, so that the answer can be asked for."""
+
+
+def request(body: dict[str, Any]) -> Request:
+    """What a call to `/responses` sends. Its input is all new where it names a response or a conversation to go on."""
+    said = body.get("input")
+    conversation = body.get("conversation")
+    return Request(
+        dialect=RESPONSES,
+        messages=({"role": "user", "content": said},) if isinstance(said, str) else items(said),
+        instructions=_instructions(body),
+        model=string(body.get("model")),
+        previous=identifier(body.get("previous_response_id")) or _conversation_id(conversation),
+        tools=items(body.get("tools")),
+    )
+
+
+def _instructions(body: dict[str, Any]) -> str | None:
+    """The instructions. A prompt template is kept by the provider: a line names it, others what was put into it."""
+    own, template = string(body.get("instructions")), fields(body.get("prompt"))
+    if not template:
+        return own
+    facts = [string(template.get("id")), f"version {version}" if (version := string(template.get("version"))) else None]
+    values = [f"{name}: {_value(value)}" for name, value in fields(template.get("variables")).items()]
+    return "\n".join(filter(None, (f"[prompt: {', '.join(filter(None, facts))}]", *values, own)))
+
+
+def _value(variable: Any) -> str:
+    """What a variable of a prompt template is set to: a string, or a text, an image or a file."""
+    return variable if isinstance(variable, str) else content([variable]).text
+
+
+def answer(response: Any) -> Answer:
+    """A whole response, also one that is queued, incomplete or failed."""
+    found = _plain_answer(response)
+    if found is not None:
+        return found
+    own = fields(response)
+    if not own.get("output") and not own.get("status"):
+        return Answer(metadata={"error": error_record(own)})
+    return answer_of(own, items(own.get("output")))
+
+
+def _plain_answer(response: Any) -> Answer | None:
+    """The answer of an SDK object that is one text and nothing else, at a third of the price; as for chats."""
+    try:
+        own = response.__dict__
+        (item,) = own["output"]
+        held = item.__dict__
+        (part,) = held["content"]
+        words = part.__dict__
+        text, model, name = words["text"], own["model"], own["id"]
+        if (
+            held["type"] == "message"
+            and held["role"] == "assistant"
+            and words["type"] == "output_text"
+            and own["status"] == "completed"
+            and not words["annotations"]
+            and not (len(text) > BLOB_LENGTH and embeds(text))
+            and not words.get("logprobs")
+            and not held.get("phase")
+            and not item.__pydantic_extra__
+            and not part.__pydantic_extra__
+            and own["error"] is None
+            and own["incomplete_details"] is None
+            and own.get("conversation") is None
+            and not (response.__pydantic_extra__ and unread(response.__pydantic_extra__, RESPONSE))
+            and not (response.__pydantic_extra__ or {}).get("conversation")  # where an old SDK keeps it
+            and own.get("moderation") is None
+            and own.get("tool_usage") is None
+            and model
+            and text.__class__ is model.__class__ is name.__class__ is str
+        ):
+            said = (Said("assistant", text),)
+            counted = snapshot(own["usage"], "input_tokens_details", "output_tokens_details")
+            return Answer(said, model, finish_reason="completed", response_id=name, unread=counted, read=counts)
+    except (AttributeError, KeyError, TypeError, ValueError):  # a dict, an odd shape, no item or several
+        pass
+    return None
+
+
+def answer_of(own: dict[str, Any], output: Sequence[Any]) -> Answer:
+    """The answer that a response's fields and its output items make.
+
+    A response in a conversation is known by the conversation's id, since that is what the next request will name.
+    """
+    said, metadata = _said(output)
+    if own.get("status") in AT_WORK and identifier(own.get("id")):
+        metadata["responseId"] = identifier(own["id"])
+    if own.get("error"):
+        metadata["error"] = error_record(own)
+    reported = own.get("usage")
+    return Answer(
+        said=tuple(said) or (Said("assistant"),),
+        model=string(own.get("model")) or None,
+        usage=usage(reported),
+        usage_details=usage_details(reported),
+        finish_reason=_finish_reason(own),
+        response_id=_conversation_id(own.get("conversation")) or identifier(own.get("id")),
+        metadata=merged(metadata, unread(own, RESPONSE)) or None,
+    )
+
+
+def _conversation_id(conversation: Any) -> str | None:
+    return identifier(conversation) or identifier(fields(conversation).get("id"))
+
+
+def _finish_reason(own: dict[str, Any]) -> str | None:
+    reason = string(fields(own.get("incomplete_details")).get("reason")) or string(own.get("status"))
+    return None if reason == "in_progress" else reason
+
+
+def _said(output: Sequence[Any]) -> tuple[list[Said], dict[str, Any]]:
+    """What the items say, in order, and what is left for the metadata: last thoughts, kinds that are not known."""
+    said: list[Said] = []
+    pending: list[str] = []
+    opaque: list[Any] = []
+    for item in output:
+        own = fields(item)
+        if own.get("type") == "reasoning":
+            pending.append(thoughts(own))
+        elif known(own):
+            for one in said_by(own):
+                _add(said, one, pending)
+        elif not is_empty_call(own):
+            whole, shown = strange(own)
+            opaque.append(whole)
+            if shown is not None:
+                _add(said, shown, pending)
+    metadata: dict[str, Any] = {"items": opaque} if opaque else {}
+    reasoning = "\n".join(filter(None, pending))
+    if reasoning:
+        metadata["reasoning"] = reasoning
+    return said, metadata
+
+
+def _add(said: list[Said], one: Said, pending: list[str]) -> None:
+    """Add what an item says; a turn's text and calls are one message, and what was thought before it goes with it."""
+    reasoning = "\n".join(filter(None, pending))
+    pending.clear()
+    last = said[-1] if said else None
+    if last and last.role == one.role == "assistant" and one.calls and not reasoning:
+        said[-1] = msgspec.structs.replace(last, calls=last.calls + one.calls)
+        return
+    if reasoning:
+        one = msgspec.structs.replace(one, metadata={**(one.metadata or {}), "reasoning": reasoning})
+    said.append(one)

@@ -1,0 +1,1 @@
+"""Provider-neutral reading of objects that belong to an SDK: fields, parts, usage, fingerprints."""

@@ -1,0 +1,225 @@
+"""Fields of an answer that are not read here: kept in its metadata as they are, as far as they are small.
+
+Providers and gateways add what they like: sources, filter results, timings, prices. Encoded data is never kept.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from converra.integrations.payload.fields import copied, fields
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Mapping
+
+MAX_STRING = 4_096
+"""Longest string, in characters, that is kept inside of a field; of a longer one, its length."""
+
+MAX_FIELD = 16 * 1024
+"""Largest field that is kept, in bytes of JSON; of a larger one, its size."""
+
+MAX_FIELDS = 64
+"""Fields of one answer that are kept."""
+
+ENCODED = 200
+"""Characters beyond which a string in the alphabet of base64 is taken for encoded data."""
+
+COMPLETION = frozenset(
+    {
+        *("id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint", "error"),
+        *("metadata", "obfuscation", "p", "x_groq"),  # the request's own; padding; an id and the usage
+    }
+)
+CHOICE = frozenset({"index", "message", "delta", "text", "finish_reason", "logprobs", "error"})
+MESSAGE = frozenset(
+    {
+        *("role", "content", "refusal", "tool_calls", "function_call", "audio", "annotations", "parsed"),
+        *("reasoning_content", "reasoning", "reasoning_details"),
+    }
+)
+RESPONSE = frozenset(
+    {
+        *("id", "object", "created_at", "completed_at", "model", "status", "output", "output_text", "usage", "error"),
+        *("incomplete_details", "conversation", "background", "access_programs"),
+        # what the request said:
+        *("instructions", "metadata", "parallel_tool_calls", "temperature", "tool_choice", "tools", "top_p"),
+        *("max_output_tokens", "max_tool_calls", "previous_response_id", "prompt", "prompt_cache_key", "reasoning"),
+        *("prompt_cache_retention", "prompt_cache_options", "prompt_cache_diagnostics", "safety_identifier"),
+        *("service_tier", "text", "top_logprobs", "truncation", "user", "store", "frequency_penalty", "image"),
+        *("presence_penalty", "billing", "verbosity", "input_transformations"),
+    }
+)
+TOOL_CALL = frozenset({"id", "type", "index", "function", "custom"})
+ITEM = frozenset({"id", "type", "role", "content", "status", "phase"})
+PART = frozenset({"type", "text", "refusal", "annotations", "logprobs"})
+"""The fields of each level of an answer that are read, or left out on purpose. The others are kept."""
+
+LANGCHAIN = frozenset(
+    {
+        *MESSAGE,
+        *(
+            "tool_outputs",
+            "token_usage",
+            "usage",
+            "usage_metadata",
+            "model",
+            "model_name",
+            "model_id",
+            "model_provider",
+        ),
+        *("finish_reason", "stop_reason", "stopReason", "stop_sequence", "done_reason", "done", "logprobs", "id"),
+        *("object", "created", "created_at", "status", "incomplete_details", "error", "user", "metadata", "message"),
+        *("service_tier", "system_fingerprint", "headers", "request_id", "ResponseMetadata", "output_version"),
+    }
+)
+"""The same of a message of LangChain's: what stands beside its content, and what is told of the response."""
+
+TAKEN = frozenset(
+    {
+        *("messageId", "role", "attachments", "traceId", "spanId", "error", "thread", "replaces", "finishReason"),
+        *("usageDetails", "alternatives", "partial", "timeToFirstTokenMs", "reasoning", "refusal", "audio", "logprobs"),
+        *(
+            "annotations",
+            "items",
+            "item",
+            "part",
+            "parts",
+            "phase",
+            "documents",
+            "calls",
+            "cached",
+            "responseId",
+            "continues",
+        ),
+        *("name", "fields"),
+    }
+)
+"""Names that a message's metadata has for something else."""
+
+FILTERS = frozenset(
+    {*("prompt_filter_results", "content_filter_results", "content_filter_result", "content_filter_offsets")}
+)
+"""What is kept only where it says that something was found."""
+
+_STARTS = ("iVBORw0KGg", "/9j/", "R0lGOD", "UklGR", "JVBERi0", "SUQz", "AAAAIGZ0eX", "AAAAHGZ0eX", "T2dnUw", "UEsDB")
+"""How files begin in base64: PNG, JPEG, GIF, RIFF (WebP, WAV), PDF, MP3, MP4, Ogg, ZIP."""
+
+_ALPHABET = re.compile(r"[A-Za-z0-9+/_=\-]+")
+
+
+def unread(own: Mapping[str, Any], known: frozenset[str], hidden: Container[str] = ()) -> dict[str, Any]:
+    """The fields that are not known and hold something, as metadata; a name that is taken goes below `fields`."""
+    found: dict[str, Any] = {}
+    for name in list(own)[: MAX_FIELDS + len(known)] if own.keys() - known else ():
+        value = own[name]
+        if name not in known and name[:2] != "__" and holds(value) and (name not in FILTERS or _flagged(value)):
+            place = found.setdefault("fields", {}) if name in TAKEN else found
+            place[name] = kept(value, hidden)
+    return found
+
+
+def _flagged(value: Any) -> bool:
+    """Whether a content filter found something: Azure adds its results to every answer."""
+    if isinstance(value, list | tuple):
+        return any(map(_flagged, value))
+    own = fields(value)
+    found = own.get("filtered") is True or own.get("detected") is True or own.get("error")
+    return bool(found) or own.get("severity") not in (None, "safe") or any(map(_flagged, own.values()))
+
+
+def holds(value: Any) -> bool:
+    """Whether a field says anything: null, an empty text, list or object says nothing."""
+    return bool(value) if isinstance(value, str | list | tuple | dict) else value is not None
+
+
+def kept(value: Any, hidden: Container[str] = ()) -> Any:
+    """A copy as plain data, without encoded data and what is `hidden`; of what is large, only its size."""
+    found = _small(copied(value), hidden, MAX_STRING)
+    try:
+        size = len(msgspec.json.encode(found))
+    except (ValueError, TypeError, RecursionError):  # lone surrogates, odd keys: repaired later, and measured here
+        size = len(repr(found))
+    return found if size <= MAX_FIELD else f"<{size} bytes>"
+
+
+def screened(value: Any, hidden: Container[str] = ()) -> Any:
+    """A whole copy as plain data, without encoded data and what is `hidden`."""
+    return _small(copied(value), hidden, sys.maxsize)
+
+
+def _small(value: Any, hidden: Container[str], most: int) -> Any:
+    if isinstance(value, str):
+        return f"<{len(value)} characters>" if len(value) > most or value in hidden or encoded(value) else value
+    if isinstance(value, list):
+        return [_small(item, hidden, most) for item in value]
+    if isinstance(value, dict):
+        return {key: _small(item, hidden, most) for key, item in value.items()}
+    return value
+
+
+class Unread:
+    """Fields that are not read, put together from the chunks of a stream; their values are copies."""
+
+    __slots__ = ("_known", "fields")
+
+    def __init__(self, known: frozenset[str]) -> None:
+        self._known = known
+        self.fields: dict[str, Any] = {}
+
+    def note(self, own: Mapping[str, Any]) -> None:
+        """Take what one chunk says; what comes in every chunk is right in the last."""
+        for name in own.keys() - self._known:
+            value = own[name]
+            if holds(value) and value != self.fields.get(name):
+                self.fields[name] = copied(value)
+
+    def add(self, delta: Mapping[str, Any]) -> None:
+        """Add what one chunk brings: pieces of a text, members of a list."""
+        for name in delta.keys() - self._known:
+            if holds(delta[name]):
+                self.fields[name] = _joined(self.fields.get(name), copied(delta[name]))
+
+
+def _joined(before: Any, piece: Any) -> Any:
+    if isinstance(before, str) and isinstance(piece, str):
+        return before + piece if len(before) <= MAX_FIELD else before
+    if isinstance(before, list) and isinstance(piece, list):
+        return before + [one for one in piece if one not in before]
+    return {**before, **piece} if isinstance(before, dict) and isinstance(piece, dict) else piece
+
+
+def of_texts(parts: Iterable[Any]) -> dict[str, Any]:
+    """What stands in the parts of a text beside what is read of them."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        own = fields(part)
+        if own.get("type") in ("text", "output_text"):
+            found.update(unread(own, PART))
+    return found
+
+
+def encoded(value: str) -> bool:
+    """Whether a string holds encoded binary data: a data URL, long base64, also in lines, or a known file's."""
+    if value.startswith("data:"):
+        return "," in value[:ENCODED]
+    if len(value) < ENCODED:
+        return value.startswith(_STARTS) and _ALPHABET.fullmatch(value) is not None
+    words = value[:1024].split()
+    whole = words[:-1] if len(words) > 1 else words
+    return bool(words) and all(len(word) >= 60 and _ALPHABET.fullmatch(word) for word in whole)  # noqa: PLR2004 - lines of base64 have 64 or 76
+
+
+def merged(before: dict[str, Any] | None, more: dict[str, Any]) -> dict[str, Any] | None:
+    """Metadata with what was not read; fields that are there already stay."""
+    if not more:
+        return before
+    if not before:
+        return more
+    both = {**more, **before}
+    if "fields" in more and "fields" in before:
+        both["fields"] = {**fields(more["fields"]), **fields(before["fields"])}
+    return both

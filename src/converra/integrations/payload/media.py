@@ -1,0 +1,197 @@
+"""Pictures, audio, video and files of whatever shape providers give them, as attachments.
+
+An embedded one is base64 or a data URL, a linked one an address, a named one a file id. Nothing is decoded here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from converra.history.turn import Attachment
+from converra.integrations.payload.extras import ENCODED, encoded
+from converra.integrations.payload.fields import BLOB_LENGTH, fields, items, string
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MEDIA_FIELDS = {"images": "image", "image": "image", "audios": "audio", "videos": "video", "video": "video"}
+"""Fields of a message, beside its content, that hold one or several of a kind."""
+
+KINDS = ("image", "audio", "video", "document", "file")
+
+KIB = 1024
+MAX_NAME = 200
+"""Characters of a URL or a file name that a placeholder line shows."""
+
+MAX_DEPTH = 6
+MAX_FOUND = 64
+"""How deep inside an item, and how many of them, are looked for."""
+
+_URL = r"data:[\w.+-]+/[\w.+-]+(?:;[\w.=-]+)*;base64,[A-Za-z0-9+/=_-]+"
+_EMBEDDED = re.compile(rf"!\[[^\]\n]*\]\((?P<markdown>{_URL})\)|(?P<bare>{_URL})")
+
+_HOLDERS = (
+    *("image_url", "video_url", "audio_url", "file_url", "document_url", "input_audio", "output_audio"),
+    *("image", "audio", "video", "document", "file", "source", "inline_data", "inlineData", "file_data", "fileData"),
+)
+"""Fields that hold the data, the address, or an object with either."""
+
+_DATA = ("data", "b64_json", "base64", "file_data", "image_base64", "partial_image_b64")
+_URLS = ("url", "uri", "file_uri", "fileUri")
+_MIMES = ("mime_type", "mimeType", "media_type", "mediaType")
+_FORMATS = ("format", "output_format")
+_NAMES = ("filename", "file_name", "name", "title", "file_id", "fileId")
+
+
+def attachment(value: Any, kind: str | None = None) -> Attachment | None:
+    """What one part embeds, links or names, if it is a picture, a sound, a video or a file; `kind` if that is known."""
+    if isinstance(value, str):
+        return _of_string(value, kind or "file")
+    own = fields(value)
+    facts = _facts(own)
+    data, url, name = _first(facts, _DATA), _first(facts, _URLS), _first(facts, _NAMES)
+    if url and url.startswith("data:"):
+        data, url = url, None
+    kind = kind or _kind(own)
+    if kind is None and data is not None and encoded(data):
+        kind = "file"
+    if kind is None or not (data or url or name):
+        return None
+    mime = _first(facts, _MIMES) or data_mime(data)
+    if mime is None and (style := _first(facts, _FORMATS)):
+        mime = style if "/" in style else f"{kind}/{style}"
+    return Attachment(_by_mime(kind, mime), mime, data, url, name)
+
+
+def beside(own: Mapping[str, Any], known: frozenset[str]) -> Iterator[Attachment]:
+    """The attachments in the fields of a message beside those that are known, such as `images`."""
+    for name in [name for name in own if name not in known]:  # in their order
+        value, kind = own[name], MEDIA_FIELDS.get(name)
+        if kind is None:
+            yield from inside(value)
+        elif value:
+            yield from filter(None, (attachment(one, kind) for one in items(value) or (value,)))
+
+
+def embeds(text: str | None) -> bool:
+    """Whether a text has a large data URL in it: gateways write pictures into it as Markdown."""
+    return text is not None and len(text) > BLOB_LENGTH and ";base64," in text
+
+
+def taken_out(text: str) -> tuple[str, list[Attachment]]:
+    """A text with a line in the place of each large data URL in it, and what they hold."""
+    found: list[Attachment] = []
+
+    def line(match: re.Match[str]) -> str:
+        url = match["markdown"] or match["bare"]
+        if len(url) <= BLOB_LENGTH:
+            return match[0]
+        kind = url[len("data:") :].partition("/")[0]
+        found.append(Attachment(kind if kind in KINDS else "file", data_mime(url), url))
+        return placeholder(found[-1])
+
+    return _EMBEDDED.sub(line, text), found
+
+
+def inside(value: Any) -> list[Attachment]:
+    """The attachments anywhere inside of an item, in order: what is embedded, and parts that say what they are."""
+    found: list[Attachment] = []
+    _search(value, found, 0)
+    return found
+
+
+def _search(value: Any, found: list[Attachment], depth: int) -> None:
+    if depth > MAX_DEPTH or len(found) >= MAX_FOUND:
+        return
+    if isinstance(value, str):
+        if value.startswith("data:") and ";base64," in value[:ENCODED]:
+            found.append(Attachment("image" if value.startswith("data:image/") else "file", data_mime(value), value))
+        return
+    for one in items(value):
+        _search(one, found, depth + 1)
+    own = fields(value)
+    part = attachment(own) if own else None
+    if part is not None and (part.data or part.url):
+        found.append(part)
+        return
+    for one in own.values():
+        _search(one, found, depth + 1)
+
+
+def data_mime(data: str | None) -> str | None:
+    """The MIME type that a data URL names."""
+    if data is None or not data.startswith("data:"):
+        return None
+    return data[len("data:") : ENCODED].partition(",")[0].partition(";")[0] or None
+
+
+def _of_string(value: str, kind: str) -> Attachment:
+    if value.startswith("data:"):
+        return Attachment(kind, data_mime(value), value)
+    if "://" in value[:16]:
+        return Attachment(kind, None, None, value)
+    return Attachment(kind, None, value) if encoded(value) else Attachment(kind, None, None, None, value)
+
+
+def _facts(own: dict[str, Any]) -> list[dict[str, Any]]:
+    """The objects that hold the facts of a part: its own, and those inside of it that are named for that."""
+    found = [own]
+    for holder in found:
+        for name in _HOLDERS:
+            inner = holder.get(name)
+            if isinstance(inner, str):
+                found.append({"url" if _is_address(inner) else "data": inner})
+            elif len(found) < MAX_DEPTH and fields(inner):
+                found.append(fields(inner))
+    return found
+
+
+def _is_address(value: str) -> bool:
+    return value.startswith("data:") or "://" in value[:16]
+
+
+def _first(facts: list[dict[str, Any]], names: tuple[str, ...]) -> str | None:
+    return next((text for own in facts for name in names if (text := string(own.get(name)))), None)
+
+
+def _kind(own: dict[str, Any]) -> str | None:
+    """The kind that a part's type names, or else the field that holds it."""
+    words = (string(own.get("type")) or "", *(name for name in _HOLDERS if own.get(name)))
+    kinds = (word.removesuffix("_url").rpartition("_")[2] for word in words)
+    return next((kind for kind in kinds if kind in KINDS), None)
+
+
+def _by_mime(kind: str, mime: str | None) -> str:
+    family = (mime or "").partition("/")[0]
+    return family if kind == "file" and family in KINDS else kind
+
+
+def placeholder(attachment: Attachment) -> str:
+    """A line such as `[image: image/png, 2.2 MB]` that stands in the text where the part stood."""
+    named = attachment.name or attachment.url
+    facts = [named[:MAX_NAME]] if named else []
+    if attachment.mime:
+        facts.append(attachment.mime)
+    if attachment.data is not None:
+        facts.append(_size(_decoded_length(attachment.data)))
+    return f"[{attachment.kind}: {', '.join(facts)}]" if facts else f"[{attachment.kind}]"
+
+
+def _decoded_length(data: str) -> int:
+    """Bytes of what is encoded, from the length alone; a data URL without base64 is taken as it is."""
+    start = 0
+    if data.startswith("data:"):
+        head = data[:MAX_NAME]
+        start = head.find(",") + 1
+        if ";base64" not in head[:start]:
+            return len(data) - start
+    return (len(data) - start) * 3 // 4 - data[-2:].count("=")
+
+
+def _size(count: int) -> str:
+    if count < KIB:
+        return f"{count} bytes"
+    if count < KIB * KIB:
+        return f"{count / KIB:.1f} KB"
+    return f"{count / KIB / KIB:.1f} MB"

@@ -1,0 +1,147 @@
+"""Token usage as the provider reported it, of both APIs: names and ways of counting differ, their meaning does not.
+
+Prompt tokens include the cached ones. OpenAI counts so; a gateway that passes on Anthropic's counts does not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from converra.integrations.payload.extras import kept
+from converra.integrations.payload.fields import copied, fields, number
+from converra.wire.models import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from converra.history.turn import Counts
+
+_DETAILS = {
+    "prompt_tokens_details": "prompt",
+    "input_tokens_details": "prompt",
+    "completion_tokens_details": "completion",
+    "output_tokens_details": "completion",
+}
+
+_NAMES = {
+    "cached_tokens": "cachedTokens",
+    "cache_write_tokens": "cacheWriteTokens",
+    "reasoning_tokens": "reasoningTokens",
+}
+_READ = ("prompt_cache_hit_tokens", "cache_read_input_tokens", "cached_tokens", "num_cached_tokens")
+"""Where DeepSeek, Anthropic and others put the cached tokens, beside the details or without any."""
+
+_WRITTEN = ("cache_creation_input_tokens", "cache_write_input_tokens")
+_MISSED = "prompt_cache_miss_tokens"
+_PROMPT = ("prompt_tokens", "input_tokens")
+_COMPLETION = ("completion_tokens", "output_tokens")
+_PLAIN = frozenset({*_DETAILS, *_PROMPT, *_COMPLETION, "total_tokens"})
+"""What OpenAI's own usage consists of: nothing stands beside the details."""
+_COUNTED = frozenset({*_PLAIN, *_READ, *_WRITTEN, _MISSED, "reasoning_tokens"})
+_COUNTED = frozenset(
+    {*_DETAILS, *_READ, *_WRITTEN, *_PROMPT, *_COMPLETION, _MISSED, "total_tokens", "reasoning_tokens"}
+)
+
+
+def snapshot(
+    reported: Any, prompt: str = "prompt_tokens_details", completion: str = "completion_tokens_details"
+) -> Any:
+    """Copy the counts as they are now, to be read later: an app may change the object that it was given.
+
+    Nearly all are objects of the SDK, with details in two fields; this is on the caller's thread.
+    """
+    try:
+        if reported.__pydantic_extra__:
+            return _copy(reported)
+        held = reported.__dict__.copy()
+        for key in (prompt, completion):
+            part = held[key]
+            if part is not None:
+                held[key] = {**part.__dict__, **part.__pydantic_extra__}
+    except (AttributeError, KeyError, TypeError):  # none, a dict, or an odd shape
+        return _copy(reported)
+    return held
+
+
+def _copy(reported: Any) -> dict[str, Any] | None:
+    """A copy of counts of any shape, with that of their details."""
+    whole = copied(reported)
+    return whole if isinstance(whole, dict) and whole else None
+
+
+def counts(reported: Any) -> Counts:
+    """What was counted, and what of: see below."""
+    return usage(reported), usage_details(reported)
+
+
+def usage(reported: Any) -> Usage | None:
+    """Prompt and completion tokens, or None when the provider reported neither."""
+    if reported is None:
+        return None
+    own = fields(reported)
+    prompt, completion = _first(own, _PROMPT), _first(own, _COMPLETION)
+    prompt = _with_cached(own, prompt, completion or 0)
+    return None if prompt is None and completion is None else Usage(prompt, completion)
+
+
+def _with_cached(own: dict[str, Any], prompt: int | None, completion: int) -> int | None:
+    """The prompt's tokens with those that were read from a cache or written to one, where they stand beside them."""
+    hit, missed = number(own.get("prompt_cache_hit_tokens")), number(own.get(_MISSED))
+    if hit is not None and missed is not None:
+        return max(prompt or 0, hit + missed)
+    cached = (_cached(own) or 0) + (_first(own, _WRITTEN) or 0)
+    if prompt is None or not cached:
+        return prompt
+    total = number(own.get("total_tokens"))
+    if total is None and "prompt_tokens" not in own and "cache_read_input_tokens" in own:
+        return prompt + cached  # Anthropic's own counts
+    return prompt + cached if cached > prompt or total == prompt + completion + cached else prompt
+
+
+def _cached(own: dict[str, Any]) -> int | None:
+    """The tokens that were read from a cache, by whichever name."""
+    details = (fields(own.get(key)).get("cached_tokens") for key in ("prompt_tokens_details", "input_tokens_details"))
+    return next((count for value in details if (count := number(value))), None) or _first(own, _READ)
+
+
+def _first(own: dict[str, Any], names: Iterable[str]) -> int | None:
+    return next((count for name in names if (count := number(own.get(name))) is not None), None)
+
+
+def usage_details(reported: Any) -> dict[str, Any] | None:
+    """What the tokens were, such as `cachedTokens` and `reasoningTokens`; counts of zero are left out.
+
+    What else a provider reports with them, such as a price, keeps its name.
+    """
+    if reported is None:
+        return None
+    own = fields(reported)
+    details = dict(_details(own))
+    if own.keys() - _PLAIN:
+        for name, value in _beside(own):
+            details.setdefault(name, value)
+    return details or None
+
+
+def _details(own: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, side in _DETAILS.items():
+        part = own.get(key)
+        if part is not None:
+            for name, value in fields(part).items():
+                if number(value):
+                    yield _NAMES.get(name) or side + _camel(name), value
+
+
+def _beside(own: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    named = (("cachedTokens", _READ), ("cacheWriteTokens", _WRITTEN), ("reasoningTokens", ("reasoning_tokens",)))
+    for name, keys in named:
+        count = _first(own, keys)
+        if count:
+            yield name, count
+    for name, value in own.items():
+        if name not in _COUNTED and value:
+            yield name, kept(value)
+
+
+def _camel(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))

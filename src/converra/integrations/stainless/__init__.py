@@ -1,0 +1,1 @@
+"""The request seam, stream tap and raw results that Stainless-generated SDKs share."""

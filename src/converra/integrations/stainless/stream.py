@@ -1,0 +1,198 @@
+"""Streams, watched in place: the object that the app gets stays the very `Stream` that openai made.
+
+Only its iterator is put behind a generator that looks at each chunk as it passes. The end of a stream shows in three
+places, each of which may be the only one: the iterator ends or raises, the HTTP response is closed (openai's stream
+helpers close nothing else), or the stream is dropped and collected.
+"""
+
+from __future__ import annotations
+
+import weakref
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+from converra.process.guard import guard, guarded, listener
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+
+    from converra.history.turn import Answer
+    from converra.integrations import OpenCall
+
+READING = "reading a chunk of a stream"
+
+
+class Pieces(Protocol):
+    """What has arrived of a streamed answer."""
+
+    started: bool
+    """The first token has arrived."""
+    finished: bool
+    """The model has said that it is done."""
+
+    def feed(self, chunk: Any) -> None:
+        """Read one chunk, keeping nothing but strings of it."""
+
+    def answer(self) -> Answer:
+        """What has arrived so far."""
+
+
+class WatchedStream:
+    """One open stream: it sees every chunk, and ends its call once, however the stream ends."""
+
+    def __init__(self, call: OpenCall, pieces: Pieces) -> None:
+        self.see = listener(READING, self._first)
+        """Look at one chunk."""
+        self._call = call
+        self._pieces = pieces
+        self.last: float | None = None
+        """When the last chunk came, by `time.perf_counter`."""
+        self._over = False
+        self._traces: list[tuple[weakref.ref[Any], str]] = []
+        self._finalizer: weakref.finalize[Any, Any] | None = None
+        call.streaming(self.so_far)
+
+    def so_far(self) -> Answer:
+        """What has arrived, marked partial unless the model had already said that it was done."""
+        answer = self._pieces.answer()
+        answer.partial = answer.partial or not self._pieces.finished
+        return answer
+
+    def complete(self) -> None:
+        """The stream was read to its end."""
+        if self._end():
+            self._call.end(self._pieces.answer(), self.last)
+
+    def cut(self) -> None:
+        """The app closed or dropped the stream."""
+        if self._end():
+            self._call.end(self.so_far(), self.last)
+
+    def broken(self, error: BaseException) -> None:
+        """Reading the stream raised."""
+        if self._end():
+            self._call.fail(error, self.so_far() if self._pieces.started else None)
+
+    def watch_drop(self, owner: Any) -> None:
+        """End the call when its stream is collected: never read, or left in the middle.
+
+        From here on nothing that this object holds may lead to the stream, or it would never be collected.
+        """
+        self._finalizer = weakref.finalize(owner, guarded("ending a dropped stream")(self.cut))
+        self._finalizer.atexit = False  # at exit, the recorder asks for what has arrived
+
+    def shadow(self, response: Any, name: str, method: Any) -> None:
+        """Put a method of ours before the class's, on this one response and until the stream ends."""
+        setattr(response, name, method)
+        self._traces.append((weakref.ref(response), name))
+
+    def _end(self) -> bool:
+        if self._over:
+            return False
+        self._over = True
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        for reference, name in self._traces:
+            response = reference()
+            if response is not None:
+                vars(response).pop(name, None)
+        return True
+
+    def _first(self, chunk: Any) -> None:
+        self._pieces.feed(chunk)
+        if self._pieces.started:
+            self._call.first_token()
+            self.see = listener(READING, self._pieces.feed)
+
+
+def watch_stream(stream: Any, watched: WatchedStream) -> None:
+    """Watch an `openai.Stream` or `AsyncStream`."""
+    watched.watch_drop(stream)
+    chunks = stream._iterator  # noqa: SLF001 - the one place through which all ways of reading a stream go
+    if hasattr(chunks, "__anext__"):
+        tap: Any = _async_tap(chunks, watched)
+        _watch_aclose(stream.response, watched, lambda: tap.ag_running)
+    else:
+        tap = _tap(chunks, watched)
+        _watch_close(stream.response, watched, lambda: tap.gi_running)
+    stream._iterator = tap  # noqa: SLF001 - as above
+
+
+def watch_body(response: Any, watched: WatchedStream) -> None:
+    """Watch an HTTP response whose body has not been read: all ways of reading one take its decoded bytes."""
+    watched.watch_drop(response)
+    taps: list[Any] = []
+    for name, tap in (("iter_bytes", _tap), ("aiter_bytes", _async_tap)):
+        watched.shadow(response, name, _tapped(getattr(response, name), tap, taps, watched))
+    _watch_close(response, watched, lambda: any(tap.gi_running for tap in taps if hasattr(tap, "gi_running")))
+    _watch_aclose(response, watched, lambda: any(tap.ag_running for tap in taps if hasattr(tap, "ag_running")))
+
+
+def _tapped(original: Callable[..., Any], tap: Callable[..., Any], taps: list[Any], watched: WatchedStream) -> Any:
+    def read(*args: Any, **kwargs: Any) -> Any:
+        chunks = original(*args, **kwargs)
+        taps.append(tap(chunks, watched))
+        return taps[-1]
+
+    return read
+
+
+def _tap(chunks: Iterator[Any], watched: WatchedStream) -> Generator[Any, None, None]:
+    try:
+        for chunk in chunks:
+            watched.see(chunk)
+            watched.last = perf_counter()
+            yield chunk
+    except GeneratorExit:
+        with guard("ending a stream"):
+            watched.cut()
+        raise
+    except BaseException as error:
+        with guard("ending a stream"):
+            watched.broken(error)
+        raise
+    with guard("ending a stream"):
+        watched.complete()
+
+
+async def _async_tap(chunks: AsyncIterator[Any], watched: WatchedStream) -> AsyncGenerator[Any, None]:
+    try:
+        async for chunk in chunks:
+            watched.see(chunk)
+            watched.last = perf_counter()
+            yield chunk
+    except GeneratorExit:
+        with guard("ending a stream"):
+            watched.cut()
+        raise
+    except BaseException as error:
+        with guard("ending a stream"):
+            watched.broken(error)
+        raise
+    with guard("ending a stream"):
+        watched.complete()
+
+
+def _watch_close(response: Any, watched: WatchedStream, reading: Callable[[], bool]) -> None:
+    """See the response being closed. One that is closed while it is read tells its reader, who knows more."""
+    close = response.close
+
+    def closing() -> Any:
+        if not reading():
+            with guard("ending a closed stream"):
+                watched.cut()
+        return close()
+
+    watched.shadow(response, "close", closing)
+
+
+def _watch_aclose(response: Any, watched: WatchedStream, reading: Callable[[], bool]) -> None:
+    aclose = response.aclose
+
+    async def closing() -> Any:
+        if not reading():
+            with guard("ending a closed stream"):
+                watched.cut()
+        return await aclose()
+
+    watched.shadow(response, "aclose", closing)

@@ -1,0 +1,226 @@
+"""The servers that are known by name: how their worker processes end, and the hook that delivers before that.
+
+=========  ===================================================  ==================================================
+server     how a worker process ends                            hook
+=========  ===================================================  ==================================================
+uvicorn    restores the default handler, raises SIGTERM again   `uvicorn.Server.shutdown`, wrapped
+hypercorn  normally, but the first worker that ends has the     our SIGTERM handler, in its workers
+           others terminated
+gunicorn   `sys.exit`; its uvicorn worker as uvicorn            none: `atexit` (uvicorn's worker: as uvicorn)
+uWSGI      runs Python's exit functions                         none: `atexit`
+celery     `os._exit` in children of the prefork pool           the signal `worker_process_shutdown`
+RQ         `os._exit` after each job                            the worker's methods that end a job, wrapped
+Lambda     is frozen after each invocation, then killed         the runtime client's wait for the next invocation
+=========  ===================================================  ==================================================
+
+A hook is set when something is recorded in the process, or when `instrument()` finds the server imported, or when it is
+imported later. It looks up nothing before, so a server that is not there costs nothing. Each hooked method is looked up
+by its server at the time of its call, so that an app that is imported by an RQ job, or by uvicorn after it has set its
+signal handlers, is not too late. The last `uninstrument()` removes the hooks.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from converra.process.guard import guard
+from converra.process.off_loop import run_off_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    Undo = Callable[[], object]
+
+DELIVERING = "delivering before a server's process ends"
+
+JOB_ENDS = ("handle_job_success", "handle_job_failure", "handle_job_retry")
+"""Methods of RQ's worker that end a job, each after its callbacks. Which of them exist depends on the version."""
+
+
+class Deliver(NamedTuple):
+    """The two ways to deliver everything that is recorded in this process."""
+
+    last: Callable[[], None]
+    """Complete what is open and send everything: the process ends."""
+    pause: Callable[[], None]
+    """Send everything: the process may never run again, or go on with what is open."""
+
+
+class Server(NamedTuple):
+    """One row of the table that has a hook."""
+
+    name: str
+    module: str
+    """Is imported wherever the server runs."""
+    hook: Callable[[ModuleType, Deliver], Undo | None]
+    """Sets the hook and returns what removes it; None where the module lacks what is hooked."""
+
+
+def _hook_uvicorn(module: ModuleType, deliver: Deliver) -> Undo | None:
+    """Deliver between the shutdown of the app and the signal that uvicorn raises again."""
+    owner, original = _defined(getattr(module, "Server", None), "shutdown")
+    if owner is None:
+        return None
+
+    @functools.wraps(original)
+    async def shutdown(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(self, *args, **kwargs)
+        finally:
+            with guard(DELIVERING):
+                if _raises_again(self):
+                    await run_off_loop(deliver.last)
+
+    return _replace(owner, "shutdown", original, shutdown)
+
+
+def _raises_again(server: Any) -> bool:
+    """Tell whether uvicorn will raise a signal that ends Python without `atexit`. SIGINT is a KeyboardInterrupt."""
+    return any(number != signal.SIGINT for number in getattr(server, "_captured_signals", ()))
+
+
+def _hook_celery(module: ModuleType, deliver: Deliver) -> Undo | None:
+    """Deliver when a child of the prefork pool stops or is recycled."""
+    shutdown = getattr(module, "worker_process_shutdown", None)
+    if shutdown is None:
+        return None
+
+    def deliver_last(**_: Any) -> None:
+        deliver.last()
+
+    shutdown.connect(deliver_last, weak=False, dispatch_uid="converra")
+    return functools.partial(shutdown.disconnect, dispatch_uid="converra")
+
+
+def _hook_rq(module: ModuleType, deliver: Deliver) -> Undo | None:
+    """Deliver when a job has ended, in the process that was made for it.
+
+    The app may be imported by the job itself, so `perform_job` is running already; what ends a job is still to come.
+    """
+    undo = [_hook_job_end(getattr(module, "Worker", None), name, deliver) for name in JOB_ENDS]
+    found = [each for each in undo if each is not None]
+    return functools.partial(_call_all, found) if found else None
+
+
+def _hook_job_end(worker: Any, name: str, deliver: Deliver) -> Undo | None:
+    owner, original = _defined(worker, name)
+    if owner is None:
+        return None
+
+    @functools.wraps(original)
+    def end(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            if getattr(self, "_is_horse", False):  # else a SimpleWorker, or the parent of a job that was killed
+                with guard(DELIVERING):
+                    deliver.last()
+
+    return _replace(owner, name, original, end)
+
+
+def _hook_lambda(module: ModuleType, deliver: Deliver) -> Undo | None:
+    """Send everything after an invocation was answered and before the process is frozen."""
+    owner, original = _defined(getattr(module, "LambdaRuntimeClient", None), "wait_next_invocation")
+    if owner is None:
+        return None
+
+    @functools.wraps(original)
+    def wait_next_invocation(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with guard(DELIVERING):
+            deliver.pause()
+        return original(self, *args, **kwargs)
+
+    return _replace(owner, "wait_next_invocation", original, wait_next_invocation)
+
+
+SERVERS = (
+    Server("uvicorn", "uvicorn.server", _hook_uvicorn),
+    Server("celery", "celery.signals", _hook_celery),
+    Server("RQ", "rq.worker", _hook_rq),
+    Server("Lambda", "awslambdaric.lambda_runtime_client", _hook_lambda),
+)
+
+ENDING_WELL = frozenset({"uvicorn", "gunicorn", "celery", "billiard", "rq"})
+"""Packages whose own SIGTERM handlers end the process so that everything is delivered, by `atexit` or a hook."""
+
+ASYNCIO_SERVERS = ("hypercorn", "gunicorn.workers.gasgi")
+"""Modules of servers that end normally and take SIGTERM by `loop.add_signal_handler`."""
+
+_hooked: dict[str, Undo] = {}
+
+
+def hook(deliver: Deliver) -> None:
+    """Set the hooks of all servers that are imported in this process. May be called again at any time."""
+    for server in SERVERS:
+        module = sys.modules.get(server.module)
+        if module is None or server.name in _hooked:
+            continue
+
+        def claim() -> None:
+            """Take a server, in one step, where several threads come at the same time."""
+
+        if _hooked.setdefault(server.name, claim) is claim:
+            undo = None
+            with guard(f"preparing for the end of {server.name}"):
+                undo = server.hook(module, deliver)
+            if undo is None:
+                del _hooked[server.name]
+            else:
+                _hooked[server.name] = undo
+
+
+def unhook() -> None:
+    """Put every original back."""
+    while _hooked:
+        name, undo = _hooked.popitem()
+        with guard(f"leaving {name} as it was"):
+            undo()
+
+
+def terminates_workers() -> bool:
+    """Tell whether this is a worker of hypercorn.
+
+    When one of its workers has stopped, hypercorn sends SIGTERM to those that are still stopping, and they have no
+    handler of it.
+    """
+    process = sys.modules.get("multiprocessing.process")
+    target = getattr(process and process.current_process(), "_target", None)
+    return (getattr(target, "__module__", None) or "").startswith("hypercorn.")
+
+
+def ends_well(handler: Any) -> bool:
+    """Tell whether a handler of SIGTERM belongs to a server that lets its processes deliver before they end."""
+    if "uwsgi" in sys.modules:
+        return True
+    package = (getattr(handler, "__module__", None) or "").partition(".")[0]
+    if package in ("asyncio", "uvloop"):
+        return any(name in sys.modules for name in ASYNCIO_SERVERS)
+    return package in ENDING_WELL
+
+
+def _defined(cls: Any, name: str) -> tuple[Any, Any]:
+    """Find a method and the class that defines it; None where there is none."""
+    for owner in getattr(cls, "__mro__", ()):
+        if name in vars(owner):
+            return owner, vars(owner)[name]
+    return None, None
+
+
+def _replace(owner: Any, name: str, original: Any, wrapper: Any) -> Undo:
+    setattr(owner, name, wrapper)
+
+    def undo() -> None:
+        if vars(owner).get(name) is wrapper:  # else somebody has wrapped the wrapper, which then finds nothing to do
+            setattr(owner, name, original)
+
+    return undo
+
+
+def _call_all(calls: list[Undo]) -> None:
+    for call in calls:
+        call()

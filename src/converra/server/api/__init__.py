@@ -1,0 +1,1 @@
+"""The endpoints of the API document, their schemas, validation and answers."""

@@ -1,0 +1,62 @@
+"""The SQLite file of the local server: its owner's alone, and of the version that is read here."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from importlib.resources import files
+
+from converra.process import private_file
+
+SCHEMA_VERSION = 2
+
+APPLICATION_ID = 0x43764C6F
+"""Tells the file from databases of other programs: "CvLo"."""
+
+IN_MEMORY = ":memory:"
+
+
+class StoreError(Exception):
+    """The file cannot be used; the message says why."""
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Open or make the file; StoreError where that is impossible."""
+    try:
+        if path != IN_MEMORY:
+            private_file.create(path)
+        with contextlib.ExitStack() as on_failure:
+            db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            on_failure.callback(db.close)
+            _prepare(db, path)
+            on_failure.pop_all()
+    except (OSError, sqlite3.Error, StoreError) as error:
+        raise StoreError(f"cannot use {path}: {error}") from error
+    return db
+
+
+def connect_to_read(path: str) -> sqlite3.Connection:
+    """Another connection to a file that is open already: it reads while the other one writes."""
+    db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    db.execute("PRAGMA query_only = ON")
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: str) -> None:
+    if private_file.is_foreign(db, APPLICATION_ID):
+        raise StoreError("it is no file of `converra dev`, and was left as it is")
+    if path != IN_MEMORY:
+        private_file.keep_private(path)
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file: an old one keeps what it has
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA foreign_keys = ON")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        schema = files("converra.server").joinpath("schema.sql").read_text("utf-8")
+        ours = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}"
+        db.executescript(f"BEGIN; {schema}; {ours}; COMMIT;")
+    elif version != SCHEMA_VERSION:
+        raise StoreError(
+            f"it has schema version {version} and this version of converra reads {SCHEMA_VERSION}; use another file"
+        )

@@ -1,0 +1,147 @@
+"""Forgets the conversations that are too many or too old, and gives their room back to the disk.
+
+In small transactions, on a thread of its own that rests as long as it works: whoever writes meanwhile waits for some
+milliseconds at most.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from converra.server.store.conversations import Store
+
+MESSAGES = 200
+"""About so many messages are deleted in one transaction, …"""
+
+LOOKED_AT = 500
+"""… out of so many conversations at most."""
+
+KEYS = 500
+"""Expired keys that are deleted in one transaction."""
+
+PAGES = 200
+"""Pages of the file that are given back at a time."""
+
+SPARE_PAGES = 256
+"""Free pages that stay for what comes next: 1 MiB."""
+
+PRUNED = "pruned"
+"""The topic under which pages learn of it."""
+
+_DAY_MS = 24 * 60 * 60 * 1000
+
+
+class Pruning:
+    """The bounds of one store. None: no bound."""
+
+    def __init__(self, store: Store, *, conversations: int | None, days: float | None) -> None:
+        self._store = store
+        self._most = conversations
+        self._days = days
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Prune on a thread of its own, unless one is at it."""
+        with self._lock:
+            if not self._stopping.is_set() and (self._thread is None or not self._thread.is_alive()):
+                self._thread = threading.Thread(target=self._work, name="converra-pruning", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, within some milliseconds; the rest is left for the next time."""
+        with self._lock:
+            self._stopping.set()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def run(self) -> None:
+        """Prune everything now."""
+        for _ in self._steps():
+            pass
+
+    def _work(self) -> None:
+        began = time.monotonic()
+        for _ in self._steps():
+            if self._stopping.wait(time.monotonic() - began):
+                return
+            began = time.monotonic()
+
+    def _steps(self) -> Iterator[None]:
+        """Each is a transaction of its own."""
+        pruned = False
+        for deleted in self._conversations():
+            pruned = pruned or deleted
+            yield
+        while self._delete_keys():
+            yield
+        if pruned:
+            self._store.touch((PRUNED,))
+        while self._give_back():
+            yield
+
+    def _conversations(self) -> Iterator[bool]:
+        """Go through those that may have to go, the oldest first; whether something of a part was deleted."""
+        first = self._first_to_stay()
+        at = 0
+        while True:
+            part = self._store.rows(
+                "SELECT number, messages, updated_at FROM conversations WHERE number > ? ORDER BY number LIMIT ?",
+                (at, LOOKED_AT),
+            )
+            if not part or (self._days is None and part[0][0] >= first):
+                return
+            at, numbers = self._outdated(part, first)
+            self._delete(numbers)
+            yield bool(numbers)
+
+    def _first_to_stay(self) -> int:
+        """The oldest of those that are not too many."""
+        if self._most is None:
+            return 0
+        rows = self._store.rows("SELECT number FROM conversations ORDER BY number DESC LIMIT 1 OFFSET ?", (self._most,))
+        return int(rows[0][0]) + 1 if rows else 0
+
+    def _outdated(self, part: Sequence[Any], first: int) -> tuple[int, list[int]]:
+        """Those of a part that have to go, up to so many messages; and how far that has come."""
+        oldest = 0 if self._days is None else self._store.now() - int(self._days * _DAY_MS)
+        numbers: list[int] = []
+        weight = at = 0
+        for at, messages, updated_at in part:
+            if at < first or updated_at < oldest:
+                numbers.append(at)
+                weight += messages + 1
+                if weight > MESSAGES:
+                    break
+        return at, numbers
+
+    def _delete(self, numbers: Sequence[int]) -> None:
+        if numbers:
+            marks = ", ".join("?" * len(numbers))
+            with self._store.transaction():
+                self._store.execute(f"DELETE FROM conversations WHERE number IN ({marks})", numbers)  # noqa: S608 - marks
+
+    def _delete_keys(self) -> bool:
+        """Delete some keys that have expired; whether there may be more."""
+        sql = (
+            "DELETE FROM idempotency_keys WHERE (account, key) IN"
+            " (SELECT account, key FROM idempotency_keys WHERE expires_at <= ? LIMIT ?)"
+        )
+        with self._store.transaction():
+            return self._store.execute(sql, (self._store.now(), KEYS)).rowcount == KEYS
+
+    def _give_back(self) -> bool:
+        """Make the file smaller by some pages; whether there is more to give back."""
+        ((mode,),) = self._store.rows("PRAGMA auto_vacuum")
+        ((free,),) = self._store.rows("PRAGMA freelist_count")
+        if not mode or free <= SPARE_PAGES:
+            return False
+        self._store.rows(f"PRAGMA incremental_vacuum({min(PAGES, free - SPARE_PAGES)})")
+        return True

@@ -1,0 +1,269 @@
+"""A conversation as the viewer shows it: bubbles, tool calls with their results, and what each turn cost."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from converra.server.store.totals import answered, failed, mapping
+from converra.server.store.totals import calls as calls_of
+from converra.server.viewer import prompt_diff
+from converra.server.viewer.figures import duration, size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_SHOWN_CHARACTERS = 3000
+"""More of one message is folded away."""
+_SHOWN_OF_PROMPTS = 600
+"""System prompts are long, and not what one comes to read."""
+
+_LINE = 60
+_PREVIEW = 90
+
+_PLACED = ("role", "content", "timestamp", "model", "tokens", "toolCalls", "usage", "latencyMs")
+"""The fields of a message that have a place on the page."""
+
+CLOSING_WORDS = "Conversation ended."
+"""What the SDK says to complete a conversation that has nothing left to say: no prompt."""
+
+
+class Text(NamedTuple):
+    """A text, split where the page folds it."""
+
+    shown: str
+    folded: str
+
+
+class Call(NamedTuple):
+    """A tool call, and its result where one came."""
+
+    key: str
+    """Its id on the page."""
+    name: str
+    preview: str
+    """The arguments, and what came of them, as far as one line holds them."""
+    arguments: str
+    """Pretty-printed JSON, or the raw text that was none."""
+    result: Text | None
+    failed: bool
+    latency: str | None
+    notes: Sequence[tuple[str, str]]
+    answered_at: int | None
+    """The place of the result among the messages."""
+
+
+class Bubble(NamedTuple):
+    """One message as it is shown. Tool results that belong to a call are inside that call instead."""
+
+    at: int
+    """The place among the messages."""
+    role: str
+    label: str
+    text: Text | None
+    calls: Sequence[Call]
+    attachments: Sequence[str]
+    facts: Sequence[str]
+    badges: Sequence[tuple[str, str]]
+    """What went wrong or is out of the ordinary: its kind, as the style sheet knows it, and words."""
+    replaces: int | None
+    """The place of the message that this one takes the place of."""
+    notes: Sequence[tuple[str, str]]
+    """Folded details: a heading and text."""
+    rest: str | None
+    """The fields that have no place of their own on the page, as JSON."""
+    time: str | None
+    """When it was said, in UTC."""
+
+
+Placed = tuple[int, "Mapping[str, Any]"]
+"""A message and its place."""
+
+
+def bubbles(messages: Sequence[Mapping[str, Any]]) -> list[Bubble]:
+    """The conversation from top to bottom."""
+    results = {call_id: (at, message) for at, message in enumerate(messages) if (call_id := answered(message))}
+    asked = {str(call.get("id")) for message in messages for call in calls_of(message) if "arguments" in call}
+    places = {str(known): at for at, message in enumerate(messages) if (known := _metadata(message).get("messageId"))}
+    return [
+        _bubble(at, messages, results, places)
+        for at, message in enumerate(messages)
+        if answered(message) not in asked or not answered(message)
+    ]
+
+
+def pretty(value: Any) -> str:
+    """JSON as a person reads it, on one line where that is short; text as it is."""
+    if isinstance(value, str):
+        return value
+    line = json.dumps(value, ensure_ascii=False)
+    return line if len(line) <= _LINE else json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _bubble(
+    at: int,
+    messages: Sequence[Mapping[str, Any]],
+    results: Mapping[str, Placed],
+    places: Mapping[str, int],
+) -> Bubble:
+    message = messages[at]
+    made = [call for call in calls_of(message) if "arguments" in call]
+    changed = _prompt_change(at, messages)
+    return Bubble(
+        at=at,
+        role=message["role"],
+        label=_label(message, calling=bool(made)),
+        text=_text(message["content"], _SHOWN_OF_PROMPTS if _is_prompt(message) else _SHOWN_CHARACTERS),
+        calls=[_call(f"m{at}c{place}", call, results.get(str(call.get("id")))) for place, call in enumerate(made)],
+        attachments=[_attachment(each) for each in _listed(_metadata(message).get("attachments"))],
+        facts=list(_facts(message)),
+        badges=[*([("info", "prompt changed")] if changed else []), *_badges(message)],
+        replaces=places.get(str(_metadata(message).get("replaces"))),
+        notes=[*_named("what changed", changed), *_notes(message)],
+        rest=_rest(message),
+        time=_moment(message.get("timestamp")),
+    )
+
+
+def _label(message: Mapping[str, Any], *, calling: bool) -> str:
+    if message["role"] != "tool":
+        return str(message["role"]).capitalize()
+    names = ", ".join(str(call["name"]) for call in calls_of(message) if call.get("name"))
+    return "Tool call" if calling else f"Result of {names}" if names else "Tool result"
+
+
+def _call(key: str, call: Mapping[str, Any], found: Placed | None) -> Call:
+    at, result = found or (None, None)
+    outcome = _readable(result["content"]) if result else None
+    return Call(
+        key=key,
+        name=str(call.get("name", "?")),
+        preview=_preview(call["arguments"], outcome),
+        arguments=pretty(call["arguments"]),
+        result=None if outcome is None else Text(outcome[:_SHOWN_CHARACTERS], outcome[_SHOWN_CHARACTERS:]),
+        failed=result is not None and failed(result),
+        latency=duration(result["latencyMs"]) if result and "latencyMs" in result else None,
+        notes=[*_notes(result), *_named("details", _rest(result))] if result else [],
+        answered_at=at,
+    )
+
+
+def _preview(arguments: Any, outcome: str | None) -> str:
+    """As a person would write the call down."""
+    if isinstance(arguments, dict):
+        given = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
+    else:
+        given = pretty(arguments)
+    line = " ".join(f"({given})".split()) if outcome is None else " ".join(f"({given}) → {outcome}".split())
+    return line if len(line) <= _PREVIEW else line[: _PREVIEW - 1] + "…"
+
+
+def _prompt_change(at: int, messages: Sequence[Mapping[str, Any]]) -> str | None:
+    """What a system prompt changes about the one before it, line by line; None where it changes nothing."""
+    if not _is_prompt(messages[at]):
+        return None
+    before = next((message["content"] for message in reversed(messages[:at]) if _is_prompt(message)), None)
+    if before is None or before == messages[at]["content"]:
+        return None
+    return prompt_diff.changes(before, messages[at]["content"])
+
+
+def _is_prompt(message: Mapping[str, Any]) -> bool:
+    return bool(message["role"] == "system" and message["content"] != CLOSING_WORDS)
+
+
+def _attachment(given: Any) -> str:
+    """What it is and how big: never its bytes, and no link that something said could choose."""
+    if not isinstance(given, dict):
+        return pretty(given)
+    weight = [size(given["bytes"])] if isinstance(given.get("bytes"), int) else []
+    return " · ".join([*(str(given[name]) for name in ("kind", "mime", "name", "url") if given.get(name)), *weight])
+
+
+def _facts(message: Mapping[str, Any]) -> Iterator[str]:
+    """Model, tokens and time, as far as they were reported."""
+    usage, metadata = mapping(message.get("usage")), _metadata(message)
+    if "model" in message:
+        yield message["model"]
+    if usage:
+        yield f"{usage.get('promptTokens', 0):,} → {usage.get('completionTokens', 0):,} tokens"
+    elif "tokens" in message:
+        yield f"{message['tokens']:,} tokens"
+    if "latencyMs" in message:
+        yield str(duration(message["latencyMs"]))
+    first = metadata.get("timeToFirstTokenMs")
+    if isinstance(first, int | float):
+        yield f"first token {duration(first)}"
+
+
+def _badges(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    metadata = _metadata(message)
+    if error := metadata.get("error"):
+        yield "bad", f"error: {_error(error)}"
+    if metadata.get("partial"):
+        yield "warn", "cut short"
+    if "refusal" in metadata:
+        yield "warn", "refused"
+    if finish := metadata.get("finishReason"):
+        yield "warn", f"finish: {finish}"
+    if "replaces" in metadata:
+        yield "info", "edited"
+    if "thread" in metadata:
+        yield "info", f"thread {pretty(metadata['thread'])}"
+    if "part" in metadata:
+        yield "info", f"part {metadata['part']} of {metadata.get('parts', '?')}"
+
+
+def _error(error: Any) -> str:
+    if not isinstance(error, dict):
+        return str(error)
+    return " ".join(str(error[name]) for name in ("type", "status") if error.get(name)) or pretty(error)
+
+
+def _notes(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    metadata = _metadata(message)
+    for name, heading in (("alternatives", "other choices"), ("reasoning", "reasoning")):
+        if name in metadata:
+            yield heading, pretty(metadata[name])
+
+
+def _named(heading: str, text: str | None) -> list[tuple[str, str]]:
+    return [(heading, text)] if text else []
+
+
+def _rest(message: Mapping[str, Any]) -> str | None:
+    rest = {name: value for name, value in message.items() if name not in _PLACED}
+    return pretty(rest) if rest else None
+
+
+def _moment(timestamp: Any) -> str | None:
+    """ISO 8601 in UTC, whatever zone it was told in; without any it is taken for UTC. None for what is no time."""
+    try:
+        told = datetime.fromisoformat(str(timestamp).upper())
+        said = told.replace(tzinfo=told.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return said.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _readable(content: str) -> str:
+    """A tool result, pretty-printed where it is a JSON object or list."""
+    if not content.lstrip().startswith(("{", "[")):
+        return content
+    try:
+        return pretty(json.loads(content))
+    except (ValueError, RecursionError):
+        return content
+
+
+def _metadata(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    return mapping(message.get("metadata"))
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _text(text: str, shown: int = _SHOWN_CHARACTERS) -> Text | None:
+    return Text(text[:shown], text[shown:]) if text else None

@@ -1,0 +1,1 @@
+"""A message as the API stores it: models, parsing, limits, JSON safety. Pure."""

@@ -1,0 +1,89 @@
+"""The limits of the API (API document, "Content Limits"), in one place. A KB is 1,024 bytes of UTF-8."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from converra.errors import ContentLimitError
+from converra.wire.models import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_CONTENT_BYTES = 512 * 1024
+"""One conversation's `content` field."""
+
+MAX_MESSAGES = 500
+"""Messages of one conversation in structured content."""
+
+MAX_MESSAGE_BYTES = 100 * 1024
+"""One message's content."""
+
+_OF_EVERY_PART = ("traceId", "spanId")
+
+
+def check_content(content: str, messages: Sequence[str], *, structured: bool) -> None:
+    """Raise ContentLimitError for a content field that the API would refuse.
+
+    `messages` are the texts of the messages within. Their number is limited in the structured format only.
+    """
+    _check("max content size", "the content field", len(content.encode()), MAX_CONTENT_BYTES, "bytes")
+    if structured:
+        _check("max messages", "the structured content", len(messages), MAX_MESSAGES, "messages")
+    for index, text in enumerate(messages):
+        _check("max message length", f"message {index}", len(text.encode()), MAX_MESSAGE_BYTES, "bytes")
+
+
+def _check(limit: str, subject: str, actual: int, maximum: int, unit: str) -> None:
+    if actual > maximum:
+        raise ContentLimitError(
+            f"{subject} has {actual:,} {unit}; the API's {limit} is {maximum:,} {unit}. Nothing was sent.",
+            status_code=413,
+            code="CONTENT_LIMIT",
+            details={"limit": limit, "maximum": maximum, "actual": actual, "unit": unit},
+        )
+
+
+def pieces(text: str, limit: int = MAX_MESSAGE_BYTES) -> list[str]:
+    """A text cut at character boundaries into pieces of at most `limit` bytes of UTF-8 (4 or more)."""
+    data = text.encode()
+    cut: list[str] = []
+    start = 0
+    while len(data) - start > limit:
+        end = start + limit
+        while _continues_character(data[end]):
+            end -= 1
+        cut.append(data[start:end].decode())
+        start = end
+    return [*cut, data[start:].decode()]
+
+
+def _continues_character(byte: int) -> bool:
+    return byte & 0xC0 == 0x80  # noqa: PLR2004 - the mark of a UTF-8 continuation byte
+
+
+def split(message: Message, limit: int = MAX_MESSAGE_BYTES) -> list[Message]:
+    """The message, or its consecutive parts of at most `limit` bytes, numbered in `metadata.part` and `parts`.
+
+    Nothing is told twice: the message's metadata is on the first part, the facts of its call (usage, latency, tool
+    calls) on the last. Every part has a `messageId` of its own.
+    """
+    texts = pieces(message.content, limit)
+    if len(texts) == 1:
+        return [message]
+    parts = [_part(message, text, number, len(texts)) for number, text in enumerate(texts, 1)]
+    last = parts[-1]
+    last.tokens, last.usage = message.tokens, message.usage
+    last.latency_ms, last.tool_calls = message.latency_ms, message.tool_calls
+    return parts
+
+
+def _part(message: Message, text: str, number: int, count: int) -> Message:
+    whole = message.metadata or {}
+    metadata = dict(whole) if number == 1 else {name: whole[name] for name in _OF_EVERY_PART if name in whole}
+    if "messageId" in whole:
+        metadata["messageId"] = f"{whole['messageId']}.{number}"
+    if "part" in whole:  # split before, and now again for a server with a smaller limit
+        metadata["partOf"] = whole.get("messageId")
+    metadata |= {"part": number, "parts": count}
+    return Message(role=message.role, content=text, timestamp=message.timestamp, model=message.model, metadata=metadata)

@@ -1,0 +1,129 @@
+"""Messages as a programmer writes them: a `Message`, or a dict spelled like the API or like Python."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from converra.errors import InvalidArgumentError
+from converra.wire.models import ROLES, Message, ToolCall, Usage
+
+
+def _spellings(cls: type[msgspec.Struct]) -> dict[str, str]:
+    """The wire's name of every field, by either of its names."""
+    fields = msgspec.structs.fields(cls)
+    return {name: field.encode_name for field in fields for name in (field.name, field.encode_name)}
+
+
+_MESSAGE = _spellings(Message)
+_USAGE = _spellings(Usage)
+
+
+def message_from(value: Message | Mapping[str, Any]) -> Message:
+    """The message that was meant; raises InvalidArgumentError that says what is wrong with it.
+
+    A field that is None counts as not given. Tool calls given as dicts stay as they are: the API document leaves
+    their fields open.
+    """
+    wire = _wire(value)
+    calls = _tool_calls(wire.pop("toolCalls", None))
+    if isinstance(wire.get("usage"), Mapping):
+        wire["usage"] = _respelled(wire["usage"], _USAGE, "usage")
+    _check(wire)
+    message = _converted(wire)
+    message.tool_calls = calls
+    return message
+
+
+def tool_call(given: ToolCall | Mapping[str, Any]) -> ToolCall:
+    """A tool call as the API spells it. One given by hand may have its provider's spelling, a function inside."""
+    if isinstance(given, ToolCall):
+        return given
+    function = given.get("function")
+    own = {**given, **function} if isinstance(function, Mapping) else given
+    return ToolCall(id=own.get("id"), name=own.get("name"), arguments=own.get("arguments", msgspec.UNSET))
+
+
+def messages_from(values: Sequence[Message | Mapping[str, Any]]) -> list[Message]:
+    """At least one message; an error says which of them is wrong."""
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sequence):
+        raise InvalidArgumentError(f"messages is {_name(values)}, expected a list of messages")
+    if not values:
+        raise InvalidArgumentError("messages is empty, expected at least one message")
+    return [_numbered(index, value) for index, value in enumerate(values)]
+
+
+def to_json(value: Any) -> bytes:
+    """JSON of what a programmer wrote; raises InvalidArgumentError for what JSON cannot say."""
+    try:
+        return msgspec.json.encode(value, enc_hook=_plain)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidArgumentError(f"the request cannot be written as JSON: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Subclasses of JSON's own types, such as a template engine's safe string, are sent as what they are."""
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _numbered(index: int, value: Message | Mapping[str, Any]) -> Message:
+    try:
+        return message_from(value)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"messages[{index}]: {error}") from error.__cause__
+
+
+def _wire(value: Any) -> dict[str, Any]:
+    if isinstance(value, Message):
+        return _respelled(msgspec.structs.asdict(value), _MESSAGE, "message")
+    if isinstance(value, Mapping):
+        return _respelled(value, _MESSAGE, "message")
+    raise InvalidArgumentError(f"a message is {_name(value)}, expected a Message or a dict with role and content")
+
+
+def _respelled(given: Mapping[str, Any], spellings: dict[str, str], subject: str) -> dict[str, Any]:
+    unknown = [repr(name) for name in given if name not in spellings]
+    if unknown:
+        known = ", ".join(dict.fromkeys(spellings.values()))
+        raise InvalidArgumentError(f"{subject} has unknown fields {', '.join(unknown)}; known are {known}")
+    return {spellings[name]: value for name, value in given.items() if value is not None}
+
+
+def _tool_calls(given: Any) -> list[ToolCall] | None:
+    if given is None:
+        return None
+    if not isinstance(given, (list, tuple)) or not all(isinstance(call, (ToolCall, Mapping)) for call in given):
+        raise InvalidArgumentError("toolCalls is expected to be a list of dicts or ToolCall objects")
+    return list(given)
+
+
+def _check(wire: dict[str, Any]) -> None:
+    role, content = wire.get("role"), wire.get("content")
+    if role not in ROLES:
+        raise InvalidArgumentError(f"role is {role!r}, expected one of {', '.join(ROLES)}")
+    if not isinstance(content, str):
+        raise InvalidArgumentError(f"content is {_name(content)}, expected a string")
+    if not content and role != "tool":
+        raise InvalidArgumentError(f"content of a {role} message is empty; only a tool message may have none")
+
+
+def _converted(wire: dict[str, Any]) -> Message:
+    try:
+        message = msgspec.convert(wire, Message)
+    except msgspec.ValidationError as error:
+        raise InvalidArgumentError(str(error)) from error
+    if message.latency_ms is not None and not math.isfinite(message.latency_ms):
+        raise InvalidArgumentError(f"latencyMs is {message.latency_ms}, expected a finite number")
+    return message
+
+
+def _name(value: Any) -> str:
+    return "missing" if value is None else type(value).__name__

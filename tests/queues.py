@@ -1,0 +1,51 @@
+"""A conversation's way to nowhere: what a recording hands over, for tests to look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from converra.delivery.conversation_queue import Header
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from converra.history.draft import Draft, Written
+    from converra.wire.models import Message
+
+
+class MemoryLane:
+    """Keeps what comes, in order."""
+
+    def __init__(self, header: Header | None = None) -> None:
+        self.header = header or Header(key="key", prompt_id="prompt")
+        self.id: str | None = None
+        self.drafts: list[Draft | Written] = []
+        self.metadata: dict[str, Any] = {}
+        self.ends: list[bool] = []
+        """One for each `end`, with its `always`."""
+        self.hastened = 0
+
+    def append(self, drafts: Sequence[Draft | Written], at: float | None = None) -> None:
+        self.drafts += drafts
+
+    def annotate(self, metadata: Mapping[str, Any]) -> None:
+        self.metadata |= metadata
+
+    def hasten(self) -> None:
+        self.hastened += 1
+
+    def end(self, *, always: bool = False) -> None:
+        self.ends.append(always)
+
+    def messages(self) -> list[Message]:
+        """Everything as it would be sent."""
+        return [message for draft in self.drafts if (message := draft.message()) is not None]
+
+    def talk(self) -> list[str]:
+        """Roles and words, or the names of the tools that are called."""
+        return [f"{m.role}: {m.content or ' '.join(str(c.name) for c in m.tool_calls or ())}" for m in self.messages()]
+
+
+def as_it_is(message: Message) -> Message:
+    """No redaction."""
+    return message
