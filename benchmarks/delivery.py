@@ -43,7 +43,7 @@ class Note:
 
     __slots__ = ("_id", "_role")
     size = 600
-    learned = False
+    already_known = False
 
     def __init__(self, role: str, identifier: str) -> None:
         self._role: Any = role
@@ -64,14 +64,14 @@ def turn(identifier: str) -> list[Note]:
 def caller_cost(outbox: str | None, *, rounds: int = 30, turns: int = 200) -> float:
     """Microseconds of CPU for one turn on the caller's thread."""
     sender = Delivery(Config(flush_interval=60, outbox=outbox, max_pending_bytes=2**30))
-    lane = sender.open(Header(key="k", prompt_id="p"))
-    lane.append(turn("first"))
+    queue = sender.open(Header(key="k", prompt_id="p"))
+    queue.append(turn("first"))
     costs = []
     for number in range(rounds):
         ready = [turn(f"{number}-{index}") for index in range(turns)]
         began = time.thread_time_ns()
         for one in ready:
-            lane.append(one)
+            queue.append(one)
         costs.append((time.thread_time_ns() - began) / 1000 / turns)
     sender.shutdown(0)
     return median(costs)
@@ -84,10 +84,10 @@ def throughput(outbox: str | None) -> tuple[float, float, float]:
         sender = Delivery(Config(api_key="k", base_url=sink.base_url, outbox=outbox, max_pending_bytes=2**30))
         began = time.perf_counter()
         for conversation in range(CONVERSATIONS):
-            lane = sender.open(Header(key=str(conversation), prompt_id="p"))
+            queue = sender.open(Header(key=str(conversation), prompt_id="p"))
             for number in range(TURNS):
-                lane.append(turn(f"{conversation}-{number}"))
-            lane.end()
+                queue.append(turn(f"{conversation}-{number}"))
+            queue.end()
         sender.flush(300)
         seconds = time.perf_counter() - began
         sender.shutdown()

@@ -34,9 +34,9 @@ def measure(count: int) -> Flush:
         sender = Delivery(settings)
         sender._flusher.workers.closed = True  # noqa: SLF001 - until all of them wait
         for number in range(count):
-            lane = sender.open(Header(key=str(number), prompt_id="p"))
-            lane.append(turn(str(number)))
-            lane.end()
+            queue = sender.open(Header(key=str(number), prompt_id="p"))
+            queue.append(turn(str(number)))
+            queue.end()
         sender._flusher.workers.closed = False  # noqa: SLF001 - as above
         sender._flusher.workers.start()  # noqa: SLF001 - as above
         began, cpu = time.perf_counter(), time.process_time()

@@ -30,10 +30,10 @@ def main(turns: int = TURNS) -> None:
         sender = Delivery(Config(api_key="k", base_url=sink.base_url, max_pending_bytes=PENDING_BYTES))
         for number in range(turns):
             if number % 20 == 0:
-                lane = sender.open(Header(key=str(number), prompt_id="p"))
-            lane.append(turn(str(number)))
+                queue = sender.open(Header(key=str(number), prompt_id="p"))
+            queue.append(turn(str(number)))
             if (number + 1) % 20 == 0:
-                lane.end()
+                queue.end()
                 while sender.stats().pending_bytes > PENDING_BYTES // 2:
                     time.sleep(0.01)
             if number % (turns // 10) == 0:

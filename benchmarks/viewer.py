@@ -46,23 +46,23 @@ def fill(store: Store, count: int, messages: int = 8) -> None:
     with store.transaction():
         for number in range(count):
             store.create(_conversation(number, messages, needle=number == count // 2))
-        said = [_message(place, 0) | {"content": "long words " * 93} for place in range(500)]
-        store.create(NewConversation("conv_full", "benchmark", "prompt-0", "active", "", said, title="Full"))
+        source = [_message(place, 0) | {"content": "long words " * 93} for place in range(500)]
+        store.create(NewConversation("conv_full", "benchmark", "prompt-0", "active", "", source, title="Full"))
 
 
 def _conversation(number: int, messages: int, *, needle: bool) -> NewConversation:
-    said = [_message(place, number) for place in range(messages)]
+    source = [_message(place, number) for place in range(messages)]
     if needle:
-        said[0]["content"] += " needle"
+        source[0]["content"] += " needle"
     return NewConversation(
         id=f"conv_{number:08d}",
         account="benchmark",
         prompt_id=f"prompt-{number % 5}",
         status=("completed", "completed", "active", "abandoned")[number % 4],
         content="",
-        messages=said,
+        messages=source,
         metadata={"sessionId": f"session-{number // 3}"},
-        title=said[0]["content"][:60],
+        title=source[0]["content"][:60],
     )
 
 

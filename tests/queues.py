@@ -9,7 +9,7 @@ from converra.delivery.conversation_queue import Header
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from converra.history.draft import Draft, Written
+    from converra.history.draft import Draft, ManualDraft
     from converra.wire.models import Message
 
 
@@ -19,19 +19,19 @@ class MemoryLane:
     def __init__(self, header: Header | None = None) -> None:
         self.header = header or Header(key="key", prompt_id="prompt")
         self.id: str | None = None
-        self.drafts: list[Draft | Written] = []
+        self.drafts: list[Draft | ManualDraft] = []
         self.metadata: dict[str, Any] = {}
         self.ends: list[bool] = []
         """One for each `end`, with its `always`."""
         self.hastened = 0
 
-    def append(self, drafts: Sequence[Draft | Written], at: float | None = None) -> None:
+    def append(self, drafts: Sequence[Draft | ManualDraft], at: float | None = None) -> None:
         self.drafts += drafts
 
     def annotate(self, metadata: Mapping[str, Any]) -> None:
         self.metadata |= metadata
 
-    def hasten(self) -> None:
+    def send_now(self) -> None:
         self.hastened += 1
 
     def end(self, *, always: bool = False) -> None:

@@ -186,7 +186,7 @@ def served(app: Any) -> Iterator[str]:
 @pytest.fixture
 def server() -> Iterator[LocalServer]:
     """A local API of this test's own."""
-    guard.hush()
+    guard.reset_log_limits()
     with serve() as running:
         yield running
 

@@ -9,19 +9,19 @@ import pytest
 
 from converra.capture import implicit
 from converra.capture.recording import Recording
-from converra.capture.routing import Belonging
+from converra.capture.routing import Router
 from converra.config import Config
 from converra.history.turn import Request
 from converra.integrations.openai.chat import CHAT
-from converra.process.jobs import Backlog
+from converra.process.jobs import JobQueue
 from tests.history.talk import Message, answered, assistant, call, result, system, user
 from tests.queues import MemoryLane, as_it_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from converra.capture.call import OpenTurn
-    from converra.capture.implicit import Stitcher
+    from converra.capture.call import OpenCall
+    from converra.capture.implicit import ImplicitConversations
     from converra.delivery.conversation_queue import Header
     from converra.history.turn import Origin
 
@@ -32,35 +32,35 @@ class Process:
     """One process with a prompt set, and its implicit conversations."""
 
     def __init__(self, prompt_id: Any = "prompt") -> None:
-        self.lanes: list[MemoryLane] = []
+        self.queues: list[MemoryLane] = []
         self.recordings: list[Recording] = []
-        self.backlog = Backlog()
-        self.belonging = Belonging(Config(prompt_id=prompt_id), self._open, self.backlog)
+        self.jobs = JobQueue()
+        self.router = Router(Config(prompt_id=prompt_id), self._open, self.jobs)
 
     def _open(
         self,
         prompt_id: str,
         header: Callable[[], Header],
         *,
-        joining: bool = False,
-        stitcher: Stitcher | None = None,
+        shared: bool = False,
+        implicit: ImplicitConversations | None = None,
         origin: Origin | None = None,
     ) -> Recording:
-        self.lanes.append(MemoryLane(header()))
-        lane: Any = self.lanes[-1]
-        recording = Recording(prompt_id, lambda: lane, self, as_it_is, stitcher=stitcher)
+        self.queues.append(MemoryLane(header()))
+        queue: Any = self.queues[-1]
+        recording = Recording(prompt_id, lambda: queue, self, as_it_is, implicit=implicit)
         self.recordings.append(recording)
         return recording
 
-    def submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, soon: bool = False) -> None:
+    def submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, wake: bool = False) -> None:
         """Leave it to a worker, who never comes: whoever needs the result does it."""
-        self.backlog.add(at, weight, call, args)
+        self.jobs.add(at, weight, call, args)
 
-    def begin(self, messages: Sequence[Any], previous: str | None = None) -> OpenTurn:
+    def begin(self, messages: Sequence[Any], previous: str | None = None) -> OpenCall:
         request = Request(dialect=CHAT, messages=messages, previous=previous)
-        recording, looks = self.belonging.of_call(request)
+        recording, fingerprints = self.router.for_call(request)
         assert recording is not None
-        return recording.begin(request, looks)
+        return recording.begin(request, fingerprints)
 
     def ask(
         self, messages: Sequence[Any], *answer: str | Message, previous: str | None = None, named: str | None = None
@@ -72,8 +72,8 @@ class Process:
 
     def talks(self) -> list[list[str]]:
         """What each conversation holds."""
-        self.backlog.work()
-        return [lane.talk() for lane in self.lanes]
+        self.jobs.work()
+        return [queue.talk() for queue in self.queues]
 
 
 def talk(history: Sequence[Message]) -> list[str]:
@@ -284,8 +284,8 @@ def test_a_late_return_to_the_beginning() -> None:
         history.append(assistant(f"a{n}"))
     process.ask([*history[:-6], user("another way")], "A")
     assert process.talks() == [[*talk(history), "user: another way", "assistant: A"]]
-    stitcher = process.belonging._implicit
-    assert len(stitcher._index) < 5 * implicit.RECENT_TURNS
+    found = process.router._implicit
+    assert len(found._index) < 5 * implicit.RECENT_TURNS
 
 
 def test_answers_by_name() -> None:
@@ -314,16 +314,16 @@ def test_prompts_do_not_mix() -> None:
 
     def ask(model: str, messages: list[Message], answer: str) -> None:
         request = Request(dialect=CHAT, messages=messages, model=model)
-        recording, looks = process.belonging.of_call(request)
+        recording, fingerprints = process.router.for_call(request)
         assert recording is not None
-        recording.begin(request, looks).end(answered(answer))
+        recording.begin(request, fingerprints).end(answered(answer))
 
     for model in ("sales", "support"):
         ask(model, [user("a")], "A")
     for model in ("support", "sales"):
         ask(model, [user("a"), assistant("A"), user(model)], "B")
-    process.backlog.work()
-    assert [(lane.header.prompt_id, lane.talk()[2]) for lane in process.lanes] == [
+    process.jobs.work()
+    assert [(queue.header.prompt_id, queue.talk()[2]) for queue in process.queues] == [
         ("sales", "user: sales"),
         ("support", "user: support"),
     ]
@@ -332,34 +332,34 @@ def test_prompts_do_not_mix() -> None:
 def test_silence_ends_a_conversation() -> None:
     """After `idle_timeout` a conversation is completed, and what would go on with it opens a new one."""
     process = Process()
-    stitcher = process.belonging._implicit
+    implicit = process.router._implicit
     process.ask([S, user("a")], "A")
-    assert stitcher.silent(60) == []
+    assert implicit.silent(60) == []
     process.recordings[0].used -= 61
-    assert stitcher.silent(60) == [process.recordings[0]]
-    assert stitcher.silent(60) == []
-    assert not stitcher._index
+    assert implicit.silent(60) == [process.recordings[0]]
+    assert implicit.silent(60) == []
+    assert not implicit._index
     process.ask([S, user("a"), assistant("A"), user("b")], "B")
-    assert len(process.lanes) == 2
+    assert len(process.queues) == 2
 
 
 def test_a_call_under_way_is_not_silence() -> None:
     """A conversation in which the model still thinks, or that a call has just found, is not completed."""
     process = Process()
-    stitcher = process.belonging._implicit
+    implicit = process.router._implicit
     history = [S, user("a"), assistant("A"), user("b")]
     process.ask(history[:2], "A")
     process.recordings[0].used -= 100
     turn = process.begin(history)
     process.recordings[0].used -= 100
-    assert stitcher.silent(60) == []
+    assert implicit.silent(60) == []
     turn.end(answered("B"))
-    assert stitcher.silent(60) == []
+    assert implicit.silent(60) == []
     process.recordings[0].used -= 100
-    looks = CHAT.look([*history, assistant("B"), user("c")])
+    fingerprints = CHAT.fingerprint([*history, assistant("B"), user("c")])
     request = Request(dialect=CHAT, messages=[*history, assistant("B"), user("c")])
-    assert stitcher.find("prompt", request, looks) is process.recordings[0]
-    assert stitcher.silent(60) == []
+    assert implicit.find("prompt", request, fingerprints) is process.recordings[0]
+    assert implicit.silent(60) == []
 
 
 def test_a_chat_that_was_completed_goes_on_in_a_new_conversation() -> None:
@@ -381,7 +381,7 @@ def test_the_number_of_open_conversations_is_bounded(monkeypatch: pytest.MonkeyP
     for n in range(5):
         process.ask([S, user(f"q{n}")], f"a{n}")
     process.ask([S, user("q0"), assistant("a0"), user("more")], "A")
-    assert process.belonging._implicit.silent(60) == process.recordings[1:3]
+    assert process.router._implicit.silent(60) == process.recordings[1:3]
 
 
 def test_everything_can_be_taken_out() -> None:
@@ -389,8 +389,8 @@ def test_everything_can_be_taken_out() -> None:
     process = Process()
     process.ask([user("a")], "A")
     process.ask([user("b")], "B")
-    assert process.belonging._implicit.all() == process.recordings
-    assert process.belonging._implicit.all() == []
+    assert process.router._implicit.all() == process.recordings
+    assert process.router._implicit.all() == []
 
 
 @pytest.mark.parametrize("odd", [[], [None], [{"role": "assistant"}], [{}, 7, "x"]])

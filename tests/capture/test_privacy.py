@@ -117,7 +117,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def server() -> Iterator[LocalServer]:
     """An API that refuses and fails at first: what is logged of that is looked at too."""
-    guard.hush()
+    guard.reset_log_limits()
     with serve() as running:
         running.faults.add("create", "status", status=503)
         running.faults.add("append", "status", status=400)

@@ -46,7 +46,7 @@ def make(server: LocalServer) -> Iterator[Callable[..., Recorder]]:
         made.append(Recorder(load({**defaults, **settings}, {})))
         return made[-1]
 
-    guard.hush()
+    guard.reset_log_limits()
     yield recorder
     for each in made:
         each.uninstrument()
@@ -82,7 +82,7 @@ def user(text: str) -> Any:
     return {"role": "user", "content": text}
 
 
-def say(client: openai.OpenAI, history: list[Any], text: str) -> str:
+def record_tool_result(client: openai.OpenAI, history: list[Any], text: str) -> str:
     """One turn of a chat that resends its history, with the SDK's own objects in it."""
     history.append(user(text))
     message = client.chat.completions.create(model="m", messages=history).choices[0].message
@@ -105,8 +105,8 @@ class TestBlocks:
         history: list[Any] = [SYSTEM]
         with recorder.conversation("prompt") as conversation:
             before = conversation.id
-            say(client, history, "[[say:1]]")
-            say(client, history, "[[say:2]]")
+            record_tool_result(client, history, "[[say:1]]")
+            record_tool_result(client, history, "[[say:2]]")
         assert recorder.flush(LONG)
         assert held(server) == [("completed", CHAT)]
         assert (before, conversation.id) == (None, server.store.conversations()[0][0].id)
@@ -122,7 +122,7 @@ class TestBlocks:
         recorder = make()
         recorder.instrument()
         with recorder.conversation("prompt"):
-            say(client, [], "[[say:x]]")
+            record_tool_result(client, [], "[[say:x]]")
         assert recorder.flush(LONG)
         _, answer = messages(server)
         assert answer["model"] == "m-stand-in"
@@ -167,7 +167,7 @@ class TestBlocks:
 
         def leave() -> None:
             with recorder.conversation("prompt"):
-                say(client, [], "[[say:x]]")
+                record_tool_result(client, [], "[[say:x]]")
                 raise error
 
         with pytest.raises(RuntimeError) as caught:
@@ -185,8 +185,8 @@ class TestBlocks:
         recorder.instrument()
         with recorder.conversation("prompt"):
             with pytest.raises(openai.RateLimitError):
-                say(client, [], "[[error:429 x1]] [[say:x]]")
-            say(client, [], "[[error:429 x1]] [[say:x]]")
+                record_tool_result(client, [], "[[error:429 x1]] [[say:x]]")
+            record_tool_result(client, [], "[[error:429 x1]] [[say:x]]")
         assert recorder.flush(LONG)
         question, answer = messages(server)
         assert question["metadata"]["error"] == {"type": "RateLimitError", "status": 429}
@@ -221,7 +221,7 @@ class TestBlocks:
         with recorder.conversation("prompt") as conversation:
             conversation.add_message("system", "You help.")
             conversation.add_message("tool", "42", tool_calls=[{"id": "c", "name": "f"}])
-            say(client, [SYSTEM], "[[say:x]]")
+            record_tool_result(client, [SYSTEM], "[[say:x]]")
             conversation.add_message("assistant", "Bye.", model="mine", usage={"prompt_tokens": 1})
         assert recorder.flush(LONG)
         ((status, found),) = held(server)
@@ -256,7 +256,7 @@ class TestBlocks:
             conversation.add_message("user", "Find it.")
             conversation.add_message("tool", "", tool_calls=[shape(call)])
             conversation.add_message("tool", "42", tool_calls=[{"id": "c1"}])
-            say(client, history, "[[say:x]]")
+            record_tool_result(client, history, "[[say:x]]")
         assert recorder.flush(LONG)
         assert [(m["role"], m["content"], m.get("toolCalls")) for m in messages(server)] == [
             ("user", "Find it.", None),
@@ -304,20 +304,20 @@ class TestBlocks:
 
         @recorder.conversation("prompt")
         def plain(word: str) -> str:
-            return say(client, [], f"[[say:{word}]]")
+            return record_tool_result(client, [], f"[[say:{word}]]")
 
         @recorder.conversation("prompt")
         async def coroutine(word: str) -> str:
-            return await asyncio.to_thread(say, client, [], f"[[say:{word}]]")
+            return await asyncio.to_thread(record_tool_result, client, [], f"[[say:{word}]]")
 
         @recorder.conversation("prompt")
         def generator() -> Iterator[str]:
-            yield say(client, [], "[[say:c]]")
-            yield say(client, [], "[[say:d]]")
+            yield record_tool_result(client, [], "[[say:c]]")
+            yield record_tool_result(client, [], "[[say:d]]")
 
         @recorder.conversation("prompt")
         async def stream() -> AsyncIterator[str]:
-            yield await asyncio.to_thread(say, client, [], "[[say:e]]")
+            yield await asyncio.to_thread(record_tool_result, client, [], "[[say:e]]")
 
         async def read() -> list[str]:
             return [word async for word in stream()]
@@ -364,8 +364,8 @@ class TestImplicit:
         one: list[Any] = [SYSTEM]
         two: list[Any] = [SYSTEM]
         for word in ("[[say:hello]]", "[[say:a]]", "[[say:b]]"):
-            say(client, one, word)
-            say(client, two, word if word == "[[say:hello]]" else word.upper().replace("SAY", "say"))
+            record_tool_result(client, one, word)
+            record_tool_result(client, two, word if word == "[[say:hello]]" else word.upper().replace("SAY", "say"))
         assert recorder.shutdown(LONG)
         texts = [[text for role, text in found if role == "assistant"] for _, found in held(server)]
         assert sorted(texts) == [["hello", "A", "B"], ["hello", "a", "b"]]
@@ -389,9 +389,9 @@ class TestImplicit:
         recorder = make(prompt_id="prompt", idle_timeout=0.3, flush_interval=0.05)
         recorder.instrument()
         history: list[Any] = []
-        say(client, history, "[[say:x]]")
+        record_tool_result(client, history, "[[say:x]]")
         until(lambda: [status for status, _ in held(server)], ["completed"])
-        say(client, history, "[[say:y]]")
+        record_tool_result(client, history, "[[say:y]]")
         assert recorder.shutdown(LONG)
         assert len(held(server)) == 2
 
@@ -405,8 +405,8 @@ class TestImplicit:
         """Without block and prompt id a call is not recorded, and the log says what to do."""
         recorder = make()
         recorder.instrument()
-        say(client, [], "[[say:x]]")
-        say(client, [], "[[say:y]]")
+        record_tool_result(client, [], "[[say:x]]")
+        record_tool_result(client, [], "[[say:y]]")
         assert recorder.flush(LONG)
         assert held(server) == []
         assert caplog.text.count("outside any conversation") == 1
@@ -424,7 +424,7 @@ class TestSessions:
         for recorder, word in ((first, "[[say:1]]"), (second, "[[say:2]]"), (first, "[[say:3]]")):
             recorder.instrument()
             with recorder.conversation("prompt", session_id="s", keep_open=True):
-                say(client, history, word)
+                record_tool_result(client, history, word)
             assert recorder.flush(LONG)
             recorder.uninstrument()
         third.complete("prompt", "s")
@@ -441,9 +441,9 @@ class TestSessions:
         recorder.instrument()
         history: list[Any] = [SYSTEM]
         with recorder.conversation("prompt", session_id="s", keep_open=True):
-            say(client, history, "[[say:1]]")
+            record_tool_result(client, history, "[[say:1]]")
         with recorder.conversation("prompt", session_id="s"):
-            say(client, history, "[[say:2]]")
+            record_tool_result(client, history, "[[say:2]]")
         assert recorder.flush(LONG)
         assert held(server) == [("completed", CHAT)]
 
@@ -477,7 +477,7 @@ class TestSwitches:
         assert len(recorder.instrument()) == 0
         with recorder.conversation("prompt") as conversation:
             conversation.add_message("user", "x")
-            say(client, [], "[[say:x]]")
+            record_tool_result(client, [], "[[say:x]]")
         assert recorder.flush(LONG)
         assert set(threading.enumerate()) <= threads
         assert held(server) == []
@@ -508,7 +508,7 @@ class TestSwitches:
         recorder = make(capture_content=False)
         recorder.instrument()
         with recorder.conversation("prompt"):
-            say(client, [SYSTEM], "[[say:secret]]")
+            record_tool_result(client, [SYSTEM], "[[say:secret]]")
         assert recorder.flush(LONG)
         bodies = b"".join(r.body for r in server.requests if r.path.startswith("/api"))
         assert b"secret" not in bodies
@@ -531,7 +531,7 @@ class TestSwitches:
         recorder = make(redact=redact)
         recorder.instrument()
         with recorder.conversation("prompt"):
-            say(client, [SYSTEM], "[[say:a secret]]")
+            record_tool_result(client, [SYSTEM], "[[say:a secret]]")
         assert recorder.flush(LONG)
         assert held(server) == [
             ("completed", [("user", "(content not captured)"), ("assistant", "a ***")]),
@@ -592,7 +592,7 @@ class TestSwitches:
         recorder.instrument()
         for word in ("a", "b"):
             with recorder.conversation("prompt"):
-                say(client, [], f"[[say:{word}]]")
+                record_tool_result(client, [], f"[[say:{word}]]")
             assert recorder.shutdown(LONG)
         assert [found[-1][1] for _, found in held(server)] == ["a", "b"]
         stats = recorder.stats()
@@ -618,7 +618,7 @@ class TestSwitches:
         recorder = make(console=True)
         recorder.instrument()
         with recorder.conversation("prompt"):
-            say(client, [], "[[say:hello there]]")
+            record_tool_result(client, [], "[[say:hello there]]")
         lines = capsys.readouterr().err.splitlines()
         assert [line.split()[:3] for line in lines] == [
             ["converra", "user", "[[say:hello"],
@@ -635,7 +635,10 @@ def test_parallel_calls_of_one_conversation_are_all_recorded(
     recorder = make()
     recorder.instrument()
     with recorder.conversation("prompt"), ThreadPoolExecutor(8) as pool:
-        calls = [pool.submit(contextvars.copy_context().run, say, client, [SYSTEM], f"[[say:{n}]]") for n in range(20)]
+        calls = [
+            pool.submit(contextvars.copy_context().run, record_tool_result, client, [SYSTEM], f"[[say:{n}]]")
+            for n in range(20)
+        ]
         assert sorted(int(call.result()) for call in calls) == list(range(20))
     assert recorder.flush(LONG)
     ((status, found),) = held(server)

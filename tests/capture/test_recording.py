@@ -11,38 +11,38 @@ from converra.capture.recording import Recording
 from converra.delivery.conversation_queue import Header
 from converra.history.turn import Request
 from converra.integrations.openai.chat import CHAT
-from converra.process.jobs import Backlog
+from converra.process.jobs import JobQueue
 from tests.history.talk import answered, assistant, call, result, system, user
 from tests.queues import MemoryLane, as_it_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from converra.capture.call import OpenTurn
-    from converra.history.draft import Draft, Written
+    from converra.capture.call import OpenCall
+    from converra.history.draft import Draft, ManualDraft
 
 
 class Chat:
     """One conversation. How often its turns are assembled is for the test to say."""
 
-    def __init__(self, *, joining: bool = False) -> None:
-        self.backlog = Backlog()
-        self.lane = MemoryLane(Header(key="key", prompt_id="p"))
-        self.recording = Recording("p", lambda: self.lane, self, as_it_is, joining=joining)  # type: ignore[arg-type,return-value]  # a lane for tests
+    def __init__(self, *, shared: bool = False) -> None:
+        self.jobs = JobQueue()
+        self.queue = MemoryLane(Header(key="key", prompt_id="p"))
+        self.recording = Recording("p", lambda: self.queue, self, as_it_is, shared=shared)  # type: ignore[arg-type,return-value]  # a lane for tests
 
-    def submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, soon: bool = False) -> None:
-        self.backlog.add(at, weight, call, args)
+    def submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, wake: bool = False) -> None:
+        self.jobs.add(at, weight, call, args)
 
-    def begin(self, messages: Sequence[Any]) -> OpenTurn:
+    def begin(self, messages: Sequence[Any]) -> OpenCall:
         return self.recording.begin(Request(CHAT, messages))
 
     def told(self) -> list[tuple[Any, ...]]:
         """What it says of every message, with its number in place of its id."""
-        self.backlog.work()
-        return [_told(draft) for draft in self.lane.drafts]
+        self.jobs.work()
+        return [_told(draft) for draft in self.queue.drafts]
 
 
-def _told(draft: Draft | Written) -> tuple[Any, ...]:
+def _told(draft: Draft | ManualDraft) -> tuple[Any, ...]:
     message = draft.message()
     assert message is not None
     metadata = {name: str(value).rpartition("-")[2] for name, value in (message.metadata or {}).items()}
@@ -98,16 +98,16 @@ class Talk:
             named = call(f"call_{self.calls}")
             self.history += [assistant(None, named), result(f"call_{self.calls}", "found")]
             return answered(named)
-        said = self.random.choice(["Yes.", f"answer {len(self.history)}"])
-        self.history.append(assistant(said))
-        return answered(said)
+        source = self.random.choice(["Yes.", f"answer {len(self.history)}"])
+        self.history.append(assistant(source))
+        return answered(source)
 
 
-@pytest.mark.parametrize("joining", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("seed", range(60))
-def test_a_chat_that_is_assembled_later_is_the_same(seed: int, *, joining: bool) -> None:
+def test_a_chat_that_is_assembled_later_is_the_same(seed: int, *, shared: bool) -> None:
     """Whether a worker has come by between two calls or not: the same messages, in the same places."""
-    at_once, later = Chat(joining=joining), Chat(joining=joining)
+    at_once, later = Chat(shared=shared), Chat(shared=shared)
     talk, worker = Talk(seed), random.Random(-seed)
     for _ in range(25):
         talk.move()
@@ -115,8 +115,8 @@ def test_a_chat_that_is_assembled_later_is_the_same(seed: int, *, joining: bool)
         answer = talk.answer()
         for turn in turns:
             turn.fail(ValueError()) if answer is None else turn.end(answer)
-        at_once.backlog.work()
-        later.backlog.work(worker.choice([0, 0, 0, 1, 5]))
+        at_once.jobs.work()
+        later.jobs.work(worker.choice([0, 0, 0, 1, 5]))
     assert later.told() == at_once.told()
 
 
@@ -141,7 +141,7 @@ def test_a_call_after_the_end_is_refused_though_the_end_is_still_to_be_told() ->
     chat.recording.end()
     chat.begin([user("more")]).end(answered("No."))
     assert [content for _, content, *_ in chat.told()] == ["Hi", "Hello."]
-    assert chat.lane.ends == [False]
+    assert chat.queue.ends == [False]
 
 
 def test_an_end_waits_for_the_calls_under_way() -> None:
@@ -149,8 +149,8 @@ def test_an_end_waits_for_the_calls_under_way() -> None:
     chat = Chat()
     turn = chat.begin([user("Hi")])
     chat.recording.end()
-    chat.backlog.work()
-    assert chat.lane.ends == []
+    chat.jobs.work()
+    assert chat.queue.ends == []
     turn.end(answered("Hello."))
     assert [content for _, content, *_ in chat.told()] == ["Hi", "Hello."]
-    assert chat.lane.ends == [False]
+    assert chat.queue.ends == [False]

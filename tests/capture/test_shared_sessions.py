@@ -25,7 +25,7 @@ SYSTEM: Any = {"role": "system", "content": "You help."}
 @pytest.fixture(params=[False, True], ids=["messages shown", "messages hidden"])
 def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
     """A local API that shows the messages of a conversation, and one that does not."""
-    guard.hush()
+    guard.reset_log_limits()
     with serve() as running:
         running.faults.hide_messages = request.param
         yield running
@@ -70,7 +70,7 @@ class Workers:
             recorder.shutdown(5)
         self._client.close()
 
-    def said(self) -> list[str]:
+    def source(self) -> list[str]:
         return [message["content"] for message in self.history]
 
 
@@ -97,7 +97,7 @@ def test_a_turn_is_recorded_once_whoever_delivers_first(server: LocalServer, wor
     assert workers.recorder("z").flush(LONG)
     ((status, found),) = held(server)
     assert status == "completed"
-    assert Counter(found) == Counter([*workers.said(), "Conversation ended."])
+    assert Counter(found) == Counter([*workers.source(), "Conversation ended."])
 
 
 @pytest.mark.parametrize("order", ["Ab", "AAb", "ABc"])
@@ -108,7 +108,7 @@ def test_workers_that_deliver_after_the_chat_went_on_leave_it_in_order(
     for worker in order:
         workers.turn(worker)
     workers.catch_up()
-    assert held(server) == [("active", workers.said())]
+    assert held(server) == [("active", workers.source())]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -119,7 +119,7 @@ def test_any_interleaving_of_workers(server: LocalServer, workers: Workers, seed
         workers.turn(choose.choice("aBcD"), choose.choice(["yes", "no", "hm"]))
     workers.catch_up()
     ((_, found),) = held(server)
-    assert Counter(found) == Counter(workers.said())
+    assert Counter(found) == Counter(workers.source())
 
 
 def test_nothing_is_doubled_where_the_session_is_completed_meanwhile(server: LocalServer, workers: Workers) -> None:
@@ -129,7 +129,7 @@ def test_nothing_is_doubled_where_the_session_is_completed_meanwhile(server: Loc
     workers.recorder("b").complete("prompt", "s")
     assert workers.recorder("b").flush(LONG)
     workers.catch_up()
-    assert held(server) == [("completed", [*workers.said(), "Conversation ended."])]
+    assert held(server) == [("completed", [*workers.source(), "Conversation ended."])]
 
 
 def test_what_only_a_late_worker_knows_is_not_lost(server: LocalServer, workers: Workers) -> None:
@@ -140,7 +140,7 @@ def test_what_only_a_late_worker_knows_is_not_lost(server: LocalServer, workers:
     workers.turn("b")
     workers.catch_up()
     ((_, found),) = held(server)
-    assert Counter(found) == Counter([*workers.said(), "Looked up in the cache."])
+    assert Counter(found) == Counter([*workers.source(), "Looked up in the cache."])
 
 
 def test_a_turn_is_sent_when_its_block_is_left(server: LocalServer, workers: Workers) -> None:

@@ -50,7 +50,7 @@ class App:
 @pytest.fixture
 def start(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., App]]:
     """Starts apps; each has a server of its own."""
-    guard.hush()
+    guard.reset_log_limits()
     caplog.set_level(logging.WARNING)
     with serve() as server:
         apps: list[App] = []
@@ -141,10 +141,10 @@ def test_a_thread_that_is_not_given_the_context_is_told_of_once(
         way(app)
     alone = Counter({("own", (number,)): 1 for number in NUMBERS}) if prompt_id else Counter()
     assert app.held() == Counter({("block", ("77",)): 1}) + alone
-    (said,) = caplog.messages
-    assert "thread pool_" in said
-    assert ("recorded in a conversation of its own" if prompt_id else "not recorded") in said
-    assert "pool.submit(contextvars.copy_context().run, function, ...)" in said
+    (source,) = caplog.messages
+    assert "thread pool_" in source
+    assert ("recorded in a conversation of its own" if prompt_id else "not recorded") in source
+    assert "pool.submit(contextvars.copy_context().run, function, ...)" in source
 
 
 def test_threads_that_open_blocks_themselves_are_not_warned_of(

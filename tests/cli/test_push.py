@@ -16,7 +16,7 @@ from converra.cli.commands import push as push_module
 from converra.cli.pushed import Place, Pushed
 from converra.cli.pushing import Push, Recorded, UnclearError
 from converra.errors import APIConnectionError, InternalServerError, ValidationError
-from converra.process.lockfile import Lease
+from converra.process.lockfile import ProcessLock
 from converra.server.run import LocalServer, serve
 from tests.cli.recorded import CHAT, printed, ran, record
 from tests.patience import LONG
@@ -159,10 +159,10 @@ def test_ctrl_c_loses_and_doubles_nothing(db: Path, account: LocalServer) -> Non
 def test_two_at_once_do_not_double(db: Path) -> None:
     """The second is refused: each would know only what it has sent itself."""
     record(db)
-    lease = Lease.take(str(db), "push")
-    assert lease is not None
+    process_lock = ProcessLock.take(str(db), "push")
+    assert process_lock is not None
     result = ran("push", "--db", str(db))
-    lease.abandon()
+    process_lock.abandon()
     assert (result.exit_code, result.stderr) == (
         1,
         f"Error: another push of {db} is under way; wait for its end\n",
@@ -178,7 +178,7 @@ def test_a_folder_that_cannot_be_written_is_said(db: Path, monkeypatch: pytest.M
     def refused(_path: str, _name: str) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Lease, "take", refused)
+    monkeypatch.setattr(ProcessLock, "take", refused)
     result = ran("push", "--db", str(db))
     assert (result.exit_code, result.stderr) == (1, f"Error: cannot write beside {db}: Permission denied\n")
 

@@ -23,6 +23,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Retries come after hundredths of a second, and every warning is given, as in a new process."""
     monkeypatch.setattr(retry, "FIRST_DELAY", 0.02)
     monkeypatch.setattr(retry, "MAX_DELAY", 0.2)
-    guard.hush()
+    guard.reset_log_limits()
     yield
-    guard.hush()
+    guard.reset_log_limits()

@@ -68,7 +68,7 @@ class FakeAPI:
         self.keys: dict[str, Stored] = {}
         self.conversations: list[Stored] = []
         self.requests = 0
-        self.heard: Callable[[Mapping[str, str]], None] = lambda _headers: None
+        self.on_headers: Callable[[Mapping[str, str]], None] = lambda _headers: None
 
     def send(self, operation: Operation[Any], *, timeout: float | None = None) -> Any:
         self.requests += 1

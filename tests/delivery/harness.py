@@ -14,7 +14,7 @@ from tests.patience import LONG
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from converra.delivery.conversation_queue import Lane
+    from converra.delivery.conversation_queue import ConversationQueue
     from converra.server.run import LocalServer
 
 _numbers = itertools.count()
@@ -23,7 +23,7 @@ _numbers = itertools.count()
 class Note:
     """A draft whose message is ready."""
 
-    learned = False
+    already_known = False
 
     def __init__(self, message: Message | None, size: int = 400) -> None:
         self.size = size
@@ -77,7 +77,7 @@ def asleep(sender: Delivery) -> Iterator[None]:
     workers.start()
 
 
-def lane(sender: Delivery, key: str = "key", **fields: Any) -> Lane:
+def queue(sender: Delivery, key: str = "key", **fields: Any) -> ConversationQueue:
     """A lane for one conversation."""
     return sender.open(Header(key=key, prompt_id="prompt", **fields))
 

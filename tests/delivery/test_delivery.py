@@ -13,7 +13,7 @@ from inline_snapshot import snapshot
 
 from converra.server.faults.switches import FaultMiddleware
 from converra.wire.models import Usage
-from tests.delivery.harness import Held, Note, asleep, delivery, held, lane, posts, said, turn, words
+from tests.delivery.harness import Held, Note, asleep, delivery, held, posts, queue, said, turn, words
 from tests.patience import HANG, LONG, until
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def test_a_conversation_that_ends_within_the_interval_costs_two_requests(server: LocalServer) -> None:
     """Create with the leading system and user messages, one append that completes; nothing is lost of any message."""
     sender = delivery(server, flush_interval=60)
-    conversation = lane(sender, metadata={"sessionId": "s"}, company_name="ACME")
+    conversation = queue(sender, metadata={"sessionId": "s"}, company_name="ACME")
     opening = [said("system", "be kind", metadata={"messageId": "one"}), *turn(1)]
     opening[1] = said("user", "question 1", metadata={"messageId": "two"})
     conversation.append(opening)
@@ -64,7 +64,7 @@ def test_a_conversation_that_ends_within_the_interval_costs_two_requests(server:
 def test_a_conversation_that_no_create_diminishes_costs_one_request(server: LocalServer) -> None:
     """Only role, content, timestamp, model and tokens: all of it goes into a completed create."""
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append([said("user", "hello"), said("assistant", "hi", model="gpt", tokens=3)])
     conversation.end()
     assert sender.shutdown(LONG)
@@ -75,7 +75,7 @@ def test_a_conversation_that_no_create_diminishes_costs_one_request(server: Loca
 def test_a_question_without_an_answer_is_abandoned(server: LocalServer) -> None:
     """Ended with no assistant turn and nothing sent yet: created as abandoned, with all that is known."""
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append([said("user", "hello?", metadata={"error": {"type": "Timeout"}})])
     conversation.end()
     assert sender.shutdown(LONG)
@@ -88,7 +88,7 @@ def test_nothing_recorded_means_nothing_sent(server: LocalServer) -> None:
     """A conversation without a message leaves no trace, and no thread is started for it."""
     before = set(threading.enumerate())
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.annotate({"a": 1})
     conversation.end()
     assert sender.flush(LONG)
@@ -100,7 +100,7 @@ def test_nothing_recorded_means_nothing_sent(server: LocalServer) -> None:
 def test_turns_are_sent_within_the_interval(server: LocalServer) -> None:
     """Nobody needs to flush: a turn is sent when it has waited for flush_interval, also the newest."""
     sender = delivery(server, flush_interval=0.05)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append(turn(1))
     until(lambda: held(server) and Held(server).words == words(1))
     assert Held(server).status == "active"
@@ -112,7 +112,7 @@ def test_turns_are_sent_within_the_interval(server: LocalServer) -> None:
 def test_the_newest_message_waits_for_the_next_one(server: LocalServer) -> None:
     """What has waited is sent without the newest message, which may be the last and then completes."""
     sender = delivery(server, flush_interval=3600)
-    conversation = lane(sender)
+    conversation = queue(sender)
     with asleep(sender):
         conversation.append(turn(1), at=time.monotonic() - 3600)
         conversation.append(turn(2))
@@ -126,7 +126,7 @@ def test_the_newest_message_waits_for_the_next_one(server: LocalServer) -> None:
 def test_the_end_is_carried_by_a_message_of_ours_where_none_is_left(server: LocalServer) -> None:
     """`completed` needs an append with a message: when all were sent, a system message says that it ended."""
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append(turn(1))
     assert sender.flush(LONG)
     conversation.end()
@@ -140,8 +140,8 @@ def test_the_end_is_carried_by_a_message_of_ours_where_none_is_left(server: Loca
 def test_shutdown_completes_what_is_open_but_not_a_shared_session(server: LocalServer) -> None:
     """A session that other processes may go on with stays open."""
     sender = delivery(server)
-    lane(sender, "own").append(turn(1))
-    lane(sender, "shared", joined=True).append(turn(2))
+    queue(sender, "own").append(turn(1))
+    queue(sender, "shared", shared=True).append(turn(2))
     assert sender.shutdown(LONG)
     assert {one.words[-1]: one.status for one in held(server)} == {"answer 1": "completed", "answer 2": "active"}
 
@@ -150,7 +150,7 @@ def test_delivery_goes_on_after_shutdown(server: LocalServer) -> None:
     """instrument() again after shutdown(): later turns are delivered as the first ones were."""
     sender = delivery(server)
     for number in (1, 2, 3):
-        conversation = lane(sender, str(number))
+        conversation = queue(sender, str(number))
         conversation.append(turn(number))
         assert sender.shutdown(LONG)
     assert [one.words for one in held(server)] == [words(1), words(2), words(3)]
@@ -167,7 +167,7 @@ def test_recording_goes_on_while_another_thread_shuts_down(
 
     def record() -> None:
         for number in range(150):
-            conversation = lane(sender, str(number))
+            conversation = queue(sender, str(number))
             conversation.append(turn(number))
             conversation.end()
             time.sleep(0.005)
@@ -188,7 +188,7 @@ def test_recording_goes_on_while_another_thread_shuts_down(
 def test_metadata_is_merged_with_the_next_request(server: LocalServer) -> None:
     """What is annotated later reaches the conversation; the caller may change its dict afterwards."""
     sender = delivery(server)
-    conversation = lane(sender, metadata={"a": 1, "b": 1})
+    conversation = queue(sender, metadata={"a": 1, "b": 1})
     conversation.append(turn(1))
     assert sender.flush(LONG)
     own = {"b": 2, "odd": {1, 2}}
@@ -204,7 +204,7 @@ def test_metadata_is_merged_with_the_next_request(server: LocalServer) -> None:
 def test_a_message_that_redaction_drops_is_not_missed(durable: bool, server: LocalServer, tmp_path: Path) -> None:
     """It is neither sent nor waited for, nor counted."""
     sender = delivery(server, outbox=str(tmp_path / "outbox") if durable else None)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append([Note(None), *turn(1), Note(None)])
     conversation.end()
     assert sender.shutdown(LONG)
@@ -219,13 +219,13 @@ def test_a_draft_that_breaks_costs_no_other(durable: bool, server: LocalServer, 
 
     class Broken:
         size = 1
-        learned = False
+        already_known = False
 
         def message(self) -> None:
             raise RuntimeError("broken")
 
     sender = delivery(server, outbox=str(tmp_path / "outbox") if durable else None)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append([Broken(), *turn(1)])
     conversation.end()
     assert not sender.shutdown(LONG)
@@ -237,11 +237,11 @@ def test_a_draft_that_breaks_costs_no_other(durable: bool, server: LocalServer, 
 def test_many_conversations_from_many_threads_arrive_once_and_in_order(server: LocalServer) -> None:
     """Fifty conversations, four threads each writing to all of them in turn."""
     sender = delivery(server, flush_interval=0.05)
-    lanes = [lane(sender, f"key {number}") for number in range(50)]
+    queues = [queue(sender, f"key {number}") for number in range(50)]
 
     def write(thread: int) -> None:
         for number in range(5):
-            for one in lanes:
+            for one in queues:
                 one.append([said("user", f"{thread} {number}"), said("assistant", f"{thread} {number}", tokens=1)])
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
@@ -249,7 +249,7 @@ def test_many_conversations_from_many_threads_arrive_once_and_in_order(server: L
         thread.start()
     for thread in threads:
         thread.join()
-    for one in lanes:
+    for one in queues:
         one.end()
     assert sender.shutdown(LONG)
     found = held(server)
@@ -276,7 +276,7 @@ def test_one_slow_conversation_does_not_hold_up_the_others(
     monkeypatch.setattr(FaultMiddleware, "_hang", hang)
     server.faults.add("create", "hang")
     sender = delivery(server)
-    slow, quick = lane(sender, "slow"), lane(sender, "quick")
+    slow, quick = queue(sender, "slow"), queue(sender, "quick")
     slow.append(turn(1))
     slow.end()
     until(lambda: server.faults.fired)
@@ -292,7 +292,7 @@ def test_one_slow_conversation_does_not_hold_up_the_others(
 def test_flush_does_not_wait_for_the_interval(server: LocalServer) -> None:
     """An explicit flush sends at once, and the message held back as well."""
     sender = delivery(server, flush_interval=3600)
-    lane(sender).append(turn(1))
+    queue(sender).append(turn(1))
     assert sender.flush(LONG)
     assert Held(server).words == words(1)
     assert sender.shutdown(LONG)
@@ -302,7 +302,7 @@ def test_flush_of_a_hung_server_keeps_to_its_timeout(server: LocalServer) -> Non
     """It says False in time; what waits is not lost by it."""
     server.faults.add("any", "hang", times=None)
     sender = delivery(server, timeout=1)
-    lane(sender).append(turn(1))
+    queue(sender).append(turn(1))
     began = time.monotonic()
     assert not sender.flush(0.3)
     assert time.monotonic() - began < HANG
@@ -317,7 +317,7 @@ def test_a_host_that_does_not_answer_is_named_within_seconds(
 ) -> None:
     """Nobody finds out at the end that nothing has arrived: a warning, and `last_error`, name host and reason."""
     sender = delivery(server, base_url="http://127.0.0.1:9/api/v1", flush_interval=0.0)
-    lane(sender).append(turn(1))
+    queue(sender).append(turn(1))
     until(lambda: bool(caplog.messages))
     reason = "no answer from 127.0.0.1:9: [Errno 111] Connection refused"
     assert caplog.messages == [f"converra: what is recorded waits, and is tried again: {reason}"]
@@ -331,7 +331,7 @@ def test_a_proxy_that_cannot_be_used_is_named(
     """What is wrong with the environment is said, and nothing is lost by it."""
     monkeypatch.setenv("HTTP_PROXY", "nonsense://proxy")
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append(turn(1))
     assert not sender.flush(LONG)
     assert "cannot be used: Unknown scheme for proxy URL" in caplog.text
@@ -346,7 +346,7 @@ def test_waits_are_interruptible(server: LocalServer) -> None:
     """A shutdown does not wait out a long Retry-After."""
     server.faults.add("any", "status", status=503, headers={"Retry-After": "300"}, times=None)
     sender = delivery(server)
-    lane(sender).append(turn(1))
+    queue(sender).append(turn(1))
     assert not sender.flush(0.3)
     began = time.monotonic()
     assert not sender.shutdown(0.3)
@@ -360,14 +360,14 @@ def test_flush_inside_a_logging_handler_does_not_wait_for_itself(server: LocalSe
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            lane(sender, "logged").append(turn(9))
+            queue(sender, "logged").append(turn(9))
             answers.append(sender.flush(LONG))
 
     handler = Handler()
     logging.getLogger("converra").addHandler(handler)
     try:
         server.faults.add("create", "status", status=404)
-        conversation = lane(sender)
+        conversation = queue(sender)
         conversation.append(turn(1))
         conversation.end()
         began = time.monotonic()
@@ -385,7 +385,7 @@ def test_the_outbox_is_bounded_and_losses_are_counted_and_said(
     """Past max_pending_bytes the newest turns are dropped: counted, and said once a minute at most."""
     server.faults.add("any", "status", status=500, times=None)
     sender = delivery(server, max_pending_bytes=100_000, flush_interval=0.05)
-    conversation = lane(sender)
+    conversation = queue(sender)
     with asleep(sender):  # a worker that looked in between would count the first losses only
         for number in range(200):
             conversation.append([said("user", f"{number} {'x' * 1000}")])
@@ -412,7 +412,7 @@ def test_the_caller_waits_for_nobody(server: LocalServer) -> None:
     """An append costs microseconds, whatever state the API is in."""
     server.faults.add("any", "hang", times=None)
     sender = delivery(server, flush_interval=0)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append(turn(0))
     until(lambda: server.faults.fired)
     drafts = [turn(number) for number in range(1000)]
@@ -427,7 +427,7 @@ def test_the_caller_waits_for_nobody(server: LocalServer) -> None:
 def test_tokens_survive_where_an_answer_comes_first(server: LocalServer) -> None:
     """A chat that begins with an assistant's answer opens with words of ours, so that its usage is kept."""
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append([said("assistant", "welcome", usage=Usage(1, 2))])
     conversation.end()
     assert sender.shutdown(LONG)
@@ -438,7 +438,7 @@ def test_tokens_survive_where_an_answer_comes_first(server: LocalServer) -> None
 def test_what_comes_after_the_end_goes_on_in_a_further_conversation(server: LocalServer) -> None:
     """A stream that ends after its block is not lost."""
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append(turn(1))
     conversation.end()
     assert sender.flush(LONG)

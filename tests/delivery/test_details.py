@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra import Converra
-from converra.delivery.worker.rate_limiter import SCARCE_FOR, Pace
+from converra.delivery.worker.rate_limiter import SCARCE_FOR, RateLimiter
 from converra.transcript import parse
 from converra.wire.limits import MAX_CONTENT_BYTES
 from converra.wire.models import ToolCall, Usage, encode
-from tests.delivery.harness import Held, Note, delivery, held, lane, posts, said, turn, words
+from tests.delivery.harness import Held, Note, delivery, held, posts, queue, said, turn, words
 
 if TYPE_CHECKING:
     from converra.delivery.delivery import Delivery
@@ -52,7 +52,7 @@ def test_a_create_holds_only_fields_that_the_document_has(
     first, answer = said(role, "look", metadata=metadata), turn(1)[1]
     notes = [first, answer] if answered else [first]
     sender = delivery(server)
-    conversation = lane(sender, metadata={"sessionId": "s"})
+    conversation = queue(sender, metadata={"sessionId": "s"})
     conversation.append(notes)
     conversation.end()
     assert sender.shutdown(10)
@@ -70,7 +70,7 @@ def test_parts_of_a_long_first_message_are_told_apart(server: LocalServer) -> No
     """The first part opens the conversation, and says which part it is."""
     text = "x" * 150 * 1024
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append([said("user", text), turn(1)[1]])
     conversation.end()
     assert sender.shutdown(10)
@@ -85,7 +85,7 @@ def test_details_that_no_content_can_hold_go_with_the_append(server: LocalServer
     """Details count as content: where they are too large, the create is opened without the message."""
     notes = [said("user", "look", metadata={"attachments": ["x" * size]}), turn(1)[1]]
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append(notes)
     conversation.end()
     assert sender.shutdown(10)
@@ -98,7 +98,7 @@ def test_details_that_no_content_can_hold_go_with_the_append(server: LocalServer
 def test_metadata_of_the_users_with_the_same_name_costs_no_details(server: LocalServer) -> None:
     """It is kept under another name, whenever it is set."""
     sender = delivery(server)
-    conversation = lane(sender, metadata={"messageDetails": "mine"})
+    conversation = queue(sender, metadata={"messageDetails": "mine"})
     conversation.append(turn(1))
     assert sender.flush(10)
     conversation.annotate({"messageDetails": {"0": {"latencyMs": 7}}})
@@ -112,17 +112,17 @@ def test_metadata_of_the_users_with_the_same_name_costs_no_details(server: Local
 # where the rate limit holds conversations back
 
 
-def _backlog(server: LocalServer, *talks: list[Note]) -> Delivery:
+def _jobs(server: LocalServer, *talks: list[Note]) -> Delivery:
     """Conversations that have ended, and wait while the API refuses requests for a moment."""
     sender = delivery(server, flush_interval=0.01)
     server.faults.add("any", "status", status=429, headers={"Retry-After": "0.5"})
-    first = lane(sender, "first")
+    first = queue(sender, "first")
     first.append([said("user", "first")])
     first.end()
     while not sender.stats().retries:
         time.sleep(0.005)
     for number, notes in enumerate(talks):
-        conversation = lane(sender, str(number))
+        conversation = queue(sender, str(number))
         conversation.append(notes)
         conversation.end()
     return sender
@@ -131,7 +131,7 @@ def _backlog(server: LocalServer, *talks: list[Note]) -> Delivery:
 def test_a_conversation_of_texts_is_sent_whole_where_requests_are_scarce(server: LocalServer) -> None:
     """One request instead of two, with status completed; usage, latency and metadata are beside it."""
     talks = [[*turn(number), *turn(-number)] for number in range(1, 9)]
-    sender = _backlog(server, *talks, turn("that nothing waits behind"))
+    sender = _jobs(server, *talks, turn("that nothing waits behind"))
     assert sender.shutdown(20)
     found = {one.words[0]: one for one in held(server)}
     assert [found[notes[0].text].messages for notes in talks] == [_recorded(*notes) for notes in talks]
@@ -156,7 +156,7 @@ def test_a_conversation_of_texts_is_sent_whole_where_requests_are_scarce(server:
 def test_what_the_content_cannot_hold_is_appended_however_scarce_requests_are(server: LocalServer, note: Note) -> None:
     """Nothing is lost for the sake of a request."""
     talks = [[said("user", f"go {at}"), note, said("assistant", "done", usage=Usage(1, 2))] for at in range(3)]
-    sender = _backlog(server, *talks)
+    sender = _jobs(server, *talks)
     assert sender.shutdown(20)
     chains = _chains(server)
     assert [chains[notes[0].text] for notes in talks] == [_recorded(*notes) for notes in talks]
@@ -177,7 +177,7 @@ def _chains(server: LocalServer) -> dict[str, list[dict[str, Any]]]:
 def test_a_whole_create_whose_answer_is_lost_is_sent_again(server: LocalServer, kind: Any) -> None:
     """Its idempotency key finds what is stored: nothing is read back, and completed is said once."""
     talks = [turn(number) for number in range(1, 7)]
-    sender = _backlog(server, *talks)
+    sender = _jobs(server, *talks)
     server.faults.add("create", kind, when="after", times=3, skip=2)
     assert sender.shutdown(20)
     found = {one.words[0]: one for one in held(server)}
@@ -190,7 +190,7 @@ def test_a_whole_create_whose_answer_is_lost_is_sent_again(server: LocalServer, 
 
 def test_requests_are_scarce_for_a_minute_after_the_limit_was_met() -> None:
     """Whether it was refused or said beforehand; and as long as requests keep a distance."""
-    pace = Pace()
+    pace = RateLimiter()
     assert not pace.scarce(0.0)
     pace.spent(10.0, 5.0)
     assert [pace.scarce(at) for at in (10.0, 15.0, 14.9 + SCARCE_FOR, 15.0 + SCARCE_FOR)] == [True, True, True, False]

@@ -14,7 +14,7 @@ from converra.delivery import delivery as delivering
 from converra.delivery import losses
 from converra.delivery.delivery import Delivery, Header
 from converra.delivery.worker import flusher as flushing
-from converra.delivery.worker.flush_request import Ticket
+from converra.delivery.worker.flush_request import FlushRequest
 from converra.errors import RateLimitError
 from tests.delivery.fake_api import FakeAPI
 from tests.delivery.harness import turn
@@ -78,7 +78,7 @@ class Limited(FakeAPI):
         answer = super().send(operation, timeout=timeout)
         if self._tells == "always":
             left = str(PER_MINUTE - len(self._recent))
-            self.heard({"ratelimit-remaining": left, "ratelimit-reset": self._reset(now)})
+            self.on_headers({"ratelimit-remaining": left, "ratelimit-reset": self._reset(now)})
         for key, conversation in self.keys.items():
             if conversation.completions:
                 self.completed.setdefault(key, now)
@@ -106,7 +106,7 @@ def _sender(api: Limited) -> Delivery:
 
 
 def _work(sender: Delivery, clock: Clock, minutes: float) -> None:
-    sender._flusher._work_here(Ticket(), clock.now + minutes * 60)
+    sender._flusher._work_here(FlushRequest(), clock.now + minutes * 60)
 
 
 @pytest.mark.parametrize(("tells", "refused"), [("always", 0.01), ("when refused", 0.15), ("never", 0.2)])
@@ -116,10 +116,10 @@ def test_nearly_as_many_conversations_get_through_as_the_limit_allows(clock: Clo
     sender = _sender(api)
 
     def converse(number: int) -> None:
-        lane = sender.open(Header(key=str(number), prompt_id="p"))
+        queue = sender.open(Header(key=str(number), prompt_id="p"))
         for part in range(4):
-            clock.at(clock.now + 5 * part, lambda part=part: lane.append(turn(f"{number}-{part}")))  # type: ignore[misc]
-        clock.at(clock.now + 16, lane.end)
+            clock.at(clock.now + 5 * part, lambda part=part: queue.append(turn(f"{number}-{part}")))  # type: ignore[misc]
+        clock.at(clock.now + 16, queue.end)
 
     minutes = 20
     for number in range(40 * minutes):
@@ -135,9 +135,9 @@ def test_a_backlog_of_short_conversations_costs_a_request_each(clock: Clock, tel
     api = Limited(clock, tells)
     sender = _sender(api)
     for number in range(600):
-        lane = sender.open(Header(key=str(number), prompt_id="p"))
-        lane.append(turn(number))
-        lane.end()
+        queue = sender.open(Header(key=str(number), prompt_id="p"))
+        queue.append(turn(number))
+        queue.end()
     _work(sender, clock, 10)
     stored = [conversation for conversation in api.conversations if conversation.completions]
     assert len(stored) >= 0.87 * 10 * PER_MINUTE
@@ -156,15 +156,15 @@ def test_ended_conversations_go_first_and_open_ones_do_not_starve(clock: Clock) 
     chats = [sender.open(Header(key=f"chat {number}", prompt_id="p")) for number in range(100)]
 
     def chat(minute: int) -> None:
-        for number, lane in enumerate(chats):
-            lane.append(turn(f"chat {number}-{minute}"))
+        for number, queue in enumerate(chats):
+            queue.append(turn(f"chat {number}-{minute}"))
 
     ended: dict[str, float] = {}
 
     def converse(number: int) -> None:
-        lane = sender.open(Header(key=str(number), prompt_id="p"))
-        lane.append(turn(number))
-        lane.end()
+        queue = sender.open(Header(key=str(number), prompt_id="p"))
+        queue.append(turn(number))
+        queue.end()
         ended[str(number)] = clock.now
 
     minutes = 30

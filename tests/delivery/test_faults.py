@@ -10,7 +10,7 @@ import pytest
 
 from converra.api.connection import Connection
 from converra.delivery import delivery as delivering
-from tests.delivery.harness import Held, delivery, lane, turn, words
+from tests.delivery.harness import Held, delivery, queue, turn, words
 from tests.patience import LONG
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def converse(server: LocalServer, tmp_path: Path, outbox: str | None) -> Convers
 
     def three_turns(timeout: float = LONG) -> DeliveryStats:
         sender = delivery(server, timeout=timeout, outbox=outbox and str(tmp_path / outbox))
-        conversation = lane(sender)
+        conversation = queue(sender)
         for number in (1, 2):
             conversation.append(turn(number))
             assert sender.flush(LONG)

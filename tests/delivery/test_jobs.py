@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from converra.delivery.delivery import Header, Lane
+from converra.delivery.delivery import ConversationQueue, Header
 from converra.process import guard
 from converra.process import jobs as backlog_module
-from converra.process.jobs import OVERHEAD, SHARE, Backlog
+from converra.process.jobs import OVERHEAD, SHARE, JobQueue
 from tests.delivery.harness import delivery, turn, words
 from tests.patience import HANG, LONG, until
 
@@ -33,7 +33,7 @@ def sender(server: LocalServer) -> Iterator[Delivery]:
 Done = list[object]
 
 
-def opened(sender: Delivery) -> Lane:
+def opened(sender: Delivery) -> ConversationQueue:
     return sender.open(Header(key="chat", prompt_id="p"))
 
 
@@ -46,8 +46,8 @@ def held(server: LocalServer) -> list[str]:
 class Chat:
     """Something that jobs change."""
 
-    def __init__(self, backlog: Backlog, done: Done) -> None:
-        self.backlog = backlog
+    def __init__(self, jobs: JobQueue, done: Done) -> None:
+        self.jobs = jobs
         self.done = done
         self.inside = False
 
@@ -58,93 +58,93 @@ class Chat:
     def interrupted(self, name: str, other: Chat) -> None:
         """A job that a signal handler interrupts, which records something and wants everything done."""
         self.inside = True
-        self.backlog.add(0.0, 0, Chat.turn, (self, "own"))
-        self.backlog.add(0.0, 0, Chat.turn, (other, "other"))
-        assert not self.backlog.work()
+        self.jobs.add(0.0, 0, Chat.turn, (self, "own"))
+        self.jobs.add(0.0, 0, Chat.turn, (other, "other"))
+        assert not self.jobs.work()
         self.inside = False
         self.done.append(name)
 
 
 def test_jobs_of_one_conversation_are_done_in_order_and_never_inside_one_another() -> None:
     """A signal handler has what others said assembled; what goes on in the interrupted one follows afterwards."""
-    backlog, done = Backlog(), Done()
-    chat, other = Chat(backlog, done), Chat(backlog, done)
-    backlog.add(0.0, 0, Chat.interrupted, (chat, "interrupted", other))
-    backlog.add(0.0, 0, Chat.turn, (chat, "second"))
-    assert backlog.work()
+    jobs, done = JobQueue(), Done()
+    chat, other = Chat(jobs, done), Chat(jobs, done)
+    jobs.add(0.0, 0, Chat.interrupted, (chat, "interrupted", other))
+    jobs.add(0.0, 0, Chat.turn, (chat, "second"))
+    assert jobs.work()
     assert done == ["other", "interrupted", "second", "own"]
-    assert not len(backlog)
+    assert not len(jobs)
 
 
 def test_a_job_that_fails_is_told_and_the_next_one_is_done(caplog: pytest.LogCaptureFixture) -> None:
     """A bug of ours costs one turn, and is said."""
-    guard.hush()
-    backlog, done = Backlog(), Done()
-    backlog.add(0.0, 0, list.pop, ([],))  # raises
-    backlog.add(0.0, 0, list.append, (done, 1))
-    backlog.work()
+    guard.reset_log_limits()
+    jobs, done = JobQueue(), Done()
+    jobs.add(0.0, 0, list.pop, ([],))  # raises
+    jobs.add(0.0, 0, list.append, (done, 1))
+    jobs.work()
     assert done == [1]
     assert "converra failed while recording a turn: IndexError" in caplog.text
 
 
 def test_what_waits_is_bounded_by_its_weight() -> None:
     """Past its share of the bound, whoever adds something works off more than it adds."""
-    backlog, done = Backlog(10 * OVERHEAD * SHARE), Done()
+    jobs, done = JobQueue(10 * OVERHEAD * SHARE), Done()
     for number in range(100):
-        backlog.add(0.0, 0, list.append, (done, number))
-        assert len(backlog) <= 10
-    backlog.add(0.0, 10 * OVERHEAD, list.append, (done, 100))  # a heavy one does not wait behind light ones for long
+        jobs.add(0.0, 0, list.append, (done, number))
+        assert len(jobs) <= 10
+    jobs.add(0.0, 10 * OVERHEAD, list.append, (done, 100))  # a heavy one does not wait behind light ones for long
     for number in range(101, 110):
-        backlog.add(0.0, 0, list.append, (done, number))
-    backlog.work()
+        jobs.add(0.0, 0, list.append, (done, number))
+    jobs.work()
     assert done == list(range(110))
 
 
 def test_what_waits_long_is_done_by_callers() -> None:
     """Where all workers hang in requests, calls that go on assemble what is old."""
-    backlog, done = Backlog(), Done()
-    backlog.add(0.0, 0, list.append, (done, 1))
-    backlog.add(1.0, 0, list.append, (done, 2))
+    jobs, done = JobQueue(), Done()
+    jobs.add(0.0, 0, list.append, (done, 1))
+    jobs.add(1.0, 0, list.append, (done, 2))
     assert done == []
-    backlog.add(2.5, 0, list.append, (done, 3))
+    jobs.add(2.5, 0, list.append, (done, 3))
     assert done == [1, 2]
 
 
 def test_a_fork_leaves_what_waits_to_the_parent() -> None:
     """A child process has neither the jobs nor a lock that some thread of the parent held."""
-    backlog, done = Backlog(), Done()
-    backlog.add(0.0, 0, list.append, (done, 1))
-    holder = threading.Thread(target=backlog.lock.acquire)
+    jobs, done = JobQueue(), Done()
+    jobs.add(0.0, 0, list.append, (done, 1))
+    holder = threading.Thread(target=jobs.lock.acquire)
     holder.start()
     holder.join()
-    backlog.after_fork()
-    assert backlog.work()
+    jobs.after_fork()
+    assert jobs.work()
     assert done == []
 
 
 def test_a_flush_works_off_what_waits(server: LocalServer, sender: Delivery) -> None:
     """True means that also what nobody had assembled yet was delivered."""
-    lane = opened(sender)
-    sender.submit(time.monotonic(), 0, Lane.append, lane, turn(1))
+    queue = opened(sender)
+    sender.submit(time.monotonic(), 0, ConversationQueue.append, queue, turn(1))
     assert sender.flush(LONG)
     assert held(server) == words(1)
 
 
 def test_a_worker_finds_what_nobody_flushes(server: LocalServer, sender: Delivery) -> None:
     """What ends is assembled and sent without anybody waiting for it."""
-    lane = opened(sender)
-    sender.submit(time.monotonic(), 0, Lane.append, lane, turn(1))
-    sender.submit(time.monotonic(), 0, Lane.end, lane, soon=True)
+    queue = opened(sender)
+    sender.submit(time.monotonic(), 0, ConversationQueue.append, queue, turn(1))
+    sender.submit(time.monotonic(), 0, ConversationQueue.end, queue, wake=True)
     until(lambda: held(server), words(1))  # `stats` would do the work
 
 
 def test_who_waits_for_a_flush_may_hold_the_lock(server: LocalServer, sender: Delivery) -> None:
     """A signal handler that has interrupted a caller inside, and flushes, does not wait for itself."""
-    lane = opened(sender)
+    queue = opened(sender)
     began = time.monotonic()
-    with sender.backlog.lock:
+    with sender.jobs.lock:
         for number in range(100):
-            sender.submit(time.monotonic(), 0, Lane.append, lane, turn(number))
+            sender.submit(time.monotonic(), 0, ConversationQueue.append, queue, turn(number))
         assert sender.flush(LONG)
     assert time.monotonic() - began < HANG
     assert held(server) == words(*range(100))
@@ -157,14 +157,14 @@ def test_a_worker_never_waits_for_a_caller(server: LocalServer, sender: Delivery
     inside, leave = threading.Event(), threading.Event()
 
     def stopped() -> None:
-        with sender.backlog.lock:
+        with sender.jobs.lock:
             inside.set()
             leave.wait(LONG)
 
     thread = threading.Thread(target=stopped)
     thread.start()
     inside.wait(LONG)
-    sender.submit(time.monotonic(), 0, Lane.append, other, turn("waits"))
+    sender.submit(time.monotonic(), 0, ConversationQueue.append, other, turn("waits"))
     began = time.monotonic()
     assert not sender.flush(0.3)
     assert time.monotonic() - began < HANG
@@ -177,7 +177,7 @@ def test_a_worker_never_waits_for_a_caller(server: LocalServer, sender: Delivery
 
 def test_what_another_thread_is_at_is_waited_for() -> None:
     """A job that was taken from the queue and is not done yet is nothing that a flush may pass over."""
-    backlog, done = Backlog(), Done()
+    jobs, done = JobQueue(), Done()
     inside, leave = threading.Event(), threading.Event()
 
     def slow(done: Done) -> None:
@@ -185,22 +185,22 @@ def test_what_another_thread_is_at_is_waited_for() -> None:
         leave.wait(LONG)
         done.append(1)
 
-    backlog.add(0.0, 0, slow, (done,))
-    worker = threading.Thread(target=backlog.work)
+    jobs.add(0.0, 0, slow, (done,))
+    worker = threading.Thread(target=jobs.work)
     worker.start()
     inside.wait(LONG)
-    assert not backlog.work(seconds=0.01)
+    assert not jobs.work(seconds=0.01)
     leave.set()
-    assert backlog.work(seconds=LONG)
+    assert jobs.work(seconds=LONG)
     assert done == [1]
     worker.join()
 
 
 def test_a_worker_looks_again_in_a_while_where_another_thread_assembles(sender: Delivery) -> None:
     """And not at once, again and again, as long as that thread is at it."""
-    lane = opened(sender)
-    with sender.backlog.lock:
-        sender.submit(time.monotonic(), 0, Lane.append, lane, turn(1))
+    queue = opened(sender)
+    with sender.jobs.lock:
+        sender.submit(time.monotonic(), 0, ConversationQueue.append, queue, turn(1))
         rests: list[float | None] = []
         worker = threading.Thread(target=lambda: rests.append(sender._flusher.turn()))
         worker.start()
@@ -214,11 +214,11 @@ def test_a_worker_looks_again_in_a_while_where_another_thread_assembles(sender: 
 def test_a_lock_that_stays_taken_is_left_to_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller waits for another thread's job no longer than a moment, and does not lose its own."""
     monkeypatch.setattr(backlog_module, "LOCK_SECONDS", 0.01)
-    backlog, done = Backlog(), Done()
-    holder = threading.Thread(target=backlog.lock.acquire)
+    jobs, done = JobQueue(), Done()
+    holder = threading.Thread(target=jobs.lock.acquire)
     holder.start()
     holder.join()
-    backlog.add(0.0, 0, list.append, (done, 1))
-    assert not backlog.work(seconds=0.01)
+    jobs.add(0.0, 0, list.append, (done, 1))
+    assert not jobs.work(seconds=0.01)
     assert done == []
-    assert len(backlog) == 1
+    assert len(jobs) == 1

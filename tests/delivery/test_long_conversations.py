@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from converra.wire import limits
 from converra.wire.models import Message, ToolCall, Usage
-from tests.delivery.harness import Held, delivery, held, lane, posts, said, turn, words
+from tests.delivery.harness import Held, delivery, held, posts, queue, said, turn, words
 from tests.patience import LONG
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def test_a_message_of_any_length_arrives_whole(server: LocalServer) -> None:
     """250 KB of two-byte characters: three parts, one message counted."""
     text = "ä" * 125 * KB
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append([said("user", "go"), said("assistant", text, usage=Usage(1, 2))])
     conversation.end()
     assert sender.shutdown(LONG)
@@ -110,7 +110,7 @@ def _chain(server: LocalServer) -> list[Held]:
 def test_more_than_500_messages_go_on_in_further_conversations(server: LocalServer, *, flushes: bool) -> None:
     """A full conversation is completed and continued; all turns are there, in order."""
     sender = delivery(server, flush_interval=60)
-    conversation = lane(sender, metadata={"sessionId": "s"})
+    conversation = queue(sender, metadata={"sessionId": "s"})
     for number in range(600):
         conversation.append(turn(number))
         if flushes and number % 50 == 49:
@@ -128,7 +128,7 @@ def test_more_than_500_messages_go_on_in_further_conversations(server: LocalServ
 def test_exactly_500_messages_need_no_second_conversation(server: LocalServer) -> None:
     """The last message that fits completes the conversation."""
     sender = delivery(server, flush_interval=60)
-    conversation = lane(sender)
+    conversation = queue(sender)
     for number in range(250):
         conversation.append(turn(number))
     assert sender.flush(LONG)
@@ -142,7 +142,7 @@ def test_exactly_500_messages_need_no_second_conversation(server: LocalServer) -
 def test_more_than_512_kb_go_on_in_further_conversations(server: LocalServer, *, flushes: bool) -> None:
     """Content is counted in UTF-8 bytes."""
     sender = delivery(server, flush_interval=60)
-    conversation = lane(sender)
+    conversation = queue(sender)
     texts = [f"{number:03}" + "ß" * 40 * KB for number in range(14)]
     for text in texts:
         conversation.append([said("user", text)])
@@ -168,7 +168,7 @@ def test_a_server_with_smaller_limits_is_met_by_splitting_further(
         monkeypatch.setattr(module, "MAX_CONTENT_BYTES", 100 * KB)
     monkeypatch.setattr(content, "MAX_MESSAGES", 20)
     sender = delivery(server, flush_interval=60)
-    conversation = lane(sender)
+    conversation = queue(sender)
     texts = [f"{number:03}" + "x" * 60 * KB for number in range(3)] + [f"short {number}" for number in range(60)]
     for text in texts:
         conversation.append([said("assistant", text, usage=Usage(1, 2))])
@@ -187,7 +187,7 @@ def test_a_message_that_no_limit_explains_is_set_aside(server: LocalServer, capl
     server.faults.add("append", "status", status=413, times=None)
     server.faults.add("complete", "status", status=413, times=None)
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append([said("user", "go"), said("assistant", "tiny", usage=Usage(1, 2))])
     conversation.end()
     assert not sender.flush(LONG)
@@ -199,7 +199,7 @@ def test_a_message_that_no_limit_explains_is_set_aside(server: LocalServer, capl
 def test_huge_tool_arguments_are_for_the_api_to_judge(server: LocalServer) -> None:
     """What has no content to split is sent as it is."""
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     call = ToolCall(id="c", name="write", arguments={"text": "x" * 700 * KB})
     conversation.append([said("user", "go"), said("tool", "", tool_calls=[call]), said("assistant", "done")])
     conversation.end()

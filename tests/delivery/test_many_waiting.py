@@ -26,7 +26,7 @@ class Quick:
     """An API that takes the same few steps for each request, however many conversations it has."""
 
     def __init__(self) -> None:
-        self.heard: Callable[[Mapping[str, str]], None] = lambda _headers: None
+        self.on_headers: Callable[[Mapping[str, str]], None] = lambda _headers: None
         self.completed: set[str] = set()
 
     def send(self, operation: Operation[Any], *, timeout: float | None = None) -> Any:
@@ -73,10 +73,10 @@ def _flushed(count: int, *, ended: bool, outbox: str | None = None) -> float:
     api = Quick()
     sender = _sender(api, outbox)
     for number in range(count):
-        lane = sender.open(Header(key=f"key-{number}", prompt_id="p"))
-        lane.append(turn(number))
+        queue = sender.open(Header(key=f"key-{number}", prompt_id="p"))
+        queue.append(turn(number))
         if ended:
-            lane.end()
+            queue.end()
     flush = (lambda: sender.flush(60)) if ended else (lambda: sender.shutdown(60))
     steps = _steps(flush)
     assert len(api.completed) == count
@@ -98,14 +98,14 @@ def test_a_flush_looks_only_at_what_waits() -> None:
     def flushes_of_one(idle: int) -> int:
         api = Quick()
         sender = _sender(api)
-        lanes = [sender.open(Header(key=f"key-{number}", prompt_id="p")) for number in range(idle + 1)]
-        for lane in lanes:
-            lane.append(turn("first"))
+        queues = [sender.open(Header(key=f"key-{number}", prompt_id="p")) for number in range(idle + 1)]
+        for queue in queues:
+            queue.append(turn("first"))
         assert sender.flush(60)
 
         def again() -> None:
             for number in range(20):
-                lanes[0].append(turn(number))
+                queues[0].append(turn(number))
                 assert sender.flush(60)
 
         return _steps(again)

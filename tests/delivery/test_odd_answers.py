@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.delivery.harness import Held, delivery, held, lane, turn, words
+from tests.delivery.harness import Held, delivery, held, queue, turn, words
 from tests.delivery.twisting import gateway
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def test_a_huge_answer_to_an_append_is_settled_by_reading_back(
     """What was stored is not sent again, and what follows arrives behind it."""
     with gateway(server.url, _appends([odd, odd])) as api:
         sender = delivery(server, base_url=api.base_url, outbox=outbox and str(tmp_path / outbox))
-        conversation = lane(sender)
+        conversation = queue(sender)
         for number in (1, 2, 3):
             conversation.append(turn(number))
             assert sender.flush(10)
@@ -76,7 +76,7 @@ def test_an_api_whose_every_answer_is_huge_gets_each_message_once(server: LocalS
 
     with gateway(server.url, twist) as api:
         sender = delivery(server, base_url=api.base_url)
-        conversation = lane(sender)
+        conversation = queue(sender)
         for number in (1, 2):
             conversation.append(turn(number))
             assert sender.flush(10)
@@ -122,7 +122,7 @@ def test_a_redirect_is_waited_out(
 
         with gateway(server.url, twist) as api, caplog.at_level(logging.WARNING):
             sender = delivery(server, base_url=api.base_url, outbox=outbox and str(tmp_path / outbox))
-            conversation = lane(sender)
+            conversation = queue(sender)
             conversation.append(turn(1))
             assert sender.flush(10)
             assert sender.shutdown(10)

@@ -14,10 +14,10 @@ import pytest
 
 from converra.delivery.losses import Losses
 from converra.delivery.outbox import schema
-from converra.delivery.worker.flush_request import Ticket
-from converra.process.lockfile import Lease
+from converra.delivery.worker.flush_request import FlushRequest
+from converra.process.lockfile import ProcessLock
 from converra.wire.models import Usage
-from tests.delivery.harness import Held, delivery, held, lane, said, turn, words
+from tests.delivery.harness import Held, delivery, held, queue, said, turn, words
 from tests.patience import HANG, LONG, until
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def test_an_outbox_that_cannot_be_used_costs_nothing_but_a_warning(
     sender = delivery(server, outbox=str(outbox))
     sender.start()
     for number in range(3):
-        conversation = lane(sender, str(number))
+        conversation = queue(sender, str(number))
         conversation.append(turn(number))
         conversation.annotate({"a": 1})
         conversation.end()
@@ -95,7 +95,7 @@ def test_the_database_of_another_program_is_left_alone(
     outbox.chmod(0o644)
     before = outbox.read_bytes()
     sender = delivery(server, outbox=str(outbox))
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append(turn(1))
     conversation.end()
     assert sender.shutdown(LONG)
@@ -111,7 +111,7 @@ def test_a_full_disk_costs_nothing_but_a_warning(
     """The file has a bound of its own; past it memory takes over, in order."""
     monkeypatch.setattr(schema, "MAX_BYTES", 200 * KB)
     sender = delivery(server, outbox=str(outbox), flush_interval=60)
-    conversation = lane(sender)
+    conversation = queue(sender)
     texts = [f"{number:03}" + "x" * 5 * KB for number in range(80)]
     for text in texts:
         conversation.append([said("user", text)])
@@ -126,7 +126,7 @@ def test_a_full_disk_costs_nothing_but_a_warning(
 def test_past_the_bound_of_memory_messages_are_in_the_file_only(server: LocalServer, outbox: Path) -> None:
     """With a durable outbox nothing is dropped."""
     sender = delivery(server, outbox=str(outbox), max_pending_bytes=20 * KB, flush_interval=60)
-    conversation = lane(sender)
+    conversation = queue(sender)
     texts = [f"{number:03}" + "x" * KB for number in range(100)]
     for text in texts:
         conversation.append([said("user", text)])
@@ -143,7 +143,7 @@ def test_the_file_is_empty_when_all_is_delivered(server: LocalServer, outbox: Pa
     """Also where a message had to be split for a server with smaller limits, and where one was refused."""
     sender = delivery(server, outbox=str(outbox))
     server.faults.add("append", "status", status=413, times=3)
-    conversation = lane(sender)
+    conversation = queue(sender)
     answer = said("assistant", "y" * 150 * KB, usage=Usage(1, 2))
     conversation.append([said("user", "go"), answer, said("assistant", "", usage=Usage(1, 2)), *turn(1)])
     assert _rows(outbox, "message") == 6
@@ -163,7 +163,7 @@ def test_shutdown_waits_until_the_file_is_closed(
 ) -> None:
     """After `shutdown()` the file may be moved or removed, however long a busy machine takes to close it."""
 
-    def delivered(self: Ticket, timeout: float) -> bool:
+    def delivered(self: FlushRequest, timeout: float) -> bool:
         """Come back when the worker is at its next turn already, which takes a second."""
         complete = wait(self, timeout)
         asleep.set()
@@ -175,11 +175,11 @@ def test_shutdown_waits_until_the_file_is_closed(
             time.sleep(1.0)
 
     asleep, inside = threading.Event(), threading.Event()
-    wait = Ticket.wait
-    monkeypatch.setattr(Ticket, "wait", delivered)
+    wait = FlushRequest.wait
+    monkeypatch.setattr(FlushRequest, "wait", delivered)
     monkeypatch.setattr(Losses, "say", slow)
     sender = delivery(server, outbox=str(outbox), flush_interval=0.01)
-    lane(sender).append(turn(1))
+    queue(sender).append(turn(1))
     assert sender.shutdown(LONG)
     assert [path.name for path in outbox.parent.iterdir()] == [outbox.name]
     assert _rows(outbox, "owner") == 0
@@ -188,8 +188,8 @@ def test_shutdown_waits_until_the_file_is_closed(
 def test_two_deliveries_of_one_process_share_a_file(server: LocalServer, outbox: Path) -> None:
     """Neither takes the other for dead."""
     one, two = (delivery(server, outbox=str(outbox), flush_interval=60) for _ in range(2))
-    lane(one, "one").append(turn(1))
-    lane(two, "two").append(turn(2))
+    queue(one, "one").append(turn(1))
+    queue(two, "two").append(turn(2))
     one.start()
     two.start()
     assert two.shutdown(LONG)
@@ -201,7 +201,7 @@ def test_two_deliveries_of_one_process_share_a_file(server: LocalServer, outbox:
 def test_a_process_that_closes_the_file_leaves_it_to_those_who_use_it(server: LocalServer, outbox: Path) -> None:
     """Whoever is not the last one does not tidy up: what others write afterwards is in the file."""
     sender = delivery(server, outbox=str(outbox), flush_interval=60)
-    conversation = lane(sender)
+    conversation = queue(sender)
     look = (
         "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]);"
         " print(*db.execute('SELECT count(*) FROM message')); db.close()"
@@ -222,7 +222,7 @@ def test_a_write_of_another_that_never_ends_costs_a_caller_a_moment(
     monkeypatch.setattr(schema, "CALLER_SECONDS", 1.5)
     monkeypatch.setattr(schema, "WORKER_SECONDS", 0.3)
     sender = delivery(server, outbox=str(outbox), flush_interval=60)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append(turn(1))
     other = sqlite3.connect(outbox, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -245,7 +245,7 @@ def test_what_shutdown_could_not_deliver_waits_for_the_next_one(server: LocalSer
     """Not only crashes leave something behind."""
     server.faults.add("any", "status", status=503, times=None)
     first = delivery(server, outbox=str(outbox))
-    conversation = lane(first, metadata={"sessionId": "s"})
+    conversation = queue(first, metadata={"sessionId": "s"})
     conversation.append(turn(1))
     conversation.annotate({"late": 1})
     conversation.append([said("assistant", "z" * 150 * KB, usage=Usage(1, 2))])
@@ -269,11 +269,11 @@ def test_what_shutdown_could_not_deliver_goes_on_where_delivery_does(
     """A process that records again after a shutdown in vain delivers what is left in the file, and counts it once."""
     server.faults.add("any", "status", status=503, times=None)
     sender = delivery(server, outbox=str(outbox))
-    lane(sender, "one").append(turn(1))
+    queue(sender, "one").append(turn(1))
     _stop_in_vain(sender)
     assert (sender.stats().captured, sender.stats().pending) == (2, 2)
     server.faults.clear()
-    second = lane(sender, "two")
+    second = queue(sender, "two")
     second.append(turn(2))
     second.end()
     until(lambda: len(held(server)), 2)
@@ -288,7 +288,7 @@ def test_a_session_that_a_dead_process_shared_stays_open(server: LocalServer, ou
     """Others may go on with it: what was pending is delivered, and nothing ends it."""
     server.faults.add("any", "status", status=503, times=None)
     first = delivery(server, outbox=str(outbox))
-    lane(first, joined=True).append(turn(1))
+    queue(first, shared=True).append(turn(1))
     _stop_in_vain(first)
     server.faults.clear()
     second = delivery(server, outbox=str(outbox), idle_timeout=0)
@@ -309,10 +309,10 @@ def test_a_lease_lasts_as_long_as_its_process(tmp_path: Path) -> None:
     )
     assert child.stdout is not None
     child.stdout.readline()
-    assert Lease.take(str(tmp_path / "box"), "t") is None
+    assert ProcessLock.take(str(tmp_path / "box"), "t") is None
     child.kill()
     child.communicate()
-    taken = Lease.take(str(tmp_path / "box"), "t")
+    taken = ProcessLock.take(str(tmp_path / "box"), "t")
     assert taken is not None
     assert [path.name for path in tmp_path.iterdir()] == ["box-t.lock"]
     taken.end()

@@ -12,10 +12,10 @@ from converra.delivery.conversation_queue import Header
 from converra.delivery.delivery import Delivery
 from converra.delivery.protocol.batching import HEAD_START, due_at, rank
 from converra.delivery.protocol.progress import Progress, State
-from converra.delivery.worker.rate_limiter import Pace
+from converra.delivery.worker.rate_limiter import RateLimiter
 from converra.delivery.worker.schedule import Schedule
 from tests.api.scripted import answer, scripted
-from tests.delivery.harness import delivery, held, lane, posts, said, turn, words
+from tests.delivery.harness import delivery, held, posts, queue, said, turn, words
 from tests.patience import LONG, until
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def test_a_rate_limit_delays_and_loses_nothing(server: LocalServer) -> None:
     server.faults.rate_limit(8, seconds=5.0)
     sender = delivery(server)
     for number in range(10):
-        one = lane(sender, str(number))
+        one = queue(sender, str(number))
         one.append([said("user", f"question {number}"), said("assistant", f"answer {number}", tokens=1)])
         one.end()
     assert sender.shutdown(LONG)
@@ -45,7 +45,7 @@ def test_a_backlog_behind_a_rate_limit_costs_a_request_for_each_conversation(ser
     server.faults.rate_limit(8, seconds=0.4)
     sender = delivery(server, flush_interval=0.02)
     for number in range(24):
-        one = lane(sender, str(number))
+        one = queue(sender, str(number))
         one.append(turn(number))
         one.end()
     assert sender.shutdown(40)
@@ -62,7 +62,7 @@ def test_batches_grow_while_requests_wait(server: LocalServer) -> None:
     """What is recorded during a Retry-After goes with one request."""
     server.faults.add("any", "status", status=429, headers={"Retry-After": "1"})
     sender = delivery(server, flush_interval=0)
-    one = lane(sender)
+    one = queue(sender)
     one.append(turn(0))
     until(lambda: posts(server), [("create", 429)])
     for number in range(1, 50):
@@ -74,7 +74,7 @@ def test_batches_grow_while_requests_wait(server: LocalServer) -> None:
 
 def test_after_a_refusal_requests_keep_a_distance_that_successes_shorten() -> None:
     """The budget is learned from what the API says."""
-    pace = Pace()
+    pace = RateLimiter()
     assert pace.ready_at(0) == 0
     pace.sent(10.0)
     pace.limited(10.0, 5.0)
@@ -91,7 +91,7 @@ def test_after_a_refusal_requests_keep_a_distance_that_successes_shorten() -> No
 
 def test_an_ill_api_is_asked_by_one_request_at_a_time() -> None:
     """When several conversations fail in a row it is not about them; one success ends it."""
-    pace = Pace()
+    pace = RateLimiter()
     for number in range(2):
         pace.failed(_progress(str(number)), 1.0, 8.0)
         assert not pace.ill
@@ -104,7 +104,7 @@ def test_an_ill_api_is_asked_by_one_request_at_a_time() -> None:
 
 def test_one_conversation_that_fails_again_and_again_holds_up_no_other() -> None:
     """It is the conversation that is ill, not the API."""
-    pace, bad = Pace(), _progress()
+    pace, bad = RateLimiter(), _progress()
     for _ in range(9):
         pace.failed(bad, 1.0, 8.0)
     assert pace.ready_at(2) == 0
@@ -112,7 +112,7 @@ def test_one_conversation_that_fails_again_and_again_holds_up_no_other() -> None
 
 def test_a_refused_key_is_probed_more_and_more_slowly() -> None:
     """15 s, 30 s, … 5 minutes; a flush may try at once."""
-    pace = Pace()
+    pace = RateLimiter()
     waits = []
     for _ in range(7):
         pace.refuse_key(0.0)
@@ -161,7 +161,7 @@ def test_an_answer_that_says_so_is_the_last_for_a_while() -> None:
     """Headers that tell of a spent budget are believed before a request is refused."""
     with scripted(answer({"id": "c"}, X_RateLimit_Remaining="0", X_RateLimit_Reset="1"), answer({"id": "c"})) as server:
         sender = Delivery(Config(api_key="k", base_url=server.base_url, flush_interval=0.0))
-        one = lane(sender)
+        one = queue(sender)
         one.append(turn(1))
         one.end()
         began = time.monotonic()
@@ -177,7 +177,7 @@ def test_an_answer_that_says_so_is_the_last_for_a_while() -> None:
         pytest.param({"arrived": 10.0}, 12.0, id="waits for the interval"),
         pytest.param({"arrived": 10.0, "retry_at": 30.0}, 30.0, id="failed a moment ago"),
         pytest.param({"arrived": 10.0, "ended": True}, 0.0, id="ended"),
-        pytest.param({"arrived": 10.0, "urgent": True}, 0.0, id="a flush asks for it"),
+        pytest.param({"arrived": 10.0, "send_now": True}, 0.0, id="a flush asks for it"),
         pytest.param({"ended": True}, None, id="ended without a message"),
         pytest.param({"ended": True, "always": True}, 0.0, id="ended whatever was recorded here"),
         pytest.param({"ended": True, "state": State(id="c")}, 0.0, id="ended with all sent"),

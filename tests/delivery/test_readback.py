@@ -10,20 +10,20 @@ import pytest
 from converra.api.results import Conversation
 from converra.delivery.conversation_queue import Header
 from converra.delivery.protocol import readback
-from converra.delivery.protocol.entry import Entry, entry
+from converra.delivery.protocol.entry import EncodedMessage, entry
 from converra.delivery.protocol.progress import Batch, Progress, State
 from converra.wire.models import Message, Usage
 
 
-def _entry(role: str, content: str, identifier: str) -> Entry:
+def _entry(role: str, content: str, identifier: str) -> EncodedMessage:
     usage = Usage(1, 2) if role == "assistant" else None
     return entry(Message(role=role, content=content, usage=usage, metadata={"messageId": identifier}), 0.0)  # type: ignore[arg-type]
 
 
-def _progress(*, appended: int = 2, joined: bool = False) -> Progress:
+def _progress(*, appended: int = 2, shared: bool = False) -> Progress:
     """Two messages were appended before; two more are in question."""
     state = State(id="c", count=1 + appended, appended=appended)
-    progress = Progress(Header(key="k", prompt_id="p", joined=joined), "w" if joined else "", state)
+    progress = Progress(Header(key="k", prompt_id="p", shared=shared), "w" if shared else "", state)
     progress.entries.extend([_entry("user", "more?", "m3"), _entry("assistant", "more.", "m4")])
     return progress
 
@@ -53,21 +53,21 @@ STORED: dict[str, tuple[dict[str, Any], dict[str, Any], bool | None]] = {
         True,
     ),
     "the counter of before": ({}, {"metadata": {"sdkDelivered": 2}}, False),
-    "the counter of a joiner": ({"joined": True}, {"metadata": {"sdkDelivered.w": 4, "sdkDelivered.v": 1}}, True),
-    "the counter of another joiner": ({"joined": True, "appended": 0}, {"metadata": {"sdkDelivered.v": 9}}, False),
+    "the counter of a joiner": ({"shared": True}, {"metadata": {"sdkDelivered.w": 4, "sdkDelivered.v": 1}}, True),
+    "the counter of another joiner": ({"shared": True, "appended": 0}, {"metadata": {"sdkDelivered.v": 9}}, False),
     "metadata that lost the counter": ({}, {"metadata": {"a": 1}}, None),
     "completed": ({"completes": True}, {"status": "completed"}, True),
     "not completed": ({"completes": True}, {"status": "active"}, False),
-    "completed by whom?": ({"completes": True, "joined": True}, {"status": "completed"}, None),
+    "completed by whom?": ({"completes": True, "shared": True}, {"status": "completed"}, None),
     "its words at the end": ({}, {"content": "User: hi\nUser: more?\nAssistant: more.\n"}, True),
     "not all its words": ({}, {"content": "User: hi\nAssistant: more."}, False),
     "other words": ({}, {"content": "User: hi"}, False),
     "its words, and others' after them": (
-        {"joined": True},
+        {"shared": True},
         {"content": "User: more?\nAssistant: more.\nUser: other"},
         None,
     ),
-    "others' words": ({"joined": True}, {"content": "User: other"}, False),
+    "others' words": ({"shared": True}, {"content": "User: other"}, False),
     "its words in JSON": ({}, {"content": _structured("hi", "more?", "more.")}, True),
     "other words in JSON": ({}, {"content": _structured("more?", "more.", "hi")}, False),
     "broken JSON": ({}, {"content": '{"messages": '}, False),
@@ -103,6 +103,6 @@ OURS: dict[str, tuple[dict[str, Any], bool]] = {
 @pytest.mark.parametrize(("answer", "expected"), OURS.values(), ids=OURS)
 def test_whether_our_create_made_the_conversation(answer: dict[str, Any], expected: bool) -> None:
     """By the mark that the one who creates it leaves; where that is not shown, by the words."""
-    progress = _progress(joined=True)
+    progress = _progress(shared=True)
     opening = [_entry("user", "more?", "m3")]
     assert readback.is_ours(Conversation.from_dict(answer), progress, opening) is expected

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra.wire.models import Usage
-from tests.delivery.harness import Held, Note, delivery, held, lane, posts, said, turn, words
+from tests.delivery.harness import Held, Note, delivery, held, posts, queue, said, turn, words
 from tests.patience import HANG, LONG, until
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def test_one_bad_message_costs_no_other(server: LocalServer, place: int, caplog:
     notes = [said("assistant", f"good {number}", usage=Usage(1, 2)) for number in range(50)]
     notes[place] = _poison()
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append([said("user", "go"), *notes])
     conversation.end()
     assert not sender.flush(LONG)
@@ -46,7 +46,7 @@ def test_several_bad_messages_cost_no_good_one(server: LocalServer) -> None:
     for place in (3, 4, 15):
         notes[place] = _poison()
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append([said("user", "go"), *notes])
     conversation.end()
     assert not sender.shutdown(LONG)
@@ -60,7 +60,7 @@ def test_a_server_that_does_not_know_active_gets_in_progress(server: LocalServer
     server.faults.refused_statuses = frozenset({"active"})
     sender = delivery(server)
     for key in "ab":
-        conversation = lane(sender, key)
+        conversation = queue(sender, key)
         conversation.append(turn(1))
         assert sender.flush(LONG)
         assert Held(server, -1).status == "in_progress"
@@ -74,7 +74,7 @@ def test_a_server_that_refuses_every_status_gets_none(server: LocalServer) -> No
     """The document makes the status of a create optional."""
     server.faults.refused_statuses = frozenset({"active", "in_progress", "abandoned"})
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append([said("user", "hello?")])
     conversation.end()
     assert sender.shutdown(LONG)
@@ -85,7 +85,7 @@ def test_an_opening_message_whose_details_are_refused_goes_with_the_append(serve
     """An append has fields for all of them, so nothing of the message is lost."""
     server.faults.add("create", "status", status=400)
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append([said("user", "look", metadata={"attachments": [{"kind": "image"}]}), turn(1)[1]])
     conversation.end()
     assert sender.shutdown(LONG)
@@ -98,7 +98,7 @@ def test_an_opening_message_whose_details_are_refused_goes_with_the_append(serve
 def test_a_create_that_is_refused_twice_says_only_our_words(server: LocalServer) -> None:
     """Then the bad message is looked for among those of the append."""
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append([said("user", ""), *turn(1)])
     conversation.end()
     assert not sender.shutdown(LONG)
@@ -116,7 +116,7 @@ def test_a_conversation_that_is_refused_is_said(
     sender = delivery(server)
     bad = sender.open(Header(**{"key": "bad", "prompt_id": "p", **header}))
     bad.append(turn(1))
-    good = lane(sender, "good")
+    good = queue(sender, "good")
     good.append(turn(2))
     assert not sender.flush(LONG)
     assert [one.words for one in held(server)] == [words(2)]
@@ -128,7 +128,7 @@ def test_a_conversation_that_is_refused_is_said(
 def test_metadata_that_is_refused_is_left_out(server: LocalServer, caplog: pytest.LogCaptureFixture) -> None:
     """The document wants a string there; the messages go through without the metadata."""
     sender = delivery(server)
-    conversation = lane(sender, metadata={"userId": 7})
+    conversation = queue(sender, metadata={"userId": 7})
     conversation.append(turn(1))
     conversation.end()
     assert sender.shutdown(LONG)
@@ -139,7 +139,7 @@ def test_metadata_that_is_refused_is_left_out(server: LocalServer, caplog: pytes
 def test_a_conversation_that_is_gone_goes_on_in_a_new_one(server: LocalServer) -> None:
     """404 on append: the rest goes to a conversation that names the old."""
     sender = delivery(server)
-    conversation = lane(sender)
+    conversation = queue(sender)
     conversation.append(turn(1))
     assert sender.flush(LONG)
     server.faults.add("append", "status", status=404, times=2)  # the first may be a replica that lags behind
@@ -156,7 +156,7 @@ def test_a_404_that_passes_is_no_reason_to_go_elsewhere(server: LocalServer) -> 
     """A replica that lags behind."""
     server.faults.add("append", "status", status=404)
     sender = delivery(server)
-    lane(sender).append(turn(1))
+    queue(sender).append(turn(1))
     assert sender.flush(LONG)
     assert [one.words for one in held(server)] == [words(1)]
     assert sender.shutdown(LONG)
@@ -173,7 +173,7 @@ def test_a_refused_key_pauses_and_is_probed(
     server.faults.add("any", "status", status=status, times=None)
     sender = delivery(server, flush_interval=0.02)
     for key in ("a", "b", "c"):
-        conversation = lane(sender, key)
+        conversation = queue(sender, key)
         conversation.append(turn(1))
         conversation.end()
     assert not sender.flush(LONG)
@@ -191,7 +191,7 @@ def test_flush_does_not_wait_for_a_refused_key(server: LocalServer) -> None:
     """There is nothing to wait for: False at once."""
     server.faults.add("any", "status", status=401, times=None)
     sender = delivery(server)
-    lane(sender).append(turn(1))
+    queue(sender).append(turn(1))
     began = time.monotonic()
     assert not sender.flush(LONG)
     assert time.monotonic() - began < HANG
@@ -202,7 +202,7 @@ def test_flush_does_not_wait_for_a_refused_key(server: LocalServer) -> None:
 def test_a_page_that_is_not_the_api_pauses_too(server: LocalServer, caplog: pytest.LogCaptureFixture) -> None:
     """A wrong path or host must not cost what was recorded: it waits, and the host is named."""
     sender = delivery(server, base_url=f"{server.url}/elsewhere")
-    lane(sender).append(turn(1))
+    queue(sender).append(turn(1))
     assert not sender.flush(LONG)
     assert sender.stats().pending == 2
     assert "404 from 127.0.0.1" in caplog.text

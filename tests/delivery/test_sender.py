@@ -31,7 +31,7 @@ OWN_WORDS = ("Conversation started.", "Conversation continued.", "Conversation e
 class Bench:
     """A sender, its conversation, and a clock that jumps to whatever is due."""
 
-    def __init__(self, api: FakeAPI, *, joined: bool = False) -> None:
+    def __init__(self, api: FakeAPI, *, shared: bool = False) -> None:
         self.api = api
         self.now = 100.0
         self.counters = Counters()
@@ -44,8 +44,8 @@ class Bench:
             now=lambda: self.now,
             jitter=lambda: 1.0,
         )
-        header = Header(key="key", prompt_id="p", joined=joined, metadata={"sessionId": "s"})
-        self.progress = Progress(header, "writer" if joined else "")
+        header = Header(key="key", prompt_id="p", shared=shared, metadata={"sessionId": "s"})
+        self.progress = Progress(header, "writer" if shared else "")
 
     def record(self, *notes: Note) -> None:
         assert self.outbox.admit(sum(note.size for note in notes), len(notes))
@@ -84,7 +84,7 @@ def _faults(names: list[str | None]) -> Any:
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
     yield
-    guard.hush()
+    guard.reset_log_limits()
 
 
 fault_names = st.lists(st.none() | st.sampled_from(sorted(FAULTS)), max_size=25)
@@ -99,7 +99,7 @@ def test_everything_arrives_once_and_in_order(
 ) -> None:
     """For any messages in any bursts, any answers lost, any part of it hidden, requests scarce or not."""
     api = FakeAPI(_faults(faults), hidden=hidden)
-    bench = Bench(api, joined="joined" in traits)
+    bench = Bench(api, shared="joined" in traits)
     bench.progress.scarce = "scarce" in traits
     open_end = "open end" in traits
     number = 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.delivery.harness import Held, Note, delivery, held, lane, said, turn, words
+from tests.delivery.harness import Held, Note, delivery, held, queue, said, turn, words
 from tests.patience import LONG
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def test_a_joiner_adds_to_the_conversation_that_is_there(shared: LocalServer) ->
     """Its first messages, which its own create would have held, are appended."""
     for number in (1, 2, 3):
         sender = delivery(shared)
-        lane(sender, joined=True, metadata={"sessionId": "s"}).append(turn(number))
+        queue(sender, shared=True, metadata={"sessionId": "s"}).append(turn(number))
         assert sender.shutdown(LONG)
     conversation = Held(shared)
     assert (conversation.count, conversation.words, conversation.status) == (1, words(1, 2, 3), "active")
@@ -38,7 +38,7 @@ def test_the_same_first_words_in_two_processes_are_two_messages(shared: LocalSer
     """Who opened the conversation is told by a mark, not by the words."""
     for _ in range(2):
         sender = delivery(shared)
-        lane(sender, joined=True).append([said("user", "hello")])
+        queue(sender, shared=True).append([said("user", "hello")])
         assert sender.shutdown(LONG)
     assert Held(shared).words == ["hello", "hello"]
 
@@ -48,7 +48,7 @@ def test_an_answer_lost_on_the_way_does_not_double_the_opening(shared: LocalServ
     shared.faults.add("create", "reset", when="after")
     shared.faults.add("read", "reset")
     sender = delivery(shared)
-    lane(sender, joined=True).append(turn(1))
+    queue(sender, shared=True).append(turn(1))
     assert sender.flush(LONG)
     assert sender.shutdown(LONG)
     assert Held(shared).words == words(1)
@@ -61,7 +61,7 @@ def test_several_processes_at_once(shared: LocalServer) -> None:
 
     def join(number: int) -> None:
         barrier.wait()
-        one = lane(senders[number], joined=True)
+        one = queue(senders[number], shared=True)
         for step in range(5):
             one.append(turn(f"{number}-{step}"))
         assert senders[number].shutdown(LONG)
@@ -79,7 +79,7 @@ def test_several_processes_at_once(shared: LocalServer) -> None:
 def test_an_append_of_a_joiner_is_settled_among_those_of_others(shared: LocalServer) -> None:
     """The counter that tells what was stored is each joiner's own."""
     first, second = delivery(shared), delivery(shared)
-    one, two = lane(first, joined=True), lane(second, joined=True)
+    one, two = queue(first, shared=True), queue(second, shared=True)
     for number, (sender, joiner) in enumerate([(first, one), (second, two)] * 4):
         shared.faults.add("append", "reset", when="after" if number % 3 else "before")
         joiner.append(turn(number))
@@ -93,13 +93,13 @@ def test_a_session_that_was_completed_goes_on_in_a_further_conversation(shared: 
     """Under a key that every process derives the same way, so that all meet again there."""
     for number in (1, 2):
         sender = delivery(shared)
-        one = lane(sender, joined=True)
+        one = queue(sender, shared=True)
         one.append(turn(number))
         one.end()
         assert sender.shutdown(LONG)
     for number in (3, 4):
         sender = delivery(shared)
-        lane(sender, joined=True).append(turn(number))
+        queue(sender, shared=True).append(turn(number))
         assert sender.shutdown(LONG)
     found = held(shared)
     assert [one.words for one in found] == [words(1), words(2), words(3, 4)]
@@ -110,7 +110,7 @@ def test_a_session_that_was_completed_goes_on_in_a_further_conversation(shared: 
 def test_a_session_that_another_process_completes_meanwhile(shared: LocalServer) -> None:
     """What is still to be said goes on in a further conversation."""
     first, second = delivery(shared), delivery(shared)
-    one, two = lane(first, joined=True), lane(second, joined=True)
+    one, two = queue(first, shared=True), queue(second, shared=True)
     one.append(turn(1))
     assert first.flush(LONG)
     two.append(turn(2))
@@ -126,10 +126,10 @@ def test_a_session_that_another_process_completes_meanwhile(shared: LocalServer)
 def test_a_session_is_completed_from_a_process_that_recorded_nothing(shared: LocalServer) -> None:
     """converra.complete(prompt_id, session_id) from anywhere."""
     first = delivery(shared)
-    lane(first, joined=True).append(turn(1))
+    queue(first, shared=True).append(turn(1))
     assert first.shutdown(LONG)
     second = delivery(shared)
-    lane(second, joined=True).end(always=True)
+    queue(second, shared=True).end(always=True)
     assert second.shutdown(LONG)
     conversation = Held(shared)
     assert (conversation.count, conversation.words) == (1, [*words(1), "Conversation ended."])
@@ -140,7 +140,7 @@ def test_completing_a_completed_session_again_changes_nothing(shared: LocalServe
     """`completed` is sent exactly once."""
     for _ in range(2):
         sender = delivery(shared)
-        one = lane(sender, joined=True)
+        one = queue(sender, shared=True)
         one.append(turn(1)) if not held(shared) else None
         one.end(always=True)
         assert sender.shutdown(LONG)
@@ -149,7 +149,7 @@ def test_completing_a_completed_session_again_changes_nothing(shared: LocalServe
 
 def _learned(role: str, content: str) -> Note:
     note = said(role, content)
-    note.learned = True
+    note.already_known = True
     return note
 
 
@@ -159,7 +159,7 @@ def test_history_is_sent_by_whoever_came_first(shared: LocalServer, tmp_path: Pa
     history = ("system", "be kind"), ("user", "question 0"), ("assistant", "answer 0")
     for number in (1, 2):
         sender = delivery(shared, outbox=outbox and str(tmp_path / outbox))
-        lane(sender, joined=True).append([*(_learned(*each) for each in history), *turn(number)])
+        queue(sender, shared=True).append([*(_learned(*each) for each in history), *turn(number)])
         assert sender.shutdown(LONG)
         assert sender.stats().pending == 0
     assert Held(shared).words == ["be kind", "question 0", "answer 0", *words(1, 2)]
@@ -169,6 +169,6 @@ def test_a_system_text_that_is_there_is_not_sent_again(shared: LocalServer) -> N
     """A joiner that resends no history still resends its system prompt."""
     for number in (1, 2):
         sender = delivery(shared)
-        lane(sender, joined=True).append([said("system", "be kind"), *turn(number)])
+        queue(sender, shared=True).append([said("system", "be kind"), *turn(number)])
         assert sender.shutdown(LONG)
     assert Held(shared).words == ["be kind", *words(1, 2)]

@@ -96,7 +96,7 @@ class ModelChat:
 
     # -- one call ----------------------------------------------------------------------------------------------------
 
-    def say(self, message: Message) -> None:
+    def record_tool_result(self, message: Message) -> None:
         self.here = Node(message, self.here)
 
     def ask(self, answer: Message | None, sent: Sequence[Node] | None = None, dress: int = 0) -> None:
@@ -119,32 +119,32 @@ class ModelChat:
     # -- what users and apps do with a growing list ------------------------------------------------------------------
 
     def go_on(self, dress: int) -> None:
-        self.say(user(self.word()))
+        self.record_tool_result(user(self.word()))
         self.ask(assistant(self.word()), dress=dress)
 
     def use_tools(self, dress: int, count: int, *, silent: bool, draw: Draw) -> None:
         calls = [call(self.call_id(), draw(st.sampled_from(["find", "pay"]))) for _ in range(count)]
-        self.say(user(self.word()))
+        self.record_tool_result(user(self.word()))
         self.ask(assistant(None if silent else self.word(), *calls), dress=dress)
         for made in draw(st.permutations(calls)):
-            self.say(result(made["id"], self.word()))
+            self.record_tool_result(result(made["id"], self.word()))
         self.ask(assistant(self.word()), dress=dress)
 
     def fail_and_retry(self, times: int) -> None:
-        self.say(user(self.word()))
+        self.record_tool_result(user(self.word()))
         for _ in range(times):
             self.ask(None)
         self.ask(assistant(self.word()))
 
     def write_twice(self) -> None:
-        self.say(user(self.word()))
-        self.say(user(self.word()))
+        self.record_tool_result(user(self.word()))
+        self.record_tool_result(user(self.word()))
         self.ask(assistant(self.word()))
 
     # -- windows, branches, side calls: each text is said once, so that everything can be told apart -----------------
 
     def window(self, keep: int, *, fails: bool) -> None:
-        self.say(user(self.word()))
+        self.record_tool_result(user(self.word()))
         sent = self.here.path()
         sent = [sent[0], *sent[1:][-keep:]]
         if fails:
@@ -153,7 +153,7 @@ class ModelChat:
 
     def leave_out(self, draw: Draw) -> None:
         """Whole turns are left out: from a question to the last word before the next one."""
-        self.say(user(self.word()))
+        self.record_tool_result(user(self.word()))
         sent: list[Node] = []
         kept = True
         for node in self.here.path():
@@ -193,7 +193,7 @@ class ModelChat:
         self.here = start
         for side, answer in zip(sides, answers, strict=True):
             for message in (side.message, answer):
-                self.say(message)
+                self.record_tool_result(message)
                 self.here.recorded = True
             self.here = self.here if both else start
         self.go_on(0)
@@ -210,7 +210,7 @@ class ModelChat:
         self.ask(assistant(self.word()))
 
     def another_system_text(self) -> None:
-        self.say(user(self.word()))
+        self.record_tool_result(user(self.word()))
         self.ask(assistant(self.word()), [Node(system(self.word()), None), *self.here.path()[1:]])
 
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from converra.history.fold import fold
 from converra.history.record import Record
-from converra.history.snapshot import freeze
-from converra.history.turn import Answer, Call, Request, Said
+from converra.history.snapshot import take_snapshot
+from converra.history.turn import Answer, Request, SourceMessage, SourceToolCall
 from converra.integrations.openai.chat import CHAT
 from converra.integrations.openai.chat import call as read_call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from converra.history.fold import Heard
-    from converra.history.snapshot import View
+    from converra.history.fold import NewMessage
+    from converra.history.snapshot import Snapshot
     from converra.history.turn import Dialect
 
 Message = dict[str, Any]
@@ -42,13 +42,13 @@ def result(call_id: str, text: str) -> Message:
     return {"role": "tool", "tool_call_id": call_id, "content": text}
 
 
-def answered(*parts: str | Message | Said, response_id: str | None = None) -> Answer:
+def answered(*parts: str | Message | SourceMessage, response_id: str | None = None) -> Answer:
     """An answer of a text, of tool calls, of both, or of whatever was said."""
-    given = tuple(part for part in parts if isinstance(part, Said))
+    given = tuple(part for part in parts if isinstance(part, SourceMessage))
     text = "".join(part for part in parts if isinstance(part, str))
     calls = tuple(read_call(part) for part in parts if isinstance(part, dict))
-    said = given or (Said("assistant", text, calls),)
-    return Answer(said=said, response_id=response_id)
+    source = given or (SourceMessage("assistant", text, calls),)
+    return Answer(messages=source, response_id=response_id)
 
 
 class Chat:
@@ -58,40 +58,44 @@ class Chat:
         self.record = Record(shared=shared)
         self.dialect = dialect
 
-    def begin(self, messages: Sequence[Any], *, previous: str | None = None, instructions: str | None = None) -> View:
+    def begin(
+        self, messages: Sequence[Any], *, previous: str | None = None, instructions: str | None = None
+    ) -> Snapshot:
         request = Request(dialect=self.dialect, messages=messages, previous=previous, instructions=instructions)
-        return freeze(self.record, request)
+        return take_snapshot(self.record, request)
 
-    def end(self, view: View, *answer: str | Message | Said, response_id: str | None = None) -> list[str]:
-        return [line(heard) for heard in fold(self.record, view, answered(*answer, response_id=response_id))]
+    def end(
+        self, snapshot: Snapshot, *answer: str | Message | SourceMessage, response_id: str | None = None
+    ) -> list[str]:
+        return [line(new) for new in fold(self.record, snapshot, answered(*answer, response_id=response_id))]
 
     def ask(
         self,
         messages: Sequence[Any],
-        *answer: str | Message | Said,
+        *answer: str | Message | SourceMessage,
         previous: str | None = None,
         instructions: str | None = None,
         response_id: str | None = None,
     ) -> list[str]:
-        view = self.begin(messages, previous=previous, instructions=instructions)
-        return self.end(view, *answer, response_id=response_id)
+        snapshot = self.begin(messages, previous=previous, instructions=instructions)
+        return self.end(snapshot, *answer, response_id=response_id)
 
     def fail(self, messages: Sequence[Any], *, previous: str | None = None) -> list[str]:
-        return [line(heard) for heard in fold(self.record, self.begin(messages, previous=previous), None)]
+        return [line(new) for new in fold(self.record, self.begin(messages, previous=previous), None)]
 
 
-def line(heard: Heard) -> str:
+def line(new: NewMessage) -> str:
     """A new message in one line."""
-    said = heard.said
-    calls = "".join(f" [{_call(c)}]" for c in said.calls)
-    of = f" {said.call_id or ''}/{said.name or ''}" if said.call_id or said.name else ""
-    notes = [f"thread {heard.thread}"] if heard.thread else []
-    notes += [f"replaces {heard.replaces}"] if heard.replaces is not None else []
-    notes += ["learned"] if heard.learned else []
-    words = f" {said.text}" if said.text else ""
-    return f"{heard.number} {said.role}{of}:{words}{calls}" + (f" ({', '.join(notes)})" if notes else "")
+    source = new.source
+    calls = "".join(f" [{_call(c)}]" for c in source.calls)
+    of = f" {source.call_id or ''}/{source.name or ''}" if source.call_id or source.name else ""
+    notes = [f"thread {new.thread}"] if new.thread else []
+    notes += [f"replaces {new.replaces}"] if new.replaces is not None else []
+    notes += ["learned"] if new.already_known else []
+    words = f" {source.text}" if source.text else ""
+    return f"{new.number} {source.role}{of}:{words}{calls}" + (f" ({', '.join(notes)})" if notes else "")
 
 
-def _call(made: Call) -> str:
+def _call(made: SourceToolCall) -> str:
     arguments = made.arguments if made.arguments not in (None, "", "{}") else ""
     return f"{made.id or '-'}/{made.name}{arguments}"

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 
 from converra.history.arguments import arguments
-from converra.history.draft import OVERHEAD, Draft, Written
-from converra.history.turn import Answer, Attachment, Call, Failure, Said
+from converra.history.draft import OVERHEAD, Draft, ManualDraft
+from converra.history.turn import Answer, Attachment, Failure, SourceMessage, SourceToolCall
 from converra.integrations.openai import chat
 from converra.wire.models import Message, ToolCall, Usage, encode
 from tests.effort import examples
@@ -25,8 +25,8 @@ STARTED = 1_735_689_600.25
 AT, AFTER = "2025-01-01T00:00:00.250000Z", "2025-01-01T00:00:01.484000Z"
 
 
-def draft(said: Said, **facts: Any) -> Draft:
-    return Draft(said=said, id="run-1", finish=as_it_is, started=STARTED, **facts)
+def draft(source: SourceMessage, **facts: Any) -> Draft:
+    return Draft(source=source, id="run-1", finish=as_it_is, started=STARTED, **facts)
 
 
 def wire(message: Message | None) -> dict[str, Any]:
@@ -44,8 +44,8 @@ def wire(message: Message | None) -> dict[str, Any]:
 
 def asked(message: dict[str, Any], **facts: Any) -> dict[str, Any]:
     """A message of a request."""
-    (said,) = chat.read(message)
-    return wire(draft(said, **facts).message())
+    (source,) = chat.read(message)
+    return wire(draft(source, **facts).message())
 
 
 def answered(message: dict[str, Any], finish_reason: str | None = "stop", **more: Any) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def answered(message: dict[str, Any], finish_reason: str | None = "stop", **more
     usage = {"prompt_tokens": 9, "completion_tokens": 4}
     completion = {"model": "gpt-4o-2024-08-06", "choices": choices, "usage": usage, **more}
     answer = chat.answer(completion)
-    made = draft(answer.said[0], answer=answer, latency_ms=1234.0, span=(0xABC, 0xDEF))
+    made = draft(answer.messages[0], answer=answer, latency_ms=1234.0, span=(0xABC, 0xDEF))
     return wire(made.message())
 
 
@@ -164,7 +164,7 @@ def test_an_answer_with_neither_text_nor_calls() -> None:
 
 def test_an_answer_without_anything() -> None:
     """Where nobody says why, the note says that too."""
-    assert wire(draft(Said("assistant"), answer=Answer()).message()) == {
+    assert wire(draft(SourceMessage("assistant"), answer=Answer()).message()) == {
         "role": "assistant",
         "content": "(no text)",
         "timestamp": AT,
@@ -181,7 +181,7 @@ def test_a_tool_result() -> None:
         "toolCalls": [{"id": "c1"}],
         "metadata": {"messageId": "run-1"},
     }
-    assert wire(draft(Said("tool", "", (), "c1", "find", latency_ms=12.34)).message()) == {
+    assert wire(draft(SourceMessage("tool", "", (), "c1", "find", latency_ms=12.34)).message()) == {
         "role": "tool",
         "content": "",
         "timestamp": AT,
@@ -245,7 +245,7 @@ def test_a_stream_that_broke() -> None:
     """A stream that was cut short is the text so far, marked, with the error if there was one."""
     answer = Answer(model="gpt-4o", partial=True)
     made = draft(
-        Said("assistant", "Rom"),
+        SourceMessage("assistant", "Rom"),
         answer=answer,
         failure=Failure("APIError", 500),
         latency_ms=50.04,
@@ -283,9 +283,9 @@ def test_a_call_that_raised() -> None:
 def test_a_hosted_tool() -> None:
     """A tool that the provider ran itself is call and result in one message, kept whole."""
     item = {"type": "web_search_call", "id": "ws_1", "action": {"query": "Rome"}}
-    call = Call("ws_1", "web_search", {"query": "Rome"})
-    said = Said("tool", "", (call,), "ws_1", "web_search", metadata={"item": item})
-    assert wire(draft(said).message()) == {
+    call = SourceToolCall("ws_1", "web_search", {"query": "Rome"})
+    source = SourceMessage("tool", "", (call,), "ws_1", "web_search", metadata={"item": item})
+    assert wire(draft(source).message()) == {
         "role": "tool",
         "content": "",
         "timestamp": AT,
@@ -306,7 +306,7 @@ def test_an_unknown_role() -> None:
 
 def test_what_folding_adds() -> None:
     """Thread and replaced message are metadata."""
-    made = draft(Said("user", "b"), extra={"thread": 2, "replaces": "run-0"})
+    made = draft(SourceMessage("user", "b"), extra={"thread": 2, "replaces": "run-0"})
     assert wire(made.message())["metadata"] == {"messageId": "run-1", "thread": 2, "replaces": "run-0"}
 
 
@@ -319,11 +319,11 @@ def test_plain_stops_say_nothing(reason: str | None) -> None:
 
 def test_a_usage_with_one_count() -> None:
     """The API's usage has both counts; a lone one goes with the details, whatever stands there."""
-    said = Said("assistant", "x")
-    lone = draft(said, answer=Answer(usage=Usage(completion_tokens=4), usage_details={"cachedTokens": 2}))
+    source = SourceMessage("assistant", "x")
+    lone = draft(source, answer=Answer(usage=Usage(completion_tokens=4), usage_details={"cachedTokens": 2}))
     assert wire(lone.message())["metadata"]["usageDetails"] == {"completionTokens": 4, "cachedTokens": 2}
     odd = Message(role="user", content="x", usage=Usage(prompt_tokens=1), metadata={"usageDetails": "many"})
-    assert wire(Written(written=odd, id="1", finish=as_it_is).message())["metadata"] == {
+    assert wire(ManualDraft(written=odd, id="1", finish=as_it_is).message())["metadata"] == {
         "messageId": "1",
         "usageDetails": {"promptTokens": 1},
     }
@@ -356,7 +356,7 @@ def test_arguments(given: Any, expected: Any) -> None:
 @pytest.mark.parametrize("clock", [float("nan"), float("inf"), -1e18, 1e15])
 def test_a_clock_that_is_not_set(clock: float) -> None:
     """A time that cannot be is left out, and so is a latency."""
-    made = Draft(said=Said("user", "x"), id="1", finish=as_it_is, started=clock, latency_ms=float("nan"))
+    made = Draft(source=SourceMessage("user", "x"), id="1", finish=as_it_is, started=clock, latency_ms=float("nan"))
     assert wire(made.message()) == {"role": "user", "content": "x", "metadata": {"messageId": "1"}}
 
 
@@ -369,11 +369,11 @@ def test_redaction_is_the_last_step() -> None:
         return msgspec.structs.replace(message, content=f"({message.content})")
 
     def finished(text: str) -> Message | None:
-        return Draft(said=Said("user", text), id="1", finish=finish, started=STARTED).message()
+        return Draft(source=SourceMessage("user", text), id="1", finish=finish, started=STARTED).message()
 
     assert finished("secret") is None
     assert wire(finished("open"))["content"] == "(open)"
-    written = Written(written=Message(role="user", content="secret"), id="1", finish=finish)
+    written = ManualDraft(written=Message(role="user", content="secret"), id="1", finish=finish)
     assert written.message() is None
 
 
@@ -387,7 +387,7 @@ def test_a_message_by_hand() -> None:
         tool_calls=calls,
         metadata={"messageId": "mine", "mood": {1: {2}}},
     )
-    assert wire(Written(written=written, id="run-1", finish=as_it_is).message()) == {
+    assert wire(ManualDraft(written=written, id="run-1", finish=as_it_is).message()) == {
         "role": "assistant",
         "content": "Rome \ufffd",
         "model": "my \ufffd model",
@@ -399,30 +399,30 @@ def test_a_message_by_hand() -> None:
 def test_what_a_draft_weighs() -> None:
     """The size of what waits counts every long string that it keeps alive."""
     long = "x" * 10_000
-    base = draft(Said("user")).size
+    base = draft(SourceMessage("user")).size
     assert base == OVERHEAD
     for heavy in (
-        draft(Said("user", long)),
-        draft(Said("assistant", calls=(Call("1", "f", long),))),
-        draft(Said("user", attachments=(Attachment("image", data=long),))),
-        draft(Said("assistant", metadata={"reasoning": long})),
-        draft(Said("assistant"), answer=Answer(alternatives=({"content": long},))),
-        draft(Said("assistant"), answer=Answer(metadata={"items": [long]})),
+        draft(SourceMessage("user", long)),
+        draft(SourceMessage("assistant", calls=(SourceToolCall("1", "f", long),))),
+        draft(SourceMessage("user", attachments=(Attachment("image", data=long),))),
+        draft(SourceMessage("assistant", metadata={"reasoning": long})),
+        draft(SourceMessage("assistant"), answer=Answer(alternatives=({"content": long},))),
+        draft(SourceMessage("assistant"), answer=Answer(metadata={"items": [long]})),
     ):
         assert base + 10_000 <= heavy.size <= base + 10_000 + OVERHEAD
-    assert draft(Said("assistant", calls=(Call("1", "f", {"a": 1}),))).size == 2 * OVERHEAD
+    assert draft(SourceMessage("assistant", calls=(SourceToolCall("1", "f", {"a": 1}),))).size == 2 * OVERHEAD
     written = Message(role="user", content=long, metadata={"x": long})
-    assert Written(written=written, id="1", finish=as_it_is).size == 2 * OVERHEAD + 20_000
+    assert ManualDraft(written=written, id="1", finish=as_it_is).size == 2 * OVERHEAD + 20_000
 
 
 TEXT = st.text(st.characters())
 MAYBE = st.one_of(st.none(), TEXT)
-ODD_CALLS = st.builds(Call, MAYBE, MAYBE, st.one_of(TEXT, NASTY))
+ODD_CALLS = st.builds(SourceToolCall, MAYBE, MAYBE, st.one_of(TEXT, NASTY))
 ODD_ATTACHMENTS = st.builds(
     Attachment, TEXT, MAYBE, st.one_of(st.none(), TEXT, TEXT.map("data:{}".format)), MAYBE, MAYBE
 )
 ODD_SAID = st.builds(
-    Said,
+    SourceMessage,
     st.one_of(st.sampled_from(["user", "assistant", "system", "tool"]), TEXT),
     TEXT,
     st.lists(ODD_CALLS, max_size=2).map(tuple),
@@ -455,11 +455,11 @@ ODD_ANSWERS = st.builds(
     st.floats(),
 )
 def test_no_draft_is_too_nasty(
-    said: Said, answer: Answer | None, failure: Failure | None, latency: float | None, clock: float
+    source: SourceMessage, answer: Answer | None, failure: Failure | None, latency: float | None, clock: float
 ) -> None:
     """Whatever was said, the message is one that the API can take: strict UTF-8 JSON, known role, content, our id."""
     made = Draft(
-        said=said,
+        source=source,
         id="run-1",
         finish=as_it_is,
         started=clock,

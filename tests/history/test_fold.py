@@ -115,15 +115,15 @@ def test_a_caller_who_changes_the_list_during_the_call() -> None:
     """What counts is what was sent: appending, clearing or rewriting afterwards changes nothing."""
     chat = Chat()
     history = [S, user("a")]
-    view = chat.begin(history)
+    snapshot = chat.begin(history)
     history[1]["content"] = "rewritten"
     history.append(user("too late"))
-    assert chat.end(view, "A") == ["0 system: Be kind.", "1 user: a", "2 assistant: A"]
+    assert chat.end(snapshot, "A") == ["0 system: Be kind.", "1 user: a", "2 assistant: A"]
     again = [S, user("a"), assistant("A"), user("a")]
-    view = chat.begin(again)
+    snapshot = chat.begin(again)
     again[3]["content"] = "rewritten, though its words were known"
     again.clear()
-    assert chat.end(view, "B") == ["3 user: a", "4 assistant: B"]
+    assert chat.end(snapshot, "B") == ["3 user: a", "4 assistant: B"]
 
 
 # -- windows ---------------------------------------------------------------------------------------------------------
@@ -138,9 +138,9 @@ def test_a_window_that_slides_along_the_chat(width: int, first: list[dict[str, s
         history.append(user(f"q{n}"))
         lines += chat.ask([*first, *history[-width:]], f"a{n}")
         history.append(assistant(f"a{n}"))
-    said = [line.split(" ", 1)[1] for line in lines]
+    source = [line.split(" ", 1)[1] for line in lines]
     talk = [words for n in range(12) for words in (f"user: q{n}", f"assistant: a{n}")]
-    assert said == (["system: Be kind."] if first else []) + talk
+    assert source == (["system: Be kind."] if first else []) + talk
 
 
 def test_a_window_over_words_that_repeat() -> None:
@@ -150,9 +150,9 @@ def test_a_window_over_words_that_repeat() -> None:
         history.append(user(f"yes {n % 2}"))
         lines += chat.ask([S, *history[-4:]], "Go on?")
         history.append(assistant("Go on?"))
-    said = [line.split(" ", 1)[1] for line in lines]
+    source = [line.split(" ", 1)[1] for line in lines]
     turns = [words for n in range(4) for words in (f"user: yes {n % 2}", "assistant: Go on?")]
-    assert said == ["system: Be kind.", *turns]
+    assert source == ["system: Be kind.", *turns]
 
 
 def test_a_middle_that_is_left_out() -> None:
@@ -304,8 +304,8 @@ def test_calls_that_overlap_in_one_conversation() -> None:
     left, right = chat.begin([*history, user("left")]), chat.begin([*history, user("right")])
     assert chat.end(right, "R") == ["3 user: right", "4 assistant: R"]
     assert chat.end(left, "L") == ["5 user: left", "6 assistant: L"]
-    joined = [*history, user("left"), assistant("L"), user("right"), assistant("R"), user("both")]
-    assert chat.ask(joined, "B") == ["7 user: both", "8 assistant: B"]
+    shared = [*history, user("left"), assistant("L"), user("right"), assistant("R"), user("both")]
+    assert chat.ask(shared, "B") == ["7 user: both", "8 assistant: B"]
 
 
 def test_the_same_call_twice_at_the_same_time() -> None:
@@ -626,8 +626,8 @@ def test_the_answer_is_marked() -> None:
     from converra.history.fold import fold
 
     chat = Chat()
-    heard = fold(chat.record, chat.begin([S, assistant("example"), user("a")]), answered("A"))
-    assert [(h.said.text, h.answer) for h in heard] == [
+    new = fold(chat.record, chat.begin([S, assistant("example"), user("a")]), answered("A"))
+    assert [(h.source.text, h.answer) for h in new] == [
         ("Be kind.", False),
         ("example", False),
         ("a", False),

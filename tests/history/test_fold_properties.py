@@ -27,7 +27,7 @@ class FoldedTalk:
 
     def __init__(self) -> None:
         self.chat = Chat()
-        self.heard: list[Words] = []
+        self.new: list[Words] = []
 
     def call(self, messages: Sequence[Message], answer: Message | None) -> None:
         self._fold(self.chat.begin(messages), answer)
@@ -37,18 +37,18 @@ class FoldedTalk:
         for n in (first, 1 - first):
             self._fold(views[n], answers[n])
 
-    def _fold(self, view: Any, answer: Message | None) -> None:
-        said = None if answer is None else _answer(answer)
-        self.heard += [_heard_words(heard.said) for heard in fold(self.chat.record, view, said)]
+    def _fold(self, snapshot: Any, answer: Message | None) -> None:
+        source = None if answer is None else _answer(answer)
+        self.new += [_heard_words(new.source) for new in fold(self.chat.record, snapshot, source)]
 
 
 def _answer(message: Message) -> Answer:
     return answered(*filter(None, (message["content"],)), *message.get("tool_calls", ()))
 
 
-def _heard_words(said: Any) -> Words:
-    ids = [c.id for c in said.calls] or [said.call_id]
-    return said.role, said.text.strip(), tuple(filter(None, ids))
+def _heard_words(source: Any) -> Words:
+    ids = [c.id for c in source.calls] or [source.call_id]
+    return source.role, source.text.strip(), tuple(filter(None, ids))
 
 
 class GrowingChat(Growing):
@@ -61,7 +61,7 @@ class GrowingChat(Growing):
 
     @invariant()
     def everything_is_recorded_once_and_in_order(self) -> None:
-        assert self.talk.heard == self.chats[0].expected
+        assert self.talk.new == self.chats[0].expected
 
 
 class FreeChat(Free):
@@ -78,7 +78,7 @@ class FreeChat(Free):
 
     @invariant()
     def everything_is_recorded_once_and_in_order(self) -> None:
-        assert self.talk.heard == self.chats[0].expected
+        assert self.talk.new == self.chats[0].expected
 
 
 TestGrowingChat = GrowingChat.TestCase
@@ -96,15 +96,15 @@ TestFreeChat.settings = settings(max_examples=examples(150), stateful_step_count
 )
 def test_a_window_over_repeated_words_neither_doubles_nor_loses_a_text(turns: list[tuple[str, str, int]]) -> None:
     """Where a short window leaves open which "yes" is meant, each text is there, none more often than it was said."""
-    chat, heard = Chat(), Counter[str]()
+    chat, new = Chat(), Counter[str]()
     history: list[Message] = []
     for question, answer, width in turns:
         history.append(user(question))
-        heard.update(h.said.text for h in fold(chat.record, chat.begin(history[-width:]), answered(answer)))
+        new.update(h.source.text for h in fold(chat.record, chat.begin(history[-width:]), answered(answer)))
         history.append(assistant(answer))
-    said = Counter(message["content"] for message in history)
-    assert heard <= said
-    assert heard.keys() == said.keys()
+    source = Counter(message["content"] for message in history)
+    assert new <= source
+    assert new.keys() == source.keys()
 
 
 # -- anything at all ---------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_any_json_is_taken(requests: list[tuple[list[Any], bool]]) -> None:
     for messages, fails in requests:
         fold(chat.record, chat.begin(messages), None)
         again = fold(chat.record, chat.begin(messages), None if fails else answered("yes"))
-        assert [h.said.text for h in again] == ([] if fails else ["yes"])
+        assert [h.source.text for h in again] == ([] if fails else ["yes"])
 
 
 @settings(max_examples=examples(200), deadline=None)
@@ -170,6 +170,6 @@ def test_any_json_is_recognised_when_it_is_resent(first: list[Any], more: list[A
     resent = json.loads(json.dumps(first)) if changed else first
     assert fold(chat.record, chat.begin([*resent, assistant("an answer")]), None) == []
     assert (
-        fold(chat.record, chat.begin([*resent, assistant("an answer"), *more, user("and now?")]), None)[-1].said.text
+        fold(chat.record, chat.begin([*resent, assistant("an answer"), *more, user("and now?")]), None)[-1].source.text
         == "and now?"
     )

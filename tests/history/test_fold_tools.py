@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from converra.history.turn import Call, Said
+from converra.history.turn import SourceMessage, SourceToolCall
 from tests.history.talk import Chat, Message, assistant, call, result, system, user
 
 S = system("Use the tools.")
@@ -40,9 +40,9 @@ def test_a_window_over_a_tool_loop(width: int) -> None:
     steps: list[Message] = []
     lines: list[str] = []
     for n in range(8):
-        said, made = f"Step {n}." if n % 2 else "", call(f"c{n}", "go")
-        lines += chat.ask([*ASKED, *steps[-width:]], said, made)
-        steps += [assistant(said or None, made), result(f"c{n}", "done")]
+        source, made = f"Step {n}." if n % 2 else "", call(f"c{n}", "go")
+        lines += chat.ask([*ASKED, *steps[-width:]], source, made)
+        steps += [assistant(source or None, made), result(f"c{n}", "done")]
     texts = [line.split(" ", 1)[1] for line in lines]
     expected = ["system: Use the tools.", "user: Where is my parcel?"]
     for n in range(8):
@@ -227,9 +227,9 @@ def test_legacy_functions() -> None:
     chat = Chat()
     made = {"role": "assistant", "content": None, "function_call": {"name": "find", "arguments": "{}"}}
     found = {"role": "function", "name": "find", "content": "x"}
-    said = Said("assistant", "", (Call(None, "find", "{}"),))
-    chat.ask(ASKED, said)
-    assert chat.ask([*ASKED, made, found], said) == ["3 tool /find: x", "4 assistant: [-/find]"]
+    source = SourceMessage("assistant", "", (SourceToolCall(None, "find", "{}"),))
+    chat.ask(ASKED, source)
+    assert chat.ask([*ASKED, made, found], source) == ["3 tool /find: x", "4 assistant: [-/find]"]
     assert chat.ask([*ASKED, made, found, made, found], "A") == ["5 tool /find: x", "6 assistant: A"]
     assert chat.ask([*ASKED, made, found, made, found, assistant("A"), user("b")], "B") == [
         "7 user: b",
@@ -326,7 +326,7 @@ def test_the_same_observation_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "resent"),
+    ("source", "resent"),
     [
         ("<think>hm</think>Rome", "Rome"),
         ("Rome", "<think>hm</think>\n\nRome"),
@@ -337,21 +337,21 @@ def test_the_same_observation_twice() -> None:
         ("Rome,\nItaly", "Rome, Italy"),
     ],
 )
-def test_an_answer_in_another_dress(said: str, resent: str) -> None:
+def test_an_answer_in_another_dress(source: str, resent: str) -> None:
     """Thinking cut out or wrapped in, other quotes and other white space make no new message."""
     chat = Chat()
-    chat.ask(ASKED, said)
+    chat.ask(ASKED, source)
     assert chat.ask([*ASKED, assistant(resent), user("b")], "B") == ["3 user: b", "4 assistant: B"]
 
 
 @pytest.mark.parametrize(
-    ("said", "resent"),
+    ("source", "resent"),
     [("Yes", "Yesterday"), ("No", "Not at all"), ("👍", "🎉"), ("1.5", "15"), ("Yes", "Yes, gladly"), ("...", "!!!")],
 )
-def test_an_answer_in_other_words(said: str, resent: str) -> None:
+def test_an_answer_in_other_words(source: str, resent: str) -> None:
     """An answer that was rewritten is not taken for the old one with something appended."""
     chat = Chat()
-    chat.ask(ASKED, said)
+    chat.ask(ASKED, source)
     assert chat.ask([*ASKED, assistant(resent), user("b")], "B") == [
         f"3 assistant: {resent} (replaces 2)",
         "4 user: b",
@@ -375,7 +375,7 @@ def test_every_answer_edited_in_a_long_chat() -> None:
 def test_a_thought_that_is_no_answer() -> None:
     """Text parts with thinking in them, and answers resent by reference, are old."""
     chat = Chat()
-    chat.ask(ASKED, Said("assistant", "Rome", metadata={"reasoning": "hm"}))
+    chat.ask(ASKED, SourceMessage("assistant", "Rome", metadata={"reasoning": "hm"}))
     parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Rome"}]
     by_reference = {"role": "assistant", "audio": {"id": "audio_1"}}
     assert chat.ask([*ASKED, {"role": "assistant", "content": parts}, by_reference, user("b")], "B") == [

@@ -37,7 +37,7 @@ class Chats(Free):
 
     @initialize(endpoint=ENDPOINTS, fault=FAULTS, when=MOMENTS)
     def begin(self, endpoint: Any, fault: Any, when: Any) -> None:
-        guard.hush()
+        guard.reset_log_limits()
         self.prompt = next(self.world.prompts)
         made = {"api_key": "k", "base_url": self.world.server.base_url, "prompt_id": self.prompt}
         self.recorder = Recorder(load({**made, "flush_interval": 0.02, "timeout": LONG}, {}))
@@ -90,8 +90,8 @@ class Chats(Free):
         found, _ = store.conversations(prompt_id=self.prompt, limit=100)
         talks = []
         for conversation in found:
-            said = [_stored_words(message) for message in store.messages(conversation)]
-            talks.append((conversation.status, said[:-1] if said[-1] == ENDED else said))
+            source = [_stored_words(message) for message in store.messages(conversation)]
+            talks.append((conversation.status, source[:-1] if source[-1] == ENDED else source))
         return talks
 
 

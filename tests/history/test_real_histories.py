@@ -233,7 +233,7 @@ def recorder(world: World) -> Iterator[Callable[[str | None], Recorder]]:
         made[-1].instrument()
         return made[-1]
 
-    guard.hush()
+    guard.reset_log_limits()
     yield make
     for each in made:
         each.uninstrument()
@@ -254,8 +254,8 @@ def _line(message: dict[str, Any]) -> str:
     notes = [f"thread {metadata['thread']}"] if "thread" in metadata else []
     notes += ["replaces"] if "replaces" in metadata else []
     notes += [f"error {metadata['error']['status']}"] if "error" in metadata else []
-    said = " ".join(filter(None, (message["content"], f"[{calls}]" if calls else "")))
-    return f"{message['role']}: {said}" + (f" ({', '.join(notes)})" if notes else "")
+    source = " ".join(filter(None, (message["content"], f"[{calls}]" if calls else "")))
+    return f"{message['role']}: {source}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 @pytest.mark.parametrize("name", ROWS)

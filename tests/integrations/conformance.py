@@ -160,13 +160,13 @@ class Conformance:
         plain = self.plain(shape, model)
         with self.on(FailingCapture(methods.split())):
             assert self.seen(shape, model) == plain
-        guard.hush()
+        guard.reset_log_limits()
 
     def test_a_wrapped_function_looks_like_the_original(self) -> None:
         """Name, signature, documentation, and whether it is a coroutine function: all as before."""
-        plain = [_looks(getattr(owner, name)) for owner, name in self.subject.functions()]
+        plain = [_fingerprints(getattr(owner, name)) for owner, name in self.subject.functions()]
         with self.on():
-            assert [_looks(getattr(owner, name)) for owner, name in self.subject.functions()] == plain
+            assert [_fingerprints(getattr(owner, name)) for owner, name in self.subject.functions()] == plain
 
     def test_undoing_restores_every_original(self) -> None:
         """After switching off, each function is the very object that it was."""
@@ -195,7 +195,7 @@ class Conformance:
         assert capture.calls == []
 
 
-def _looks(function: Any) -> tuple[Any, ...]:
+def _fingerprints(function: Any) -> tuple[Any, ...]:
     names = ("__name__", "__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__", "__annotations__")
     return (
         inspect.signature(function),

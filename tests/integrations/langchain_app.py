@@ -90,7 +90,7 @@ class App:
 @contextlib.contextmanager
 def running(*, instrumented: bool = True, **settings: Any) -> Iterator[App]:
     """An app from its start to its end; nothing of a run is kept afterwards, and nothing of ours has failed."""
-    guard.hush()
+    guard.reset_log_limits()
     before = guard.caught()
     with serve() as server:
         defaults = {"api_key": "key", "base_url": server.base_url, "flush_interval": 3600.0, "timeout": LONG}
@@ -166,6 +166,6 @@ def agent_of(model: Any, tools: list[Any], *, system_prompt: str | None = None, 
     return create_agent(model, tools, system_prompt=system_prompt, **settings)
 
 
-def said(messages: list[BaseMessage]) -> list[str]:
+def source(messages: list[BaseMessage]) -> list[str]:
     """What the app itself sees of an agent's messages."""
     return [str(message.content) for message in messages]

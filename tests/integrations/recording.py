@@ -11,7 +11,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from converra.history.turn import Answer, Request, Said, Scope
+    from converra.history.turn import Answer, Request, Scope, SourceMessage
 
 
 class RecordedCall:
@@ -19,8 +19,10 @@ class RecordedCall:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.asked: tuple[Said, ...] = tuple(said for m in request.messages for said in request.dialect.read(m))
-        self.looks = request.dialect.look(request.messages)
+        self.asked: tuple[SourceMessage, ...] = tuple(
+            source for m in request.messages for source in request.dialect.read(m)
+        )
+        self.fingerprints = request.dialect.fingerprint(request.messages)
         self.answer: Answer | None = None
         self.error: BaseException | None = None
         self.ended: float | None = None
@@ -48,7 +50,7 @@ class RecordedCall:
 
     def facts(self) -> dict[str, Any]:
         """Everything that does not depend on time, as plain data without what is empty."""
-        record: dict[str, Any] = {"asked": [bare(said) for said in self.asked]}
+        record: dict[str, Any] = {"asked": [bare(source) for source in self.asked]}
         for name in ("instructions", "model", "previous"):
             if getattr(self.request, name) is not None:
                 record[name] = getattr(self.request, name)
@@ -95,7 +97,7 @@ class RecordingCapture:
             self.calls.append(call)
         return call
 
-    def say(self, said: Said, scope: Scope, started: float) -> None:
+    def record_tool_result(self, source: SourceMessage, scope: Scope, started: float) -> None:
         """A client's integration has nothing to say outside of calls."""
 
     def pause(self, scope: Scope, *, paused: bool = True) -> None:

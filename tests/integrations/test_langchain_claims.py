@@ -48,7 +48,7 @@ def direct(client: openai.OpenAI, text: str = "[[say:direct]]") -> None:
     client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": text}])
 
 
-def said(app: App) -> list[str]:
+def source(app: App) -> list[str]:
     """What was answered, sorted; and every provider call is one answer."""
     answers = sorted(content for role, content, *_ in app.messages() if role == "assistant")
     assert len(answers) == app.asked()
@@ -63,7 +63,7 @@ def test_between_two_chunks(app: App, client: openai.OpenAI) -> None:
     for n, _ in enumerate(app.model().stream("[[say:a b c]]")):
         if n == 1:
             direct(client)
-    assert said(app) == ["a b c", "direct"]
+    assert source(app) == ["a b c", "direct"]
 
 
 def test_between_two_chunks_of_a_coroutine(app: App, client: openai.OpenAI) -> None:
@@ -82,7 +82,7 @@ def test_between_two_chunks_of_a_coroutine(app: App, client: openai.OpenAI) -> N
             assert chunks
 
     app.run(main)
-    assert said(app) == ["a b c", "direct", "direct", "direct", "first"]
+    assert source(app) == ["a b c", "direct", "direct", "direct", "first"]
 
 
 def test_in_a_tool_and_in_a_node(app: App, client: openai.OpenAI) -> None:
@@ -103,7 +103,7 @@ def test_in_a_tool_and_in_a_node(app: App, client: openai.OpenAI) -> None:
     graph.add_node("node", node)
     graph.add_edge(START, "node")
     graph.compile().invoke({"messages": []})
-    assert said(app) == ["direct", "model", "node"]
+    assert source(app) == ["direct", "model", "node"]
 
 
 @pytest.mark.parametrize("event", ["on_chat_model_start", "on_llm_new_token", "on_llm_end"])
@@ -130,7 +130,7 @@ def test_in_a_callback(event: str, asynchronous: bool, app: App, client: openai.
             list(model.stream("[[say:a b]]", config))
 
     app.run(main)
-    assert said(app) == ["a b", "judged"]
+    assert source(app) == ["a b", "judged"]
 
 
 class Slow(GenericFakeChatModel):
@@ -272,7 +272,7 @@ def test_a_model_of_the_app_s_own(kind: str, app: App, client: openai.OpenAI) ->
         await _all_ways(Around(inner=app.model()) if kind == "around" else models[kind](client=client))
 
     app.run(main)
-    assert said(app) == ["1", "2", "3", "4", "5", "6", "7", "8"]
+    assert source(app) == ["1", "2", "3", "4", "5", "6", "7", "8"]
 
 
 def test_a_model_with_tasks(app: App) -> None:
@@ -284,7 +284,7 @@ def test_a_model_with_tasks(app: App) -> None:
         await model.agenerate([[HumanMessage("[[say:2]]")], [HumanMessage("[[say:3]]")]])
 
     app.run(main)
-    assert said(app) == ["1", "2", "3"]
+    assert source(app) == ["1", "2", "3"]
 
 
 # -- layers that come and go -------------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_the_client_alone(app: App) -> None:
     """Where only the client is patched, it records what LangChain asks."""
     patching.switch_off(INTEGRATION)
     app.model().invoke("[[say:1]]")
-    assert said(app) == ["1"]
+    assert source(app) == ["1"]
     patching.switch_on(INTEGRATION, app.recorder)
 
 
@@ -302,7 +302,7 @@ def test_a_handler_at_the_model_and_at_the_call(app: App) -> None:
     """A handler given to the model, another to the call, and the hook's: one record."""
     model = app.model(callbacks=[ConverraCallbackHandler("prompt")])
     model.invoke("[[say:1]]", {"callbacks": [ConverraCallbackHandler("prompt")]})
-    assert said(app) == ["1"]
+    assert source(app) == ["1"]
 
 
 def test_a_run_that_fails_in_langchain(app: App) -> None:

@@ -25,7 +25,7 @@ from langchain_core.messages import (
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
-from converra.history.turn import Attachment, Call, Said
+from converra.history.turn import Attachment, SourceMessage, SourceToolCall
 from converra.integrations.langchain.content import _READERS
 from converra.integrations.langchain.messages import MESSAGES
 from converra.integrations.langchain.result import answer, partial, piece
@@ -37,11 +37,11 @@ PNG = "iVBORw0KGgo="
 
 def read(message: Any) -> Any:
     """What one message says, as plain data."""
-    return [bare(said) for said in MESSAGES.read(message)]
+    return [bare(source) for source in MESSAGES.read(message)]
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("message", "source"),
     [
         ("Say hi", {"role": "user", "text": "Say hi"}),
         (HumanMessage("Hi"), {"role": "user", "text": "Hi"}),
@@ -103,9 +103,9 @@ def read(message: Any) -> Any:
         ),
     ],
 )
-def test_messages(message: Any, said: Any) -> None:
+def test_messages(message: Any, source: Any) -> None:
     """Every class of messages has its role and its words; calls, refusals, sounds and thoughts have their place."""
-    assert read(message) == [said]
+    assert read(message) == [source]
 
 
 def test_what_says_nothing() -> None:
@@ -253,11 +253,11 @@ BLOCKS: list[tuple[str, Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("block", "said"), [row[1:] for row in BLOCKS], ids=[row[0] for row in BLOCKS])
-def test_blocks(block: Any, said: Any) -> None:
+@pytest.mark.parametrize(("block", "source"), [row[1:] for row in BLOCKS], ids=[row[0] for row in BLOCKS])
+def test_blocks(block: Any, source: Any) -> None:
     """A block of any of LangChain's forms, or of a provider's, is text, an attachment, a thought, or a placeholder."""
     message = AIMessage.model_construct(type="ai", content=[block], additional_kwargs={})
-    assert read(message) == [{"role": "assistant", **said}]
+    assert read(message) == [{"role": "assistant", **source}]
 
 
 def test_text_in_pieces() -> None:
@@ -268,7 +268,7 @@ def test_text_in_pieces() -> None:
 
 
 @pytest.mark.parametrize(
-    ("blocks", "said"),
+    ("blocks", "source"),
     [
         (
             [
@@ -339,11 +339,11 @@ def test_text_in_pieces() -> None:
         ),
     ],
 )
-def test_hosted_tools(blocks: Any, said: Any) -> None:
+def test_hosted_tools(blocks: Any, source: Any) -> None:
     """What a provider's own tools did stands before the answer, call and result in one, in whichever form it came."""
     hosted, last = read(AIMessage([*blocks, {"type": "text", "text": "Done."}]))
     hosted.pop("metadata", None)
-    assert hosted == {"role": "tool", **said}
+    assert hosted == {"role": "tool", **source}
     assert last == {"role": "assistant", "text": "Done."}
 
 
@@ -369,14 +369,14 @@ def test_a_part_of_an_unknown_kind() -> None:
 def test_a_result_in_the_provider_s_form() -> None:
     """A tool message may hold its result as the item that OpenAI wants."""
     picture = {"type": "computer_screenshot", "image_url": "https://x/y.png"}
-    for item, said in (
+    for item, source in (
         ({"type": "custom_tool_call_output", "call_id": "c", "output": "7"}, {"text": "7"}),
         (
             {"type": "computer_call_output", "call_id": "c", "output": picture},
             {"text": "[image: https://x/y.png]", "attachments": [{"kind": "image", "url": "https://x/y.png"}]},
         ),
     ):
-        assert read(ToolMessage([item], tool_call_id="c")) == [{"role": "tool", "call_id": "c", **said}]
+        assert read(ToolMessage([item], tool_call_id="c")) == [{"role": "tool", "call_id": "c", **source}]
 
 
 # -- recognising what is resent ----------------------------------------------------------------------------------------
@@ -403,16 +403,16 @@ DIFFERENT = [
 def test_looks() -> None:
     """A message that is resent looks the same, whatever id or metadata it got on the way; another one does not."""
     for one, other in ALIKE:
-        assert MESSAGES.look([one]) == MESSAGES.look([other])
+        assert MESSAGES.fingerprint([one]) == MESSAGES.fingerprint([other])
     for one, other in DIFFERENT:
-        assert MESSAGES.look([one]) != MESSAGES.look([other])
+        assert MESSAGES.fingerprint([one]) != MESSAGES.fingerprint([other])
 
 
 def test_looking_is_quick() -> None:
     """To look at a history of a thousand messages costs less than a millisecond or two."""
     history = [HumanMessage("Hi" * 100), AIMessage("Hello" * 100), ToolMessage("7", tool_call_id="c")] * 333
-    look = functools.partial(MESSAGES.look, history)
-    assert min(timeit.repeat(look, timer=time.thread_time, number=1, repeat=20)) < 0.01
+    fingerprint = functools.partial(MESSAGES.fingerprint, history)
+    assert min(timeit.repeat(fingerprint, timer=time.thread_time, number=1, repeat=20)) < 0.01
 
 
 KEYS = ("type", "text", "id", "name", "args", "source", "url", "data", "image", "summary", "reasoning", "content")
@@ -431,7 +431,7 @@ JUNK = st.recursive(
 def test_odd_content(content: Any, kind: str) -> None:
     """Whatever stands where content is expected, reading and looking never raise."""
     message = AIMessage.model_construct(type=kind, content=content, additional_kwargs=content, tool_calls=content)
-    MESSAGES.look([message])
+    MESSAGES.fingerprint([message])
     MESSAGES.read(message)
     answer(
         LLMResult.model_construct(generations=[[ChatGeneration.model_construct(message=message)]], llm_output=content)
@@ -557,7 +557,7 @@ def test_several_answers() -> None:
         ChatGeneration(message=AIMessage("", tool_calls=[tool_call(name="f", args={}, id="c")])),
     ]
     found = answer(LLMResult(generations=[generations]))
-    assert found.said == (Said("assistant", "Heads"),)
+    assert found.messages == (SourceMessage("assistant", "Heads"),)
     assert found.alternatives == (
         {"index": 1, "content": "", "toolCalls": [{"id": "c", "name": "f", "arguments": {}}]},
     )
@@ -602,9 +602,9 @@ def test_attachments_keep_their_data_by_reference() -> None:
     """An embedded image is neither copied nor decoded when it is read."""
     data = "A" * 1_000_000
     before = sys.getrefcount(data)
-    (said,) = MESSAGES.read(HumanMessage([{"type": "image", "base64": data, "mime_type": "image/png"}]))
-    assert said.attachments == (Attachment("image", "image/png", data),)
-    assert said.attachments[0].data is data
+    (source,) = MESSAGES.read(HumanMessage([{"type": "image", "base64": data, "mime_type": "image/png"}]))
+    assert source.attachments == (Attachment("image", "image/png", data),)
+    assert source.attachments[0].data is data
     assert sys.getrefcount(data) > before
-    assert said.calls == ()
-    assert Call("c", "f", None) not in said.calls
+    assert source.calls == ()
+    assert SourceToolCall("c", "f", None) not in source.calls

@@ -297,7 +297,7 @@ def test_a_failure_of_ours_stays_ours(
 ) -> None:
     """A bug in our callbacks reaches neither the app nor the log of LangChain, and is told."""
     monkeypatch.setattr(f"converra.integrations.langchain.handler.{broken}", None)
-    guard.hush()
+    guard.reset_log_limits()
     handler, before = RunHandler(RecordingCapture), guard.caught()
     assert (_model("One") | (lambda message: message.content)).invoke("x", {"callbacks": [handler]}) == "One"
     assert list((_model("One two") | str).stream("x", {"callbacks": [handler]}))

@@ -91,7 +91,7 @@ def stand_in(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _said(folder: Path, program: str, before: str = "pass") -> list[str]:
+def _source(folder: Path, program: str, before: str = "pass") -> list[str]:
     body = PROGRAM.replace("{program}", textwrap.indent(textwrap.dedent(program), "    ").strip())
     done = subprocess.run(
         [sys.executable, "-c", body.replace("{before}", before)],
@@ -125,8 +125,8 @@ WARNING = "WARNING converra: a litellm call to api.groq.com is not recorded"
 @pytest.mark.parametrize("before", ["pass", "import litellm.main"])
 def test_a_call_that_is_not_captured(program: str, before: str, stand_in: Path) -> None:
     """One warning for the whole process names litellm, the host, and what is not recorded."""
-    said = _said(stand_in, program, before)
-    assert [line[: len(WARNING)] for line in said] == [WARNING, "stored 0"]
+    source = _source(stand_in, program, before)
+    assert [line[: len(WARNING)] for line in source] == [WARNING, "stored 0"]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_call_that_is_not_captured(program: str, before: str, stand_in: Path) 
 )
 def test_nothing_to_say(program: str, stored: int, stand_in: Path) -> None:
     """A call that passes the openai client is recorded in silence; what is no chat is not mentioned."""
-    assert _said(stand_in, program) == [f"stored {stored}"]
+    assert _source(stand_in, program) == [f"stored {stored}"]
 
 
 def test_the_report_does_not_promise_it(stand_in: Path) -> None:
@@ -154,7 +154,7 @@ def test_the_report_does_not_promise_it(stand_in: Path) -> None:
         assert not any("litellm" in row.target for row in report.patched)
     """
     before = f"assert not any('litellm' in row.target for row in {instrument})"
-    (line, _) = _said(stand_in, program, before)
+    (line, _) = _source(stand_in, program, before)
     assert "target='litellm', state='skipped', why='only calls through the openai client are captured" in line
 
 
@@ -168,4 +168,4 @@ def test_a_run_of_langchains_is_recorded(stand_in: Path) -> None:
                 return main.completion("groq/m", MESSAGES)
         Model().invoke("Hi")
     """
-    assert _said(stand_in, program) == ["stored 2"]
+    assert _source(stand_in, program) == ["stored 2"]

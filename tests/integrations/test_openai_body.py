@@ -33,7 +33,7 @@ def test_any_pieces(body: bytes, cuts: list[int]) -> None:
     """However the network cuts a body, the answer is the same."""
     places = [0, *sorted(cuts), len(body)]
     pieces = read(*[body[a:b] for a, b in itertools.pairwise(places)])
-    assert pieces.answer().said[0].text == "Hello there!"
+    assert pieces.answer().messages[0].text == "Hello there!"
     assert pieces.finished
 
 

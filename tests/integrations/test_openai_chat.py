@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from converra.history.turn import Answer, Attachment, Call, Said
+from converra.history.turn import Answer, Attachment, SourceMessage, SourceToolCall
 from converra.integrations.openai.chat import CHAT, answer, request
 from converra.integrations.openai.chat_chunks import ChatChunks
 from tests.integrations.chat_scripts import TEXT_CHUNKS, TOOL_CHUNKS, USAGE_CHUNK, chunk, completion, tool_call
@@ -20,70 +20,75 @@ PNG = "data:image/png;base64," + "A" * 4_000
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("message", "source"),
     [
-        ({"role": "system", "content": "Be brief."}, Said("system", "Be brief.")),
-        ({"role": "developer", "content": "Be brief."}, Said("system", "Be brief.")),
-        ({"role": "user", "content": "Hi"}, Said("user", "Hi")),
-        ({"role": "user", "content": ""}, Said("user", "")),
-        ({"role": "user", "content": "Hi", "name": "Ada"}, Said("user", "Hi", metadata={"name": "Ada"})),
-        ({"role": "critic", "content": "Hm."}, Said("critic", "Hm.")),
+        ({"role": "system", "content": "Be brief."}, SourceMessage("system", "Be brief.")),
+        ({"role": "developer", "content": "Be brief."}, SourceMessage("system", "Be brief.")),
+        ({"role": "user", "content": "Hi"}, SourceMessage("user", "Hi")),
+        ({"role": "user", "content": ""}, SourceMessage("user", "")),
+        ({"role": "user", "content": "Hi", "name": "Ada"}, SourceMessage("user", "Hi", metadata={"name": "Ada"})),
+        ({"role": "critic", "content": "Hm."}, SourceMessage("critic", "Hm.")),
         (
             {"role": "user", "content": [{"type": "text", "text": "a"}, "b", {"text": "c"}]},
-            Said("user", "a\nb\nc"),
+            SourceMessage("user", "a\nb\nc"),
         ),
         (
             {
                 "role": "user",
                 "content": [{"type": "image_url", "image_url": {"url": PNG}}, {"type": "text", "text": "?"}],
             },
-            Said("user", "[image: image/png, 2.9 KB]\n?", attachments=(Attachment("image", "image/png", PNG),)),
+            SourceMessage(
+                "user", "[image: image/png, 2.9 KB]\n?", attachments=(Attachment("image", "image/png", PNG),)
+            ),
         ),
         (
             {"role": "tool", "tool_call_id": "call_1", "content": "sunny"},
-            Said("tool", "sunny", call_id="call_1"),
+            SourceMessage("tool", "sunny", call_id="call_1"),
         ),
         (
             {"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "sunny"}]},
-            Said("tool", "sunny", call_id="call_1"),
+            SourceMessage("tool", "sunny", call_id="call_1"),
         ),
-        ({"role": "function", "name": "get_weather", "content": "sunny"}, Said("tool", "sunny", name="get_weather")),
-        ({"role": "assistant", "content": None}, Said("assistant")),
-        ({"role": "assistant"}, Said("assistant")),
+        (
+            {"role": "function", "name": "get_weather", "content": "sunny"},
+            SourceMessage("tool", "sunny", name="get_weather"),
+        ),
+        ({"role": "assistant", "content": None}, SourceMessage("assistant")),
+        ({"role": "assistant"}, SourceMessage("assistant")),
         (
             {"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
-            Said("assistant", "ab"),
+            SourceMessage("assistant", "ab"),
         ),
         (
             {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
-            Said("assistant", "No.", metadata={"refusal": True}),
+            SourceMessage("assistant", "No.", metadata={"refusal": True}),
         ),
         (
             {"role": "assistant", "content": "Well:", "refusal": "No."},
-            Said("assistant", "Well:\nNo.", metadata={"refusal": True}),
+            SourceMessage("assistant", "Well:\nNo.", metadata={"refusal": True}),
         ),
         (
             {"role": "assistant", "content": "Hi", "tool_calls": [tool_call(1, "f", "{}")]},
-            Said("assistant", "Hi", calls=(Call("call_1", "f", "{}"),)),
+            SourceMessage("assistant", "Hi", calls=(SourceToolCall("call_1", "f", "{}"),)),
         ),
         (
             {
                 "role": "assistant",
                 "tool_calls": [{"id": "c", "type": "custom", "custom": {"name": "sql", "input": "x"}}],
             },
-            Said("assistant", calls=(Call("c", "sql", "x"),)),
+            SourceMessage("assistant", calls=(SourceToolCall("c", "sql", "x"),)),
         ),
         (
             {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]},
-            Said("assistant", calls=(Call(None, "f", {"a": 1}),)),
+            SourceMessage("assistant", calls=(SourceToolCall(None, "f", {"a": 1}),)),
         ),
         (
             {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
-            Said("assistant", calls=(Call(None, "f", "{}"),)),
+            SourceMessage("assistant", calls=(SourceToolCall(None, "f", "{}"),)),
         ),
         (
             {"role": "assistant", "content": "4", "reasoning_content": "2+2"},
-            Said("assistant", "4", metadata={"reasoning": "2+2"}),
+            SourceMessage("assistant", "4", metadata={"reasoning": "2+2"}),
         ),
         (
             {
@@ -93,14 +98,17 @@ PNG = "data:image/png;base64," + "A" * 4_000
                     {"type": "text", "text": "4"},
                 ],
             },
-            Said("assistant", "4", metadata={"reasoning": "2+2"}),
+            SourceMessage("assistant", "4", metadata={"reasoning": "2+2"}),
         ),
-        ({"role": "assistant", "audio": {"id": "audio_1"}}, Said("assistant", metadata={"audio": {"id": "audio_1"}})),
+        (
+            {"role": "assistant", "audio": {"id": "audio_1"}},
+            SourceMessage("assistant", metadata={"audio": {"id": "audio_1"}}),
+        ),
     ],
 )
-def test_a_message(message: dict[str, Any], said: Said) -> None:
+def test_a_message(message: dict[str, Any], source: SourceMessage) -> None:
     """Each kind of message says what a person would read in it."""
-    assert CHAT.read(message) == (said,)
+    assert CHAT.read(message) == (source,)
 
 
 @pytest.mark.parametrize("nonsense", [None, "Hi", 7, [], {}, {"content": "Hi"}, {"role": 3}, object()])
@@ -169,7 +177,7 @@ def test_log_probabilities() -> None:
     for piece, token in zip(pieces[1:3], TOKENS, strict=True):
         piece["choices"][0]["logprobs"] = {"content": [token]}
     assert streamed(*pieces).metadata == sure
-    assert streamed(*pieces).said[0].text == "Hey"
+    assert streamed(*pieces).messages[0].text == "Hey"
 
 
 def test_choices_out_of_order() -> None:
@@ -177,7 +185,7 @@ def test_choices_out_of_order() -> None:
     document = completion({"content": "a"}, {"tool_calls": [tool_call(1, "f", "{}")]})
     document["choices"].reverse()
     read = whole(document)
-    assert read.said[0].text == "a"
+    assert read.messages[0].text == "a"
     assert read.alternatives == (
         {
             "index": 1,
@@ -242,21 +250,24 @@ def test_interleaved_choices() -> None:
         chunk({}, finish="stop"),
         chunk({}, index=1, finish="length"),
     )
-    assert read.said[0].text == "Heads"
+    assert read.messages[0].text == "Heads"
     assert read.alternatives == ({"index": 1, "content": "Tails", "finishReason": "length"},)
 
 
 @pytest.mark.parametrize(
-    ("deltas", "said"),
+    ("deltas", "source"),
     [
-        ([{"refusal": "I ca"}, {"refusal": "n't."}], Said("assistant", "I can't.", metadata={"refusal": True})),
+        (
+            [{"refusal": "I ca"}, {"refusal": "n't."}],
+            SourceMessage("assistant", "I can't.", metadata={"refusal": True}),
+        ),
         (
             [{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}],
-            Said("assistant", "ab"),
+            SourceMessage("assistant", "ab"),
         ),
         (
             [{"reasoning_content": "2"}, {"reasoning_content": "+2"}, {"content": "4"}],
-            Said("assistant", "4", metadata={"reasoning": "2+2"}),
+            SourceMessage("assistant", "4", metadata={"reasoning": "2+2"}),
         ),
         (
             [
@@ -264,11 +275,11 @@ def test_interleaved_choices() -> None:
                 {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "2"}]}]},
                 {"content": [{"type": "text", "text": "4"}]},
             ],
-            Said("assistant", "4", metadata={"reasoning": "2+2"}),
+            SourceMessage("assistant", "4", metadata={"reasoning": "2+2"}),
         ),
         (
             [{"function_call": {"name": "f", "arguments": '{"a"'}}, {"function_call": {"arguments": ":1}"}}],
-            Said("assistant", calls=(Call(None, "f", '{"a":1}'),)),
+            SourceMessage("assistant", calls=(SourceToolCall(None, "f", '{"a":1}'),)),
         ),
         (
             [
@@ -276,7 +287,7 @@ def test_interleaved_choices() -> None:
                 {"audio": {"data": "AAAA", "transcript": "llo"}},
                 {"audio": {"expires_at": 9}},
             ],
-            Said(
+            SourceMessage(
                 "assistant",
                 "Hello",
                 attachments=(Attachment("audio", None, "AAAA"),),
@@ -289,7 +300,7 @@ def test_interleaved_choices() -> None:
                 {"tool_calls": [{"function": {"arguments": "}"}}]},
                 {"tool_calls": [{"id": "b", "function": {"name": "g", "arguments": "{}"}}]},
             ],
-            Said("assistant", calls=(Call("a", "f", "{}"), Call("b", "g", "{}"))),
+            SourceMessage("assistant", calls=(SourceToolCall("a", "f", "{}"), SourceToolCall("b", "g", "{}"))),
         ),
         (  # numbered from one, custom, arguments that are no strings
             [
@@ -297,13 +308,13 @@ def test_interleaved_choices() -> None:
                 {"tool_calls": [{"index": 1, "custom": {"input": "lect"}}]},
                 {"tool_calls": [{"index": 2, "id": "b", "function": {"name": "g", "arguments": None}}]},
             ],
-            Said("assistant", calls=(Call("a", "sql", "select"), Call("b", "g", ""))),
+            SourceMessage("assistant", calls=(SourceToolCall("a", "sql", "select"), SourceToolCall("b", "g", ""))),
         ),
     ],
 )
-def test_what_chunks_bring(deltas: list[dict[str, Any]], said: Said) -> None:
+def test_what_chunks_bring(deltas: list[dict[str, Any]], source: SourceMessage) -> None:
     """Refusals, thoughts, audio, old and odd calls come in pieces and are put together."""
-    assert streamed(*[chunk(delta) for delta in deltas]).said == (said,)
+    assert streamed(*[chunk(delta) for delta in deltas]).messages == (source,)
 
 
 def test_azure_begins_without_a_choice() -> None:
@@ -314,7 +325,7 @@ def test_azure_begins_without_a_choice() -> None:
         "choices": [{"index": 0, "finish_reason": None, "content_filter_results": {}}],
     }
     read = streamed(first, chunk({"content": "Hi"}), filtered, chunk({}, finish="stop"))
-    assert (read.model, read.said[0].text, read.finish_reason) == ("gpt-4o-2024-08-06", "Hi", "stop")
+    assert (read.model, read.messages[0].text, read.finish_reason) == ("gpt-4o-2024-08-06", "Hi", "stop")
 
 
 def test_usage_in_every_chunk() -> None:
@@ -334,7 +345,7 @@ def test_an_error_among_the_chunks() -> None:
 def test_nothing_but_an_end() -> None:
     """An answer of no words keeps its finish reason."""
     read = streamed(chunk({"role": "assistant", "content": ""}), chunk({}, finish="length"))
-    assert (read.said, read.finish_reason) == ((Said("assistant"),), "length")
+    assert (read.messages, read.finish_reason) == ((SourceMessage("assistant"),), "length")
 
 
 # -- any nonsense ------------------------------------------------------------------------------------------------------
@@ -398,6 +409,6 @@ def test_any_chunks_are_read(chunks: list[Any], as_objects: bool) -> None:
 @given(st.lists(broken(FULL_MESSAGE), max_size=4))
 def test_any_messages_are_read(messages: list[Any]) -> None:
     """Whatever a request holds: looking at it and reading it does not raise."""
-    assert len(CHAT.look(messages)) == len(messages)
+    assert len(CHAT.fingerprint(messages)) == len(messages)
     for message in messages:
         assert isinstance(CHAT.read(message), tuple)

@@ -55,7 +55,7 @@ def client(model: ScriptedModel) -> Iterator[openai.OpenAI]:
         yield made
 
 
-def said(capture: RecordingCapture) -> list[Any]:
+def source(capture: RecordingCapture) -> list[Any]:
     """The answers' first words."""
     return [call.facts()["answer"]["said"][0] for call in capture.calls]
 
@@ -74,7 +74,7 @@ def test_a_client_older_than_the_patch(model: ScriptedModel) -> None:
         patching.switch_off(INTEGRATION)
         create(**CHAT)
         raw.create(**CHAT)
-    assert said(capture) == [HELLO, HELLO]
+    assert source(capture) == [HELLO, HELLO]
 
 
 def test_a_bound_method_that_outlives_the_patch(client: openai.OpenAI) -> None:
@@ -94,7 +94,7 @@ def test_a_bound_method_that_outlives_the_patch(client: openai.OpenAI) -> None:
 def test_a_copy_of_a_client(client: openai.OpenAI, capture: RecordingCapture) -> None:
     """`with_options` and `copy` make clients that are captured too."""
     client.with_options(timeout=3).copy().chat.completions.create(**CHAT)
-    assert said(capture) == [HELLO]
+    assert source(capture) == [HELLO]
 
 
 def test_a_subclass(model: ScriptedModel, capture: RecordingCapture) -> None:
@@ -106,7 +106,7 @@ def test_a_subclass(model: ScriptedModel, capture: RecordingCapture) -> None:
 
     with Mine(api_key="k", base_url=model.base_url("text")) as client:
         client.chat.completions.create(**CHAT)
-    assert said(capture) == [HELLO]
+    assert source(capture) == [HELLO]
 
 
 @pytest.mark.parametrize("name", ["text", "stream"])
@@ -119,7 +119,7 @@ def test_azure(model: ScriptedModel, capture: RecordingCapture, name: str) -> No
         answer = client.chat.completions.create(**CHAT, stream=name == "stream")
         list(answer)
     assert "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21" in model.received[0].line
-    assert said(capture) == [HELLO]
+    assert source(capture) == [HELLO]
 
 
 @pytest.mark.parametrize("name", ["text", "stream"])
@@ -140,7 +140,7 @@ def test_azure_async(model: ScriptedModel, capture: RecordingCapture, name: str)
                 _ = [chunk async for chunk in answer]
 
     asyncio.run(main())
-    assert said(capture) == [HELLO]
+    assert source(capture) == [HELLO]
 
 
 KEYS_MAY_BE_FUNCTIONS = "Callable" in str(inspect.signature(openai.OpenAI).parameters["api_key"].annotation)
@@ -167,7 +167,7 @@ def test_keys_that_are_functions(model: ScriptedModel, capture: RecordingCapture
     with openai.OpenAI(api_key=given, base_url=model.base_url("text")) as client:
         client.chat.completions.create(**CHAT)
     asyncio.run(main())
-    assert said(capture) == [HELLO, HELLO]
+    assert source(capture) == [HELLO, HELLO]
     assert asked == ["k", "k"] * KEYS_MAY_BE_FUNCTIONS
 
 
@@ -179,7 +179,7 @@ def test_the_module_itself(model: ScriptedModel, capture: RecordingCapture, monk
     openai.chat.completions.create(**CHAT)
     openai._reset_client()
     gc.collect()
-    assert said(capture) == [HELLO]
+    assert source(capture) == [HELLO]
 
 
 def test_a_retry_inside_the_client(model: ScriptedModel, capture: RecordingCapture) -> None:
@@ -187,7 +187,7 @@ def test_a_retry_inside_the_client(model: ScriptedModel, capture: RecordingCaptu
     with client_for(model, "flaky") as client:
         client.with_options(max_retries=2).chat.completions.create(**CHAT)
     assert len(model.received) == 2
-    assert said(capture) == [HELLO]
+    assert source(capture) == [HELLO]
 
 
 @pytest.mark.parametrize("name", ["text", "stream"])
@@ -198,14 +198,14 @@ def test_a_post_for_the_bare_response(model: ScriptedModel, capture: RecordingCa
         capture.calls.clear()
         for path in ("/chat/completions", f"{model.base_url(name)}/chat/completions?trace=1"):
             client.post(path, body={**CHAT, "stream": name == "stream"}, cast_to=kind)
-    assert said(capture) == [HELLO, HELLO]
+    assert source(capture) == [HELLO, HELLO]
 
 
 def test_options_that_are_given_by_name(client: openai.OpenAI, capture: RecordingCapture) -> None:
     """`client.request` may be called with names for everything."""
     options = openai._models.FinalRequestOptions.construct(method="POST", url="/chat/completions", json_data=CHAT)
     client.request(cast_to=ChatCompletion, options=options)
-    assert said(capture) == [HELLO]
+    assert source(capture) == [HELLO]
 
 
 def test_generators_are_sent_whole(model: ScriptedModel, client: openai.OpenAI, capture: RecordingCapture) -> None:
@@ -280,7 +280,7 @@ def test_a_body_that_was_read_can_be_pickled(client: openai.OpenAI, capture: Rec
     with client.chat.completions.with_streaming_response.create(**CHAT) as raw:
         raw.read()
         assert pickle.loads(pickle.dumps(raw.http_response)).status_code == 200  # noqa: S301 - our own
-    assert said(capture) == [HELLO]
+    assert source(capture) == [HELLO]
 
 
 def test_a_stream_that_is_closed_while_it_is_read(model: ScriptedModel, capture: RecordingCapture) -> None:
@@ -297,7 +297,7 @@ def test_a_stream_that_is_closed_while_it_is_read(model: ScriptedModel, capture:
         except Exception:  # noqa: BLE001 - what it raises depends on the version and on the moment
             rest = 0
         closer.join()
-    text = said(capture)[0]["text"]
+    text = source(capture)[0]["text"]
     assert text == "Hello" if not rest else "Hello there!".startswith(text)
 
 
@@ -323,10 +323,10 @@ def test_what_has_arrived_can_be_asked_for(model: ScriptedModel, capture: Record
             next(stream)
         so_far = capture.only().so_far
         assert so_far is not None
-        assert (so_far().said[0].text, so_far().partial) == ("Hello", True)
+        assert (so_far().messages[0].text, so_far().partial) == ("Hello", True)
         model.release.set()
         assert len(list(stream)) == 3
-    assert said(capture) == [HELLO]
+    assert source(capture) == [HELLO]
 
 
 def test_nothing_of_the_sdk_is_kept(model: ScriptedModel, capture: RecordingCapture) -> None:
@@ -431,7 +431,7 @@ def test_a_background_response(background: openai.OpenAI, capture: RecordingCapt
     assert so_far().finish_reason == "queued"
     assert background.responses.retrieve(queued.id).output_text == "Hello there!"
     background.responses.retrieve(queued.id)
-    assert said(capture) == [HELLO | {"metadata": {"reasoning": "They greet me."}}]
+    assert source(capture) == [HELLO | {"metadata": {"reasoning": "They greet me."}}]
 
 
 def test_a_background_response_that_is_cancelled(background: openai.OpenAI, capture: RecordingCapture) -> None:
@@ -448,7 +448,7 @@ def test_asking_in_vain(model: ScriptedModel, background: openai.OpenAI, capture
         background.with_options(base_url=model.base_url("r-bad-request")).responses.retrieve(queued.id)
     assert capture.only().ends == 0
     background.responses.retrieve(queued.id)
-    assert len(said(capture)) == 1
+    assert len(source(capture)) == 1
 
 
 def test_a_background_stream_left_and_taken_up_again(model: ScriptedModel, capture: RecordingCapture) -> None:
@@ -459,7 +459,7 @@ def test_a_background_stream_left_and_taken_up_again(model: ScriptedModel, captu
             next(stream)
         assert capture.only().ends == 0
         list(client.get("/responses/resp_1?stream=true", cast_to=object, stream=True, stream_cls=openai.Stream[object]))
-    assert said(capture) == [HELLO]
+    assert source(capture) == [HELLO]
 
 
 def test_background_responses_that_nobody_asks_for(

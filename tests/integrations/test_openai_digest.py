@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converra.integrations.payload.fingerprint import look
+from converra.integrations.payload.fingerprint import fingerprint
 from tests.integrations.chat_scripts import tool_call
 
 MESSAGES: list[Any] = [
@@ -40,9 +40,9 @@ MESSAGES: list[Any] = [
 
 def test_the_same_again() -> None:
     """A copy of a message has its digest; all others have another."""
-    digests = look(MESSAGES)
-    assert look(copy.deepcopy(MESSAGES)) == digests
-    assert [look([message])[0] for message in MESSAGES] == digests
+    digests = fingerprint(MESSAGES)
+    assert fingerprint(copy.deepcopy(MESSAGES)) == digests
+    assert [fingerprint([message])[0] for message in MESSAGES] == digests
     assert len(set(digests)) == len(MESSAGES)
 
 
@@ -52,7 +52,7 @@ def test_what_cannot_be_hashed() -> None:
     for _ in range(100):
         deep = [deep]
     strange = [{"role": {"a"}, "content": bytearray()}, {"role": "user", "content": deep}, {"role": "user"}]
-    assert len(look(strange)) == 3
+    assert len(fingerprint(strange)) == 3
 
 
 values = st.recursive(
@@ -65,8 +65,8 @@ values = st.recursive(
 @given(st.lists(values | st.fixed_dictionaries({"role": values, "content": values}), max_size=5))
 def test_anything_can_be_looked_at(messages: list[Any]) -> None:
     """Whatever JSON holds has a digest, the same for a copy."""
-    assert [d for d, m in zip(look(messages), messages, strict=True) if m == m] == [  # noqa: PLR0124 - not for NaN
+    assert [d for d, m in zip(fingerprint(messages), messages, strict=True) if m == m] == [  # noqa: PLR0124 - not for NaN
         d
-        for d, m in zip(look(copy.deepcopy(messages)), messages, strict=True)
+        for d, m in zip(fingerprint(copy.deepcopy(messages)), messages, strict=True)
         if m == m  # noqa: PLR0124 - as above
     ]

@@ -119,10 +119,10 @@ class Asking:
             chat = ChatOpenAI(model="m", api_key="k", base_url=url, http_client=bare, **settings)  # type: ignore[arg-type]  # a string will do
             return self._of(lambda: chat.invoke([("user", "Hi")]))
 
-    def chat(self, said: dict[str, Any], **more: Any) -> Iterator[dict[str, Any]]:
+    def chat(self, source: dict[str, Any], **more: Any) -> Iterator[dict[str, Any]]:
         """One message of a chat, asked for in every way."""
-        whole = document(completion(said, **more))
-        deltas = [{"role": "assistant"}, *({name: value} for name, value in said.items())]
+        whole = document(completion(source, **more))
+        deltas = [{"role": "assistant"}, *({name: value} for name, value in source.items())]
         last = chunk(finish="stop", usage=more.get("usage"))
         chunks = stream(*[chunk(delta) for delta in deltas], chunk({}, finish="stop"), last)
         yield self.stored(whole, _plain)
@@ -167,7 +167,7 @@ def metadata(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("said", "content", "attached"),
+    ("source", "content", "attached"),
     [
         ({"images": [PICTURE]}, LINE, [ATTACHED]),
         ({"content": "Here:", "images": [PICTURE]}, f"Here:\n{LINE}", [ATTACHED]),
@@ -182,9 +182,9 @@ def metadata(answer: dict[str, Any]) -> dict[str, Any]:
         ({"drawings": [{"type": "image", "data": DATA, "mimeType": "image/png"}]}, LINE, [ATTACHED]),
     ],
 )
-def test_pictures_beside_the_text(said: dict[str, Any], content: str, attached: list[Any], asking: Asking) -> None:
+def test_pictures_beside_the_text(source: dict[str, Any], content: str, attached: list[Any], asking: Asking) -> None:
     """Pictures that come beside the text are attached, plain and streamed, and never stored themselves."""
-    for answer in asking.chat(said):
+    for answer in asking.chat(source):
         assert (answer["role"], answer["content"]) == ("assistant", content)
         assert answer["metadata"]["attachments"] == attached
 
@@ -298,16 +298,16 @@ def test_fields_of_a_message_of_langchains() -> None:
     own = {"citations": SOURCES, "images": [PICTURE], "__internal__": "x"}
     given = AIMessage("A", additional_kwargs=own, response_metadata={"model_name": "m", "eval_duration": 7})
     found = langchain_result.answer(LLMResult(generations=[[ChatGeneration(message=given)]]))
-    (said,) = found.said
-    assert said.text == f"A\n{LINE}"
-    assert [attached.data for attached in said.attachments] == [URL]
+    (source,) = found.messages
+    assert source.text == f"A\n{LINE}"
+    assert [attached.data for attached in source.attachments] == [URL]
     hidden = {**PICTURE, "image_url": {"url": f"<{len(URL)} characters>"}}
-    assert said.metadata == {"citations": SOURCES, "images": [hidden]}
+    assert source.metadata == {"citations": SOURCES, "images": [hidden]}
     assert found.metadata == {"eval_duration": 7}
 
 
 @pytest.mark.parametrize(
-    ("said", "line"),
+    ("source", "line"),
     [
         ({"content": "Here:", "images": [PICTURE]}, f"Here:\n{LINE}"),
         ({"content": f"Here: ![cat](data:image/png;base64,{LARGE})"}, "Here: [image: image/png, 7.8 KB]"),
@@ -315,13 +315,13 @@ def test_fields_of_a_message_of_langchains() -> None:
 )
 @pytest.mark.parametrize("bare", [False, True])
 def test_a_resent_picture_is_recorded_once(
-    said: dict[str, Any], line: str, *, bare: bool, asking: Asking, server: LocalServer, recorder: Recorder
+    source: dict[str, Any], line: str, *, bare: bool, asking: Asking, server: LocalServer, recorder: Recorder
 ) -> None:
     """An answer with pictures that the app sends again, as a dict, is recognised."""
-    url = asking.answers(document(completion(said)))
+    url = asking.answers(document(completion(source)))
     with openai.OpenAI(api_key="k", base_url=url) as client, recorder.conversation("p") as talk:
         answer = client.chat.completions.create(model="m", messages=QUESTION).choices[0].message
-        resent: Any = {"role": "assistant", **said} if bare else answer.model_dump(exclude_none=True)
+        resent: Any = {"role": "assistant", **source} if bare else answer.model_dump(exclude_none=True)
         client.chat.completions.create(model="m", messages=[*QUESTION, resent, {"role": "user", "content": "More"}])
     assert recorder.flush(timeout=20)
     found = server.store.find(None, talk.id or "")
@@ -336,7 +336,7 @@ CITED = {"citations": [{"content": "Returns within 30 days.", "title": "Terms", 
 
 
 @pytest.mark.parametrize(
-    ("said", "found"),
+    ("source", "found"),
     [
         ({"context": {**CITED, "intent": '["returns"]'}}, {"context": {**CITED, "intent": '["returns"]'}}),
         (CITED, CITED),
@@ -351,9 +351,9 @@ CITED = {"citations": [{"content": "Returns within 30 days.", "title": "Terms", 
         ({"trace": ["word " * 9] * 999}, {"trace": f"<{999 * 48 + 1} bytes>"}),
     ],
 )
-def test_fields_beside_the_text(said: dict[str, Any], found: dict[str, Any] | None, asking: Asking) -> None:
+def test_fields_beside_the_text(source: dict[str, Any], found: dict[str, Any] | None, asking: Asking) -> None:
     """Sources and unknown fields of a message are kept in the answer's metadata, large ones by their size."""
-    for answer in asking.chat({"content": "Sure.", **said}):
+    for answer in asking.chat({"content": "Sure.", **source}):
         assert answer["content"].splitlines()[0] == "Sure."
         kept_ones = metadata(answer)
         if found is None:
@@ -562,9 +562,9 @@ def _changed(result: Any) -> None:
 def test_an_answer_that_the_app_changes(more: dict[str, Any], *, calls: bool, asking: Asking) -> None:
     """Usage, text and calls are stored as they were when the call returned, whatever the app does to them then."""
     details = {"prompt_tokens_details": {"cached_tokens": 16}, "completion_tokens_details": {"reasoning_tokens": 4}}
-    said = {"content": "A", "tool_calls": [tool_call(1, "f", '{"a": 1}')] if calls else None}
+    source = {"content": "A", "tool_calls": [tool_call(1, "f", '{"a": 1}')] if calls else None}
     answer = asking.stored(
-        document(completion(said, usage=_usage(21, 9, **details, **more))), lambda client: _changed(_plain(client))
+        document(completion(source, usage=_usage(21, 9, **details, **more))), lambda client: _changed(_plain(client))
     )
     assert (answer["content"], answer["usage"]) == ("A", {"promptTokens": 21, "completionTokens": 9})
     seconds = {"timing": {"seconds": 3}} if more else {}

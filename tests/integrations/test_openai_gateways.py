@@ -340,6 +340,6 @@ def test_an_emoji_cut_in_two(
         _ask(client, [*HI, resent, {"role": "user", "content": "So?"}], stream=False)
 
     _, answer, *rest = stored(server, recorder, talk)
-    said = answer["metadata"]["reasoning"] if field == "reasoning_content" else answer["content"]
-    assert said == "Oh 😀!"
+    source = answer["metadata"]["reasoning"] if field == "reasoning_content" else answer["content"]
+    assert source == "Oh 😀!"
     assert [m["content"] for m in rest] == ["So?", "So."]

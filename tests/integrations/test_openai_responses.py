@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from openai.types.responses import Response
 
-from converra.history.turn import Answer, Attachment, Call, Said
+from converra.history.turn import Answer, Attachment, SourceMessage, SourceToolCall
 from converra.integrations.openai.events import ResponseEvents
 from converra.integrations.openai.responses import RESPONSES, answer, request
 from tests.integrations.recording import bare, settled
@@ -31,31 +31,34 @@ PICTURE = "iVBORw0K" * 1_000
 
 
 @pytest.mark.parametrize(
-    ("item", "said"),
+    ("item", "source"),
     [
-        ({"role": "user", "content": "Hi"}, Said("user", "Hi")),
-        ({"type": "message", "role": "developer", "content": "Be brief."}, Said("system", "Be brief.")),
+        ({"role": "user", "content": "Hi"}, SourceMessage("user", "Hi")),
+        ({"type": "message", "role": "developer", "content": "Be brief."}, SourceMessage("system", "Be brief.")),
         (
             {"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]},
-            Said("user", "a\nb"),
+            SourceMessage("user", "a\nb"),
         ),
-        (message("Hi", {"type": "output_text", "text": "!"}), Said("assistant", "Hi!")),
+        (message("Hi", {"type": "output_text", "text": "!"}), SourceMessage("assistant", "Hi!")),
         (
             message("Hi", annotations=[{"type": "url_citation", "url": "https://a"}]),
-            Said("assistant", "Hi", metadata={"annotations": [{"type": "url_citation", "url": "https://a"}]}),
+            SourceMessage("assistant", "Hi", metadata={"annotations": [{"type": "url_citation", "url": "https://a"}]}),
         ),
-        (function_call(1, "f", "{}"), Said("assistant", calls=(Call("call_1", "f", "{}"),))),
+        (function_call(1, "f", "{}"), SourceMessage("assistant", calls=(SourceToolCall("call_1", "f", "{}"),))),
         (
             {"type": "custom_tool_call", "call_id": "c", "name": "sql", "input": "select"},
-            Said("assistant", calls=(Call("c", "sql", "select"),)),
+            SourceMessage("assistant", calls=(SourceToolCall("c", "sql", "select"),)),
         ),
         (
             {"type": "local_shell_call", "id": "l", "call_id": "c", "action": {"type": "exec", "command": ["ls"]}},
-            Said("assistant", calls=(Call("c", "local_shell", {"action": {"type": "exec", "command": ["ls"]}}),)),
+            SourceMessage(
+                "assistant",
+                calls=(SourceToolCall("c", "local_shell", {"action": {"type": "exec", "command": ["ls"]}}),),
+            ),
         ),
         (
             {"type": "function_call_output", "call_id": "call_1", "output": "sunny"},
-            Said("tool", "sunny", call_id="call_1"),
+            SourceMessage("tool", "sunny", call_id="call_1"),
         ),
         (
             {
@@ -63,7 +66,7 @@ PICTURE = "iVBORw0K" * 1_000
                 "call_id": "call_1",
                 "output": [{"type": "input_text", "text": "see"}, {"type": "input_image", "file_id": "file-1"}],
             },
-            Said("tool", "see\n[image: file-1]", (), "call_1", None, (Attachment("image", name="file-1"),)),
+            SourceMessage("tool", "see\n[image: file-1]", (), "call_1", None, (Attachment("image", name="file-1"),)),
         ),
         (
             {
@@ -71,16 +74,16 @@ PICTURE = "iVBORw0K" * 1_000
                 "call_id": "c",
                 "output": {"type": "computer_screenshot", "image_url": "https://a"},
             },
-            Said("tool", "[image: https://a]", (), "c", None, (Attachment("image", url="https://a"),)),
+            SourceMessage("tool", "[image: https://a]", (), "c", None, (Attachment("image", url="https://a"),)),
         ),
         (
             {"type": "shell_call_output", "call_id": "c", "output": [{"stdout": "a", "outcome": {"exit_code": 0}}]},
-            Said("tool", '[{"stdout":"a","outcome":{"exit_code":0}}]', call_id="c"),
+            SourceMessage("tool", '[{"stdout":"a","outcome":{"exit_code":0}}]', call_id="c"),
         ),
-        ({"type": "program_output", "call_id": "c", "result": "7"}, Said("tool", "7", call_id="c")),
+        ({"type": "program_output", "call_id": "c", "result": "7"}, SourceMessage("tool", "7", call_id="c")),
         (
             {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True},
-            Said("tool", "approved", call_id="mcpr_1"),
+            SourceMessage("tool", "approved", call_id="mcpr_1"),
         ),
         (
             {
@@ -89,16 +92,16 @@ PICTURE = "iVBORw0K" * 1_000
                 "approve": False,
                 "reason": "Too risky.",
             },
-            Said("tool", "denied: Too risky.", call_id="mcpr_1"),
+            SourceMessage("tool", "denied: Too risky.", call_id="mcpr_1"),
         ),
         (
             {**message("Let me see."), "phase": "commentary"},
-            Said("assistant", "Let me see.", metadata={"phase": "commentary"}),
+            SourceMessage("assistant", "Let me see.", metadata={"phase": "commentary"}),
         ),
-        ({**message("Done."), "phase": "final_answer"}, Said("assistant", "Done.")),
+        ({**message("Done."), "phase": "final_answer"}, SourceMessage("assistant", "Done.")),
         (
             message("Hi", logprobs=[{"token": "H", "logprob": -0.1}, {"token": "i", "logprob": -0.3}]),
-            Said("assistant", "Hi", metadata={"logprobs": {"tokens": 2, "mean": -0.2, "lowest": -0.3}}),
+            SourceMessage("assistant", "Hi", metadata={"logprobs": {"tokens": 2, "mean": -0.2, "lowest": -0.3}}),
         ),
         (
             {
@@ -109,10 +112,10 @@ PICTURE = "iVBORw0K" * 1_000
                 "arguments": '{"d": 6}',
                 "output": "4",
             },
-            Said(
+            SourceMessage(
                 "tool",
                 "4",
-                (Call("m", "roll", '{"d": 6}'),),
+                (SourceToolCall("m", "roll", '{"d": 6}'),),
                 "m",
                 "roll",
                 metadata={
@@ -134,10 +137,10 @@ PICTURE = "iVBORw0K" * 1_000
                 "code": "1+1",
                 "outputs": [{"type": "logs", "logs": "2"}, {"type": "image"}],
             },
-            Said(
+            SourceMessage(
                 "tool",
                 "2",
-                (Call("ci", "code_interpreter", {"code": "1+1"}),),
+                (SourceToolCall("ci", "code_interpreter", {"code": "1+1"}),),
                 "ci",
                 "code_interpreter",
                 metadata={
@@ -152,10 +155,10 @@ PICTURE = "iVBORw0K" * 1_000
         ),
         (
             {"type": "image_generation_call", "id": "ig", "result": PICTURE, "output_format": "webp"},
-            Said(
+            SourceMessage(
                 "tool",
                 "[image: image/webp, 5.9 KB]",
-                (Call("ig", "image_generation", None),),
+                (SourceToolCall("ig", "image_generation", None),),
                 "ig",
                 "image_generation",
                 (Attachment("image", "image/webp", PICTURE),),
@@ -171,9 +174,9 @@ PICTURE = "iVBORw0K" * 1_000
         ),
     ],
 )
-def test_an_item(item: dict[str, Any], said: Said) -> None:
+def test_an_item(item: dict[str, Any], source: SourceMessage) -> None:
     """Each kind of item says what a person would read in it; megabytes of base64 become an attachment."""
-    assert RESPONSES.read(item) == (said,)
+    assert RESPONSES.read(item) == (source,)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +243,7 @@ def test_a_response_of_many_kinds() -> None:
             {**REASONING, "id": "rs_3"},
         )
     )
-    assert bare(read.said) == [
+    assert bare(read.messages) == [
         {
             "role": "assistant",
             "text": "Let me look.",
@@ -390,6 +393,6 @@ def test_any_events_are_read(events: list[Any], as_objects: bool) -> None:
 @given(st.lists(st.sampled_from(ITEMS).flatmap(broken), max_size=4))
 def test_any_items_are_read(items: list[Any]) -> None:
     """Whatever an input holds: looking at it and reading it does not raise."""
-    assert len(RESPONSES.look(items)) == len(items)
+    assert len(RESPONSES.fingerprint(items)) == len(items)
     for item in items:
         assert isinstance(RESPONSES.read(item), tuple)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 
-from converra.history.turn import Call
+from converra.history.turn import SourceToolCall
 from converra.integrations.openai.chat_chunks import ChatChunks
 from tests.history.talk import Chat, result, user
 from tests.integrations import scripted
@@ -43,9 +43,9 @@ def fragment(
 
 
 GRAZ, LINZ = '{"city": "Graz"}', '{"city": "Linz"}'
-BOTH = [Call("a", "find", GRAZ), Call("b", "find", LINZ)]
+BOTH = [SourceToolCall("a", "find", GRAZ), SourceToolCall("b", "find", LINZ)]
 
-SERVERS: dict[str, tuple[list[dict[str, Any]], list[Call]]] = {
+SERVERS: dict[str, tuple[list[dict[str, Any]], list[SourceToolCall]]] = {
     "all numbered 0, whole": (
         [fragment(GRAZ, index=0, id="a", name="find"), fragment(LINZ, index=0, id="b", name="find")],
         BOTH,
@@ -72,7 +72,7 @@ SERVERS: dict[str, tuple[list[dict[str, Any]], list[Call]]] = {
     ),
     "all numbered 0, ids empty": (
         [fragment(GRAZ, index=0, id="", name="find"), fragment(LINZ, index=0, id="", name="find")],
-        [Call(None, "find", GRAZ), Call(None, "find", LINZ)],
+        [SourceToolCall(None, "find", GRAZ), SourceToolCall(None, "find", LINZ)],
     ),
     "numbers null": (
         [fragment(GRAZ, index=None, id="a", name="find"), fragment(LINZ, index=None, id="b", name="find")],
@@ -80,7 +80,7 @@ SERVERS: dict[str, tuple[list[dict[str, Any]], list[Call]]] = {
     ),
     "numbers missing, ids missing": (
         [fragment(GRAZ[:7], name="find"), fragment(GRAZ[7:]), fragment(LINZ[:7], name="find"), fragment(LINZ[7:])],
-        [Call(None, "find", GRAZ), Call(None, "find", LINZ)],
+        [SourceToolCall(None, "find", GRAZ), SourceToolCall(None, "find", LINZ)],
     ),
     "all repeated with every piece": (
         [
@@ -97,7 +97,7 @@ SERVERS: dict[str, tuple[list[dict[str, Any]], list[Call]]] = {
             fragment(LINZ[:7], index=1, id="a", name="find"),
             fragment(LINZ[7:], index=1),
         ],
-        [Call("a", "find", GRAZ), Call("a", "find", LINZ)],
+        [SourceToolCall("a", "find", GRAZ), SourceToolCall("a", "find", LINZ)],
     ),
     "another id with every piece": (
         [
@@ -115,7 +115,7 @@ SERVERS: dict[str, tuple[list[dict[str, Any]], list[Call]]] = {
             fragment('{"}', index=0, name="find"),
             fragment('{"b": {}}', index=0, name="find"),
         ],
-        [Call(None, "find", '{"a": "}{"}'), Call(None, "find", '{"b": {}}')],
+        [SourceToolCall(None, "find", '{"a": "}{"}'), SourceToolCall(None, "find", '{"b": {}}')],
     ),
     "the name or the id comes late": (
         [
@@ -141,7 +141,7 @@ SERVERS: dict[str, tuple[list[dict[str, Any]], list[Call]]] = {
     ),
     "ids that are numbers": (
         [fragment(GRAZ, index=0, id=0, name="find"), fragment(LINZ, index=0, id=1, name="find")],
-        [Call("0", "find", GRAZ), Call("1", "find", LINZ)],
+        [SourceToolCall("0", "find", GRAZ), SourceToolCall("1", "find", LINZ)],
     ),
     "arguments that are objects": (
         [
@@ -152,11 +152,11 @@ SERVERS: dict[str, tuple[list[dict[str, Any]], list[Call]]] = {
             fragment(None, index=0, id="e", name="sum"),
         ],
         [
-            Call("a", "find", {"city": "Graz"}),
-            Call("b", "find", {"city": "Linz"}),
-            Call("c", "sum", [1]),
-            Call("d", "sum", 7),
-            Call("e", "sum", ""),
+            SourceToolCall("a", "find", {"city": "Graz"}),
+            SourceToolCall("b", "find", {"city": "Linz"}),
+            SourceToolCall("c", "sum", [1]),
+            SourceToolCall("d", "sum", 7),
+            SourceToolCall("e", "sum", ""),
         ],
     ),
     "objects in pieces, or after an empty text": (
@@ -167,11 +167,11 @@ SERVERS: dict[str, tuple[list[dict[str, Any]], list[Call]]] = {
             fragment("7", index=1, id="b", name="sum"),
             fragment({"\ud83d": 5}, index=1),
         ],
-        [Call("a", "find", {"city": "Graz", "near": True}), Call("b", "sum", '7{"\ufffd":5}')],
+        [SourceToolCall("a", "find", {"city": "Graz", "near": True}), SourceToolCall("b", "sum", '7{"\ufffd":5}')],
     ),
     "an emoji cut in two": (
         [fragment('{"mood": "\ud83d', index=0, id="a", name="find"), fragment('\ude00"}', index=0)],
-        [Call("a", "find", '{"mood": "😀"}')],
+        [SourceToolCall("a", "find", '{"mood": "😀"}')],
     ),
     "empty calls": (
         [
@@ -187,7 +187,7 @@ SERVERS: dict[str, tuple[list[dict[str, Any]], list[Call]]] = {
 }
 
 
-def streamed(*fragments: dict[str, Any]) -> list[Call]:
+def streamed(*fragments: dict[str, Any]) -> list[SourceToolCall]:
     """The calls of a stream, read as JSON and as the SDK's objects, asked for in the middle and at the end."""
     plain, built = ChatChunks(), ChatChunks()
     for one in fragments:
@@ -195,8 +195,8 @@ def streamed(*fragments: dict[str, Any]) -> list[Call]:
         plain.feed(delta)
         built.feed(ChatCompletionChunk.construct(**delta))
         assert plain.answer() == built.answer()
-    (said,) = plain.answer().said
-    return list(said.calls)
+    (source,) = plain.answer().messages
+    return list(source.calls)
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -257,7 +257,7 @@ def test_the_calls_through_a_client(server: str, way: str, model: ScriptedModel,
             (_read if way == "sync" else _read_raw)(client)
     answer = capture.only().answer
     assert answer is not None
-    assert [list(said.calls) for said in answer.said] == [SERVERS[server][1]]
+    assert [list(source.calls) for source in answer.messages] == [SERVERS[server][1]]
 
 
 # -- any server --------------------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def _later(mode: str, own: str, number: int) -> Any:
     return own if mode == "same" else SILENCES.get(mode, MISSING)
 
 
-def _fragments(server: Server, number: int, call: Call, pieces: list[str]) -> list[dict[str, Any]]:
+def _fragments(server: Server, number: int, call: SourceToolCall, pieces: list[str]) -> list[dict[str, Any]]:
     own_id: Any = MISSING if server.ids == "never" else call.id
     index, name = _index(server, number), call.name or ""
     first = fragment(pieces[0], index=index, id=own_id, name=name)
@@ -330,7 +330,7 @@ def _cut(text: str, data: st.DataObject) -> list[str]:
 @given(sent_calls, servers, st.data())
 def test_any_server(sent: list[tuple[str, dict[str, Any]]], server: Server, data: st.DataObject) -> None:
     """Whatever a server leaves out or repeats, the calls are those that it sent, and resending them adds nothing."""
-    calls = [Call(f"call_{n}", name, json.dumps(given)) for n, (name, given) in enumerate(sent)]
+    calls = [SourceToolCall(f"call_{n}", name, json.dumps(given)) for n, (name, given) in enumerate(sent)]
     streams = [_fragments(server, n, call, _cut(call.arguments, data)) for n, call in enumerate(calls)]
     told_apart = server.indexes == "right" or server.ids == "same"
     found = streamed(*(_by_turns(streams, data) if told_apart else list(itertools.chain(*streams))))
@@ -348,7 +348,7 @@ def _by_turns(streams: list[list[dict[str, Any]]], data: st.DataObject) -> list[
     return mixed
 
 
-def _resent(found: list[Call], data: st.DataObject) -> None:
+def _resent(found: list[SourceToolCall], data: st.DataObject) -> None:
     """Send the calls again as apps do, whole or parsed, with their results: only those and the question are new."""
     chat, question = Chat(), user("Go")
     made = [{"id": c.id, "function": {"name": c.name, "arguments": c.arguments}} for c in found]

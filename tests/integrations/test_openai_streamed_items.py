@@ -107,8 +107,8 @@ def test_items_that_are_not_in_the_last_event(indexes: str, ids: str, kinds: str
 def test_items_that_are_never_finished(indexes: str, ids: str, kinds: str) -> None:
     """Items of which only the fragments came are what these make."""
     output = [message("Hello"), function_call(1, "get_weather", '{"city": "Graz"}')]
-    (said,) = streamed(*talk(output, response(), kinds, indexes=indexes, ids=ids)).answer().said
-    assert bare(said) == {
+    (source,) = streamed(*talk(output, response(), kinds, indexes=indexes, ids=ids)).answer().messages
+    assert bare(source) == {
         "role": "assistant",
         "text": "Hello",
         "calls": [{"id": "call_1", "name": "get_weather", "arguments": '{"city": "Graz"}'}],
@@ -140,8 +140,8 @@ def test_arguments_that_are_objects() -> None:
     done = {"type": "response.function_call_arguments.done", **place, "arguments": {"a": 1}}
     item = {"type": "response.output_item.done", "output_index": 0, "item": {**call, "arguments": {"a": 1}}}
     for events in ([delta], [done], [item], [delta, done, item]):
-        (said,) = streamed(added, *events).answer().said
-        assert [called.arguments for called in said.calls] == [{"a": 1}]
+        (source,) = streamed(added, *events).answer().messages
+        assert [called.arguments for called in source.calls] == [{"a": 1}]
 
 
 @pytest.mark.parametrize("empty", ["", None, "{}", {}])
@@ -162,8 +162,8 @@ def _cut(text: str) -> list[dict[str, Any]]:
 
 def test_an_emoji_cut_in_two() -> None:
     """Half a character at the end of a fragment, and half of it at the beginning of the next, are one character."""
-    (said,) = streamed(*_cut("\ud83d\ude00")).answer().said
-    assert said.text == "😀"
+    (source,) = streamed(*_cut("\ud83d\ude00")).answer().messages
+    assert source.text == "😀"
 
 
 @pytest.fixture(scope="module")
@@ -189,4 +189,4 @@ def test_the_items_through_a_client(ids: str, raw: bool, model: ScriptedModel, c
             list(client.responses.create(model="gpt-5", input="Hi", stream=True))
     answer = capture.only().answer
     assert answer is not None
-    assert answer.said == whole(response(*OUTPUT)).said
+    assert answer.messages == whole(response(*OUTPUT)).messages

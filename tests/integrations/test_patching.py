@@ -201,7 +201,7 @@ def test_a_bug_of_the_integration(library: Any, method: str) -> None:
     with pytest.raises(KeyError):
         library.Client().request("fail")
     assert guard.caught() > before
-    guard.hush()
+    guard.reset_log_limits()
 
 
 # -- imports -----------------------------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ def test_a_bug_cannot_break_an_import(made_up: str) -> None:
         raise ZeroDivisionError
 
     patching.switch_off(integration._replace(uninstall=uninstall))
-    guard.hush()
+    guard.reset_log_limits()
 
 
 def _run(program: str, directory: Any) -> str:

@@ -27,11 +27,11 @@ def unhurried() -> None:
 
 def record(sender: Delivery, key: str, *numbers: int | str, end: bool = True) -> None:
     """Record turns in a conversation."""
-    lane = sender.open(Header(key=key, prompt_id="prompt"))
+    queue = sender.open(Header(key=key, prompt_id="prompt"))
     for number in numbers:
-        lane.append(turn(number))
+        queue.append(turn(number))
     if end:
-        lane.end()
+        queue.end()
 
 
 def work(number: int) -> None:

@@ -55,7 +55,7 @@ class _Owner(NamedTuple):
         return self.pid != os.getpid() or (self.loop is not None and self.loop.is_closed())
 
 
-class _Door(Generic[Client]):
+class _BaseConnection(Generic[Client]):
     """What both connections know: where the API is, the key, and the HTTP client of this process and event loop."""
 
     _kind: str
@@ -142,7 +142,7 @@ def _ignore(_headers: Mapping[str, str]) -> None:
     """Nobody listens."""
 
 
-class Connection(_Door["httpx.Client"]):
+class Connection(_BaseConnection["httpx.Client"]):
     """Sends operations one at a time or from many threads, once each: retrying is the caller's.
 
     It survives a fork: the child opens sockets of its own. A closed one opens again when it is used.
@@ -151,7 +151,7 @@ class Connection(_Door["httpx.Client"]):
     _kind = "Client"
     silent = False
     """Whether the HTTP library logs nothing about our requests."""
-    heard: Callable[[Mapping[str, str]], None] = staticmethod(_ignore)
+    on_headers: Callable[[Mapping[str, str]], None] = staticmethod(_ignore)
     """Told the headers of each answer: whoever has a budget of requests may find it there."""
 
     def __init__(self, api_key: str, base_url: str, timeout: float, *, http_client: httpx.Client | None = None) -> None:
@@ -186,7 +186,7 @@ class Connection(_Door["httpx.Client"]):
                 while (chunk := next(chunks, None)) is not None and body.feed(chunk):
                     attempt.left()
         body.end()
-        self.heard(response.headers)
+        self.on_headers(response.headers)
         return answer_from(operation, response.status_code, response.headers, body.data, problem=body.problem)
 
     def _trace(self, attempt: Attempt) -> Callable[[str, Mapping[str, Any]], None]:
@@ -225,7 +225,7 @@ def _disconnect_all() -> None:
 identity.in_child(_disconnect_all)
 
 
-class AsyncConnection(_Door["httpx.AsyncClient"]):
+class AsyncConnection(_BaseConnection["httpx.AsyncClient"]):
     """As `Connection`, in an event loop; each loop gets sockets of its own."""
 
     _kind = "AsyncClient"

@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.history.draft import Draft, Written
-from converra.history.fold import Asked, fold, say, write
+from converra.history.draft import Draft, ManualDraft
+from converra.history.fold import Asked, fold, record_tool_result, write
 from converra.history.record import Record
-from converra.history.turn import Call, Facts, Said
-from converra.process.guard import tell
+from converra.history.turn import Facts, SourceMessage, SourceToolCall
+from converra.process.guard import log_limited
 from converra.wire import json_safe
 from converra.wire.parsing import tool_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from converra.delivery.conversation_queue import Lane
+    from converra.delivery.conversation_queue import ConversationQueue
     from converra.history.draft import Finish
-    from converra.history.fold import Heard
-    from converra.history.snapshot import View
+    from converra.history.fold import NewMessage
+    from converra.history.snapshot import Snapshot
     from converra.history.turn import Answer, Failure
     from converra.wire.models import Message, ToolCall
 
-    Show = Callable[[Sequence[Draft | Written]], None]
-    Learn = Callable[[View, Answer | None], None]
+    Show = Callable[[Sequence[Draft | ManualDraft]], None]
+    Learn = Callable[[Snapshot, Answer | None], None]
 
 LATE = "converra: a turn came after its conversation was completed; it is not recorded."
 
@@ -40,136 +40,136 @@ class Assembler:
 
     def __init__(
         self,
-        lane: Lane,
+        queue: ConversationQueue,
         finish: Finish,
         *,
-        joining: bool = False,
+        shared: bool = False,
         show: Show | None = None,
         learn: Learn | None = None,
     ) -> None:
-        self.record = Record(shared=joining)
+        self.record = Record(shared=shared)
         self.finish = finish
-        self.hasty = False
+        self.sends_now = False
         """What comes is to be sent at once."""
         self._show = show
         self._learn = learn
-        self._lane = lane
+        self._queue = queue
         self._nonce = os.urandom(8).hex()
         self._over = False
         self._asked: dict[int, Asked] = {}
         """Questions that wait for their answers, by the identity of their views."""
-        self._early: dict[str | None, tuple[Said, Facts]] = {}
+        self._early: dict[str | None, tuple[SourceMessage, Facts]] = {}
         """Results of tools that came before the first call of a shared session, by the id of their call."""
 
-    def fold(self, view: View, answer: Answer | None, failure: Failure | None, facts: Facts, at: float) -> None:
-        """Record a turn that ended at a time of the steady clock."""
+    def fold(self, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts, at: float) -> None:
+        """Record a turn that ended at a time of the monotonic clock."""
         if self._is_over():
             return
         if answer is not None:
             answer.settle()
-            _name_model(answer, view.model)
-        asked = self._asked.pop(id(view), None)
-        new = fold(self.record, view, answer) if asked is None or answer is None else asked.reply(answer)
-        heard = [self._timed(h) for h in new]
-        carrier = _carrier(heard) if answer else None
-        self._append([self._draft(h, answer, failure, facts, carries=_carries(h, carrier)) for h in heard], at)
-        self._say_early(at)
+            _name_model(answer, snapshot.model)
+        asked = self._asked.pop(id(snapshot), None)
+        new = fold(self.record, snapshot, answer) if asked is None or answer is None else asked.reply(answer)
+        new = [self._timed(h) for h in new]
+        carrier = _carrier(new) if answer else None
+        self._append([self._draft(h, answer, failure, facts, carries=_carries(h, carrier)) for h in new], at)
+        self._record_early(at)
         if self._learn is not None:
-            self._learn(view, answer)
+            self._learn(snapshot, answer)
 
-    def ask(self, view: View, facts: Facts, at: float) -> None:
+    def ask(self, snapshot: Snapshot, facts: Facts, at: float) -> None:
         """Record what a call has asked, whose answer comes much later if at all."""
         if not self._is_over():
-            asked = self._asked[id(view)] = Asked(self.record, view)
-            heard = [self._timed(h) for h in asked.ask()]
-            self._append([self._draft(h, None, None, facts, carries=False) for h in heard], at)
-            self._say_early(at)
+            asked = self._asked[id(snapshot)] = Asked(self.record, snapshot)
+            new = [self._timed(h) for h in asked.ask()]
+            self._append([self._draft(h, None, None, facts, carries=False) for h in new], at)
+            self._record_early(at)
 
-    def say(self, said: Said, facts: Facts, at: float) -> None:
+    def record_tool_result(self, source: SourceMessage, facts: Facts, at: float) -> None:
         """Record a tool's result."""
         if self.record.shared and not self.record.version:
-            self._early[said.call_id] = said, facts
+            self._early[source.call_id] = source, facts
             return
-        heard = None if self._is_over() else say(self.record, said)
-        if heard is not None:
-            self._append([self._draft(heard, None, None, facts, carries=False)], at)
+        new = None if self._is_over() else record_tool_result(self.record, source)
+        if new is not None:
+            self._append([self._draft(new, None, None, facts, carries=False)], at)
 
     def write(self, message: Message, at: float) -> None:
         """Record a message that was written by hand."""
         if not self._is_over():
-            number = write(self.record, _said(message))
-            self._append([Written(written=message, id=self._id(number), finish=self.finish)], at)
+            number = write(self.record, _source(message))
+            self._append([ManualDraft(written=message, id=self._id(number), finish=self.finish)], at)
 
-    def hasten(self) -> None:
+    def send_now(self) -> None:
         """Send what is recorded without waiting for more."""
         if not self._over:
-            self._lane.hasten()
+            self._queue.send_now()
 
     def end(self, always: bool, at: float) -> None:  # noqa: FBT001 - a job has its arguments by position
         """Complete the conversation; later turns are refused."""
         if not self._over:
             self.record.version += bool(self._early)
-            self._say_early(at)
+            self._record_early(at)
             self._over = True
-            self._lane.end(always=always)
+            self._queue.end(always=always)
 
     def _is_over(self) -> bool:
         if self._over:
-            tell("ended", LATE)
+            log_limited("ended", LATE)
         return self._over
 
-    def _append(self, drafts: Sequence[Draft | Written], at: float) -> None:
+    def _append(self, drafts: Sequence[Draft | ManualDraft], at: float) -> None:
         if drafts:
-            self._lane.append(drafts, at)
+            self._queue.append(drafts, at)
             if self._show is not None:
                 self._show(drafts)
-            if self.hasty:
-                self._lane.hasten()
+            if self.sends_now:
+                self._queue.send_now()
 
     def _draft(
-        self, heard: Heard, answer: Answer | None, failure: Failure | None, facts: Facts, *, carries: bool
+        self, new: NewMessage, answer: Answer | None, failure: Failure | None, facts: Facts, *, carries: bool
     ) -> Draft:
         """Make the message to be: the carrier has the facts of the answer; with none, what was asked has the error."""
         return Draft(
-            said=heard.said,
-            id=self._id(heard.number),
+            source=new.source,
+            id=self._id(new.number),
             finish=self.finish,
             started=facts.started,
             answer=answer if carries else None,
             failure=failure if carries else None,
             latency_ms=facts.latency_ms if carries and answer else None,
             first_token_ms=facts.first_token_ms if carries and answer else None,
-            span=(facts.trace_id, facts.span_id) if heard.answer else (0, 0),
-            extra=self._extra(heard),
-            learned=heard.learned,
+            span=(facts.trace_id, facts.span_id) if new.answer else (0, 0),
+            extra=self._extra(new),
+            already_known=new.already_known,
         )
 
-    def _extra(self, heard: Heard) -> dict[str, Any] | None:
+    def _extra(self, new: NewMessage) -> dict[str, Any] | None:
         extra: dict[str, Any] = {}
-        if heard.thread:
-            extra["thread"] = heard.thread
-        if heard.replaces is not None:
-            extra["replaces"] = self._id(heard.replaces)
+        if new.thread:
+            extra["thread"] = new.thread
+        if new.replaces is not None:
+            extra["replaces"] = self._id(new.replaces)
         return extra or None
 
     def _id(self, number: int) -> str:
         return f"{self._nonce}-{number}"
 
-    def _timed(self, heard: Heard) -> Heard:
+    def _timed(self, new: NewMessage) -> NewMessage:
         """Add what is known of a tool's run to the result that a request brings."""
-        early = self._early.pop(heard.said.call_id, None) if self._early and heard.said.role == "tool" else None
+        early = self._early.pop(new.source.call_id, None) if self._early and new.source.role == "tool" else None
         if early is None:
-            return heard
+            return new
         ran = early[0]
-        metadata = {**(heard.said.metadata or {}), **(ran.metadata or {})} or None
-        said = msgspec.structs.replace(heard.said, latency_ms=ran.latency_ms, metadata=metadata)
-        return heard._replace(said=said)
+        metadata = {**(new.source.metadata or {}), **(ran.metadata or {})} or None
+        source = msgspec.structs.replace(new.source, latency_ms=ran.latency_ms, metadata=metadata)
+        return new._replace(source=source)
 
-    def _say_early(self, at: float) -> None:
+    def _record_early(self, at: float) -> None:
         """Record the results that no request has brought."""
         early, self._early = list(self._early.values()), {}
-        for said, facts in early:
-            self.say(said, facts, at)
+        for source, facts in early:
+            self.record_tool_result(source, facts, at)
 
 
 def _name_model(answer: Answer, asked: str | None) -> None:
@@ -179,27 +179,29 @@ def _name_model(answer: Answer, asked: str | None) -> None:
         answer.metadata = {**(answer.metadata or {}), "modelRequested": True}
 
 
-def _carrier(heard: Sequence[Heard]) -> Heard | None:
+def _carrier(new: Sequence[NewMessage]) -> NewMessage | None:
     """Find the message of the answer that carries its facts: the last with words, else the last."""
-    answers = [h for h in heard if h.answer]
-    spoken = [h for h in answers if h.said.role == "assistant"]
-    return next(reversed(spoken or answers), None)
+    answers = [h for h in new if h.answer]
+    texts = [h for h in answers if h.source.role == "assistant"]
+    return next(reversed(texts or answers), None)
 
 
-def _carries(heard: Heard, carrier: Heard | None) -> bool:
+def _carries(new: NewMessage, carrier: NewMessage | None) -> bool:
     """Whether a message carries facts: the carrier, or with no answer everything that was asked."""
-    return heard is carrier if carrier else heard.said.role != "system"
+    return new is carrier if carrier else new.source.role != "system"
 
 
-def _said(message: Message) -> Said:
+def _source(message: Message) -> SourceMessage:
     """Read a message that was written by hand as those of a provider are read, to recognise it when it is resent."""
     calls = tuple(_call(tool_call(call)) for call in message.tool_calls or ())
     if message.role != "tool":
-        return Said(role=message.role, text=message.content, calls=calls)
+        return SourceMessage(role=message.role, text=message.content, calls=calls)
     if message.content and len(calls) == 1:
-        return Said(role="tool", text=message.content, call_id=calls[0].id, name=calls[0].name)
-    return Said(role="assistant" if calls else "tool", text=message.content, calls=calls)
+        return SourceMessage(role="tool", text=message.content, call_id=calls[0].id, name=calls[0].name)
+    return SourceMessage(role="assistant" if calls else "tool", text=message.content, calls=calls)
 
 
-def _call(call: ToolCall) -> Call:
-    return Call(json_safe.identifier(call.id), call.name, None if call.arguments is msgspec.UNSET else call.arguments)
+def _call(call: ToolCall) -> SourceToolCall:
+    return SourceToolCall(
+        json_safe.identifier(call.id), call.name, None if call.arguments is msgspec.UNSET else call.arguments
+    )

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from converra.history.snapshot import View
+from converra.history.snapshot import Snapshot
 from converra.history.turn import Answer, Facts, Failure
 from converra.process.guard import guard, report
 
@@ -16,18 +16,20 @@ from converra.process.guard import guard, report
 class Owner(Protocol):
     """What records the turn: the recording of its conversation."""
 
-    def over(self, turn: OpenTurn, view: View, answer: Answer | None, failure: Failure | None, facts: Facts) -> None:
+    def over(
+        self, turn: OpenCall, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts
+    ) -> None:
         """Record a turn that is over, and forget its call."""
 
-    def ask(self, view: View, facts: Facts) -> None:
+    def ask(self, snapshot: Snapshot, facts: Facts) -> None:
         """Record what was asked by a turn whose answer comes much later."""
 
 
-class OpenTurn(msgspec.Struct, eq=False):
-    """One call under way: the `OpenCall` that integrations see. The first `end`, `fail` or `cut` counts."""
+class OpenCall(msgspec.Struct, eq=False):
+    """One call under way: the `CapturedCall` that integrations see. The first `end`, `fail` or `cut` counts."""
 
     _recording: Owner
-    _view: View
+    _snapshot: Snapshot
     _span: tuple[int, int]
     _once: list[bool]
     _started: float
@@ -51,12 +53,12 @@ class OpenTurn(msgspec.Struct, eq=False):
         if not self.asked and self._once:
             self.asked = True
             with guard("recording a question"):
-                self._recording.ask(self._view, Facts(self._started, None, None, *self._span))
+                self._recording.ask(self._snapshot, Facts(self._started, None, None, *self._span))
 
     def end(self, answer: Answer | None, ended: float | None = None, failure: Failure | None = None) -> None:
         """Record the turn. An answer that says nothing but what went wrong is that of a call that failed."""
         try:
-            if failure is None and answer is not None and not answer.said:
+            if failure is None and answer is not None and not answer.messages:
                 failure = _failure_in(answer)
                 answer = None if failure else answer
             try:
@@ -66,7 +68,7 @@ class OpenTurn(msgspec.Struct, eq=False):
             first = None if self._first is None else (self._first - self._ticks) * 1000
             latency = ((ended or perf_counter()) - self._ticks) * 1000
             facts = Facts(self._started, latency, first, *self._span)
-            self._recording.over(self, self._view, answer, failure, facts)
+            self._recording.over(self, self._snapshot, answer, failure, facts)
         except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
             report("recording an answer", error)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-    from converra.history.draft import Draft, Written
+    from converra.history.draft import Draft, ManualDraft
     from converra.wire.models import Message
 
 COLOURS = {"system": "2", "user": "36", "assistant": "32", "tool": "33"}
@@ -34,7 +34,7 @@ def in_colour(stream: TextIO) -> bool:
     return stream.isatty() and not refuses_colour()
 
 
-def show(drafts: Sequence[Draft | Written]) -> None:
+def show(drafts: Sequence[Draft | ManualDraft]) -> None:
     """Print the messages, after redaction, in colour on a terminal."""
     with guard("printing turns to the console"):
         for draft in drafts:

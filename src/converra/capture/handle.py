@@ -75,8 +75,8 @@ class Conversation:
     def id(self) -> str | None:
         """The server's id; None until the conversation has been opened there."""
         recording = self.recorded
-        lane = None if recording is None else recording.opened
-        return None if lane is None else lane.id
+        queue = None if recording is None else recording.opened
+        return None if queue is None else queue.id
 
     def recording(self) -> Recording | None:
         """Where to record; None while capture is off or when this conversation was sampled out. For integrations."""
@@ -160,7 +160,7 @@ class Conversation:
         if not self.keep_open:
             self.complete()
         elif self.recorded is not None:
-            self.recorded.hasten()
+            self.recorded.send_now()
 
     def _leave(self) -> None:
         """Leave what was entered here: several threads may be inside at the same time."""

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from converra.capture.recording import Recording
-    from converra.history.snapshot import View
-    from converra.history.turn import Answer, Request, Said
-    from converra.process.jobs import Backlog
+    from converra.history.snapshot import Snapshot
+    from converra.history.turn import Answer, Request, SourceMessage
+    from converra.process.jobs import JobQueue
 
     Key = tuple[Any, ...]
 
@@ -35,22 +35,22 @@ MAX_OPEN = 10_000
 MAX_CANDIDATES = 16
 """Conversations that one request is compared with, the most recent ones."""
 
-LOOK_BACK, READ_BACK = 64, 24
+SEARCH_DEPTH, TEXT_SEARCH_DEPTH = 64, 24
 """How far from its end a request is searched for something that was answered before: by looks, and by its words."""
 
 RECENT_TURNS = 16
 """How many of its latest turns a conversation is known by."""
 
 
-class Stitcher:
+class ImplicitConversations:
     """The open implicit conversations of one process.
 
     What a turn makes its conversation known by is noted twice: where it stands now, at once and by the caller (`note`);
     and what was said in it, once it is assembled (`learn`). The first is enough for a list that only grows.
     """
 
-    def __init__(self, backlog: Backlog, idle_timeout: float) -> None:
-        self._backlog = backlog
+    def __init__(self, jobs: JobQueue, idle_timeout: float) -> None:
+        self._jobs = jobs
         self._idle_timeout = idle_timeout
         self._open: OrderedDict[Recording, _Known] = OrderedDict()
         """The one used last is last."""
@@ -61,33 +61,33 @@ class Stitcher:
 
     def after_fork(self) -> None:
         """Forget all: the parent completes what it has opened."""
-        self.__init__(self._backlog, self._idle_timeout)  # type: ignore[misc]  # in place: recordings know it
+        self.__init__(self._jobs, self._idle_timeout)  # type: ignore[misc]  # in place: recordings know it
 
-    def find(self, prompt_id: str, request: Request, looks: list[int]) -> Recording | None:
+    def find(self, prompt_id: str, request: Request, fingerprints: list[int]) -> Recording | None:
         """The open conversation that this request continues best."""
-        same = self._same(prompt_id, request, looks)
+        same = self._same(prompt_id, request, fingerprints)
         if len(same) == 1 and self._is_awake(same[0]):
             return same[0]
-        keys = [] if same else list(_searched(prompt_id, request, looks))
+        keys = [] if same else list(_searched(prompt_id, request, fingerprints))
         if len(keys) == 1 and keys[0] not in self._tips and request.previous is None:
             return None  # nobody has answered anything in it, and no failed call is tried again
-        with self._backlog.lock:
-            self._backlog.work()
-            return self._claimed(self._best(prompt_id, request, looks, keys))
+        with self._jobs.lock:
+            self._jobs.work()
+            return self._claimed(self._best(prompt_id, request, fingerprints, keys))
 
-    def _best(self, prompt_id: str, request: Request, looks: list[int], keys: Iterable[Key]) -> Recording | None:
-        same = self._same(prompt_id, request, looks)
+    def _best(self, prompt_id: str, request: Request, fingerprints: list[int], keys: Iterable[Key]) -> Recording | None:
+        same = self._same(prompt_id, request, fingerprints)
         if same:
-            return next((r for r in same if r.record.failed_looks == looks), same[0])
-        return _most_alike(self._holders(keys)[-MAX_CANDIDATES:], request, looks)
+            return next((r for r in same if r.record.failed_fingerprints == fingerprints), same[0])
+        return _most_alike(self._holders(keys)[-MAX_CANDIDATES:], request, fingerprints)
 
-    def _same(self, prompt_id: str, request: Request, looks: list[int]) -> list[Recording]:
+    def _same(self, prompt_id: str, request: Request, fingerprints: list[int]) -> list[Recording]:
         """Those that a growing list goes on from: everything up to an answer that they wait for is the same."""
         if request.previous is None:
-            for last in range(len(looks) - 1, max(0, len(looks) - LOOK_BACK), -1):
-                tips = self._tips.get((prompt_id, looks[last - 1], looks[last]))
+            for last in range(len(fingerprints) - 1, max(0, len(fingerprints) - SEARCH_DEPTH), -1):
+                tips = self._tips.get((prompt_id, fingerprints[last - 1], fingerprints[last]))
                 if tips:
-                    whole = hash(tuple(looks[: last + 1]))
+                    whole = hash(tuple(fingerprints[: last + 1]))
                     same = [recording for recording, its in tuple(tips.items()) if its == whole]
                     if same:
                         return same
@@ -101,36 +101,36 @@ class Stitcher:
             recording.used = now
         return awake
 
-    def note(self, recording: Recording, view: View, answer: Answer | None) -> None:
+    def note(self, recording: Recording, snapshot: Snapshot, answer: Answer | None) -> None:
         """Note where a turn that was just taken in leaves its conversation, which is open from now on."""
         known = self._open.get(recording)
         if known is None:
-            with self._backlog.lock:
+            with self._jobs.lock:
                 known = self._open.setdefault(recording, _Known())
         with suppress(KeyError):  # it was found silent just now
             self._open.move_to_end(recording)
-        prompt_id, looks = recording.prompt_id, view.looks
+        prompt_id, fingerprints = recording.prompt_id, snapshot.fingerprints
         if answer is None:
-            self._tip(recording, known, _failed(prompt_id, looks), 0)
+            self._tip(recording, known, _failed(prompt_id, fingerprints), 0)
             return
         self._untip(recording, known)
-        echo = view.echo(answer)
-        if echo is not None and looks:
-            self._tip(recording, known, (prompt_id, looks[-1], echo), hash((*looks, echo)))
+        echo = snapshot.echo(answer)
+        if echo is not None and fingerprints:
+            self._tip(recording, known, (prompt_id, fingerprints[-1], echo), hash((*fingerprints, echo)))
 
-    def learn(self, recording: Recording, view: View, answer: Answer | None) -> None:
+    def learn(self, recording: Recording, snapshot: Snapshot, answer: Answer | None) -> None:
         """Note what a turn that is assembled makes its conversation known by."""
-        prompt_id, looks = recording.prompt_id, view.looks
-        with self._backlog.lock:
+        prompt_id, fingerprints = recording.prompt_id, snapshot.fingerprints
+        with self._jobs.lock:
             known = self._open.get(recording)
             if known is None:  # it was taken out meanwhile
                 return
             if answer is None:
-                failed = {_failed(prompt_id, looks)}
+                failed = {_failed(prompt_id, fingerprints)}
                 known.tips |= failed
                 self._add(recording, failed)
             else:
-                tips, keys = _keys(prompt_id, looks, answer)
+                tips, keys = _keys(prompt_id, fingerprints, answer)
                 self._drop(recording, known.turned(tips, keys))
                 self._add(recording, tips | keys)
 
@@ -142,7 +142,7 @@ class Stitcher:
     def silent(self, seconds: float) -> list[Recording]:
         """Take out those that have been silent for so long, and those past the bound."""
         before = time.monotonic() - seconds
-        with self._backlog.lock:
+        with self._jobs.lock:
             idle = [r for r in list(self._open) if not r.busy]
             overdue = max(0, len(self._open) - MAX_OPEN)
             found = [r for n, r in enumerate(idle) if r.used < before or n < overdue]
@@ -154,7 +154,7 @@ class Stitcher:
 
     def all(self) -> list[Recording]:
         """Take out every open conversation."""
-        with self._backlog.lock:
+        with self._jobs.lock:
             found = list(self._open)
             self._open.clear()
             self._index.clear()
@@ -163,7 +163,7 @@ class Stitcher:
 
     def _claimed(self, recording: Recording | None) -> Recording | None:
         """A recording that is found is not silent any more; one that was taken out meanwhile is not found."""
-        with self._backlog.lock:
+        with self._jobs.lock:
             if recording is None or recording not in self._open or recording.ended:
                 return None
             recording.used = time.monotonic()
@@ -221,21 +221,21 @@ class _Known:
         return self.tips.union(*self.recent)
 
 
-def _most_alike(candidates: Iterable[Recording], request: Request, looks: list[int]) -> Recording | None:
+def _most_alike(candidates: Iterable[Recording], request: Request, fingerprints: list[int]) -> Recording | None:
     best, best_overlap = None, None
     for recording in candidates:
         if request.previous is not None:
             return recording
-        found = overlap(recording.record, request, looks)
+        found = overlap(recording.record, request, fingerprints)
         if (found.shared or found.retried) and (best_overlap is None or found > best_overlap):
             best, best_overlap = recording, found
     return best
 
 
-def _keys(prompt_id: str, looks: list[int], answer: Answer) -> tuple[set[Key], set[Key]]:
+def _keys(prompt_id: str, fingerprints: list[int], answer: Answer) -> tuple[set[Key], set[Key]]:
     """What a turn will be found by: where it stands now (question and answer), and what it said."""
-    asked = looks[-1] if looks else None
-    marks = [mark for said in answer.said for mark in _marks(said)]
+    asked = fingerprints[-1] if fingerprints else None
+    marks = [mark for source in answer.messages for mark in _marks(source)]
     tips: set[Key] = {(prompt_id, "tip", asked, mark) for mark in marks}
     keys: set[Key] = {(prompt_id, "said", mark) for mark in marks}
     if answer.response_id:
@@ -244,39 +244,41 @@ def _keys(prompt_id: str, looks: list[int], answer: Answer) -> tuple[set[Key], s
     return tips, keys
 
 
-def _failed(prompt_id: str, looks: list[int]) -> Key:
-    return prompt_id, "failed", len(looks), looks[-1] if looks else None
+def _failed(prompt_id: str, fingerprints: list[int]) -> Key:
+    return prompt_id, "failed", len(fingerprints), fingerprints[-1] if fingerprints else None
 
 
-def _searched(prompt_id: str, request: Request, looks: list[int]) -> Iterator[Key]:
+def _searched(prompt_id: str, request: Request, fingerprints: list[int]) -> Iterator[Key]:
     """What else a request may be recognised by, the surest first."""
     if request.previous is not None:
         yield prompt_id, "id", request.previous
         return
     answered = []
-    for at, key in _answered(request, range(len(looks) - 1, max(0, len(looks) - READ_BACK) - 1, -1)):
+    for at, key in _answered(
+        request, range(len(fingerprints) - 1, max(0, len(fingerprints) - TEXT_SEARCH_DEPTH) - 1, -1)
+    ):
         answered.append(key)
-        yield prompt_id, "tip", looks[at - 1] if at else None, key
+        yield prompt_id, "tip", fingerprints[at - 1] if at else None, key
     for key in answered:
         yield prompt_id, "said", key
-    yield _failed(prompt_id, looks)
+    yield _failed(prompt_id, fingerprints)
     if answered:
-        for look in looks[: -READ_BACK - 1 : -1]:
-            yield prompt_id, "asked", look
+        for fingerprint in fingerprints[: -TEXT_SEARCH_DEPTH - 1 : -1]:
+            yield prompt_id, "asked", fingerprint
 
 
 def _answered(request: Request, indexes: range) -> Iterator[tuple[int, Key]]:
     """What marks the replies and tool calls near the end of a request, the last first."""
     for index in indexes:
-        for said in request.dialect.read(request.messages[index]):
-            for mark in _marks(said):
+        for source in request.dialect.read(request.messages[index]):
+            for mark in _marks(source):
                 yield index, mark
 
 
-def _marks(said: Said) -> Iterator[Key]:
+def _marks(source: SourceMessage) -> Iterator[Key]:
     """By what an assistant's words and calls are known again, even edited."""
-    if said.role == "assistant":
-        if said.text or not said.calls:
-            yield "line", hash(edits.first_line(said.text))
-        for called in said.calls:
+    if source.role == "assistant":
+        if source.text or not source.calls:
+            yield "line", hash(edits.first_line(source.text))
+        for called in source.calls:
             yield call_key(called.id, called.name, called.arguments)

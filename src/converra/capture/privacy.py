@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.process.guard import guard, tell
+from converra.process.guard import guard, log_limited
 from converra.wire import json_safe
 from converra.wire.models import Message, ToolCall
 from converra.wire.parsing import tool_call
@@ -74,7 +74,9 @@ def _redacted(message: Message, redact: Redact) -> Message | None:
         given = json_safe.plain(result)
         redacted = msgspec.convert(given, Message)
     except msgspec.ValidationError:
-        tell("redact", "converra: your redact function did not return a message; sending structure without words.")
+        log_limited(
+            "redact", "converra: your redact function did not return a message; sending structure without words."
+        )
         return without_words(message)
     if not redacted.content and redacted.role != "tool":
         redacted.content = WITHHELD

@@ -15,21 +15,21 @@ from converra.capture.handle import Conversation
 from converra.capture.privacy import Privacy
 from converra.capture.recording import Recording
 from converra.capture.reports import Report, Stats
-from converra.capture.routing import Belonging, fresh_key
+from converra.capture.routing import Router, fresh_key
 from converra.config import Config
 from converra.delivery import exits
 from converra.delivery.delivery import Delivery
 from converra.process import context, identity
 from converra.process.guard import caught, guard, guarded, report
-from converra.process.periodic import Chore
+from converra.process.periodic import PeriodicTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from converra.capture.call import OpenTurn
-    from converra.capture.implicit import Stitcher
-    from converra.delivery.delivery import Header, Lane
-    from converra.history.turn import Origin, Request, Said, Scope
+    from converra.capture.call import OpenCall
+    from converra.capture.implicit import ImplicitConversations
+    from converra.delivery.delivery import ConversationQueue, Header
+    from converra.history.turn import Origin, Request, Scope, SourceMessage
     from converra.integrations import Integration
 
 
@@ -45,13 +45,15 @@ class Recorder:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         every = max(MIN_SWEEP, min(self.config.idle_timeout / 4, MAX_SWEEP))
-        self.delivery = Delivery(self.config, chore=Chore(self._sweep_soon, self._may_fall_silent, every))
+        self.delivery = Delivery(
+            self.config, periodic_task=PeriodicTask(self._sweep_soon, self._may_fall_silent, every)
+        )
         self._finish = Privacy(capture_content=self.config.capture_content, redact=self.config.redact)
         self._show = show if self.config.console else None
         self._integrations: dict[str, Integration] = {}
         self.active = False
         """Whether calls are captured."""
-        self._belonging = Belonging(self.config, self._open, self.delivery.backlog)
+        self._router = Router(self.config, self._open, self.delivery.jobs)
         self._recordings: weakref.WeakSet[Recording] = weakref.WeakSet()
         _tell(self)
 
@@ -103,7 +105,7 @@ class Recorder:
         Raises InvalidArgumentError for arguments that can never work.
         """
         return Conversation(
-            self._belonging.of_block,
+            self._router.for_block,
             prompt_id,
             session_id=session_id,
             metadata=metadata,
@@ -136,26 +138,26 @@ class Recorder:
         prompt_id: str,
         header: Callable[[], Header],
         *,
-        joining: bool = False,
-        stitcher: Stitcher | None = None,
+        shared: bool = False,
+        implicit: ImplicitConversations | None = None,
         origin: Origin | None = None,
     ) -> Recording:
         if not self.delivery.started:
             exits.arm(self.delivery)  # a stream may be all that there is until the end
         recording = Recording(
             prompt_id,
-            partial(self._lane, header),
+            partial(self._queue, header),
             self.delivery,
             self._finish,
-            joining=joining,
+            shared=shared,
             show=self._show,
-            stitcher=stitcher,
+            implicit=implicit,
             origin=origin,
         )
         self._recordings.add(recording)
         return recording
 
-    def _lane(self, header: Callable[[], Header]) -> Lane:
+    def _queue(self, header: Callable[[], Header]) -> ConversationQueue:
         return self.delivery.open(header())
 
     def _all(self) -> list[Recording]:
@@ -167,7 +169,7 @@ class Recorder:
 
     # -- capture: what integrations ask of the recorder ----------------------------------------------------------------
 
-    def begin(self, request: Request) -> OpenTurn | None:
+    def begin(self, request: Request) -> OpenCall | None:
         """Start a turn in the conversation that the call belongs to, if there is one and no outer layer records it."""
         try:
             identity.check()
@@ -175,40 +177,40 @@ class Recorder:
                 return None
             block: Conversation | None = context.active()
             if block is not None:
-                recording, looks = block.recorded or block.recording(), None
+                recording, fingerprints = block.recorded or block.recording(), None
             else:
-                recording, looks = self._belonging.of_call(request)
+                recording, fingerprints = self._router.for_call(request)
             if recording is None:
                 return None
             if request.scope is not None and request.scope.origin is not None:
                 request.scope.origin.used = True
-            return recording.begin(request, looks)
+            return recording.begin(request, fingerprints)
         except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
             report("starting a turn", error)
             return None
 
     @guarded("recording the result of a tool")
-    def say(self, said: Said, scope: Scope, at: float) -> None:
+    def record_tool_result(self, source: SourceMessage, scope: Scope, at: float) -> None:
         """Record the result of a tool that a framework ran; see `integrations.Capture`."""
-        recording = self._belonging.of_result(scope)
+        recording = self._router.for_tool_result(scope)
         if recording is not None:
-            recording.say(said, at)
+            recording.record_tool_result(source, at)
 
     @guarded("noting a run that has paused")
     def pause(self, scope: Scope, *, paused: bool = True) -> None:
         """Keep the conversation of a paused run open; see `integrations.Capture`."""
-        self._belonging.pause(scope, paused=paused)
+        self._router.pause(scope, paused=paused)
 
     def _may_fall_silent(self) -> bool:
-        return self._belonging.open
+        return self._router.open
 
     def _sweep_soon(self) -> None:
         """Have it done like all that changes what is recorded: a worker must not wait for a caller's lock."""
-        self.delivery.backlog.add(time.monotonic(), 0, Recorder.sweep, (self,))
+        self.delivery.jobs.add(time.monotonic(), 0, Recorder.sweep, (self,))
 
     def sweep(self) -> None:
         """Complete the implicit conversations, and those of frameworks, that have been silent for `idle_timeout`."""
-        for recording in self._belonging.silent():
+        for recording in self._router.silent():
             recording.end()
 
     def after_fork(self) -> None:
@@ -216,13 +218,13 @@ class Recorder:
 
         A block that was active goes on in the child as a conversation of its own, a session as the same one, joined.
         """
-        self._belonging.after_fork()
+        self._router.after_fork()
         for recording in self._all():
             recording.after_fork(None if recording.opened is None else self._another(recording.opened.header))
 
-    def _another(self, header: Header) -> Callable[[], Lane]:
+    def _another(self, header: Header) -> Callable[[], ConversationQueue]:
         """Opens a lane for what a child process goes on with."""
-        if not header.joined:
+        if not header.shared:
             header = msgspec.structs.replace(header, key=fresh_key())
         return partial(self.delivery.open, header)
 
@@ -249,13 +251,13 @@ class Recorder:
         for recording in self._all():
             with guard("closing open streams"):
                 recording.cut()
-        for recording in self._belonging.all():
+        for recording in self._router.all():
             with guard("completing what is open"):
                 recording.end()
 
     def complete_implicit(self) -> None:
         """Complete the implicit conversations."""
-        for recording in self._belonging.implicit():
+        for recording in self._router.implicit():
             with guard("completing implicit conversations"):
                 recording.end()
 

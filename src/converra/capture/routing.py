@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 from converra._version import __version__
 from converra.capture.handle import Conversation, checked_id
-from converra.capture.implicit import Stitcher
+from converra.capture.implicit import ImplicitConversations
 from converra.capture.sessions import Sessions
 from converra.delivery.delivery import Header
 from converra.errors import InvalidArgumentError
 from converra.history.turn import Scope
 from converra.process import context
-from converra.process.guard import guard, tell
+from converra.process.guard import guard, log_limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from converra.capture.recording import Recording
     from converra.config import Config
     from converra.history.turn import Origin, Request
-    from converra.process.jobs import Backlog
+    from converra.process.jobs import JobQueue
 
     class Open(Protocol):
         """Makes a recording."""
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
             prompt_id: str,
             header: Callable[[], Header],
             *,
-            joining: bool = False,
-            stitcher: Stitcher | None = None,
+            shared: bool = False,
+            implicit: ImplicitConversations | None = None,
             origin: Origin | None = None,
         ) -> Recording:
             """Make one, that is opened with a header once there is something to send."""
@@ -63,7 +63,7 @@ SDK = {"name": "converra", "version": __version__}
 CHANCE = random.SystemRandom().random
 """The global generator is the app's: it may be seeded, and then each number of ours would change the app's."""
 
-HOMELESS = (
+NO_CONVERSATION = (
     "converra: a model call was made outside any conversation and is not recorded. Put it in a "
     "`with converra.conversation(prompt_id):` block, or set prompt_id in converra.instrument()."
 )
@@ -75,17 +75,17 @@ LEFT_BEHIND = (
 )
 
 
-class Belonging:
+class Router:
     """The open conversations of one recorder, and how calls find theirs."""
 
-    def __init__(self, config: Config, open_: Open, backlog: Backlog) -> None:
+    def __init__(self, config: Config, open_: Open, jobs: JobQueue) -> None:
         self._config = config
         self._open = open_
-        self._backlog = backlog
-        self._sessions = Sessions(backlog)
-        self._implicit = Stitcher(backlog, config.idle_timeout)
+        self._jobs = jobs
+        self._sessions = Sessions(jobs)
+        self._implicit = ImplicitConversations(jobs, config.idle_timeout)
 
-    def of_block(self, block: Conversation) -> Recording | None:
+    def for_block(self, block: Conversation) -> Recording | None:
         """Find or make the recording behind a conversation; None when it is switched off or sampled out."""
         if not self._wanted(block.session_id):
             return None
@@ -97,9 +97,9 @@ class Belonging:
         if known is not None:
             known.annotate(block.metadata)
             return known
-        return self._sessions.add(session, self._open(block.prompt_id, header, joining=True))
+        return self._sessions.add(session, self._open(block.prompt_id, header, shared=True))
 
-    def of_call(self, request: Request) -> tuple[Recording | None, list[int] | None]:
+    def for_call(self, request: Request) -> tuple[Recording | None, list[int] | None]:
         """Outside of any block: the recording of a call, and the looks of its messages where they tell."""
         scope = request.scope = _within(request.scope)
         prompt_id = self._prompt_of(request)
@@ -107,24 +107,24 @@ class Belonging:
         if session is None and context.open_elsewhere():
             _tell_left_behind(recorded=prompt_id is not None)
         elif prompt_id is None:
-            tell("homeless", HOMELESS)
+            log_limited("homeless", NO_CONVERSATION)
         if prompt_id is None:
             return None, None
-        looks: list[int] | None = None
+        fingerprints: list[int] | None = None
         if session is None and scope.trace is None:
-            looks = request.dialect.look(request.messages)
-            return self._implicit.find(prompt_id, request, looks) or self._new(prompt_id, scope), looks
-        with self._backlog.lock:  # the branches of a run may begin at the same time
+            fingerprints = request.dialect.fingerprint(request.messages)
+            return self._implicit.find(prompt_id, request, fingerprints) or self._new(prompt_id, scope), fingerprints
+        with self._jobs.lock:  # the branches of a run may begin at the same time
             if session is not None:
                 recording = self._of_session(prompt_id, session, scope.origin)
             else:
-                looks = request.dialect.look(request.messages)
-                recording = self._implicit.find(prompt_id, request, looks) or self._of_trace(prompt_id, scope)
+                fingerprints = request.dialect.fingerprint(request.messages)
+                recording = self._implicit.find(prompt_id, request, fingerprints) or self._of_trace(prompt_id, scope)
             if scope.trace is not None:
                 scope.trace.recording = recording
-        return recording, looks
+        return recording, fingerprints
 
-    def of_result(self, scope: Scope) -> Recording | None:
+    def for_tool_result(self, scope: Scope) -> Recording | None:
         """The recording that the result of a tool belongs to, where that is known without a history."""
         block = context.active()
         if block is not None:
@@ -174,7 +174,7 @@ class Belonging:
         if known is not None or not self._wanted(session_id):
             return known
         header = partial(_header, prompt_id, session_id, origin.metadata if origin else {})
-        return self._sessions.add(session, self._open(prompt_id, header, joining=True, origin=origin), lent=True)
+        return self._sessions.add(session, self._open(prompt_id, header, shared=True, origin=origin), lent=True)
 
     def _of_trace(self, prompt_id: str, scope: Scope) -> Recording | None:
         """The implicit conversation of the framework's run, or a new one."""
@@ -187,7 +187,7 @@ class Belonging:
         if not self._wanted(None):
             return None
         header = partial(_header, prompt_id, None, scope.origin.metadata if scope.origin else {})
-        return self._open(prompt_id, header, stitcher=self._implicit, origin=scope.origin)
+        return self._open(prompt_id, header, implicit=self._implicit, origin=scope.origin)
 
     def _own_prompt(self, origin: Origin | None) -> Any:
         return (origin.prompt_id if origin else None) or self._config.prompt_id
@@ -213,7 +213,7 @@ class Belonging:
 
 def _tell_left_behind(*, recorded: bool) -> None:
     fate = "recorded in a conversation of its own" if recorded else "not recorded"
-    tell("left behind", LEFT_BEHIND, current_thread().name, fate)
+    log_limited("left behind", LEFT_BEHIND, current_thread().name, fate)
 
 
 def _within(own: Scope | None) -> Scope:
@@ -248,7 +248,7 @@ def _header(
         key=fresh_key() if session_id is None else f"{prompt_id}:{session_id}",
         prompt_id=prompt_id,
         company_name=company_name,
-        joined=session_id is not None,
+        shared=session_id is not None,
         metadata={**metadata, **own},
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from converra.capture.recording import Recording
-    from converra.process.jobs import Backlog
+    from converra.process.jobs import JobQueue
 
     Key = tuple[str, str]
 
@@ -22,14 +22,14 @@ MAX_OPEN = 10_000
 class Sessions:
     """Open conversations by prompt id and session id."""
 
-    def __init__(self, backlog: Backlog) -> None:
-        self._backlog = backlog
+    def __init__(self, jobs: JobQueue) -> None:
+        self._jobs = jobs
         self._open: dict[Key, Recording] = {}
         self._of_frameworks: dict[Key, Recording] = {}
 
     def find(self, key: Key) -> Recording | None:
         """The open conversation of this prompt and session."""
-        with self._backlog.lock:
+        with self._jobs.lock:
             recording = self._open.get(key)
             if recording is None or not recording.ended:
                 return recording
@@ -41,7 +41,7 @@ class Sessions:
 
         One that is lent to a framework ends by silence.
         """
-        with self._backlog.lock:
+        with self._jobs.lock:
             kept = self.find(key) or self._open.setdefault(key, recording)
             if lent and kept is recording:
                 self._of_frameworks[key] = recording
@@ -58,7 +58,7 @@ class Sessions:
         One whose run was interrupted waits, for a human being perhaps, and does not count as silent.
         """
         before = time.monotonic() - seconds
-        with self._backlog.lock:
+        with self._jobs.lock:
             idle = sorted(((r.used, key) for key, r in self._of_frameworks.items() if not r.busy))
             overdue = max(0, len(self._of_frameworks) - MAX_OPEN)
             silent = [key for used, key in idle[overdue:] if used < before and not self._of_frameworks[key].paused]
@@ -66,12 +66,12 @@ class Sessions:
 
     def all(self) -> list[Recording]:
         """Take out those of frameworks, but for those that are to be resumed."""
-        with self._backlog.lock:
+        with self._jobs.lock:
             return [self._forget(key) for key, r in list(self._of_frameworks.items()) if not r.paused]
 
     def pause(self, session_id: str, prompt_id: str | None, *, paused: bool) -> None:
         """Note that a run of a framework's session has paused or ended; without a prompt, for all of its prompts."""
-        with self._backlog.lock:
+        with self._jobs.lock:
             keys = (
                 [k for k in self._of_frameworks if k[1] == session_id]
                 if prompt_id is None

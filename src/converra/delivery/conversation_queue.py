@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from converra.delivery.protocol.progress import Filed
+from converra.delivery.protocol.progress import OutboxRows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     """Becomes the idempotency key."""
     prompt_id: str
     company_name: str | None = None
-    joined: bool = False
+    shared: bool = False
     """The conversation may exist already: its session is shared with other processes, and goes on after this one."""
     metadata: dict[str, Any] = {}
 
@@ -37,7 +37,7 @@ class Draft(Protocol):
         """Bytes that it holds, for the bound of what waits."""
 
     @property
-    def learned(self) -> bool:
+    def already_known(self) -> bool:
         """Said before this process joined a shared session: only sent where the conversation is not there yet."""
 
     def message(self) -> Message | None:
@@ -47,7 +47,7 @@ class Draft(Protocol):
         """
 
 
-class Lane:
+class ConversationQueue:
     """One conversation's way to the API. Any thread may call any method; none waits for the network or raises."""
 
     __slots__ = ("__weakref__", "_delivery", "file", "generation", "header", "progress", "used", "writer")
@@ -60,10 +60,10 @@ class Lane:
     def start(self) -> None:
         """Begin, or begin anew in a forked child: what was recorded before is the parent's."""
         self.progress: Progress | None = None
-        self.file = Filed()
+        self.file = OutboxRows()
         self.used = False
         """Something was appended."""
-        self.writer = os.urandom(4).hex() if self.header.joined else ""
+        self.writer = os.urandom(4).hex() if self.header.shared else ""
         self.generation = self._delivery.generation
 
     def begin_with(self, metadata: Mapping[str, Any]) -> None:
@@ -72,7 +72,7 @@ class Lane:
 
     def fork(self) -> None:
         """Go on in a child process: in the shared session, or in a conversation of its own that names the parent's."""
-        if not self.header.joined:
+        if not self.header.shared:
             metadata = {**self.header.metadata, "forkedFrom": self.id or self.header.key}
             key = f"{self.header.key}-{os.urandom(4).hex()}"
             self.header = msgspec.structs.replace(self.header, key=key, metadata=metadata)
@@ -87,16 +87,16 @@ class Lane:
         return self.progress.first_id if self.progress else None
 
     def append(self, drafts: Sequence[Draft], at: float | None = None) -> None:
-        """Add messages at the end; they are as old as they were `at` a time of the steady clock."""
+        """Add messages at the end; they are as old as they were `at` a time of the monotonic clock."""
         self._delivery.append(self, drafts, at)
 
     def annotate(self, metadata: Mapping[str, Any]) -> None:
         """Merge into the conversation's metadata, with the next request."""
         self._delivery.annotate(self, metadata)
 
-    def hasten(self) -> None:
+    def send_now(self) -> None:
         """Send what waits now: another process may go on with the conversation."""
-        self._delivery.hasten(self)
+        self._delivery.send_now(self)
 
     def end(self, *, always: bool = False) -> None:
         """Complete the conversation once everything in it was delivered. Idempotent.

@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 from converra.config import freezes_between_calls
 from converra.delivery import exits
-from converra.delivery.conversation_queue import Draft, Header, Lane
+from converra.delivery.conversation_queue import ConversationQueue, Draft, Header
 from converra.delivery.losses import Losses
 from converra.delivery.outbox.memory import MemoryOutbox
 from converra.delivery.stats import Counters, DeliveryStats, totals
-from converra.delivery.worker.commands import Event
+from converra.delivery.worker.commands import Command
 from converra.delivery.worker.flusher import Flusher
 from converra.delivery.worker.transport import open_connection
 from converra.process import identity, uwsgi
-from converra.process.guard import tell
-from converra.process.jobs import LOCK_SECONDS, Backlog
-from converra.process.periodic import NO_CHORE, Chore
+from converra.process.guard import log_limited
+from converra.process.jobs import LOCK_SECONDS, JobQueue
+from converra.process.periodic import NO_TASK, PeriodicTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from converra.config import Config
     from converra.delivery.outbox.memory import Outbox
-    from converra.delivery.worker.flush_request import Ticket
+    from converra.delivery.worker.flush_request import FlushRequest
     from converra.delivery.worker.sender import Connection
 
-__all__ = ["Delivery", "DeliveryStats", "Draft", "Header", "Lane"]
+__all__ = ["ConversationQueue", "Delivery", "DeliveryStats", "Draft", "Header"]
 
 WAKE_EVERY = 64
 """So many jobs at a time wake a worker; fewer wait until one looks around."""
@@ -41,7 +41,7 @@ class Delivery:
     """Any thread may call any method; none raises for what happens at run time.
 
     Nothing starts until the first append, or `start`. `connect` makes the connection from a key; tests put their own
-    there. `chore` is done by a worker now and then.
+    there. `periodic_task` is done by a worker now and then.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class Delivery:
         config: Config,
         *,
         connect: Callable[[str], Connection] | None = None,
-        chore: Chore = NO_CHORE,
-        backlog: Backlog | None = None,
+        periodic_task: PeriodicTask = NO_TASK,
+        jobs: JobQueue | None = None,
     ) -> None:
         self.config = config
-        self.backlog = Backlog(config.max_pending_bytes) if backlog is None else backlog
-        self._chore = chore
+        self.jobs = JobQueue(config.max_pending_bytes) if jobs is None else jobs
+        self._periodic_task = periodic_task
         self._connect = connect or self._connection
         self.generation = 0
         """Counts the forks since this was made: what was recorded before one is the parent's."""
@@ -79,8 +79,8 @@ class Delivery:
             self._counters,
             self._losses,
             self._connect,
-            chore=self._chore,
-            backlog=self.backlog,
+            periodic_task=self._periodic_task,
+            jobs=self.jobs,
         )
         self.started = False
         """Workers run, and the ends of the process are prepared for."""
@@ -101,75 +101,75 @@ class Delivery:
 
     # -- lanes ---------------------------------------------------------------------------------------------------------
 
-    def open(self, header: Header) -> Lane:
+    def open(self, header: Header) -> ConversationQueue:
         """Make a lane for one conversation; nothing is sent until something is appended."""
-        return Lane(self, header)
+        return ConversationQueue(self, header)
 
-    def submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, soon: bool = False) -> None:
+    def submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, wake: bool = False) -> None:
         """Have a job done that assembles something, mostly by a worker; see `Backlog.add`.
 
-        A worker that is not watchful anyway is woken where one is to be done `soon`, or many wait.
+        A worker that is not watchful anyway is woken where one is to be done `wake`, or many wait.
         """
         identity.check()
         if not self.started:
             self._start()
-        waiting = self.backlog.add(at, weight, call, args)
-        attention = self._flusher.attention
+        waiting = self.jobs.add(at, weight, call, args)
+        wake_hint = self._flusher.wake_hint
         if self.direct:
             if self._flusher.workers.closed:
-                self._chore.turn(at)  # no worker does it
-            self.backlog.work()
+                self._periodic_task.turn(at)  # no worker does it
+            self.jobs.work()
             if self._loading:
                 self._send_all()
-        elif not attention.watchful and (soon or attention.parked or waiting % WAKE_EVERY == 0):
+        elif not wake_hint.watchful and (wake or wake_hint.parked or waiting % WAKE_EVERY == 0):
             self._flusher.wake()
 
-    def append(self, lane: Lane, drafts: Sequence[Draft], at: float | None = None) -> None:
-        """Add messages to a lane; they have waited since `at`, by the steady clock."""
+    def append(self, queue: ConversationQueue, drafts: Sequence[Draft], at: float | None = None) -> None:
+        """Add messages to a lane; they have waited since `at`, by the monotonic clock."""
         identity.check()
         if not self.started:
             self._start()
-        with self.backlog.lock:
-            if lane.generation != self.generation:
-                lane.fork()
-            lane.used = True
-            items = self._outbox.put(lane, drafts)
+        with self.jobs.lock:
+            if queue.generation != self.generation:
+                queue.fork()
+            queue.used = True
+            items = self._outbox.put(queue, drafts)
             flusher = self._flusher
             if items is not None:
-                flusher.events.append(Event("append", lane, items, time.monotonic() if at is None else at))
-        if flusher.attention.parked and not flusher.attention.watchful:
+                flusher.commands.append(Command("append", queue, items, time.monotonic() if at is None else at))
+        if flusher.wake_hint.parked and not flusher.wake_hint.watchful:
             flusher.wake()
 
-    def annotate(self, lane: Lane, metadata: Mapping[str, Any]) -> None:
+    def annotate(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> None:
         """Merge into the metadata of a lane's conversation."""
         identity.check()
-        with self.backlog.lock:
-            if lane.generation != self.generation:
-                lane.fork()
-            if lane.used:
-                self._flusher.events.append(Event("annotate", lane, self._outbox.note(lane, metadata)))
+        with self.jobs.lock:
+            if queue.generation != self.generation:
+                queue.fork()
+            if queue.used:
+                self._flusher.commands.append(Command("annotate", queue, self._outbox.note(queue, metadata)))
             else:
-                lane.begin_with(metadata)
+                queue.begin_with(metadata)
 
-    def hasten(self, lane: Lane) -> None:
+    def send_now(self, queue: ConversationQueue) -> None:
         """Send what waits in a lane now, and wait for nothing; where nothing runs in the background, send it here."""
-        if lane.used and lane.generation == self.generation:
-            self._flusher.post(Event("hasten", lane))
+        if queue.used and queue.generation == self.generation:
+            self._flusher.post(Command("send_now", queue))
             if self._at_once:
                 self._flush(self.config.shutdown_timeout)
 
-    def end(self, lane: Lane, *, always: bool = False) -> None:
+    def end(self, queue: ConversationQueue, *, always: bool = False) -> None:
         """Complete a lane's conversation."""
         identity.check()
-        with self.backlog.lock:
-            if lane.generation != self.generation:
-                lane.fork()
-            if not (lane.used or always):
+        with self.jobs.lock:
+            if queue.generation != self.generation:
+                queue.fork()
+            if not (queue.used or always):
                 return
             if not self.started:
                 self._start()
-            self._outbox.end(lane, always=always)
-            self._flusher.post(Event("end", lane, always))
+            self._outbox.end(queue, always=always)
+            self._flusher.post(Command("end", queue, always))
         if self._at_once:
             self._flush(self.config.shutdown_timeout)
 
@@ -200,12 +200,12 @@ class Delivery:
         elif uwsgi.runs_threads():
             self._flusher.workers.start()
         else:
-            tell("uwsgi", uwsgi.NO_THREADS)
+            log_limited("uwsgi", uwsgi.NO_THREADS)
             self._send_here()
 
     def _renew_locks(self) -> None:
         """Replace locks that were made before gevent patched `threading`: they would stop all green threads at once."""
-        self.backlog.renew_lock()
+        self.jobs.renew_lock()
         self._renew(0)
 
     def _send_by_thread(self) -> None:
@@ -218,14 +218,14 @@ class Delivery:
     def _send_here(self) -> None:
         """Have the callers send what they record: no thread can run."""
         self._flusher.workers.closed = self._at_once = self.direct = True
-        self.backlog.work()
+        self.jobs.work()
 
     def _send_all(self) -> None:
         """Send what was recorded while uWSGI loads the app, and close all files and sockets: it will be forked."""
         exits.complete_implicit()
         until = time.monotonic() + self.config.shutdown_timeout
         if not self._stop(until, delivered=self._flush(self.config.shutdown_timeout)):
-            tell("loading", uwsgi.NOT_SENT, self._counters.last_error or "none")
+            log_limited("loading", uwsgi.NOT_SENT, self._counters.last_error or "none")
 
     # -- flush and stop ------------------------------------------------------------------------------------------------
 
@@ -240,7 +240,7 @@ class Delivery:
         return self._stop(until, delivered=self._flush(seconds, ends=True))
 
     def _stop(self, until: float, *, delivered: bool) -> bool:
-        with self.backlog.lock:
+        with self.jobs.lock:
             left = self.stats().pending - self._memory.elsewhere
             if delivered and left > 0:  # it was recorded meanwhile, as after a shutdown: delivery goes on
                 return True
@@ -265,14 +265,16 @@ class Delivery:
     def _flush(self, timeout: float, *, ends: bool = False) -> bool:
         identity.check()
         until = time.monotonic() + timeout
-        assembled = self.backlog.work(seconds=max(0.0, min(timeout, LOCK_SECONDS)))
+        assembled = self.jobs.work(seconds=max(0.0, min(timeout, LOCK_SECONDS)))
         lost = self._lost()
-        ticket = self._ask(ends=ends)
-        return (ticket is None or self._flusher.wait(ticket, until)) and assembled and self._lost() == lost
+        flush_request = self._ask(ends=ends)
+        return (
+            (flush_request is None or self._flusher.wait(flush_request, until)) and assembled and self._lost() == lost
+        )
 
-    def _ask(self, *, ends: bool) -> Ticket | None:
+    def _ask(self, *, ends: bool) -> FlushRequest | None:
         """Ask for a flush; None where nothing was ever recorded."""
-        if not self.started and not self._flusher.events and not self._counts().pending:
+        if not self.started and not self._flusher.commands and not self._counts().pending:
             return None
         if not self.started and not self._flusher.workers.closed:
             self._start()
@@ -281,21 +283,21 @@ class Delivery:
     def _lost(self) -> int:
         return self._outbox.dropped + self._counters.rejected
 
-    def begin_exit(self, *, finalising: bool) -> Ticket | None:
+    def begin_exit(self, *, finalising: bool) -> FlushRequest | None:
         """Begin to deliver what the process leaves behind; None where there is nothing, or it was tried in vain.
 
         Where Python is `finalising`, no thread can be started any more; what is still recorded then, by other exit
         handlers, is delivered as each conversation ends.
         """
-        self.backlog.work()  # what has ended so far is sent together, not one conversation after the other
+        self.jobs.work()  # what has ended so far is sent together, not one conversation after the other
         self._flusher.workers.closed = finalising
         self._at_once, self.direct = self._at_once or finalising, self.direct or finalising
         return None if self._gave_up_at == self._outbox.captured else self._ask(ends=True)
 
-    def finish_exit(self, ticket: Ticket | None, until: float) -> None:
+    def finish_exit(self, flush_request: FlushRequest | None, until: float) -> None:
         """Wait for that, and say what could not be delivered."""
-        if ticket is not None:
-            self._flusher.wait(ticket, until)
+        if flush_request is not None:
+            self._flusher.wait(flush_request, until)
         self._gave_up_at = self._outbox.captured
         keyless = self.config.api_key_now() is None
         self._losses.total(self.stats().pending, kept=self._outbox.durable, keyless=keyless)
@@ -303,16 +305,16 @@ class Delivery:
     def after_fork(self) -> None:
         """Start clean in a child process: nothing of the parent's is sent, and none of its sockets or locks is used."""
         self.generation += 1
-        self.backlog.after_fork()
+        self.jobs.after_fork()
         self._flusher.abandon()
         self._begin()
 
     def stats(self) -> DeliveryStats:
         """What has become of everything so far."""
         identity.check()
-        self.backlog.work()
+        self.jobs.work()
         return self._counts()
 
     def _counts(self) -> DeliveryStats:
         """As `stats`, but what cannot be assembled just now counts as one message a job."""
-        return totals(self._counters, self._outbox, jobs=len(self.backlog))
+        return totals(self._counters, self._outbox, jobs=len(self.jobs))

@@ -25,14 +25,14 @@ import weakref
 from typing import TYPE_CHECKING
 
 from converra.process import identity, servers, uwsgi
-from converra.process.guard import guard, tell
+from converra.process.guard import guard, log_limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
     from converra.delivery.delivery import Delivery
-    from converra.delivery.worker.flush_request import Ticket
+    from converra.delivery.worker.flush_request import FlushRequest
 
 SHARE = 0.95
 """What of `shutdown_timeout` goes to delivering; the rest is for Python to take itself down."""
@@ -115,7 +115,7 @@ def _before_end(*, finalising: bool = False) -> None:
 
     A signal handler may interrupt this and do it again: both share one budget.
     """
-    asked: list[tuple[Delivery, Ticket | None]] = []
+    asked: list[tuple[Delivery, FlushRequest | None]] = []
     began = _began[0] if _began else time.monotonic()
     _began.append(began)
     try:
@@ -123,8 +123,8 @@ def _before_end(*, finalising: bool = False) -> None:
             for close in _closing:
                 close()
             asked.extend((delivery, delivery.begin_exit(finalising=finalising)) for delivery in tuple(_deliveries))
-            for delivery, ticket in asked:
-                delivery.finish_exit(ticket, began + SHARE * delivery.config.shutdown_timeout)
+            for delivery, flush_request in asked:
+                delivery.finish_exit(flush_request, began + SHARE * delivery.config.shutdown_timeout)
     finally:
         _began.pop()
 
@@ -149,11 +149,11 @@ def _prepare_sigterm(delivery: Delivery) -> None:
     if handler is signal.SIG_DFL:
         if threading.current_thread() is not threading.main_thread():
             if asked:
-                tell("sigterm", NOT_THE_MAIN_THREAD)
+                log_limited("sigterm", NOT_THE_MAIN_THREAD)
         elif asked or servers.terminates_workers():
             signal.signal(signal.SIGTERM, _on_sigterm)
     elif asked and handler not in (_on_sigterm, signal.SIG_IGN) and not servers.ends_well(handler):
-        tell("sigterm", HANDLED_ALREADY, _described(handler))
+        log_limited("sigterm", HANDLED_ALREADY, _described(handler))
 
 
 NOT_THE_MAIN_THREAD = (
@@ -177,7 +177,7 @@ def _described(handler: object) -> str:
 
 def _on_sigterm(number: int, _frame: FrameType | None) -> None:
     """Deliver, and die of the signal. What it has interrupted in the middle of assembling is finished first."""
-    if any(delivery.backlog.postpone(lambda: _on_sigterm(number, None)) for delivery in tuple(_deliveries)):
+    if any(delivery.jobs.postpone(lambda: _on_sigterm(number, None)) for delivery in tuple(_deliveries)):
         return
     _before_end()
     signal.signal(number, signal.SIG_DFL)

@@ -26,7 +26,7 @@ class Losses:
         """What `total` has said."""
         self._at = -QUIET_SECONDS
 
-    def say(self) -> None:
+    def log(self) -> None:
         """Tell what was dropped since the last time, unless that was a moment ago."""
         dropped = self._outbox.dropped
         now = time.monotonic()

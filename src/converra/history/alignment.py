@@ -22,20 +22,20 @@ import msgspec
 
 from converra.history import edits
 from converra.history.lcs import lcs
-from converra.history.record import KEYED, REPLY, START, SYSTEM, WORDS, Atom, Atoms, Record, system_key
-from converra.history.turn import Said
+from converra.history.record import KEYED, REPLY, START, SYSTEM, WORDS, MatchKey, MatchKeys, Record, system_key
+from converra.history.turn import SourceMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from converra.history.record import Trail
-    from converra.history.snapshot import View
+    from converra.history.record import KnownPrefix
+    from converra.history.snapshot import Snapshot
 
 MAX_EDITED = 8
 """How many recorded texts an edited one is compared with: those next to its neighbours."""
 
 
-SILENCE = Said(role="assistant")
+SILENCE = SourceMessage(role="assistant")
 
 
 class Item(msgspec.Struct):
@@ -47,7 +47,7 @@ class Item(msgspec.Struct):
     kind: int
     key: Any
     """Kind and key of its first atom."""
-    atoms: Atoms
+    match_keys: MatchKeys
     old: tuple[bool, ...] = ()
     """Whether each atom is recorded, without that of the words."""
     at: int | None = None
@@ -63,84 +63,90 @@ class Item(msgspec.Struct):
 class Alignment:
     """What of a request is old. Records nothing."""
 
-    def __init__(self, record: Record, view: View) -> None:
+    def __init__(self, record: Record, snapshot: Snapshot) -> None:
         self.record = record
-        self.view = view
-        self.trail = self._trail()
-        if not self._align() and self.trail:  # its words were said in another place too, and this is that place
-            self.trail = None
+        self.snapshot = snapshot
+        self.known_prefix = self._known_prefix()
+        if not self._align() and self.known_prefix:  # its words were said in another place too, and this is that place
+            self.known_prefix = None
             self._align()
 
-    def _trail(self) -> Trail | None:
+    def _known_prefix(self) -> KnownPrefix | None:
         """What the request extends: as when the call began, if no other call has come between."""
-        view, record = self.view, self.record
-        if view.previous is not None:
+        snapshot, record = self.snapshot, self.record
+        if snapshot.previous is not None:
             return None
-        if view.trail and view.version == record.version and view.trail.looks is view.prefix:
-            return view.trail
-        return record.continued(view.looks)[0]
+        if (
+            snapshot.known_prefix
+            and snapshot.version == record.version
+            and snapshot.known_prefix.fingerprints is snapshot.prefix
+        ):
+            return snapshot.known_prefix
+        return record.continued(snapshot.fingerprints)[0]
 
     def _align(self) -> bool:
         """Lay the request beside the record; False if recorded words of an assistant found no place."""
-        self.base = self.trail.last + 1 if self.trail else 0
+        self.base = self.known_prefix.last + 1 if self.known_prefix else 0
         """Texts before this position are matched by the prefix."""
         self.counts: dict[Any, int] = {}
         """Occurrences of KEYED atoms in the request, after the prefix."""
         self.items = self._items()
         return self._match_texts([item for item in self.items if item.kind >= WORDS])
 
-    def said(self, item: Item) -> Said:
+    def source(self, item: Item) -> SourceMessage:
         """Read what an item says; nothing, if its message has been changed since the call began."""
-        parts = self.view.said(item.index)
+        parts = self.snapshot.source(item.index)
         return parts[item.part] if item.part < len(parts) else SILENCE
 
     def prefix_replies(self) -> int:
         """How many texts of an assistant the prefix holds."""
-        return self.trail.replies if self.trail else 0
+        return self.known_prefix.replies if self.known_prefix else 0
 
     def answers(self) -> int:
         """How many things in the request are answers that a model has given here."""
-        return (self.trail.answers if self.trail else 0) + sum(map(self._is_answer, self.items))
+        return (self.known_prefix.answers if self.known_prefix else 0) + sum(map(self._is_answer, self.items))
 
     def _is_answer(self, item: Item) -> bool:
-        if item.at is not None and self.record.spoken[item.at].given:
+        if item.at is not None and self.record.recorded_texts[item.at].given:
             return True
-        calls = [atom.key for atom in item.atoms if atom.kind == KEYED and atom.key[0] == "call"]
+        calls = [
+            match_key.key for match_key in item.match_keys if match_key.kind == KEYED and match_key.key[0] == "call"
+        ]
         return not self.record.keyed.given.isdisjoint((*calls, *(("unnamed", key[2]) for key in calls)))
 
     def system(self) -> int | None:
         """Hash the first system text of the request: what tells a side call from a new question."""
-        if self.trail:
-            return self.trail.system
-        if self.view.instructions:
-            return system_key(self.view.instructions)
-        for index in range(min(2, len(self.view.looks))):
-            for atoms in self.view.atoms(index, self.record):
-                if atoms[0].kind == SYSTEM:
-                    return int(atoms[0].key)
+        if self.known_prefix:
+            return self.known_prefix.system
+        if self.snapshot.instructions:
+            return system_key(self.snapshot.instructions)
+        for index in range(min(2, len(self.snapshot.fingerprints))):
+            for match_keys in self.snapshot.match_keys(index, self.record):
+                if match_keys[0].kind == SYSTEM:
+                    return int(match_keys[0].key)
         return None
 
-    def is_old(self, atom: Atom) -> bool:
+    def is_old(self, match_key: MatchKey) -> bool:
         """Whether an atom is old, for the kinds whose order does not matter; counts it."""
-        if atom.kind == SYSTEM:
-            return atom.key in self.record.systems
-        if self.view.previous is not None:
+        if match_key.kind == SYSTEM:
+            return match_key.key in self.record.systems
+        if self.snapshot.previous is not None:
             return False
-        return self._count(atom.key) or self._invented_id(atom.key)
+        return self._count(match_key.key) or self._invented_id(match_key.key)
 
     def accounts_for(self, key: Any) -> bool:
         """Whether every occurrence of a KEYED atom in the request is taken for a recorded one."""
-        before = self.trail.counts.get(key, 0) if self.trail else 0
+        before = self.known_prefix.counts.get(key, 0) if self.known_prefix else 0
         return before + self.counts.get(key, 0) <= self.record.keyed.counts.get(key, 0)
 
     def _items(self) -> list[Item]:
-        items, view, record = [], self.view, self.record
-        for index in range(len(self.trail.looks) if self.trail else 0, len(view.looks)):
-            for part, atoms in enumerate(view.atoms(index, record)):
-                kind, key = atoms[0]
-                unordered = atoms if kind < WORDS else atoms[1:]
+        items, snapshot, record = [], self.snapshot, self.record
+        for index in range(len(self.known_prefix.fingerprints) if self.known_prefix else 0, len(snapshot.fingerprints)):
+            for part, match_keys in enumerate(snapshot.match_keys(index, record)):
+                kind, key = match_keys[0]
+                unordered = match_keys if kind < WORDS else match_keys[1:]
                 old = tuple(map(self.is_old, unordered)) if unordered else ()
-                items.append(Item(index, part, kind, key, atoms, old))
+                items.append(Item(index, part, kind, key, match_keys, old))
         return items
 
     def _count(self, key: Any) -> bool:
@@ -154,11 +160,11 @@ class Alignment:
 
     # -- words ---------------------------------------------------------------------------------------------------
 
-    def _match_texts(self, said: list[Item]) -> bool:
+    def _match_texts(self, source: list[Item]) -> bool:
         """Align the words of the request with those recorded since the prefix that is known to be old."""
-        if self.view.previous is not None:
+        if self.snapshot.previous is not None:
             return True
-        start, rest = self._follow(said) if self.trail else (0, said)
+        start, rest = self._follow(source) if self.known_prefix else (0, source)
         latest = self.record.latest
         shared = [item for item in rest if latest.get(item.key, START) >= start]
         if shared and not self._slide(rest, start):
@@ -170,69 +176,69 @@ class Alignment:
                 return self._match_loosely(rest, start)
         return True
 
-    def _match_loosely(self, said: list[Item], start: int) -> bool:
+    def _match_loosely(self, source: list[Item], start: int) -> bool:
         """Find a place for what stands before the last answer; False if another prefix might have one."""
-        answers = [n for n, item in enumerate(said) if item.kind == REPLY]
-        displaced = [item for item in said[: answers[-1] + 1] if item.at is None and item.key in self.record.latest]
-        if displaced and self.trail:
+        answers = [n for n, item in enumerate(source) if item.kind == REPLY]
+        displaced = [item for item in source[: answers[-1] + 1] if item.at is None and item.key in self.record.latest]
+        if displaced and self.known_prefix:
             return False
-        self._match_edited(said, start)
-        self._match_moved(displaced, said)
+        self._match_edited(source, start)
+        self._match_moved(displaced, source)
         return True
 
-    def _follow(self, said: list[Item]) -> tuple[int, list[Item]]:
+    def _follow(self, source: list[Item]) -> tuple[int, list[Item]]:
         """Match the texts that were recorded right after the prefix; say where the rest begins."""
         at, texts = self.base, self.record.texts
-        for n, item in enumerate(said):
+        for n, item in enumerate(source):
             if at == len(texts) or texts[at] != item.key:
-                return at, said[n:]
+                return at, source[n:]
             item.at = at
             at += 1
         return at, []
 
-    def _slide(self, said: list[Item], start: int) -> bool:
+    def _slide(self, source: list[Item], start: int) -> bool:
         """Match a run that ends where the record ends, as in a window that slides along a chat.
 
         What follows the run is new even where it repeats something, unless an assistant has said it.
         """
-        texts, keys = self.record.texts, [item.key for item in said]
+        texts, keys = self.record.texts, [item.key for item in source]
         if texts[-1] not in keys:
             return False
         end = len(keys) - keys[::-1].index(texts[-1])
         first = len(texts) - end
         if first < start or texts[first:] != keys[:end]:
             return False
-        if any(item.kind == REPLY and item.key in self.record.latest for item in said[end:]):
+        if any(item.kind == REPLY and item.key in self.record.latest for item in source[end:]):
             return False
-        for at, item in enumerate(said[:end], first):
+        for at, item in enumerate(source[:end], first):
             item.at = at
         return True
 
-    def _subsequence(self, said: list[Item], start: int) -> None:
+    def _subsequence(self, source: list[Item], start: int) -> None:
         """Match the longest common subsequence, of those texts that request and record have both."""
-        texts, spoken = self.record.texts, self.record.spoken
-        keys = {item.key for item in said}
+        texts, recorded_texts = self.record.texts, self.record.recorded_texts
+        keys = {item.key for item in source}
         places = [at for at in range(start, len(texts)) if texts[at] in keys]
-        old, old_at = _weighted((texts[at], spoken[at].assistant) for at in places)
-        new, new_at = _weighted((item.key, item.kind == REPLY) for item in said)
+        old, old_at = _weighted((texts[at], recorded_texts[at].assistant) for at in places)
+        new, new_at = _weighted((item.key, item.kind == REPLY) for item in source)
         for j, i in lcs(old, new).items():
-            said[new_at[j]].at = places[old_at[i]]
+            source[new_at[j]].at = places[old_at[i]]
 
-    def _match_edited(self, said: list[Item], start: int) -> None:
+    def _match_edited(self, source: list[Item], start: int) -> None:
         """Between two texts that match, an assistant's that only gained or lost something is still the same."""
         until, before = len(self.record.texts), start
         limits: list[int] = []
-        for item in reversed(said):
+        for item in reversed(source):
             limits.append(until)
             until = until if item.at is None else item.at
-        for item in said:
+        for item in source:
             limit = limits.pop()
             if item.at is None and item.kind == REPLY and item.key not in self.record.latest:
                 self._edited(item, range(before, limit))
             before = before if item.at is None else item.at + 1
 
     def _edited(self, item: Item, gap: range) -> None:
-        resent, words = self.said(item).text, self.record.words
+        resent, words = self.source(item).text, self.record.words
         half = MAX_EDITED // 2
         for at in gap if len(gap) <= MAX_EDITED else (*gap[:half], *gap[-half:]):
             recorded = words.get(at)
@@ -246,9 +252,9 @@ class Alignment:
                 item.at = max((at, *found))
             return
 
-    def _match_moved(self, displaced: list[Item], said: list[Item]) -> None:
+    def _match_moved(self, displaced: list[Item], source: list[Item]) -> None:
         """Recorded words are old in whatever order, where an answer follows them: calls ran side by side."""
-        taken, keys = {item.at for item in said}, {item.key for item in displaced}
+        taken, keys = {item.at for item in source}, {item.key for item in displaced}
         places: dict[int, list[int]] = {key: [] for key in keys}
         for at, key in enumerate(self.record.texts):
             if key in keys and at not in taken:

@@ -14,14 +14,14 @@ import msgspec
 
 from converra.history.arguments import arguments
 from converra.history.attachments import describe
-from converra.history.turn import Answer, Failure, Said, opaque_weight
+from converra.history.turn import Answer, Failure, SourceMessage, opaque_weight
 from converra.wire import json_safe
 from converra.wire.models import ROLES, Message, ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from converra.history.turn import Call
+    from converra.history.turn import SourceToolCall
 
     Finish = Callable[[Message], Message | None]
 
@@ -37,7 +37,7 @@ OVERHEAD = 400
 class Draft(msgspec.Struct, kw_only=True):
     """One message to be. `size` bounds the memory of what waits: the bytes of all strings it keeps alive."""
 
-    said: Said
+    source: SourceMessage
     id: str
     finish: Finish
     started: float
@@ -50,13 +50,13 @@ class Draft(msgspec.Struct, kw_only=True):
     span: tuple[int, int] = (0, 0)
     extra: dict[str, Any] | None = None
     """More metadata: thread, replaces."""
-    learned: bool = False
+    already_known: bool = False
     """To be dropped where the conversation turns out to exist on the server: whoever opened it has sent this."""
 
     @property
     def size(self) -> int:
         """Bytes, nearly: one per character, plus what the structure weighs."""
-        size = OVERHEAD + self.said.weight
+        size = OVERHEAD + self.source.weight
         return size + self.answer.beside if self.answer else size
 
     def message(self) -> Message | None:
@@ -64,8 +64,8 @@ class Draft(msgspec.Struct, kw_only=True):
         return self.finish(self._message())
 
     def _message(self) -> Message:
-        said, answer = self.said, self.answer
-        role, content = _role_and_content(said, answer)
+        source, answer = self.source, self.answer
+        role, content = _role_and_content(source, answer)
         usage = answer.usage if answer else None
         latency = _milliseconds(self.latency_ms)
         message = Message(
@@ -74,26 +74,26 @@ class Draft(msgspec.Struct, kw_only=True):
             timestamp=_moment(self.started + (latency or 0.0) / 1000),
             model=json_safe.text(answer.model) if answer and answer.model else None,
             tokens=usage.completion_tokens if usage else None,
-            tool_calls=_tool_calls(said),
+            tool_calls=_tool_calls(source),
             usage=usage,
-            latency_ms=_milliseconds(said.latency_ms) if self.latency_ms is None else latency,
+            latency_ms=_milliseconds(source.latency_ms) if self.latency_ms is None else latency,
             metadata=json_safe.plain(dict(self._metadata())),
         )
         return _whole_usage(message)
 
     def _metadata(self) -> Iterator[tuple[str, Any]]:
         yield "messageId", self.id
-        if self.said.role not in ROLES:
-            yield "role", self.said.role
-        if self.said.attachments:
-            yield "attachments", [describe(a) for a in self.said.attachments]
+        if self.source.role not in ROLES:
+            yield "role", self.source.role
+        if self.source.attachments:
+            yield "attachments", [describe(a) for a in self.source.attachments]
         if any(self.span):
             yield "traceId", f"{self.span[0]:032x}"
             yield "spanId", f"{self.span[1]:016x}"
         if self.failure:
             yield "error", failure_record(self.failure)
         yield from (self.extra or {}).items()
-        yield from (self.said.metadata or {}).items()
+        yield from (self.source.metadata or {}).items()
         if self.answer:
             yield from self._answer_metadata(self.answer)
 
@@ -117,13 +117,13 @@ def _alternative(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "attachments": [describe(a) for a in attached]} if attached else record
 
 
-def _role_and_content(said: Said, answer: Answer | None) -> tuple[str, str]:
+def _role_and_content(source: SourceMessage, answer: Answer | None) -> tuple[str, str]:
     """Contract, section 3: only `tool` may be empty, so a turn that only calls tools is a `tool` message."""
-    role = json_safe.text(said.role) if said.role in ROLES else "user"
-    content = json_safe.text(said.text)
+    role = json_safe.text(source.role) if source.role in ROLES else "user"
+    content = json_safe.text(source.text)
     if role == "tool" or content.strip():
         return role, content
-    if role == "assistant" and said.calls:
+    if role == "assistant" and source.calls:
         return "tool", ""
     reason = answer.finish_reason if answer else None
     return role, f"(no text: {json_safe.text(reason)})" if reason else "(no text)"
@@ -141,15 +141,15 @@ def _whole_usage(message: Message) -> Message:
     return msgspec.structs.replace(message, usage=None, metadata=metadata)
 
 
-def _tool_calls(said: Said) -> list[ToolCall] | None:
-    if said.calls:
-        return [_tool_call(call) for call in said.calls]
-    if said.call_id is not None or (said.role == "tool" and said.name):
-        return [ToolCall(id=_name(said.call_id), name=_name(said.name))]
+def _tool_calls(source: SourceMessage) -> list[ToolCall] | None:
+    if source.calls:
+        return [_tool_call(call) for call in source.calls]
+    if source.call_id is not None or (source.role == "tool" and source.name):
+        return [ToolCall(id=_name(source.call_id), name=_name(source.name))]
     return None
 
 
-def _tool_call(call: Call | ToolCall) -> ToolCall:
+def _tool_call(call: SourceToolCall | ToolCall) -> ToolCall:
     return ToolCall(id=_name(call.id or None), name=_name(call.name), arguments=arguments(call.arguments))
 
 
@@ -176,13 +176,13 @@ def _milliseconds(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 1)
 
 
-class Written(msgspec.Struct, kw_only=True):
+class ManualDraft(msgspec.Struct, kw_only=True):
     """A message that was added by hand: already in the wire's form."""
 
     written: Message
     id: str
     finish: Finish
-    learned: bool = False
+    already_known: bool = False
 
     @property
     def size(self) -> int:

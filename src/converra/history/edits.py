@@ -17,7 +17,7 @@ def appended(recorded: str, resent: str) -> str | None:
 
     Dress is white space, quotes and their escapes, and thinking that was wrapped around it or cut out of it.
     """
-    core, text = _spoken_aloud(recorded), _spoken_aloud(resent)
+    core, text = _strip_reasoning(recorded), _strip_reasoning(resent)
     if core and text.startswith(core):
         rest = text[len(core) :]
         if not rest or rest[0].isspace() or rest.startswith(OBSERVATION):  # else a word goes on: it is another text
@@ -28,7 +28,7 @@ def appended(recorded: str, resent: str) -> str | None:
 
 def first_line(text: str) -> str:
     """What of a text is left whatever was done to its dress, or appended to it."""
-    return _spoken_aloud(text).partition("\n")[0].translate(_DRESS)
+    return _strip_reasoning(text).partition("\n")[0].translate(_DRESS)
 
 
 def divided(text: str, replies: Iterable[tuple[int, str]]) -> tuple[list[str], list[int]]:
@@ -38,7 +38,7 @@ def divided(text: str, replies: Iterable[tuple[int, str]]) -> tuple[list[str], l
     """
     pieces, found = [], []
     for at, reply in replies:
-        core = _spoken_aloud(reply)
+        core = _strip_reasoning(reply)
         start = _line_start(text, core) if core else -1
         if start >= 0:
             pieces.append(text[:start].strip())
@@ -58,6 +58,6 @@ def _line_start(text: str, core: str) -> int:
     return -1
 
 
-def _spoken_aloud(text: str) -> str:
+def _strip_reasoning(text: str) -> str:
     """Cut what stands before the end of the thinking."""
     return text.rpartition(THOUGHT)[2].strip()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from converra.history.alignment import Alignment
 from converra.history.record import KEYED, REPLY
-from converra.history.snapshot import freeze
+from converra.history.snapshot import take_snapshot
 
 if TYPE_CHECKING:
     from converra.history.record import Record
@@ -27,10 +27,14 @@ class Overlap(NamedTuple):
     """The request is the very one that failed last."""
 
 
-def overlap(record: Record, request: Request, looks: list[int]) -> Overlap:
+def overlap(record: Record, request: Request, fingerprints: list[int]) -> Overlap:
     """Say how well a request continues a conversation, without recording anything."""
-    trial = Alignment(record, freeze(record, request, looks))
+    trial = Alignment(record, take_snapshot(record, request, fingerprints))
     prefix = trial.prefix_replies()
     shared = prefix + sum(item.kind in (REPLY, KEYED) and item.is_old for item in trial.items) if trial.answers() else 0
     known = prefix + sum(item.kind == REPLY and item.at is not None for item in trial.items)
-    return Overlap(shared, known - sum(spoken.assistant for spoken in record.spoken), record.failed_looks == looks)
+    return Overlap(
+        shared,
+        known - sum(recorded_texts.assistant for recorded_texts in record.recorded_texts),
+        record.failed_fingerprints == fingerprints,
+    )

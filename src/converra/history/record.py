@@ -12,7 +12,7 @@ import msgspec
 from converra.history.arguments import canonical
 
 if TYPE_CHECKING:
-    from converra.history.turn import Said
+    from converra.history.turn import SourceMessage
 
 SYSTEM, KEYED, WORDS, REPLY = range(4)
 
@@ -26,7 +26,7 @@ START = -1
 """The position before the first text."""
 
 
-class Atom(NamedTuple):
+class MatchKey(NamedTuple):
     """The unit in which messages are recognised.
 
     SYSTEM: a system text, a member of the set of those recorded. KEYED: a tool call or a tool result, known by its id
@@ -38,23 +38,23 @@ class Atom(NamedTuple):
     """A hash; for KEYED a tuple whose first element says whether it is a call, a result or something appended."""
 
 
-Atoms = tuple[Atom, ...]
+MatchKeys = tuple[MatchKey, ...]
 
 Place = tuple[int, int | None, int]
 """Where something is said: thread, hash of the system text, position of the text before it."""
 
 
-def atoms_of(said: Said) -> Atoms:
+def match_keys_of(source: SourceMessage) -> MatchKeys:
     """Take one message apart."""
-    if said.role == "system":
-        return (Atom(SYSTEM, system_key(said.text)),)
-    if said.role == "tool" and (said.call_id is not None or said.name is not None):
-        return (Atom(KEYED, result_key(said)),)
-    words = Atom(REPLY if said.role == "assistant" else WORDS, text_key(said))
-    if not said.calls:
+    if source.role == "system":
+        return (MatchKey(SYSTEM, system_key(source.text)),)
+    if source.role == "tool" and (source.call_id is not None or source.name is not None):
+        return (MatchKey(KEYED, result_key(source)),)
+    words = MatchKey(REPLY if source.role == "assistant" else WORDS, text_key(source))
+    if not source.calls:
         return (words,)
-    calls = tuple(Atom(KEYED, call_key(call.id, call.name, call.arguments)) for call in said.calls)
-    return (words, *calls) if said.text.strip() else calls
+    calls = tuple(MatchKey(KEYED, call_key(call.id, call.name, call.arguments)) for call in source.calls)
+    return (words, *calls) if source.text.strip() else calls
 
 
 def system_key(text: str) -> int:
@@ -62,12 +62,12 @@ def system_key(text: str) -> int:
     return hash(text.strip())
 
 
-def text_key(said: Said) -> int:
+def text_key(source: SourceMessage) -> int:
     """Words and attachments; white space around them gets lost on the way through frameworks."""
-    if not said.attachments:
-        return hash((said.role, said.text.strip()))
-    attached = tuple(hash(a.data or a.url or a.name) for a in said.attachments)
-    return hash((said.role, said.text.strip(), attached))
+    if not source.attachments:
+        return hash((source.role, source.text.strip()))
+    attached = tuple(hash(a.data or a.url or a.name) for a in source.attachments)
+    return hash((source.role, source.text.strip(), attached))
 
 
 def call_key(call_id: str | None, name: str | None, arguments: object) -> tuple[object, ...]:
@@ -77,14 +77,14 @@ def call_key(call_id: str | None, name: str | None, arguments: object) -> tuple[
     return ("call", None, name, canonical(arguments))
 
 
-def result_key(said: Said) -> tuple[object, ...]:
+def result_key(source: SourceMessage) -> tuple[object, ...]:
     """The id of the call that is answered; without one, name and text."""
-    if said.call_id:
-        return ("result", said.call_id)
-    return ("result", None, said.name, hash(said.text.strip()))
+    if source.call_id:
+        return ("result", source.call_id)
+    return ("result", None, source.name, hash(source.text.strip()))
 
 
-class Spoken(msgspec.Struct, gc=False, frozen=True):
+class RecordedText(msgspec.Struct, gc=False, frozen=True):
     """One text of the user or the assistant that is recorded."""
 
     number: int
@@ -101,12 +101,12 @@ class Spoken(msgspec.Struct, gc=False, frozen=True):
     """It was the answer of a call; otherwise a request brought it, such as a greeting or an example."""
 
 
-class Trail(msgspec.Struct, kw_only=True):
+class KnownPrefix(msgspec.Struct, kw_only=True):
     """The history that one line of calls resent last, as looks; a request that extends it needs no alignment."""
 
     thread: int
     system: int | None
-    looks: list[int]
+    fingerprints: list[int]
     last: int
     """Position of the last text of that request: its answer comes after it."""
     counts: dict[tuple[object, ...], int]
@@ -134,13 +134,13 @@ class Keyed:
         self._results: dict[Any, set[int]] = {}
         """Key → hashes of the texts."""
 
-    def add(self, said: Said, key: Any, thread: int) -> None:
+    def add(self, source: SourceMessage, key: Any, thread: int) -> None:
         """Note that a call or a result is recorded now."""
         self.counts[key] = self.counts.get(key, 0) + 1
         self.threads[key] = thread
         kind, identity, *rest = key
         if kind == "result":
-            self._results.setdefault(key, set()).add(hash(said.text.strip()))
+            self._results.setdefault(key, set()).add(hash(source.text.strip()))
         elif kind == "call" and identity is None:
             unnamed = ("unnamed", rest[0])
             self.counts[unnamed] = self.counts.get(unnamed, 0) + 1
@@ -166,9 +166,9 @@ class Record:
         self.version = 0
         self.messages = 0
         self.threads = 0
-        self.trails: list[Trail] = []
+        self.known_prefixes: list[KnownPrefix] = []
         """The one used last is last."""
-        self.known: dict[int, tuple[Atoms, ...]] = {}
+        self.known: dict[int, tuple[MatchKeys, ...]] = {}
         """Look of a message → its atoms, one tuple for each thing said."""
         self.systems: set[int] = set()
         self.system_threads: dict[int | None, int] = {}
@@ -176,7 +176,7 @@ class Record:
         self.keyed = Keyed()
         self.texts: list[int] = []
         """Keys of WORDS and REPLY, in the order of recording: an index into it is a position."""
-        self.spoken: list[Spoken] = []
+        self.recorded_texts: list[RecordedText] = []
         """Parallel to `texts`, and never shorter."""
         self.latest: dict[int, int] = {}
         """Key of a text → its last position."""
@@ -184,49 +184,51 @@ class Record:
         """Position → text, of the latest replies."""
         self.answers: dict[str, int] = {}
         """Provider's answer id → its thread."""
-        self.failed_looks: list[int] | None = None
+        self.failed_fingerprints: list[int] | None = None
         """The request of the last call, if that failed."""
         self.failed: set[tuple[str, tuple[int, ...]]] = set()
         """Failed calls that named what they continue; a retry of one brings nothing new."""
 
-    def continued(self, looks: list[int]) -> tuple[Trail | None, list[int]]:
+    def continued(self, fingerprints: list[int]) -> tuple[KnownPrefix | None, list[int]]:
         """Find the trail that these looks extend, the longest if several do; and its looks, which may change soon."""
-        best: Trail | None = None
+        best: KnownPrefix | None = None
         prefix: list[int] = []
-        for trail in reversed(self.trails):
-            own = trail.looks
+        for known_prefix in reversed(self.known_prefixes):
+            own = known_prefix.fingerprints
             length = len(own)
-            longer = length <= len(looks) and (best is None or length > len(prefix))
-            if longer and own == (looks if length == len(looks) else looks[:length]):
-                best, prefix = trail, own
+            longer = length <= len(fingerprints) and (best is None or length > len(prefix))
+            if longer and own == (fingerprints if length == len(fingerprints) else fingerprints[:length]):
+                best, prefix = known_prefix, own
         return best, prefix
 
-    def keep(self, trail: Trail) -> None:
+    def keep(self, known_prefix: KnownPrefix) -> None:
         """Make a trail the newest one."""
-        trails = self.trails
-        if trails and trails[-1] is trail:
+        known_prefixes = self.known_prefixes
+        if known_prefixes and known_prefixes[-1] is known_prefix:
             return
-        if trail in trails:
-            trails.remove(trail)
-        trails.append(trail)
-        if len(trails) > MAX_TRAILS:
-            del trails[0]
+        if known_prefix in known_prefixes:
+            known_prefixes.remove(known_prefix)
+        known_prefixes.append(known_prefix)
+        if len(known_prefixes) > MAX_TRAILS:
+            del known_prefixes[0]
 
-    def add(self, said: Said, atoms: Atoms, number: int, place: Place, *, given: bool = False) -> int:
+    def add(
+        self, source: SourceMessage, match_keys: MatchKeys, number: int, place: Place, *, given: bool = False
+    ) -> int:
         """Note that these atoms of a message are recorded now; say the position of its text, or else its parent's."""
         at = place[2]
-        for kind, key in atoms:
+        for kind, key in match_keys:
             if kind >= WORDS:
                 at = len(self.texts)
-                self.spoken.append(Spoken(number, *place, kind == REPLY, self.version, given))
+                self.recorded_texts.append(RecordedText(number, *place, kind == REPLY, self.version, given))
                 self.texts.append(key)
                 self.latest[key] = at
                 if kind == REPLY:
-                    self._add_reply(at, said.text)
+                    self._add_reply(at, source.text)
             elif kind == SYSTEM:
                 self.systems.add(key)
             else:
-                self.keyed.add(said, key, place[0])
+                self.keyed.add(source, key, place[0])
                 if given:
                     self.keyed.given |= {key, ("unnamed", key[2])} if key[1] is None else {key}
         return at

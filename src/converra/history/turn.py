@@ -24,7 +24,7 @@ ODD = 400
 """What the arguments of a call are taken to weigh that are no string, in characters."""
 
 
-class Call(NamedTuple):
+class SourceToolCall(NamedTuple):
     """A tool call made by the model. `arguments` is as the provider sent it, mostly a JSON string."""
 
     id: str | None
@@ -52,7 +52,7 @@ class Attachment(NamedTuple):
     """A file name or a provider's file id."""
 
 
-class Said(msgspec.Struct, frozen=True, gc=False):
+class SourceMessage(msgspec.Struct, frozen=True, gc=False):
     """One message, as the provider's or the framework's format was read.
 
     `text` is what goes into `content`, with a placeholder line where each attachment stood. A tool result has
@@ -61,7 +61,7 @@ class Said(msgspec.Struct, frozen=True, gc=False):
 
     role: str
     text: str = ""
-    calls: tuple[Call, ...] = ()
+    calls: tuple[SourceToolCall, ...] = ()
     call_id: str | None = None
     name: str | None = None
     attachments: tuple[Attachment, ...] = ()
@@ -87,16 +87,16 @@ class Said(msgspec.Struct, frozen=True, gc=False):
 class Dialect(NamedTuple):
     """How to read one wire format. All functions are pure, quick, and must not raise on odd input.
 
-    `look` gives one integer per message: equal when a message was resent unchanged. It reads every message of
+    `fingerprint` gives one integer per message: equal when a message was resent unchanged. It reads every message of
     every request, so it must cost well under a microsecond each.
-    `read` turns one message into what was said; it is called only for messages that `look` has not shown to be old.
+    `read` turns one message into what was said; called only for messages that `fingerprint` has not shown to be old.
     One message may hold several things said (a Responses item list), or none (an item kind without words).
     """
 
     name: str
-    look: Callable[[Sequence[Any]], list[int]]
-    read: Callable[[Any], tuple[Said, ...]]
-    echo: Callable[[Said], Any] | None = None
+    fingerprint: Callable[[Sequence[Any]], list[int]]
+    read: Callable[[Any], tuple[SourceMessage, ...]]
+    echo: Callable[[SourceMessage], Any] | None = None
     """The message in which most apps resend an answer that said this; only to be looked at."""
 
 
@@ -110,11 +110,11 @@ class Failure(NamedTuple):
 class Answer(msgspec.Struct, gc=False):
     """What the model said, and what the provider reported about it.
 
-    `said` is in the order of the output; the facts (model, usage, latency, finish reason) go on the last assistant
+    `messages` is in the order of the output; the facts (model, usage, latency, finish reason) go on the last assistant
     message of it, once.
     """
 
-    said: tuple[Said, ...] = ()
+    messages: tuple[SourceMessage, ...] = ()
     model: str | None = None
     usage: Usage | None = None
     usage_details: dict[str, Any] | None = None
@@ -131,8 +131,8 @@ class Answer(msgspec.Struct, gc=False):
     @property
     def is_begun(self) -> bool:
         """Whether the provider has answered anything; a stream may end before its first chunk."""
-        said = any(one.text or one.calls or one.attachments for one in self.said)
-        return bool(said or self.finish_reason or self.response_id or self.usage)
+        source = any(one.text or one.calls or one.attachments for one in self.messages)
+        return bool(source or self.finish_reason or self.response_id or self.usage)
 
     def settle(self) -> None:
         """Read what was put off."""
@@ -145,10 +145,10 @@ class Answer(msgspec.Struct, gc=False):
     def weight(self) -> int:
         """Characters of all strings that it keeps alive, nearly."""
         size = 0
-        for said in self.said:
-            size += len(said.text)
-            if said.calls or said.attachments or said.metadata:
-                size += said.beside
+        for source in self.messages:
+            size += len(source.text)
+            if source.calls or source.attachments or source.metadata:
+                size += source.beside
         return size + self.beside if self.metadata or self.alternatives else size
 
     @property

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from converra.history.turn import Answer, Request, Said, Scope
+    from converra.history.turn import Answer, Request, Scope, SourceMessage
 
 
-class OpenCall(Protocol):
+class CapturedCall(Protocol):
     """One model call under way. It remembers the conversation it was started in."""
 
     def first_token(self) -> None:
@@ -58,10 +58,10 @@ class Capture(Protocol):
     def active(self) -> bool:
         """False once capture is switched off: wrappers that could not be removed then do nothing."""
 
-    def begin(self, request: Request) -> OpenCall | None:
+    def begin(self, request: Request) -> CapturedCall | None:
         """Start a call; None when it belongs to no conversation or is claimed by an outer layer."""
 
-    def say(self, said: Said, scope: Scope, at: float) -> None:
+    def record_tool_result(self, source: SourceMessage, scope: Scope, at: float) -> None:
         """Record what was said outside of a model call: the result of a tool that a framework ran.
 
         It goes where the framework's run is recorded, or where its session is; where only history could tell that,

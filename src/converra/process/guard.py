@@ -39,7 +39,7 @@ def caught() -> int:
     return _caught_so_far
 
 
-def tell(key: str, message: str, *args: object, level: int = logging.WARNING) -> bool:
+def log_limited(key: str, message: str, *args: object, level: int = logging.WARNING) -> bool:
     """Log, at most once a minute for each key; what was held back meanwhile is counted in the next line.
 
     No lock: two threads that meet here may both log once, which is better than a lock that a signal handler, a
@@ -57,7 +57,7 @@ def tell(key: str, message: str, *args: object, level: int = logging.WARNING) ->
     return True
 
 
-def hush() -> None:
+def reset_log_limits() -> None:
     """Forget what was told: the next message of each kind is logged at once (for tests and forked children)."""
     _last.clear()
     _held.clear()
@@ -113,10 +113,10 @@ def listener(what: str, function: Callable[[Any], object]) -> Callable[[Any], No
 
 def report(what: str, error: BaseException) -> None:
     """Count and tell one failure of our own, with where it happened and which line of the app led there."""
-    global _caught_so_far  # noqa: PLW0603 - a counter without a lock, see `tell`
+    global _caught_so_far  # noqa: PLW0603 - a counter without a lock, see `log_limited`
     _caught_so_far = next(_caught)
     with suppress(Exception):  # a logging handler may raise, and there is nobody left to tell
-        tell(
+        log_limited(
             f"bug:{what}",
             "converra failed while %s: %s at %s, called from %s. The app is not affected.",
             what,

@@ -50,13 +50,13 @@ class Job(msgspec.Struct, gc=False):
     """
 
     at: float
-    """When it came, by the steady clock."""
+    """When it came, by the monotonic clock."""
     weight: int
     call: Callable[..., None]
     args: tuple[Any, ...]
 
 
-class Backlog:
+class JobQueue:
     """Jobs in the order in which they came; those of one conversation never inside one another."""
 
     def __init__(self, limit: int = 2**26) -> None:
@@ -86,7 +86,7 @@ class Backlog:
         self.lock = threading.RLock()
 
     def add(self, at: float, weight: int, call: Callable[..., None], args: tuple[Any, ...]) -> int:
-        """Take a job in, at a time of the steady clock, that keeps so many bytes alive; say how many wait."""
+        """Take a job in, at a time of the monotonic clock, that keeps so many bytes alive; say how many wait."""
         jobs = self._jobs
         weight += OVERHEAD
         jobs.append(Job(at, weight, call, args))

@@ -22,7 +22,7 @@ else:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-class Lease:
+class ProcessLock:
     """One process's lock, or that of a dead one that was taken over."""
 
     def __init__(self, fd: int, path: str) -> None:
@@ -30,7 +30,7 @@ class Lease:
         self._path = path
 
     @classmethod
-    def take(cls, outbox: str, token: str) -> Lease | None:
+    def take(cls, outbox: str, token: str) -> ProcessLock | None:
         """Lock the file of an owner; None while that owner lives. Raises OSError where there can be no file."""
         path = f"{outbox}-{token}.lock"
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

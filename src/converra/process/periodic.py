@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Chore:
+class PeriodicTask:
     """Something to do every so many seconds, for as long as it is wanted."""
 
     def __init__(self, run: Callable[[], None], wanted: Callable[[], bool], every: float) -> None:
@@ -31,4 +31,4 @@ class Chore:
         return self._next - now
 
 
-NO_CHORE = Chore(lambda: None, lambda: False, math.inf)
+NO_TASK = PeriodicTask(lambda: None, lambda: False, math.inf)

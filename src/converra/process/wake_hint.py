@@ -9,7 +9,7 @@ MOMENT = 0.01
 """Seconds until then."""
 
 
-class Attention:
+class WakeHint:
     """Told by workers, asked by callers, without a lock: a worker says that it rests before it looks a last time."""
 
     def __init__(self) -> None:
@@ -19,8 +19,8 @@ class Attention:
         """A worker looks again in a moment: nobody needs to wake it."""
         self._lively_until = 0.0
 
-    def looks(self, now: float, *, news: bool) -> None:
-        """A worker looks around, at a time of the steady clock, and finds something new or not."""
+    def polls_at(self, now: float, *, news: bool) -> None:
+        """A worker looks around, at a time of the monotonic clock, and finds something new or not."""
         self.watchful = False
         if news:
             self._lively_until = now + LIVELY

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.delivery.conversation_queue import Lane
+from converra.delivery.conversation_queue import ConversationQueue
 from converra.delivery.delivery import Delivery, DeliveryStats
-from converra.history.draft import Written
+from converra.history.draft import ManualDraft
 from converra.testing.capture import CapturedConversation
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from converra.config import Config
     from converra.delivery.conversation_queue import Draft, Header
-    from converra.process.jobs import Backlog
+    from converra.process.jobs import JobQueue
     from converra.testing.capture import Capture
     from converra.wire.models import Message
 
@@ -28,7 +28,7 @@ BEGINNING = datetime(2025, 1, 1, tzinfo=UTC)
 _OURS = ("sdk", "sessionId")
 
 
-class MemoryLane(Lane):
+class MemoryLane(ConversationQueue):
     """A conversation's way into memory."""
 
     __slots__ = ("kept", "notes", "number")
@@ -48,44 +48,44 @@ class MemoryLane(Lane):
 class MemoryDelivery(Delivery):
     """Takes messages in at once, and sends nothing."""
 
-    def __init__(self, config: Config, capture: Capture, backlog: Backlog) -> None:
+    def __init__(self, config: Config, capture: Capture, jobs: JobQueue) -> None:
         self._capture = capture
         self._lock = RLock()
         self._keyed: dict[str, CapturedConversation] = {}
         """The conversations that others may join, by idempotency key."""
         self._ids: dict[str, str] = {}
         """What the messages are called here, by the ids that they were given."""
-        super().__init__(config, backlog=backlog)
+        super().__init__(config, jobs=jobs)
         self.direct = True
 
-    def open(self, header: Header) -> Lane:
+    def open(self, header: Header) -> ConversationQueue:
         """Make a lane into memory."""
         return MemoryLane(self, header)
 
-    def append(self, lane: Lane, drafts: Sequence[Draft], at: float | None = None) -> None:  # noqa: ARG002 - no waiting
+    def append(self, queue: ConversationQueue, drafts: Sequence[Draft], at: float | None = None) -> None:  # noqa: ARG002 - no waiting
         """Keep messages, in the wire's form, after the user's redaction."""
-        assert isinstance(lane, MemoryLane)  # noqa: S101 - all lanes come from `open`
+        assert isinstance(queue, MemoryLane)  # noqa: S101 - all lanes come from `open`
         with self._lock:
-            joined = self._keyed.get(lane.header.key) if lane.kept is None else None
+            shared = self._keyed.get(queue.header.key) if queue.kept is None else None
             for draft in drafts:
-                if joined is not None and getattr(draft, "learned", False):
+                if shared is not None and getattr(draft, "already_known", False):
                     continue  # whoever opened the conversation has recorded it
                 message = draft.message()
                 if message is not None:
-                    self._keep(lane, draft, message)
+                    self._keep(queue, draft, message)
 
-    def annotate(self, lane: Lane, metadata: Mapping[str, Any]) -> None:
+    def annotate(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> None:
         """Merge into the metadata."""
-        assert isinstance(lane, MemoryLane)  # noqa: S101 - as above
-        lane.notes.update(metadata)
-        if lane.kept is not None:
-            lane.kept.metadata.update(metadata)
+        assert isinstance(queue, MemoryLane)  # noqa: S101 - as above
+        queue.notes.update(metadata)
+        if queue.kept is not None:
+            queue.kept.metadata.update(metadata)
 
-    def end(self, lane: Lane, *, always: bool = False) -> None:
+    def end(self, queue: ConversationQueue, *, always: bool = False) -> None:
         """Complete a conversation, or abandon it where nobody answered."""
-        assert isinstance(lane, MemoryLane)  # noqa: S101 - as above
-        kept = lane.kept or (self._keyed.get(lane.header.key) if always else None)
-        self._keyed.pop(lane.header.key, None)
+        assert isinstance(queue, MemoryLane)  # noqa: S101 - as above
+        kept = queue.kept or (self._keyed.get(queue.header.key) if always else None)
+        self._keyed.pop(queue.header.key, None)
         if kept is not None:
             answered = any(message.role in ("assistant", "tool") for message in kept.messages)
             kept.status = "completed" if answered else "abandoned"
@@ -102,9 +102,9 @@ class MemoryDelivery(Delivery):
         """Everything that came has arrived."""
         return DeliveryStats(captured=len(self._ids), delivered=len(self._ids))
 
-    def _conversation(self, lane: MemoryLane) -> CapturedConversation:
-        if lane.kept is None:
-            header, known = lane.header, self._capture.conversations
+    def _conversation(self, queue: MemoryLane) -> CapturedConversation:
+        if queue.kept is None:
+            header, known = queue.header, self._capture.conversations
             kept = self._keyed.get(header.key)
             if kept is None:
                 kept = CapturedConversation(
@@ -113,22 +113,22 @@ class MemoryDelivery(Delivery):
                     company_name=header.company_name,
                 )
                 known.append(kept)
-            kept.metadata.update((name, value) for name, value in lane.notes.items() if name not in _OURS)
-            lane.kept, lane.number = kept, next(n for n, one in enumerate(known, 1) if one is kept)
-            if header.joined:
+            kept.metadata.update((name, value) for name, value in queue.notes.items() if name not in _OURS)
+            queue.kept, queue.number = kept, next(n for n, one in enumerate(known, 1) if one is kept)
+            if header.shared:
                 self._keyed[header.key] = kept
-        return lane.kept
+        return queue.kept
 
-    def _keep(self, lane: MemoryLane, draft: Draft, message: Message) -> None:
-        kept = self._conversation(lane)
+    def _keep(self, queue: MemoryLane, draft: Draft, message: Message) -> None:
+        kept = self._conversation(queue)
         metadata = dict(message.metadata or {})
         given = metadata.get("messageId")
         if isinstance(given, str):
-            metadata["messageId"] = self._ids[given] = f"message-{lane.number}-{len(kept.messages) + 1}"
+            metadata["messageId"] = self._ids[given] = f"message-{queue.number}-{len(kept.messages) + 1}"
         if metadata.get("replaces") in self._ids:
             metadata["replaces"] = self._ids[metadata["replaces"]]
         changes: dict[str, Any] = {"metadata": metadata or None}
-        if not isinstance(draft, Written):
+        if not isinstance(draft, ManualDraft):
             changes |= _timeless(message, BEGINNING + timedelta(seconds=len(self._ids) - 1))
             metadata |= {name: 0.0 for name in ("timeToFirstTokenMs",) if name in metadata}
         kept.messages.append(msgspec.structs.replace(message, **changes))

@@ -24,7 +24,7 @@ def in_memory(capture: Capture, *, prompt_id: str | None) -> Callable[[Config], 
 
     def make(config: Config) -> Recorder:
         recorder = Recorder(_settled(config, prompt_id))
-        recorder.delivery = MemoryDelivery(recorder.config, capture, recorder.delivery.backlog)
+        recorder.delivery = MemoryDelivery(recorder.config, capture, recorder.delivery.jobs)
         return recorder
 
     return make

@@ -160,8 +160,8 @@ def test_parallel_calls_come_in_fragments(openai: OpenAI) -> None:
         {"index": 0, "id": "call_000003", "type": "function", "function": {"name": "first", "arguments": ""}},
         {"index": 1, "id": "call_000004", "type": "custom", "custom": {"name": "second", "input": ""}},
     ]
-    joined = "".join(call["function"]["arguments"] for call in calls if "function" in call)
-    assert joined == '{"x": "long enough"}'
+    shared = "".join(call["function"]["arguments"] for call in calls if "function" in call)
+    assert shared == '{"x": "long enough"}'
 
 
 def test_the_stream_helper_puts_it_together_again(openai: OpenAI) -> None:

@@ -25,7 +25,7 @@ from converra.errors import (
     PermissionDeniedError,
     RateLimitError,
 )
-from converra.process.lockfile import Lease
+from converra.process.lockfile import ProcessLock
 from converra.server.store.records import fingerprint
 
 if TYPE_CHECKING:
@@ -95,15 +95,15 @@ def push(
 def _alone(path: str) -> Iterator[None]:
     """Keep a second push of this file out: each knows only what it has sent itself."""
     try:
-        lease = Lease.take(path, "push")
+        process_lock = ProcessLock.take(path, "push")
     except OSError as error:
         raise click.ClickException(f"cannot write beside {path}: {error.strerror}") from error
-    if lease is None:
+    if process_lock is None:
         raise click.ClickException(f"another push of {path} is under way; wait for its end")
     try:
         yield
     finally:
-        lease.abandon()  # the file stays: to remove it would let two others in
+        process_lock.abandon()  # the file stays: to remove it would let two others in
 
 
 def _chosen(store: Store, ids: Sequence[str], prompt_id: str | None, *, also_open: bool) -> list[Conversation]:

@@ -11,7 +11,7 @@ import msgspec
 
 from converra.delivery.conversation_queue import Header
 from converra.delivery.protocol.progress import Batch, Opening, Progress, State
-from converra.process.lockfile import Lease
+from converra.process.lockfile import ProcessLock
 from converra.wire.models import encode
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ class Row(NamedTuple):
 
     row: int
     whole: int
-    learned: bool = False
+    already_known: bool = False
 
 
-class Books:
+class Ledger:
     """Used by workers only, one at a time."""
 
     def __init__(self, db: sqlite3.Connection, path: str, owner: int) -> None:
@@ -80,7 +80,7 @@ class Books:
                 self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (row,))  # noqa: S608 - literals
         self._ours.discard(row)
 
-    def resign(self) -> bool:
+    def release_ownership(self) -> bool:
         """Say that we go; whether something of ours is left for others."""
         with self._transaction():
             empty = "NOT EXISTS (SELECT 1 FROM message WHERE conversation = conversation.id)"
@@ -100,7 +100,7 @@ class Books:
         with self._lock:
             others = self._db.execute("SELECT id, token FROM owner WHERE id != ?", (self._owner,)).fetchall()
         for owner, token in others:
-            self._bury(owner, token)
+            self._adopt_from(owner, token)
         with self._lock:
             rows = self._db.execute(
                 "SELECT id, header, writer, state, ended, always, touched FROM conversation"
@@ -112,9 +112,9 @@ class Books:
         self._ours.clear()
         return found
 
-    def _bury(self, owner: int, token: str) -> None:
-        lease = Lease.take(self._path, token)
-        if lease is None:
+    def _adopt_from(self, owner: int, token: str) -> None:
+        process_lock = ProcessLock.take(self._path, token)
+        if process_lock is None:
             return
         with self._transaction():
             taken = self._db.execute("SELECT id FROM conversation WHERE owner = ?", (owner,)).fetchall()
@@ -122,7 +122,7 @@ class Books:
             self._db.execute("DELETE FROM owner WHERE id = ?", (owner,))
             self._db.execute("DELETE FROM message WHERE conversation NOT IN (SELECT id FROM conversation)")
         self._ours.update(row for (row,) in taken)
-        lease.end()
+        process_lock.end()
 
     def _rebuilt(self, row: tuple[Any, ...], clock: float, idle_timeout: float) -> Progress:
         number, header, writer, state, ended, always, touched = row
@@ -136,8 +136,8 @@ class Books:
         progress.notes = deque(self._notes(number))
         progress.received = sum(row.whole for _, item in progress.arrived for row in item)
         progress.first_id = progress.state.id
-        progress.urgent = True
-        if not progress.header.joined:
+        progress.send_now = True
+        if not progress.header.shared:
             progress.ends_at = touched - clock + idle_timeout
         self._recount(progress)
         return progress
@@ -149,8 +149,8 @@ class Books:
                 " ORDER BY CASE place WHEN 0 THEN id ELSE place END, piece",
                 (number,),
             ).fetchall()
-        for row, whole, learned, since in rows:
-            yield since - clock, [Row(row, whole, bool(learned))]
+        for row, whole, already_known, since in rows:
+            yield since - clock, [Row(row, whole, bool(already_known))]
 
     def _notes(self, number: int) -> list[tuple[int, dict[str, Any]]]:
         with self._lock:
@@ -189,7 +189,15 @@ class Books:
             cursor = self._db.execute(
                 "INSERT INTO message (conversation, place, piece, whole, learned, since, body)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (progress.file.row, place or row, f"{piece}{number:05}", entry.whole, entry.learned, since, entry.raw),
+                (
+                    progress.file.row,
+                    place or row,
+                    f"{piece}{number:05}",
+                    entry.whole,
+                    entry.already_known,
+                    since,
+                    entry.raw,
+                ),
             )
             progress.entries[index] = msgspec.structs.replace(entry, row=cursor.lastrowid or 0)
         self._db.execute("DELETE FROM message WHERE id = ?", (row,))

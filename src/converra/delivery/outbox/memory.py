@@ -12,8 +12,8 @@ from converra.process.guard import guard
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from converra.delivery.conversation_queue import Draft, Lane
-    from converra.delivery.protocol.entry import Entry
+    from converra.delivery.conversation_queue import ConversationQueue, Draft
+    from converra.delivery.protocol.entry import EncodedMessage
     from converra.delivery.protocol.progress import Progress
 
 
@@ -26,21 +26,21 @@ class Outbox(Protocol):
 
     # recording
 
-    def put(self, lane: Lane, drafts: Sequence[Draft]) -> Sequence[Any] | None:
+    def put(self, queue: ConversationQueue, drafts: Sequence[Draft]) -> Sequence[Any] | None:
         """Take a turn in: one item for each draft. None where there is no room; then all of it is dropped."""
 
-    def note(self, lane: Lane, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    def note(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Take metadata in; returns it with the number under which it is written down."""
 
-    def end(self, lane: Lane, *, always: bool) -> None:
+    def end(self, queue: ConversationQueue, *, always: bool) -> None:
         """Write down that a conversation has ended."""
 
     # sending
 
-    def entries(self, since: float, item: Any) -> list[Entry] | None:
+    def entries(self, since: float, item: Any) -> list[EncodedMessage] | None:
         """One item as messages of the wire: none where redaction dropped it, None where it could not be made."""
 
-    def release(self, progress: Progress, left: Sequence[Entry]) -> None:
+    def release(self, progress: Progress, left: Sequence[EncodedMessage]) -> None:
         """Let go of messages that were delivered or refused; what is written down goes with the next `save`."""
 
     def save(self, progress: Progress) -> None:
@@ -55,7 +55,7 @@ class Outbox(Protocol):
     # both
 
     @property
-    def look_every(self) -> float:
+    def recover_every(self) -> float:
         """Seconds between looks for what dead processes have left behind."""
 
     @property
@@ -86,7 +86,7 @@ class MemoryOutbox:
     The lock is reentrant because that handler, or a finalizer, may itself record.
     """
 
-    look_every = math.inf
+    recover_every = math.inf
     durable = False
 
     def __init__(self, limit: int) -> None:
@@ -105,7 +105,7 @@ class MemoryOutbox:
         """Bytes that wait."""
         return self._came - self._left
 
-    def put(self, _lane: Lane, drafts: Sequence[Draft]) -> Sequence[Draft] | None:
+    def put(self, _queue: ConversationQueue, drafts: Sequence[Draft]) -> Sequence[Draft] | None:
         """Take a turn in, or all of it not."""
         size = 0
         for draft in drafts:
@@ -122,19 +122,19 @@ class MemoryOutbox:
             self._came += size
         return True
 
-    def note(self, _lane: Lane, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    def note(self, _queue: ConversationQueue, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Copy the metadata: the caller may change it afterwards."""
         return 0, dict(metadata)
 
-    def end(self, lane: Lane, *, always: bool) -> None:
+    def end(self, queue: ConversationQueue, *, always: bool) -> None:
         """Memory needs no writing down."""
 
-    def entries(self, since: float, item: Draft) -> list[Entry] | None:
+    def entries(self, since: float, item: Draft) -> list[EncodedMessage] | None:
         """Make the message, on a worker's thread."""
         size, made = item.size, None
         with guard("preparing a message"):
             message = item.message()
-            made = [] if message is None else entries_of(message, since, charge=size, learned=item.learned)
+            made = [] if message is None else entries_of(message, since, charge=size, already_known=item.already_known)
         if not made:
             self.give_back(size)
         return made
@@ -152,7 +152,7 @@ class MemoryOutbox:
             self.elsewhere -= known
             self.captured += count - known
 
-    def release(self, _progress: Progress, left: Sequence[Entry]) -> None:
+    def release(self, _progress: Progress, left: Sequence[EncodedMessage]) -> None:
         """Give back the room."""
         self.give_back(sum(entry.charge for entry in left))
 

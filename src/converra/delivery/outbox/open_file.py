@@ -7,15 +7,15 @@ import time
 from contextlib import ExitStack
 
 from converra.delivery.outbox import schema
-from converra.delivery.outbox.ledger import Books
-from converra.process.lockfile import Lease
+from converra.delivery.outbox.ledger import Ledger
+from converra.process.lockfile import ProcessLock
 
 _never_closed: list[object] = []
 """Connections of a parent process. SQLite forbids using or closing them in a child, so they are never let go."""
 
 
 class OpenFile:
-    """`front` is for callers, `books` for workers: neither side ever waits for the other within this process."""
+    """`front` is for callers, `ledger` for workers: neither side ever waits for the other within this process."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -24,27 +24,27 @@ class OpenFile:
         with ExitStack() as undo:
             self._connect()
             undo.callback(self._disconnect)
-            lease = Lease.take(path, token)
-            if lease is None:
+            process_lock = ProcessLock.take(path, token)
+            if process_lock is None:
                 raise OSError(f"the lock of {path} is taken")
-            self._lease = lease
-            undo.callback(lease.end)
+            self._process_lock = process_lock
+            undo.callback(process_lock.end)
             self.owner = self.front.execute("INSERT INTO owner (token) VALUES (?)", (token,)).lastrowid or 0
             undo.pop_all()
-        self.books = Books(self._back, path, self.owner)
+        self.ledger = Ledger(self._back, path, self.owner)
 
     def close(self) -> None:
         """Close; what waits in the file is for whoever opens it next."""
-        left = self.books.resign()
+        left = self.ledger.release_ownership()
         self._disconnect()
         if left:
-            self._lease.abandon()
+            self._process_lock.abandon()
         else:
-            self._lease.end()
+            self._process_lock.end()
 
     def pause(self, seconds: float) -> bool:
         """Close both connections until `resume`; no caller is at it. False where workers take too long to finish."""
-        if not self.books.pause(seconds):
+        if not self.ledger.pause(seconds):
             return False
         self.front.close()
         return True
@@ -57,7 +57,7 @@ class OpenFile:
             self.broken = True
             raise
         finally:
-            self.books.resume(self._back)
+            self.ledger.resume(self._back)
 
     def _disconnect(self) -> None:
         self.front.close()
@@ -74,6 +74,6 @@ class OpenFile:
 
     def inherited(self, *, paused: bool) -> None:
         """Leave it to the parent process, after a fork."""
-        self._lease.abandon()
+        self._process_lock.abandon()
         if not paused:
             _never_closed.extend((self.front, self._back))

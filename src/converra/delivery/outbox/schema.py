@@ -69,7 +69,7 @@ class UnusableError(sqlite3.DatabaseError):
 def connect(path: str, *, recording: bool, until: float) -> sqlite3.Connection:
     """A connection for one side. The recording side is bounded, and leaves tidying the WAL to the sending side.
 
-    Where others are opening or closing the file it waits, until a time of the steady clock.
+    Where others are opening or closing the file it waits, until a time of the monotonic clock.
     """
     if os.path.realpath(path) in _inherited:
         raise UnusableError("the parent process was in the middle of using it when it forked")

@@ -19,16 +19,16 @@ from converra.delivery.outbox import schema
 from converra.delivery.outbox.ledger import Row
 from converra.delivery.outbox.open_file import OpenFile
 from converra.delivery.outbox.schema import UnusableError
-from converra.delivery.protocol.entry import Entry, entries_of, entry
+from converra.delivery.protocol.entry import EncodedMessage, entries_of, entry
 from converra.process import forks
-from converra.process.guard import guard, tell
+from converra.process.guard import guard, log_limited
 from converra.wire import json_safe
 from converra.wire.models import Message, encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from converra.delivery.conversation_queue import Draft, Lane
+    from converra.delivery.conversation_queue import ConversationQueue, Draft
     from converra.delivery.outbox.memory import MemoryOutbox
     from converra.delivery.protocol.progress import Progress
 
@@ -44,7 +44,7 @@ _DEGRADED = "converra: the outbox %s cannot be used, so what is recorded waits i
 class SQLiteOutbox:
     """The durable outbox. Its memory part bounds what waits twice, and takes what the file does not."""
 
-    look_every = 5.0
+    recover_every = 5.0
 
     def __init__(self, path: str, memory: MemoryOutbox, *, idle_timeout: float) -> None:
         self._path = path
@@ -78,10 +78,12 @@ class SQLiteOutbox:
 
     # -- recording -----------------------------------------------------------------------------------------------------
 
-    def put(self, lane: Lane, drafts: Sequence[Draft]) -> Sequence[Sequence[Entry | Row] | None] | None:
+    def put(
+        self, queue: ConversationQueue, drafts: Sequence[Draft]
+    ) -> Sequence[Sequence[EncodedMessage | Row] | None] | None:
         """Make the messages now, so that redaction comes before the disk, and write them down."""
         items = [_made(draft) for draft in drafts]
-        written = self._written(lane, [made for item in items for made in item or ()])
+        written = self._written(queue, [made for item in items for made in item or ()])
         size = sum(draft.size for draft, item in zip(drafts, items, strict=True) if item)
         if written is None:
             return items if self._memory.admit(size, len(drafts)) else None
@@ -89,61 +91,61 @@ class SQLiteOutbox:
         kept = [item and [msgspec.structs.replace(made, row=next(rows)) for made in item] for item in items]
         if self._memory.admit(size, len(drafts), elsewhere=True):
             return kept
-        return [item and [Row(made.row, made.whole, made.learned) for made in item] for item in kept]
+        return [item and [Row(made.row, made.whole, made.already_known) for made in item] for item in kept]
 
-    def note(self, lane: Lane, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    def note(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Write metadata down; before the first message there is nothing to write it beside, so it waits in memory."""
         plain = json_safe.plain(dict(metadata))
         with self._entering, self._failing():
             file = self._opened()
-            if file is not None and lane.file.row:
+            if file is not None and queue.file.row:
                 sql = "INSERT INTO note (conversation, body) VALUES (?, ?)"
-                return file.front.execute(sql, (lane.file.row, encode(plain))).lastrowid or 0, plain
+                return file.front.execute(sql, (queue.file.row, encode(plain))).lastrowid or 0, plain
         return 0, plain
 
-    def end(self, lane: Lane, *, always: bool) -> None:
+    def end(self, queue: ConversationQueue, *, always: bool) -> None:
         """Write down that a conversation has ended."""
         with self._entering, self._failing():
             file = self._opened()
-            if file is not None and lane.file.row:
+            if file is not None and queue.file.row:
                 sql = "UPDATE conversation SET ended = 1, always = ? WHERE id = ?"
-                file.front.execute(sql, (always, lane.file.row))
+                file.front.execute(sql, (always, queue.file.row))
 
-    def _written(self, lane: Lane, made: Sequence[Entry]) -> Sequence[int] | None:
+    def _written(self, queue: ConversationQueue, made: Sequence[EncodedMessage]) -> Sequence[int] | None:
         with self._entering, self._failing():
             file = self._opened()
             if file is not None:
-                lane.file.row = lane.file.row or self._conversation(file, lane)
-                return _insert(file.front, lane.file.row, made)
+                queue.file.row = queue.file.row or self._conversation(file, queue)
+                return _insert(file.front, queue.file.row, made)
         return None
 
-    def _conversation(self, file: OpenFile, lane: Lane) -> int:
-        header = msgspec.structs.replace(lane.header, metadata=json_safe.plain(lane.header.metadata))
+    def _conversation(self, file: OpenFile, queue: ConversationQueue) -> int:
+        header = msgspec.structs.replace(queue.header, metadata=json_safe.plain(queue.header.metadata))
         row = file.front.execute(
             "INSERT INTO conversation (owner, header, writer, touched) VALUES (?, ?, ?, ?)",
-            (file.owner, encode(header), lane.writer, time.time()),
+            (file.owner, encode(header), queue.writer, time.time()),
         ).lastrowid
         return row or 0
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
-    def entries(self, since: float, item: Sequence[Entry | Row] | None) -> list[Entry] | None:
+    def entries(self, since: float, item: Sequence[EncodedMessage | Row] | None) -> list[EncodedMessage] | None:
         """What was kept in memory, or what is read from the file."""
         if item is None:
             return None
-        found = (made if isinstance(made, Entry) else self._read(made, since) for made in item)
+        found = (made if isinstance(made, EncodedMessage) else self._read(made, since) for made in item)
         return [msgspec.structs.replace(made, since=since) for made in found if made is not None]
 
-    def _read(self, row: Row, since: float) -> Entry | None:
+    def _read(self, row: Row, since: float) -> EncodedMessage | None:
         with self._failing():
-            body = self._file.books.body(row.row) if self._file else None
+            body = self._file.ledger.body(row.row) if self._file else None
             if body is not None:
                 message = msgspec.json.decode(body, type=Message)
-                made = entry(message, since, whole=row.whole, learned=row.learned, raw=body)
+                made = entry(message, since, whole=row.whole, already_known=row.already_known, raw=body)
                 return msgspec.structs.replace(made, row=row.row)
         return None
 
-    def release(self, progress: Progress, left: Sequence[Entry]) -> None:
+    def release(self, progress: Progress, left: Sequence[EncodedMessage]) -> None:
         """Give back the room in memory, and remember what to strike out in the file."""
         self._memory.release(progress, left)
         progress.file.left.extend(made.row for made in left if made.row > 0)
@@ -152,13 +154,13 @@ class SQLiteOutbox:
         """Strike out what has left and write down the rest, in one transaction."""
         with self._failing():
             if self._file is not None and progress.file.row:
-                self._file.books.save(progress, time.time())
+                self._file.ledger.save(progress, time.time())
 
     def forget(self, progress: Progress) -> None:
         """Strike out the conversation."""
         with self._failing():
             if self._file is not None and progress.file.row:
-                self._file.books.forget(progress.file.row)
+                self._file.ledger.forget(progress.file.row)
                 progress.file.row = 0
 
     def recover(self) -> list[Progress]:
@@ -167,7 +169,7 @@ class SQLiteOutbox:
         with self._failing():
             file = self._opened()
             if file is not None:
-                found = file.books.recover(time.time(), time.monotonic(), self._idle_timeout)
+                found = file.ledger.recover(time.time(), time.monotonic(), self._idle_timeout)
         for progress in found:
             self._memory.recovered(progress.received)
         return found
@@ -192,7 +194,7 @@ class SQLiteOutbox:
 
     def failed(self, error: Exception) -> None:
         """Do without the file for a while; for good where it is no outbox."""
-        tell("outbox", _DEGRADED, self._path, error)
+        log_limited("outbox", _DEGRADED, self._path, error)
         broken = (
             isinstance(error, UnusableError) or type(error) is sqlite3.DatabaseError
         )  # SQLite's word for no database
@@ -269,21 +271,21 @@ class _Failing:
         return False
 
 
-def _made(draft: Draft) -> list[Entry] | None:
+def _made(draft: Draft) -> list[EncodedMessage] | None:
     with guard("preparing a message"):
         message = draft.message()
-        return [] if message is None else entries_of(message, 0.0, charge=draft.size, learned=draft.learned)
+        return [] if message is None else entries_of(message, 0.0, charge=draft.size, already_known=draft.already_known)
     return None
 
 
-def _insert(db: sqlite3.Connection, conversation: int, made: Sequence[Entry]) -> Sequence[int]:
+def _insert(db: sqlite3.Connection, conversation: int, made: Sequence[EncodedMessage]) -> Sequence[int]:
     """Write messages with one statement, so that no transaction is open between two steps of the caller."""
     if not made:
         return []
     now = time.time()
     values: list[Any] = []
     for one in made:
-        values += (conversation, one.whole, one.learned, now, one.raw)
+        values += (conversation, one.whole, one.already_known, now, one.raw)
     places = ", ".join(["(?, ?, ?, ?, ?)"] * len(made))
     sql = f"INSERT INTO message (conversation, whole, learned, since, body) VALUES {places}"  # noqa: S608 - only placeholders
     last = db.execute(sql, values).lastrowid or 0

@@ -21,7 +21,7 @@ from converra.wire import limits
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from converra.delivery.protocol.entry import Entry
+    from converra.delivery.protocol.entry import EncodedMessage
     from converra.delivery.protocol.progress import Progress
 
 FULL_MESSAGES = 200
@@ -41,11 +41,11 @@ _OPENING_ROOM = limits.MAX_CONTENT_BYTES - 64 * 1024
 _OPEN_STATUSES = ("active", "in_progress")
 
 
-class Look(NamedTuple):
+class ReadBack(NamedTuple):
     """Read the conversation back: to settle an append whose answer was lost, or to learn who opened it."""
 
 
-Step = Opening | Batch | Look | None
+Step = Opening | Batch | ReadBack | None
 
 
 def due_at(progress: Progress, interval: float) -> float | None:
@@ -60,7 +60,7 @@ def due_at(progress: Progress, interval: float) -> float | None:
 def _pressing(progress: Progress) -> bool:
     state = progress.state
     begun = state.unsettled or state.joining or state.opening
-    return bool(begun or progress.ended or progress.urgent or progress.depth >= FULL_MESSAGES)
+    return bool(begun or progress.ended or progress.send_now or progress.depth >= FULL_MESSAGES)
 
 
 def rank(progress: Progress) -> float:
@@ -73,7 +73,7 @@ def plan(progress: Progress, *, ended: bool, held_back: int = 0, refused: Collec
     """The next request. `held_back` of the newest messages stay; `refused` are statuses that this API does not know."""
     state = progress.state
     if state.unsettled or state.joining:
-        return Look()
+        return ReadBack()
     if state.opening:
         return state.opening
     if state.closed and progress.entries:
@@ -86,7 +86,9 @@ def plan(progress: Progress, *, ended: bool, held_back: int = 0, refused: Collec
     return opening(progress, ready, ended=ended, refused=refused) if ready or (ended and progress.always) else None
 
 
-def opening(progress: Progress, ready: Sequence[Entry], *, ended: bool, refused: Collection[str] = ()) -> Opening:
+def opening(
+    progress: Progress, ready: Sequence[EncodedMessage], *, ended: bool, refused: Collection[str] = ()
+) -> Opening:
     """The create: with everything, or with the leading messages, or with the first one, or with a word of ours."""
     form = progress.state.form
     status = next((name for name in _OPEN_STATUSES if name not in refused), "")
@@ -99,9 +101,9 @@ def opening(progress: Progress, ready: Sequence[Entry], *, ended: bool, refused:
     return Opening(count, status, form if count else "neutral", _ids(ready[:count]))
 
 
-def _last_word(progress: Progress, ready: Sequence[Entry], refused: Collection[str]) -> str:
+def _last_word(progress: Progress, ready: Sequence[EncodedMessage], refused: Collection[str]) -> str:
     """The status with which one request says it all: `completed`, `abandoned`, or none."""
-    if progress.header.joined or len(ready) > progress.state.most or _weight(ready) > _OPENING_ROOM:
+    if progress.header.shared or len(ready) > progress.state.most or _weight(ready) > _OPENING_ROOM:
         return ""
     answered = any(entry.role in ("assistant", "tool") for entry in ready)
     status, most = ("completed", Fit.ANSWER) if answered else ("abandoned", Fit.NAMED)
@@ -110,17 +112,17 @@ def _last_word(progress: Progress, ready: Sequence[Entry], refused: Collection[s
     return status if fits and status not in refused else ""
 
 
-def _leading(progress: Progress, ready: Sequence[Entry]) -> int:
+def _leading(progress: Progress, ready: Sequence[EncodedMessage]) -> int:
     plain = takewhile(lambda entry: entry.role != "assistant" and entry.fit is Fit.PLAIN, ready)
     return _fitting(list(islice(plain, progress.state.most)), _OPENING_ROOM)
 
 
-def _first(ready: Sequence[Entry]) -> int:
+def _first(ready: Sequence[EncodedMessage]) -> int:
     """1 where the create can hold the first message with its details."""
     return _fitting(ready[:1], _OPENING_ROOM) if ready[0].fit <= Fit.NAMED else 0
 
 
-def append(progress: Progress, ready: Sequence[Entry], *, ended: bool) -> Batch | None:
+def append(progress: Progress, ready: Sequence[EncodedMessage], *, ended: bool) -> Batch | None:
     """The append: as much as the conversation, the request and what is known about refused messages allow."""
     state = progress.state
     everything = len(progress.entries)
@@ -133,7 +135,7 @@ def append(progress: Progress, ready: Sequence[Entry], *, ended: bool) -> Batch 
     return _batch(progress, ready[:count], completes=completes)
 
 
-def _batch(progress: Progress, sent: Sequence[Entry], *, completes: bool) -> Batch:
+def _batch(progress: Progress, sent: Sequence[EncodedMessage], *, completes: bool) -> Batch:
     state, closing = progress.state, not sent
     written = {progress.counter: state.appended + len(sent) + closing}
     return Batch(
@@ -145,7 +147,7 @@ def _batch(progress: Progress, sent: Sequence[Entry], *, completes: bool) -> Bat
     )
 
 
-def _ids(entries: Sequence[Entry]) -> tuple[str, ...]:
+def _ids(entries: Sequence[EncodedMessage]) -> tuple[str, ...]:
     return tuple(entry.id for entry in entries)
 
 
@@ -162,7 +164,7 @@ def _next_is_too_much(progress: Progress, count: int) -> bool:
     return following is not None and not _fits(following, _ROOM - used)
 
 
-def _fitting(entries: Sequence[Entry], room: int) -> int:
+def _fitting(entries: Sequence[EncodedMessage], room: int) -> int:
     """How many of the first entries fit."""
     for count, entry in enumerate(entries):
         if not _fits(entry, room):
@@ -171,10 +173,10 @@ def _fitting(entries: Sequence[Entry], room: int) -> int:
     return len(entries)
 
 
-def _fits(entry: Entry, room: int) -> bool:
+def _fits(entry: EncodedMessage, room: int) -> bool:
     """A message that is over the limit by itself (huge tool arguments) is for the API to judge, in an empty one."""
     return entry.weight <= room or (entry.weight > _ROOM - RESERVE and room > _ROOM - RESERVE)
 
 
-def _weight(entries: Sequence[Entry] | islice[Entry]) -> int:
+def _weight(entries: Sequence[EncodedMessage] | islice[EncodedMessage]) -> int:
     return sum(entry.weight for entry in entries)

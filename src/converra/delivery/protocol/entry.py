@@ -28,7 +28,7 @@ class Fit(IntEnum):
     """A tool message, or one with tool calls: only an append holds it."""
 
 
-class Entry(msgspec.Struct, gc=False, frozen=True):
+class EncodedMessage(msgspec.Struct, gc=False, frozen=True):
     """One message of the wire. `charge` is what it gives back to the outbox when it is gone."""
 
     raw: bytes
@@ -41,7 +41,7 @@ class Entry(msgspec.Struct, gc=False, frozen=True):
     charge: int = 0
     whole: int = 1
     """1 where a recorded message ends with it; 0 for all parts of a split one but the last, and for our own words."""
-    learned: bool = False
+    already_known: bool = False
     """To be dropped where the conversation is there already: whoever opened it has sent it."""
     row: int = 0
     """Where it stands in a durable outbox: negative for a piece of what stands there, 0 for nowhere."""
@@ -57,13 +57,13 @@ def entries_of(
     since: float,
     *,
     charge: int = 0,
-    learned: bool = False,
+    already_known: bool = False,
     limit: int = limits.MAX_MESSAGE_BYTES,
-) -> list[Entry]:
+) -> list[EncodedMessage]:
     """A recorded message as entries: one, or several where it is over the limit."""
     parts = limits.split(message, limit)
-    first = [entry(part, since, charge=0, whole=0, learned=learned) for part in parts[:-1]]
-    return [*first, entry(parts[-1], since, charge=charge, learned=learned)]
+    first = [entry(part, since, charge=0, whole=0, already_known=already_known) for part in parts[:-1]]
+    return [*first, entry(parts[-1], since, charge=charge, already_known=already_known)]
 
 
 def entry(
@@ -72,11 +72,11 @@ def entry(
     *,
     charge: int = 0,
     whole: int = 1,
-    learned: bool = False,
+    already_known: bool = False,
     raw: bytes | None = None,
-) -> Entry:
+) -> EncodedMessage:
     """One message as one entry; `raw` is its encoding where that is known."""
-    return Entry(
+    return EncodedMessage(
         raw=encode(message) if raw is None else raw,
         role=message.role,
         id=str((message.metadata or {}).get("messageId", "")),
@@ -85,34 +85,36 @@ def entry(
         since=since,
         charge=charge,
         whole=whole,
-        learned=learned,
+        already_known=already_known,
     )
 
 
-def entry_text(waiting: Entry) -> str:
+def entry_text(waiting: EncodedMessage) -> str:
     """The words of a waiting message."""
     return str(msgspec.json.decode(waiting.raw)["content"])
 
 
-def message_of(waiting: Entry) -> Message:
+def message_of(waiting: EncodedMessage) -> Message:
     """The message again."""
     return msgspec.json.decode(waiting.raw, type=Message)
 
 
-def resplit(waiting: Entry, limit: int) -> list[Entry]:
+def resplit(waiting: EncodedMessage, limit: int) -> list[EncodedMessage]:
     """A message over the limit of a server that takes less than the API document says, in smaller parts."""
-    again = entries_of(message_of(waiting), waiting.since, charge=waiting.charge, learned=waiting.learned, limit=limit)
+    again = entries_of(
+        message_of(waiting), waiting.since, charge=waiting.charge, already_known=waiting.already_known, limit=limit
+    )
     row = -abs(waiting.row)
     first = [msgspec.structs.replace(part, row=row) for part in again[:-1]]
     return [*first, msgspec.structs.replace(again[-1], row=row, whole=waiting.whole)]
 
 
-def own_words(text: str, message_id: str) -> Entry:
+def own_words(text: str, message_id: str) -> EncodedMessage:
     """A system message of ours, which counts as nobody's."""
     return entry(Message(role="system", content=text, metadata={"messageId": message_id}), 0.0, whole=0)
 
 
-def fields_of(waiting: Entry) -> dict[str, msgspec.Raw]:
+def fields_of(waiting: EncodedMessage) -> dict[str, msgspec.Raw]:
     """The fields of the message, their values still encoded."""
     return _fields.decode(waiting.raw)
 

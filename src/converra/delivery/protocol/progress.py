@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
     from converra.delivery.conversation_queue import Header
-    from converra.delivery.protocol.entry import Entry
+    from converra.delivery.protocol.entry import EncodedMessage
 
 OPENING_WORDS = "Conversation started."
 CONTINUING_WORDS = "Conversation continued."
@@ -86,7 +86,7 @@ class State(msgspec.Struct):
     """Completed or abandoned: nothing more can be sent to it."""
 
 
-class Filed:
+class OutboxRows:
     """Where a conversation stands in a durable outbox."""
 
     def __init__(self) -> None:
@@ -105,7 +105,9 @@ class Progress:
     scarce = False
     """The rate limit holds conversations back: this one is to be sent in as few requests as possible."""
 
-    def __init__(self, header: Header, writer: str = "", state: State | None = None, file: Filed | None = None) -> None:
+    def __init__(
+        self, header: Header, writer: str = "", state: State | None = None, file: OutboxRows | None = None
+    ) -> None:
         self.header = header
         self.writer = writer
         """Tells those apart who share the conversation; empty for one that is nobody else's."""
@@ -113,13 +115,13 @@ class Progress:
         self.first_id: str | None = None
         self.arrived: deque[tuple[float, Any]] = deque()
         """Since when, and what the outbox keeps; not yet made into entries."""
-        self.entries: deque[Entry] = deque()
+        self.entries: deque[EncodedMessage] = deque()
         self.notes: deque[tuple[int, dict[str, Any]]] = deque()
         """Metadata to be merged, each with its row in a durable outbox."""
         self.ended = False
         self.always = False
         """It is completed although nothing was recorded here: another process may have opened it."""
-        self.urgent = False
+        self.send_now = False
         self.attempts = 0
         """Requests in a row that failed, …"""
         self.refusals = 0
@@ -131,7 +133,7 @@ class Progress:
         """Recorded messages that came in, …"""
         self.gone = 0
         """… and that left, by being delivered or refused."""
-        self.file = file or Filed()
+        self.file = file or OutboxRows()
         self.orphan = False
         """Another process has left it behind, …"""
         self.ends_at: float | None = None
@@ -158,9 +160,9 @@ class Progress:
         return len(self.entries) + len(self.arrived)
 
     @property
-    def learned(self) -> bool:
+    def already_known(self) -> bool:
         """Whether something waits that is only sent where the conversation is not there yet."""
-        return any(entry.learned for entry in self.entries)
+        return any(entry.already_known for entry in self.entries)
 
     @property
     def waiting(self) -> bool:
@@ -204,7 +206,7 @@ class Progress:
         self.state.metadata = {}
         return had
 
-    def opened(self, conversation_id: str, opening: Opening, *, ours: bool) -> list[Entry]:
+    def opened(self, conversation_id: str, opening: Opening, *, ours: bool) -> list[EncodedMessage]:
         """The create was answered; what it held has left, unless the conversation was there before."""
         state = self.state
         state.id, state.opening, state.joining = conversation_id, None, False
@@ -215,15 +217,15 @@ class Progress:
             state.closed = True
         return sent
 
-    def known(self, texts: Container[str], learned: Container[str]) -> list[Entry]:
+    def known(self, texts: Container[str], already_known: Container[str]) -> list[EncodedMessage]:
         """Let go of what whoever opened the conversation has sent."""
-        left = joining.known(self.entries, texts, learned, over=self.state.closed)
+        left = joining.known(self.entries, texts, already_known, over=self.state.closed)
         gone = set(map(id, left))
         self.entries = deque(entry for entry in self.entries if id(entry) not in gone)
         self.gone += sum(entry.whole for entry in left)
         return left
 
-    def stored(self, batch: Batch) -> list[Entry]:
+    def stored(self, batch: Batch) -> list[EncodedMessage]:
         """The append is known to be stored."""
         state = self.state
         state.unsettled, state.again = None, False
@@ -241,7 +243,7 @@ class Progress:
         """The append is known not to be stored: its messages are sent again."""
         self.state.unsettled = None
 
-    def refused(self, batch: Batch) -> list[Entry]:
+    def refused(self, batch: Batch) -> list[EncodedMessage]:
         """The append was refused as invalid: look for the message; alone, it is set aside and returned."""
         state = self.state
         state.unsettled = None
@@ -253,12 +255,12 @@ class Progress:
             state.closed = True
         return self._set_aside(batch.entries)
 
-    def refuse_all(self) -> list[Entry]:
+    def refuse_all(self) -> list[EncodedMessage]:
         """The conversation itself was refused, and with it everything that waits."""
         self.state.opening, self.state.unsettled, self.state.closed = None, None, True
         return self._set_aside(len(self.entries))
 
-    def too_large(self, batch: Batch, largest: int) -> list[Entry]:
+    def too_large(self, batch: Batch, largest: int) -> list[EncodedMessage]:
         """The append was refused as too large: send fewer, or go on in a new conversation, or split the message.
 
         `largest` is the size of the largest message that this API has accepted: one that is no larger cannot be the
@@ -295,22 +297,22 @@ class Progress:
         )
 
     @property
-    def closing(self) -> Entry:
+    def closing(self) -> EncodedMessage:
         """The system message that completes a conversation with nothing else left to send."""
         return own_words(CLOSING_WORDS, f"{self.key}:end")
 
     @property
-    def first_words(self) -> Entry:
+    def first_words(self) -> EncodedMessage:
         """The system message that opens a conversation whose own first message no create can hold."""
         return own_words(CONTINUING_WORDS if self.state.previous else OPENING_WORDS, f"{self.key}:begin")
 
-    def _leave(self, count: int) -> list[Entry]:
+    def _leave(self, count: int) -> list[EncodedMessage]:
         left = [self.entries.popleft() for _ in range(count)]
         self.state.weight += sum(entry.weight for entry in left)
         self.gone += sum(entry.whole for entry in left)
         return left
 
-    def _set_aside(self, count: int) -> list[Entry]:
+    def _set_aside(self, count: int) -> list[EncodedMessage]:
         left = [self.entries.popleft() for _ in range(count)]
         self.gone += sum(entry.whole for entry in left)
         return left

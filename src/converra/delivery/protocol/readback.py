@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
     from converra.api.results import Conversation, StoredMessage
-    from converra.delivery.protocol.entry import Entry
+    from converra.delivery.protocol.entry import EncodedMessage
     from converra.delivery.protocol.progress import Batch, Progress
 
 
@@ -36,7 +36,7 @@ def is_stored(answer: Conversation, progress: Progress, batch: Batch) -> bool | 
     return False if answer.metadata is not None and first else None
 
 
-def is_ours(answer: Conversation, progress: Progress, opening: Sequence[Entry]) -> bool:
+def is_ours(answer: Conversation, progress: Progress, opening: Sequence[EncodedMessage]) -> bool:
     """Whether our create made the conversation: it holds our mark, or nothing but what we opened it with."""
     marks = [str((answer.metadata or {}).get(progress.mark, "")), _mark_in(answer.content, progress.mark)]
     if any(marks):
@@ -54,7 +54,7 @@ def system_texts(answer: Conversation) -> Container[str]:
     return answer.content or ""
 
 
-def learned(answer: Conversation) -> list[str]:
+def already_known(answer: Conversation) -> list[str]:
     """The signs of what whoever opened the conversation had learned; see `joining`."""
     shown = (answer.metadata or {}).get(LEARNED) or _metadata_in(answer.content).get(LEARNED)
     return [str(sign) for sign in shown] if isinstance(shown, list) else []
@@ -67,7 +67,7 @@ def _by_message_id(shown: list[StoredMessage] | None, progress: Progress, batch:
     ids = {str((message.metadata or {}).get("messageId")) for message in shown}
     if not ids.isdisjoint(batch.ids):
         return True
-    if progress.state.appended == 0 and not progress.header.joined:  # how many there were before is known
+    if progress.state.appended == 0 and not progress.header.shared:  # how many there were before is known
         return len(shown) > progress.state.count
     return None if ids == {"None"} else False
 
@@ -78,7 +78,7 @@ def _by_counter(metadata: dict[str, Any] | None, progress: Progress, batch: Batc
 
 
 def _by_status(status: str | None, progress: Progress, batch: Batch) -> bool | None:
-    if not batch.completes or status is None or progress.header.joined:
+    if not batch.completes or status is None or progress.header.shared:
         return None
     return status == "completed"
 
@@ -94,7 +94,7 @@ def _by_content(content: str | None, progress: Progress, batch: Batch) -> bool |
         return said[-len(texts) :] == texts
     if content.rstrip().endswith(texts[-1]) and _in_order(content, texts):
         return True
-    return None if progress.header.joined and texts[-1] in content else False
+    return None if progress.header.shared and texts[-1] in content else False
 
 
 def _in_order(content: str, texts: Sequence[str]) -> bool:

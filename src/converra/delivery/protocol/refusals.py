@@ -24,10 +24,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
 from converra.errors import APIStatusError, ConverraError, PayloadTooLargeError
-from converra.process.guard import tell
+from converra.process.guard import log_limited
 
 if TYPE_CHECKING:
-    from converra.delivery.protocol.entry import Entry
+    from converra.delivery.protocol.entry import EncodedMessage
     from converra.delivery.protocol.progress import Batch, Opening, Progress
 
 _API_REFUSALS = (400, 409, 413, 422)
@@ -44,7 +44,7 @@ _FIELDS = ("promptId", "companyName", "idempotencyKey")
 class Leave(Protocol):
     """Takes messages that were refused."""
 
-    def __call__(self, progress: Progress, left: list[Entry], *, rejected: bool = True) -> None:
+    def __call__(self, progress: Progress, left: list[EncodedMessage], *, rejected: bool = True) -> None:
         """Count them and let go of them."""
 
 
@@ -58,7 +58,7 @@ class Refusals:
         self.statuses: frozenset[str] = frozenset()
         """Refused by name."""
 
-    def accepted(self, entries: list[Entry]) -> None:
+    def accepted(self, entries: list[EncodedMessage]) -> None:
         """Remember how large a message this API takes."""
         self._largest = max(self._largest, max((entry.size for entry in entries), default=0))
 
@@ -72,7 +72,7 @@ class Refusals:
         where = _location(error)
         if where not in self._moved_to and len(self._moved_to) < _MOST_SAID:
             self._moved_to.add(where)
-            tell(f"redirect:{where}", MOVED, host, _status(error), where)
+            log_limited(f"redirect:{where}", MOVED, host, _status(error), where)
 
     def is_elsewhere(self, error: ConverraError) -> bool:
         """Whether something answered that is not the API: a wrong host or path."""
@@ -98,7 +98,9 @@ class Refusals:
         if opening.form != "neutral":
             progress.state.form = "neutral"
         elif progress.drop_metadata():
-            tell("metadata", "converra: the API refused the metadata of a conversation, which goes without: %s", error)
+            log_limited(
+                "metadata", "converra: the API refused the metadata of a conversation, which goes without: %s", error
+            )
         else:
             self._give_up(progress, error)
 
@@ -112,14 +114,16 @@ class Refusals:
         elif "status" in named or "already completed" in str(error):
             self._over(progress, batch)
         elif batch.entries <= 1 and progress.drop_metadata():
-            tell("metadata", "converra: the API refused the metadata of a conversation, which goes without: %s", error)
+            log_limited(
+                "metadata", "converra: the API refused the metadata of a conversation, which goes without: %s", error
+            )
             progress.not_stored()
         else:
             self._reject(progress, progress.refused(batch), error)
 
     def _over(self, progress: Progress, batch: Batch) -> None:
         """The conversation is completed already: by our own append of unknown fate, or by somebody else."""
-        if progress.state.again and not progress.header.joined:
+        if progress.state.again and not progress.header.shared:
             self._leave(progress, progress.stored(batch), rejected=False)
         progress.not_stored()
         progress.state.closed = True
@@ -127,10 +131,10 @@ class Refusals:
     def _give_up(self, progress: Progress, error: ConverraError) -> None:
         self._reject(progress, progress.refuse_all(), error)
 
-    def _reject(self, progress: Progress, left: list[Entry], error: ConverraError) -> None:
+    def _reject(self, progress: Progress, left: list[EncodedMessage], error: ConverraError) -> None:
         if left:
             self._leave(progress, left)
-            tell("rejected", "converra: the API refused %d messages, which are set aside: %s", len(left), error)
+            log_limited("rejected", "converra: the API refused %d messages, which are set aside: %s", len(left), error)
 
 
 def _status(error: ConverraError) -> int:

@@ -60,7 +60,7 @@ def append(progress: Progress, batch: Batch) -> Operation[Accepted]:
     )
 
 
-def look(progress: Progress) -> Operation[Conversation]:
+def read_back(progress: Progress) -> Operation[Conversation]:
     """GET /conversations/:id, read as the API shows it: ids among the details of a create say nothing of an append."""
     operation = operations.get_conversation(progress.state.id or "", include_insights=False)
     return msgspec.structs.replace(operation, read=Conversation.read_as_sent)
@@ -76,7 +76,7 @@ def _content(progress: Progress, opening: Opening) -> str:
     metadata = progress.state.annotations | progress.state.metadata
     if progress.writer:
         metadata[progress.mark] = progress.writer
-        learned = joining.signs(progress.entries)
-        metadata |= {joining.LEARNED: learned} if learned else {}
+        already_known = joining.signs(progress.entries)
+        metadata |= {joining.LEARNED: already_known} if already_known else {}
     messages = held or details.detach([fields_of(progress.first_words)])[0]
     return encode({"messages": messages, "metadata": details.add(metadata, found)}).decode()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from converra.delivery.conversation_queue import Lane
+    from converra.delivery.conversation_queue import ConversationQueue
 
 
-class Event(NamedTuple):
+class Command(NamedTuple):
     """What a caller has to say. It is carried out by a worker."""
 
     kind: str
-    lane: Lane | None = None
+    queue: ConversationQueue | None = None
     payload: Any = None
     since: float = 0.0

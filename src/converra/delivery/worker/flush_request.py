@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from converra.delivery.protocol.progress import Progress
 
 
-class Ticket:
+class FlushRequest:
     """Done when every conversation has come as far as it was when the flush was asked for."""
 
     def __init__(self, *, ends: bool = False) -> None:
@@ -58,22 +58,22 @@ class Tickets:
     """The flushes that are waited for."""
 
     def __init__(self) -> None:
-        self._waiting: list[Ticket] = []
+        self._waiting: list[FlushRequest] = []
 
-    def start(self, ticket: Ticket, progresses: Iterable[Progress]) -> None:
+    def start(self, flush_request: FlushRequest, progresses: Iterable[Progress]) -> None:
         """Have a flush wait for what some conversations have received so far."""
-        ticket.start(progresses)
-        if not ticket.done:
-            self._waiting.append(ticket)
+        flush_request.start(progresses)
+        if not flush_request.done:
+            self._waiting.append(flush_request)
 
     def check(self, progress: Progress) -> None:
         """Look at a conversation that has changed; no other one costs a step."""
-        for ticket in self._waiting:
-            ticket.check(progress)
-        self._waiting = [ticket for ticket in self._waiting if not ticket.done]
+        for flush_request in self._waiting:
+            flush_request.check(progress)
+        self._waiting = [flush_request for flush_request in self._waiting if not flush_request.done]
 
     def give_up(self) -> None:
         """Nobody should wait for what cannot be sent."""
-        for ticket in self._waiting:
-            ticket.finish(complete=False)
+        for flush_request in self._waiting:
+            flush_request.finish(complete=False)
         self._waiting = []

@@ -27,7 +27,7 @@ RELAXING = 0.95
 SCARCE_FOR = 60.0
 """Seconds for which requests count as scarce after a wait that the rate limit has asked for: its window is a minute."""
 
-ILL_AFTER = 3
+OUTAGE_AFTER = 3
 """So many conversations that fail in a row say that the API is ill."""
 
 FIRST_PROBE = 15.0
@@ -36,8 +36,8 @@ FIRST_PROBE = 15.0
 SLOWEST_PROBE = 300.0
 
 
-class Pace:
-    """One for all conversations of a delivery. Times are those of one steady clock, in seconds."""
+class RateLimiter:
+    """One for all conversations of a delivery. Times are those of one monotonic clock, in seconds."""
 
     def __init__(self) -> None:
         self.distance = 0.0
@@ -52,7 +52,7 @@ class Pace:
     @property
     def ill(self) -> bool:
         """Whether the API as a whole seems to be down."""
-        return len(self._failing) >= ILL_AFTER
+        return len(self._failing) >= OUTAGE_AFTER
 
     def ready_at(self, in_flight: int) -> float | None:
         """When the next request may go; None: not before one of those under way is answered."""

@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 from converra.api import retry
 from converra.delivery.protocol import readback, requests
-from converra.delivery.protocol.batching import Look, plan
+from converra.delivery.protocol.batching import ReadBack, plan
 from converra.delivery.protocol.progress import Batch, Opening
 from converra.delivery.protocol.refusals import Refusals
 from converra.delivery.worker.transport import WAITS
 from converra.errors import APIConnectionError, APIStatusError, APITimeoutError, ConverraError, UnreadableResponseError
-from converra.process.guard import guard, tell
+from converra.process.guard import guard, log_limited
 from converra.wire import json_safe
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from converra.config import Config
     from converra.delivery.outbox.memory import Outbox
     from converra.delivery.protocol.batching import Step
-    from converra.delivery.protocol.entry import Entry
+    from converra.delivery.protocol.entry import EncodedMessage
     from converra.delivery.protocol.progress import Progress
     from converra.delivery.stats import Counters
 
@@ -46,7 +46,7 @@ BLIND_AFTER = 3
 class Connection(Protocol):
     """What carries a request: `converra.api.connection.Connection`, or a fake."""
 
-    heard: Callable[[Mapping[str, str]], None]
+    on_headers: Callable[[Mapping[str, str]], None]
     """Told the headers of each answer."""
 
     def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
@@ -59,15 +59,15 @@ class Connection(Protocol):
         """Forget the sockets of the parent process."""
 
 
-class Verdict(NamedTuple):
+class Outcome(NamedTuple):
     """What a request means for the others: idle (there was none), answered, failed, limited, refused (the key)."""
 
     kind: str
     wait: float = 0.0
 
 
-IDLE = Verdict("idle")
-ANSWERED = Verdict("answered")
+IDLE = Outcome("idle")
+ANSWERED = Outcome("answered")
 
 
 class Sender:
@@ -94,27 +94,29 @@ class Sender:
         self._jitter = jitter
         self._refusals = Refusals(self._left)
 
-    def serve(self, progress: Progress, connection: Connection, timeout: float) -> Verdict:
+    def serve(self, progress: Progress, connection: Connection, timeout: float) -> Outcome:
         """Do the one thing that is next for a conversation."""
         step = self._decide(progress)
         if step is None:
             return IDLE
-        outcome = self._send(progress, step, connection, timeout)
-        if isinstance(outcome, ConverraError):
-            verdict = self._failed(progress, step, outcome)
+        answer = self._send(progress, step, connection, timeout)
+        if isinstance(answer, ConverraError):
+            outcome = self._failed(progress, step, answer)
         else:
             progress.attempts, progress.refusals, progress.retry_at = 0, 0, 0.0
-            self._succeeded(progress, step, outcome)
-            verdict = ANSWERED
+            self._succeeded(progress, step, answer)
+            outcome = ANSWERED
         self._outbox.save(progress)
-        return verdict
+        return outcome
 
     def _decide(self, progress: Progress) -> Step:
         """Plan, and write down what is about to be sent: a crash from here on leaves a question, not a doubt."""
         ended = progress.ended  # read before the messages: when it is set, all of them are there
         self._prepare(progress)
         fresh = (
-            not (ended or progress.urgent) and progress.entries and progress.newest + self._interval > self._monotonic()
+            not (ended or progress.send_now)
+            and progress.entries
+            and progress.newest + self._interval > self._monotonic()
         )
         step = plan(progress, ended=ended, held_back=1 if fresh else 0, refused=self._refusals.statuses)
         if isinstance(step, Opening):
@@ -137,7 +139,9 @@ class Sender:
                 self._counters.add(**{"rejected" if made is None else "withheld": 1})
                 progress.gone += 1
 
-    def _send(self, progress: Progress, step: Opening | Batch | Look, connection: Connection, timeout: float) -> Any:
+    def _send(
+        self, progress: Progress, step: Opening | Batch | ReadBack, connection: Connection, timeout: float
+    ) -> Any:
         """The answer, or the error; an exception of another kind (a test's network guard) may mean anything."""
         self._counters.add(requests=1)
         with guard("sending to the API"):
@@ -154,7 +158,7 @@ class Sender:
 
     # -- success -------------------------------------------------------------------------------------------------------
 
-    def _succeeded(self, progress: Progress, step: Opening | Batch | Look, answer: Any) -> None:
+    def _succeeded(self, progress: Progress, step: Opening | Batch | ReadBack, answer: Any) -> None:
         if isinstance(step, Batch):
             self._delivered(progress, progress.stored(step))
         elif isinstance(step, Opening):
@@ -166,7 +170,7 @@ class Sender:
 
     def _created(self, progress: Progress, opening: Opening, answer: Conversation) -> None:
         progress.state.id = answer.id
-        if not (progress.header.joined and (opening.entries or progress.learned)):
+        if not (progress.header.shared and (opening.entries or progress.already_known)):
             self._opened(progress, opening, answer, ours=True)
         else:
             progress.state.joining = True
@@ -178,16 +182,16 @@ class Sender:
             ours = readback.is_ours(answer, progress, held)
             self._opened(progress, opening, answer, ours=ours)
             if not ours:
-                self._withhold(progress, progress.known(readback.system_texts(answer), readback.learned(answer)))
+                self._withhold(progress, progress.known(readback.system_texts(answer), readback.already_known(answer)))
 
-    def _withhold(self, progress: Progress, left: list[Entry]) -> None:
+    def _withhold(self, progress: Progress, left: list[EncodedMessage]) -> None:
         """Let go of messages that are not ours to send."""
         self._counters.add(withheld=sum(entry.whole for entry in left))
         self._outbox.release(progress, left)
 
     def _opened(self, progress: Progress, opening: Opening, answer: Conversation, *, ours: bool) -> None:
         left = progress.opened(answer.id or progress.state.id or "", opening, ours=ours)
-        if progress.header.joined and answer.status in _OVER:
+        if progress.header.shared and answer.status in _OVER:
             progress.state.closed = True
         self._delivered(progress, left)
 
@@ -206,18 +210,18 @@ class Sender:
         progress.state.again = True
         self._counters.add(retries=1, duplicated_risk=0 if sure else max(1, batch.entries))
 
-    def _delivered(self, progress: Progress, left: list[Entry]) -> None:
+    def _delivered(self, progress: Progress, left: list[EncodedMessage]) -> None:
         self._refusals.accepted(left)
         self._left(progress, left, rejected=False)
 
-    def _left(self, progress: Progress, left: list[Entry], *, rejected: bool = True) -> None:
+    def _left(self, progress: Progress, left: list[EncodedMessage], *, rejected: bool = True) -> None:
         whole = sum(entry.whole for entry in left)
         self._counters.add(rejected=whole * rejected, delivered=whole * (not rejected))
         self._outbox.release(progress, left)
 
     # -- failure -------------------------------------------------------------------------------------------------------
 
-    def _failed(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> Verdict:
+    def _failed(self, progress: Progress, step: Opening | Batch | ReadBack, error: ConverraError) -> Outcome:
         self._counters.last_error = self._told(error)
         if self._refusals.is_redirect(error):
             self._refusals.say_moved(error, self._host)
@@ -225,7 +229,7 @@ class Sender:
         if self._stops_all(step, error):
             if isinstance(step, Batch):
                 progress.not_stored()
-            return Verdict("refused")
+            return Outcome("refused")
         if isinstance(step, Batch) and isinstance(error, UnreadableResponseError):
             progress.accepted = True
         if (retry.transient(error) and not self._is_hopeless(progress, step, error)) or self._may_pass(
@@ -242,14 +246,14 @@ class Sender:
             self._blind(progress, _status(error))
         return ANSWERED
 
-    def _stops_all(self, step: Opening | Batch | Look, error: ConverraError) -> bool:
+    def _stops_all(self, step: Opening | Batch | ReadBack, error: ConverraError) -> bool:
         """Whether it is not about this conversation: the key is refused, or this is not the API."""
         if retry.transient(error):
             return False
         if _status(error) in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return True
         lost = isinstance(step, Batch) and _status(error) == HTTPStatus.NOT_FOUND
-        return not isinstance(step, Look) and not lost and self._refusals.is_elsewhere(error)
+        return not isinstance(step, ReadBack) and not lost and self._refusals.is_elsewhere(error)
 
     def _patience(self, progress: Progress) -> float:
         """At once, as each refusal leads to another request; but whoever refuses all of them is asked ever less."""
@@ -262,7 +266,7 @@ class Sender:
         what = "the answer cannot be read" if isinstance(error, UnreadableResponseError) else error.message
         return f"{error.status_code} from {self._host}: {what}"
 
-    def _later(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> Verdict:
+    def _later(self, progress: Progress, step: Opening | Batch | ReadBack, error: ConverraError) -> Outcome:
         if isinstance(step, Batch) and retry.nothing_stored(error):
             progress.not_stored()
         self._counters.add(retries=1)
@@ -270,20 +274,20 @@ class Sender:
         limited = _status(error) == HTTPStatus.TOO_MANY_REQUESTS
         said = limited or self._refusals.is_redirect(error)
         if progress.attempts >= (1 if isinstance(error, APITimeoutError) else TELL_AFTER) and not said:
-            tell("unreachable", WAITS, self._counters.last_error)
+            log_limited("unreachable", WAITS, self._counters.last_error)
         asked = retry.retry_after(error, self._now())
         wait = retry.backoff(progress.attempts, self._jitter()) if asked is None else asked
         if isinstance(step, Batch) and isinstance(error, APITimeoutError):
             wait = max(wait, self._settling)
         progress.retry_at = self._monotonic() + wait
-        return Verdict("limited" if limited else "failed", wait)
+        return Outcome("limited" if limited else "failed", wait)
 
-    def _is_hopeless(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> bool:
+    def _is_hopeless(self, progress: Progress, step: Opening | Batch | ReadBack, error: ConverraError) -> bool:
         """Whether a conversation cannot be read back because no answer about it can be read."""
-        unreadable = isinstance(step, Look) and isinstance(error, UnreadableResponseError)
+        unreadable = isinstance(step, ReadBack) and isinstance(error, UnreadableResponseError)
         return unreadable and progress.attempts >= BLIND_AFTER
 
-    def _may_pass(self, progress: Progress, step: Opening | Batch | Look, error: ConverraError) -> bool:
+    def _may_pass(self, progress: Progress, step: Opening | Batch | ReadBack, error: ConverraError) -> bool:
         """Whether a 404 may be a replica that lags behind, or a gateway that lost its way."""
         if (
             isinstance(step, Opening)
@@ -305,12 +309,12 @@ class Sender:
             self._delivered(progress, progress.opened(progress.state.id or "", progress.state.opening, ours=True))
 
 
-def _operation(progress: Progress, step: Opening | Batch | Look) -> Operation[Any]:
+def _operation(progress: Progress, step: Opening | Batch | ReadBack) -> Operation[Any]:
     if isinstance(step, Opening):
         return requests.create(progress, step)
     if isinstance(step, Batch):
         return requests.append(progress, step)
-    return requests.look(progress)
+    return requests.read_back(progress)
 
 
 def _status(error: ConverraError) -> int:

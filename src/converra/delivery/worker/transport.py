@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from converra.errors import ConverraError
 from converra.process import forks
-from converra.process.guard import tell
+from converra.process.guard import log_limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ KEY_MISSING = (
 WAITS = "converra: what is recorded waits, and is tried again: %s"
 
 
-class Access:
+class Transport:
     """Used by workers only, one at a time."""
 
     def __init__(
@@ -32,12 +32,12 @@ class Access:
         config: Config,
         counters: Counters,
         connect: Callable[[str], Connection],
-        heard: Callable[[Mapping[str, str]], None],
+        on_headers: Callable[[Mapping[str, str]], None],
     ) -> None:
         self._config = config
         self._counters = counters
         self._connect = connect
-        self._heard = heard
+        self._on_headers = on_headers
         self._connection: Connection | None = None
         self._told = False
         forks.watch(_importing)
@@ -59,14 +59,14 @@ class Access:
             self._connection = self._connect(key)
         except ConverraError as error:  # a proxy or a certificate of the environment that cannot be used
             self._counters.last_error = str(error)
-            tell("unreachable", WAITS, error)
+            log_limited("unreachable", WAITS, error)
         else:
-            self._connection.heard = self._heard
+            self._connection.on_headers = self._on_headers
 
-    def say_key_missing(self) -> None:
+    def log_key_missing(self) -> None:
         """Say it once, until there is one."""
         if not self._told and self._config.api_key_now() is None:
-            tell("key", KEY_MISSING)
+            log_limited("key", KEY_MISSING)
             self._told = True
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.history.turn import Attachment, Call, Said
+from converra.history.turn import Attachment, SourceMessage, SourceToolCall
 from converra.integrations.openai import items as openai_items
 from converra.integrations.payload import parts as openai_parts
 from converra.integrations.payload.fields import fields, items, plain, string
@@ -37,8 +37,8 @@ class Content(msgspec.Struct):
     attachments: list[Attachment] = []
     reasoning: list[str] = []
     annotations: list[Any] = []
-    hosted: list[Said] = []
-    called: dict[str, Call] = {}
+    hosted: list[SourceMessage] = []
+    called: dict[str, SourceToolCall] = {}
     """Calls of hosted tools that wait for their result, by id."""
     refusal: bool = False
     opaque: list[Any] | None = None
@@ -53,7 +53,7 @@ class Content(msgspec.Struct):
             alone = own_line
         return text
 
-    def tools_used(self) -> tuple[Said, ...]:
+    def tools_used(self) -> tuple[SourceMessage, ...]:
         """The hosted tools, those without a result last."""
         return (*self.hosted, *(_hosted(call, "", {}) for call in self.called.values()))
 
@@ -170,20 +170,20 @@ def _hosted_call(own: dict[str, Any], found: Content) -> None:
     arguments = own.get("args") or own.get("input") or string(own.get("partial_json"))
     if arguments is None:
         arguments = own.get("args", own.get("input"))
-    call = Call(string(own.get("id")), string(own.get("name")), plain(arguments))
+    call = SourceToolCall(string(own.get("id")), string(own.get("name")), plain(arguments))
     found.called[call.id or ""] = call
 
 
 def _code(own: dict[str, Any], found: Content) -> None:
     """Code that Google has run; of older versions neither it nor its result has an id."""
     arguments = {"code": plain(own.get("executable_code")), "language": plain(own.get("language"))}
-    call = Call(string(own.get("id")), "code_execution", arguments)
+    call = SourceToolCall(string(own.get("id")), "code_execution", arguments)
     found.called[call.id or ""] = call
 
 
 def _hosted_result(own: dict[str, Any], found: Content) -> None:
     call_id = string(own.get("tool_call_id")) or string(own.get("tool_use_id"))
-    call = found.called.pop(call_id or "", Call(call_id, None, None))
+    call = found.called.pop(call_id or "", SourceToolCall(call_id, None, None))
     output = next((own[key] for key in ("output", "content", "code_execution_result") if key in own), None)
     text = output if isinstance(output, str) else _as_json(output)
     found.hosted.append(_hosted(call, text, plain(own)))
@@ -194,11 +194,11 @@ def _tool_result(own: dict[str, Any], found: Content) -> None:
     inner = content(own.get("content"))
     metadata = {"status": "error"} if own.get("is_error") else None
     call_id, attachments = string(own.get("tool_use_id")), tuple(inner.attachments)
-    found.hosted.append(Said("tool", inner.text("\n"), (), call_id, None, attachments, metadata))
+    found.hosted.append(SourceMessage("tool", inner.text("\n"), (), call_id, None, attachments, metadata))
 
 
-def _hosted(call: Call, text: str, item: dict[str, Any]) -> Said:
-    return Said("tool", text, (call,), call.id, call.name, (), {"item": item} if item else None)
+def _hosted(call: SourceToolCall, text: str, item: dict[str, Any]) -> SourceMessage:
+    return SourceMessage("tool", text, (call,), call.id, call.name, (), {"item": item} if item else None)
 
 
 def _as_json(output: Any) -> str:

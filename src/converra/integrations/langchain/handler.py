@@ -15,7 +15,7 @@ import msgspec
 from langchain_core.callbacks.base import BaseCallbackHandler
 
 from converra.history.draft import failure_record
-from converra.history.turn import Answer, Failure, Request, Said, Scope
+from converra.history.turn import Answer, Failure, Request, Scope, SourceMessage
 from converra.integrations.langchain.claim import RunClaim, RunsLayer
 from converra.integrations.langchain.inline import inline
 from converra.integrations.langchain.messages import MESSAGES
@@ -200,8 +200,8 @@ class RunHandler(BaseCallbackHandler):
         TRACES.end(run_id)
         capture, tool = self._capture(), TOOLS.pop(run_id, None)
         if capture is not None and tool is not None:
-            for said in results(output, tool):
-                capture.say(said, tool.scope, time.time())
+            for source in results(output, tool):
+                capture.record_tool_result(source, tool.scope, time.time())
 
     @guarded("recording a tool's failure")
     def on_tool_error(
@@ -215,11 +215,11 @@ class RunHandler(BaseCallbackHandler):
         if is_control_flow(error):
             return
         failure = {"error": failure_record(Failure(type(error).__name__))}
-        said = Said("tool", "", (), tool.call_id, tool.name, (), failure, tool.milliseconds())
+        source = SourceMessage("tool", "", (), tool.call_id, tool.name, (), failure, tool.milliseconds())
         if parent_run_id is None:
-            capture.say(said, tool.scope, time.time())
+            capture.record_tool_result(source, tool.scope, time.time())
         else:
-            FAILED.setdefault(parent_run_id, []).append((said, tool))
+            FAILED.setdefault(parent_run_id, []).append((source, tool))
 
     # -- chains and retrievers ---------------------------------------------------------------------------------------
 
@@ -256,10 +256,10 @@ class RunHandler(BaseCallbackHandler):
             return
         answers = list(tool_messages(outputs))
         for failure, tool in failed:
-            for said in results(answers, tool):
-                metadata = {**(failure.metadata or {}), **(said.metadata or {})}
-                whole = msgspec.structs.replace(said, latency_ms=failure.latency_ms, metadata=metadata)
-                capture.say(whole, tool.scope, time.time())
+            for source in results(answers, tool):
+                metadata = {**(failure.metadata or {}), **(source.metadata or {})}
+                whole = msgspec.structs.replace(source, latency_ms=failure.latency_ms, metadata=metadata)
+                capture.record_tool_result(whole, tool.scope, time.time())
 
     @guarded("ending a failed chain of LangChain's")
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -278,8 +278,8 @@ class RunHandler(BaseCallbackHandler):
         if is_pause(error):
             capture.pause(Scope(trace.thread if trace else None, self._origin, trace))
         elif not is_control_flow(error):
-            for said, tool in failed:
-                capture.say(said, tool.scope, time.time())
+            for source, tool in failed:
+                capture.record_tool_result(source, tool.scope, time.time())
 
     @guarded("noting how a run of LangGraph's was left")
     def left_graph(self, run_id: UUID, config: dict[str, Any], *, paused: bool) -> None:

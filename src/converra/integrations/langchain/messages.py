@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from converra.history.turn import Attachment, Call, Dialect, Said
+from converra.history.turn import Attachment, Dialect, SourceMessage, SourceToolCall
 from converra.integrations.langchain.content import content
 from converra.integrations.openai.chat import meant, unnamed
 from converra.integrations.payload.extras import LANGCHAIN, merged, unread
@@ -31,7 +31,7 @@ SILENT = frozenset({"remove"})
 """Orders to a graph's state, not words."""
 
 
-def look(messages: Sequence[Any]) -> list[int]:
+def fingerprint(messages: Sequence[Any]) -> list[int]:
     """One integer per message, by what it says: its id differs from one resending to the next in many apps."""
     return [hash(m) if m.__class__ is str else _look(m) for m in messages]
 
@@ -39,22 +39,22 @@ def look(messages: Sequence[Any]) -> list[int]:
 def _look(message: Any) -> int:
     try:
         own = message.__dict__
-        said = own["content"]
-        said = said if said.__class__ is str else digest(said)
+        source = own["content"]
+        source = source if source.__class__ is str else digest(source)
         calls = own.get("tool_calls")
         if calls:
-            return hash((own["type"], said, *[(call["name"], call["id"] or digest(call["args"])) for call in calls]))
-        if not said:  # a refusal, an audio answer, a call that does not parse
-            said = digest([own["additional_kwargs"], own.get("invalid_tool_calls")])
-        return hash((own["type"], said, own.get("tool_call_id")))
+            return hash((own["type"], source, *[(call["name"], call["id"] or digest(call["args"])) for call in calls]))
+        if not source:  # a refusal, an audio answer, a call that does not parse
+            source = digest([own["additional_kwargs"], own.get("invalid_tool_calls")])
+        return hash((own["type"], source, own.get("tool_call_id")))
     except (AttributeError, KeyError, TypeError):
         return digest(message)
 
 
-def read(message: Any) -> tuple[Said, ...]:
+def read(message: Any) -> tuple[SourceMessage, ...]:
     """What a message says; an assistant's may also tell of tools that the provider has run."""
     if isinstance(message, str):
-        return (Said("user", message),)
+        return (SourceMessage("user", message),)
     own = fields(message)
     kind = string(own.get("type")) or ""
     role = ROLES.get(kind) or (_chat_role(own) if kind in CHAT else kind)
@@ -68,10 +68,10 @@ def read(message: Any) -> tuple[Said, ...]:
     if found.hosted and not found.lines:
         return tuple(found.hosted)
     metadata = {"name": own["name"]} if string(own.get("name")) else None
-    return (*found.hosted, Said(role, found.text("\n"), (), None, None, tuple(found.attachments), metadata))
+    return (*found.hosted, SourceMessage(role, found.text("\n"), (), None, None, tuple(found.attachments), metadata))
 
 
-MESSAGES = Dialect("langchain", look, read)
+MESSAGES = Dialect("langchain", fingerprint, read)
 
 
 def _chat_role(own: dict[str, Any]) -> str:
@@ -79,22 +79,24 @@ def _chat_role(own: dict[str, Any]) -> str:
     return ROLES.get(role, role)
 
 
-def _result(own: dict[str, Any], found: Content) -> Said:
+def _result(own: dict[str, Any], found: Content) -> SourceMessage:
     metadata = {"status": "error"} if own.get("status") == "error" else None
     inner = [one for one in found.hosted if one.role == "tool"]  # a result in the form that the provider wants
     text = found.text("\n") or "\n".join(one.text for one in inner)
     attachments = (*found.attachments, *(attachment for one in inner for attachment in one.attachments))
-    return Said("tool", text, (), identifier(own.get("tool_call_id")), string(own.get("name")), attachments, metadata)
+    return SourceMessage(
+        "tool", text, (), identifier(own.get("tool_call_id")), string(own.get("name")), attachments, metadata
+    )
 
 
-def answered(own: dict[str, Any]) -> tuple[Said, ...]:
+def answered(own: dict[str, Any]) -> tuple[SourceMessage, ...]:
     """What the model said, last, and what tools of the provider's did before; some are kept beside the content."""
     more = fields(own.get("additional_kwargs"))
     found = content(own.get("content"), *items(more.get("tool_outputs")), opaque=True)
     return (*found.tools_used(), _assistant(own, more, found))
 
 
-def _assistant(own: dict[str, Any], more: dict[str, Any], found: Content) -> Said:
+def _assistant(own: dict[str, Any], more: dict[str, Any], found: Content) -> SourceMessage:
     media = tuple(beside(more, LANGCHAIN))
     words, embedded = taken_out(found.text("")) if embeds(found.text("")) else (found.text(""), ())
     text = "\n".join(filter(None, (words, *map(placeholder, media))))
@@ -109,7 +111,7 @@ def _assistant(own: dict[str, Any], more: dict[str, Any], found: Content) -> Sai
     made = tuple(_calls(own, more))
     extras = unread(more, LANGCHAIN, {one.data for one in media if one.data})
     metadata = merged({**dict(_extras(own, more, found)), **unnamed(made)}, extras) or None
-    return Said("assistant", text, meant(made), None, None, attachments, metadata)
+    return SourceMessage("assistant", text, meant(made), None, None, attachments, metadata)
 
 
 def _extras(own: dict[str, Any], more: dict[str, Any], found: Content) -> Iterator[tuple[str, Any]]:
@@ -138,10 +140,10 @@ def _thoughts(more: dict[str, Any]) -> Iterator[str]:
             yield fields(part)["text"]
 
 
-def _calls(own: dict[str, Any], more: dict[str, Any]) -> Iterator[Call]:
+def _calls(own: dict[str, Any], more: dict[str, Any]) -> Iterator[SourceToolCall]:
     calls = [*items(own.get("tool_calls")), *items(own.get("invalid_tool_calls"))]
     for call in map(fields, calls):
-        yield Call(identifier(call.get("id")), string(call.get("name")), copied(call.get("args")))
+        yield SourceToolCall(identifier(call.get("id")), string(call.get("name")), copied(call.get("args")))
     function = fields(more.get("function_call"))
     if function and not calls:
-        yield Call(None, string(function.get("name")), copied(function.get("arguments")))
+        yield SourceToolCall(None, string(function.get("name")), copied(function.get("arguments")))

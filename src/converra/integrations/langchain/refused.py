@@ -92,4 +92,4 @@ def _answer(name: str, value: Any) -> Answer | None:
         found = responses.answer(value)
     else:
         return None
-    return found if found.said else None
+    return found if found.messages else None

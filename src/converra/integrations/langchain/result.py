@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from converra.history.turn import Answer, Said
+from converra.history.turn import Answer, SourceMessage
 from converra.integrations.langchain.content import content
 from converra.integrations.langchain.messages import answered
 from converra.integrations.langchain.usage import from_cache, usage
@@ -29,11 +29,11 @@ def answer(result: Any) -> Answer:
     first, *others = found
     message = fields(first.get("message"))
     reported = {**fields(fields(result).get("llm_output")), **fields(message.get("response_metadata"))}
-    said = _said(first, message)
+    source = _source(first, message)
     cached = from_cache(message)
     tokens, details = (None, None) if cached else usage(message, reported)
     return Answer(
-        said=said,
+        messages=source,
         model=string(reported.get("model_name")) or string(reported.get("model")) or string(reported.get("model_id")),
         usage=tokens,
         usage_details=details,
@@ -47,7 +47,7 @@ def answer(result: Any) -> Answer:
 def partial(result: Any) -> Answer | None:
     """What had arrived when a run failed; None where that is nothing."""
     found = answer(result)
-    if not any(said.text or said.calls for said in found.said):
+    if not any(source.text or source.calls for source in found.messages):
         return None
     found.partial = True
     return found
@@ -59,9 +59,9 @@ def piece(token: Any, chunk: Any) -> tuple[str, bool]:
     return text, not (text or fields(fields(chunk).get("message")).get("tool_call_chunks"))
 
 
-def _said(generation: dict[str, Any], message: dict[str, Any]) -> tuple[Said, ...]:
+def _source(generation: dict[str, Any], message: dict[str, Any]) -> tuple[SourceMessage, ...]:
     if not message:
-        return (Said("assistant", string(generation.get("text")) or ""),)
+        return (SourceMessage("assistant", string(generation.get("text")) or ""),)
     return answered(message)
 
 
@@ -96,11 +96,11 @@ def _alternative(index: int, generation: dict[str, Any]) -> dict[str, Any]:
 
 def _alternative_fields(index: int, generation: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     message = fields(generation.get("message"))
-    said = _said(generation, message)[-1]
+    source = _source(generation, message)[-1]
     yield "index", index
-    yield "content", said.text
-    if said.calls:
-        yield "toolCalls", [call._asdict() for call in said.calls]
+    yield "content", source.text
+    if source.calls:
+        yield "toolCalls", [call._asdict() for call in source.calls]
     reason = _finish(generation, fields(message.get("response_metadata")))
     if reason:
         yield "finishReason", reason

@@ -13,7 +13,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from converra.history.turn import Answer, Said, Trace
+from converra.history.turn import Answer, SourceMessage, Trace
 from converra.process.guard import guarded
 from converra.wire.json_safe import joined
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from converra.history.turn import Scope
-    from converra.integrations import OpenCall
+    from converra.integrations import CapturedCall
     from converra.integrations.langchain.claim import RunClaim
 
 MAX_RUNS = 10_000
@@ -33,7 +33,7 @@ class Run:
 
     __slots__ = ("_last", "_texts", "call", "claim", "documents", "id")
 
-    def __init__(self, call: OpenCall | None, claim: RunClaim) -> None:
+    def __init__(self, call: CapturedCall | None, claim: RunClaim) -> None:
         self.call = call
         self.claim = claim
         self.documents: list[Any] = []
@@ -63,7 +63,7 @@ class Run:
 
     def so_far(self) -> Answer:
         """The text that has arrived."""
-        return Answer(said=(Said("assistant", joined(self._texts)),), partial=True)
+        return Answer(messages=(SourceMessage("assistant", joined(self._texts)),), partial=True)
 
 
 class Runs:
@@ -155,5 +155,5 @@ TRACES = Traces()
 PARSERS: weakref.WeakKeyDictionary[UUID, Any] = weakref.WeakKeyDictionary()
 """What the parsers under way are given: a message."""
 TOOLS: weakref.WeakKeyDictionary[UUID, ToolRun] = weakref.WeakKeyDictionary()
-FAILED: weakref.WeakKeyDictionary[UUID, list[tuple[Said, ToolRun]]] = weakref.WeakKeyDictionary()
+FAILED: weakref.WeakKeyDictionary[UUID, list[tuple[SourceMessage, ToolRun]]] = weakref.WeakKeyDictionary()
 """Tools that raised, by the run that called them: it may yet answer in their place."""

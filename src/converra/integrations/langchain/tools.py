@@ -12,17 +12,17 @@ from converra.integrations.payload.fields import copied, fields, items, string
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from converra.history.turn import Said
+    from converra.history.turn import SourceMessage
     from converra.integrations.langchain.runs import ToolRun
 
 
-def results(output: Any, tool: ToolRun) -> list[Said]:
+def results(output: Any, tool: ToolRun) -> list[SourceMessage]:
     """The answers to the call that a tool ran for, with its latency; a run that no model asked for has none."""
     return [
-        msgspec.structs.replace(said, latency_ms=tool.milliseconds(), name=said.name or tool.name)
+        msgspec.structs.replace(source, latency_ms=tool.milliseconds(), name=source.name or tool.name)
         for message in tool_messages(output)
-        for said in read(message)
-        if said.call_id is not None and tool.call_id in (None, said.call_id)
+        for source in read(message)
+        if source.call_id is not None and tool.call_id in (None, source.call_id)
     ]
 
 

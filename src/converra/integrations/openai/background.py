@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from converra.history.turn import Answer
-    from converra.integrations import Capture, OpenCall
+    from converra.integrations import Capture, CapturedCall
 
 MAX_WAITING = 1_000
 """Background responses that are waited for at a time; past it, the oldest is recorded as it was: queued."""
@@ -35,7 +35,7 @@ MAX_RECORDED = 10_000
 
 
 class _Waiting(NamedTuple):
-    call: OpenCall
+    call: CapturedCall
     answer: Answer
     """What is known so far."""
     since: float
@@ -60,7 +60,11 @@ class BackgroundCall:
     """A call whose end is put off while the provider is still at work."""
 
     def __init__(
-        self, call: OpenCall, response_id: str | None = None, waiting: Answer | None = None, since: float | None = None
+        self,
+        call: CapturedCall,
+        response_id: str | None = None,
+        waiting: Answer | None = None,
+        since: float | None = None,
     ) -> None:
         self._call = call
         self._id = response_id
@@ -130,7 +134,7 @@ class RetrievedCall:
     def end(self, answer: Answer, ended: float | None = None) -> None:  # noqa: ARG002 - as others end
         """Record the answer, once, if there is one."""
         at_work = "responseId" in (answer.metadata or {})
-        if answer.said and not at_work and not answer.partial and self._id not in _recorded:
+        if answer.messages and not at_work and not answer.partial and self._id not in _recorded:
             self._context.run(self._record, answer)
 
     def fail(self, error: BaseException, answer: Answer | None = None) -> None:
@@ -144,7 +148,7 @@ class RetrievedCall:
             call.end(msgspec.structs.replace(answer, metadata=metadata), nan)
 
 
-def waited_for(method: str, url: str, capture: Capture | None = None) -> OpenCall | None:
+def waited_for(method: str, url: str, capture: Capture | None = None) -> CapturedCall | None:
     """The call that a request brings the answer of: a retrieval (GET /responses/{id}), or a cancellation."""
     if "/responses/" not in url or not (_waiting or capture):
         return None

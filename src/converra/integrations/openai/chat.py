@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from converra.history.arguments import is_blank
-from converra.history.turn import Answer, Attachment, Call, Dialect, Request, Said
+from converra.history.turn import Answer, Attachment, Dialect, Request, SourceMessage, SourceToolCall
 from converra.integrations.openai.logprobs import summary, token_logprobs
 from converra.integrations.payload.extras import (
     CHOICE,
@@ -18,7 +18,7 @@ from converra.integrations.payload.extras import (
     unread,
 )
 from converra.integrations.payload.fields import BLOB_LENGTH, fields, items, plain, string
-from converra.integrations.payload.fingerprint import ANSWERING, BARE, look
+from converra.integrations.payload.fingerprint import ANSWERING, BARE, fingerprint
 from converra.integrations.payload.media import beside as media_beside
 from converra.integrations.payload.media import embeds, placeholder, taken_out
 from converra.integrations.payload.parts import Content, content, unknown
@@ -49,16 +49,16 @@ def request(body: dict[str, Any]) -> Request:
     )
 
 
-def read(message: Any) -> tuple[Said, ...]:
+def read(message: Any) -> tuple[SourceMessage, ...]:
     """One message of a request; most have a role and a text, and nothing else."""
     own = message if message.__class__ is dict else fields(message)
     role, text = own.get("role"), own.get("content")
     if text.__class__ is str and role.__class__ is str:
         if len(own) == BARE and not (len(text) > BLOB_LENGTH and role == "assistant"):
-            return (Said(ROLES.get(role, role), text),)
+            return (SourceMessage(ROLES.get(role, role), text),)
         call_id = own.get("tool_call_id")
         if len(own) == ANSWERING and role == "tool" and call_id.__class__ is str:
-            return (Said("tool", text, (), call_id),)
+            return (SourceMessage("tool", text, (), call_id),)
     role = string(role)
     if role == "assistant":
         return (assistant(own),)
@@ -67,23 +67,23 @@ def read(message: Any) -> tuple[Said, ...]:
     found = content(own.get("content"))
     if role in ("tool", "function"):
         call_id, name = identifier(own.get("tool_call_id")), string(own.get("name"))
-        return (Said("tool", found.text, (), call_id, name, found.attachments),)
+        return (SourceMessage("tool", found.text, (), call_id, name, found.attachments),)
     metadata = {"name": own["name"]} if string(own.get("name")) else None
-    return (Said(ROLES.get(role, role), found.text, (), None, None, found.attachments, metadata),)
+    return (SourceMessage(ROLES.get(role, role), found.text, (), None, None, found.attachments, metadata),)
 
 
-def echo(said: Said) -> dict[str, Any]:
+def echo(source: SourceMessage) -> dict[str, Any]:
     """An answer as most apps resend it, as far as it is looked at."""
-    if not said.calls:
-        return {"role": "assistant", "content": said.text}
-    calls = [{"id": c.id, "function": {"name": c.name, "arguments": c.arguments}} for c in said.calls]
-    return {"role": "assistant", "content": said.text or None, "tool_calls": calls}
+    if not source.calls:
+        return {"role": "assistant", "content": source.text}
+    calls = [{"id": c.id, "function": {"name": c.name, "arguments": c.arguments}} for c in source.calls]
+    return {"role": "assistant", "content": source.text or None, "tool_calls": calls}
 
 
-CHAT = Dialect("openai.chat", look, read, echo)
+CHAT = Dialect("openai.chat", fingerprint, read, echo)
 
 
-def assistant(own: dict[str, Any]) -> Said:
+def assistant(own: dict[str, Any]) -> SourceMessage:
     """An assistant message, of an answer or sent again; most have text or calls, and nothing else."""
     text: Any = own.get("content")
     calls = _plain_calls(own) if own.get("tool_calls") or own.get("function_call") else ()
@@ -102,11 +102,11 @@ def assistant(own: dict[str, Any]) -> Said:
         and own.keys() <= MESSAGE
         and not embeds(text)
     ):
-        return Said("assistant", text or "", calls)
+        return SourceMessage("assistant", text or "", calls)
     return _assistant(own, tuple(_calls(own)) if calls is None else calls)
 
 
-def _assistant(own: dict[str, Any], made: tuple[Call, ...]) -> Said:
+def _assistant(own: dict[str, Any], made: tuple[SourceToolCall, ...]) -> SourceMessage:
     found, calls = content(own.get("content"), ""), meant(made)
     beside = tuple(media_beside(own, MESSAGE))
     words, embedded = taken_out(found.text) if embeds(found.text) else (found.text, ())
@@ -122,7 +122,7 @@ def _assistant(own: dict[str, Any], made: tuple[Call, ...]) -> Said:
             attachments = (*attachments, Attachment("audio", None, audio["data"]))
     extras = {**unread(own, MESSAGE, {a.data for a in beside if a.data}), **of_texts(items(own.get("content")))}
     metadata = merged({**dict(_extras(own, found)), **unnamed(made)}, extras)
-    return Said("assistant", text, calls, None, None, attachments, metadata or None)
+    return SourceMessage("assistant", text, calls, None, None, attachments, metadata or None)
 
 
 def _extras(own: dict[str, Any], found: Content) -> Iterator[tuple[str, Any]]:
@@ -168,18 +168,18 @@ def _call_extras(own: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield identifier(made.get("id")) or str(number), extras
 
 
-def meant(made: tuple[Call, ...]) -> tuple[Call, ...]:
+def meant(made: tuple[SourceToolCall, ...]) -> tuple[SourceToolCall, ...]:
     """Leave out the empty calls that gateways put beside a text."""
     return tuple([called for called in made if called.is_meant])
 
 
-def unnamed(made: tuple[Call, ...]) -> dict[str, Any]:
+def unnamed(made: tuple[SourceToolCall, ...]) -> dict[str, Any]:
     """Metadata that keeps arguments of which nothing says what they were for."""
     lost = [called.arguments for called in made if not called.is_meant and not is_blank(called.arguments)]
     return {"unnamedCalls": lost} if lost else {}
 
 
-def _plain_calls(own: dict[str, Any]) -> tuple[Call, ...] | None:
+def _plain_calls(own: dict[str, Any]) -> tuple[SourceToolCall, ...] | None:
     """The calls of an assistant message where all are of functions, with strings for everything, as most are."""
     try:
         calls = []
@@ -192,7 +192,7 @@ def _plain_calls(own: dict[str, Any]) -> tuple[Call, ...] | None:
                 name, call_id, arguments = called["name"], made["id"], called["arguments"]
                 if not (name and name.__class__ is call_id.__class__ is arguments.__class__ is str):
                     break
-                calls.append(Call(call_id, name, arguments))
+                calls.append(SourceToolCall(call_id, name, arguments))
             else:
                 return tuple(calls)
     except (AttributeError, KeyError, TypeError):  # of a custom tool, or of an odd shape
@@ -200,19 +200,19 @@ def _plain_calls(own: dict[str, Any]) -> tuple[Call, ...] | None:
     return None
 
 
-def _calls(own: dict[str, Any]) -> Iterator[Call]:
+def _calls(own: dict[str, Any]) -> Iterator[SourceToolCall]:
     for tool_call in items(own.get("tool_calls")):
         yield call(fields(tool_call))
     function = fields(own.get("function_call"))
     if function:
-        yield Call(None, string(function.get("name")), _arguments(function.get("arguments")))
+        yield SourceToolCall(None, string(function.get("name")), _arguments(function.get("arguments")))
 
 
-def call(own: dict[str, Any]) -> Call:
+def call(own: dict[str, Any]) -> SourceToolCall:
     """A tool call: of a function, or of a custom tool with plain text for input."""
     called = fields(own.get("function")) or fields(own.get("custom"))
     arguments = called["arguments"] if "arguments" in called else called.get("input")
-    return Call(identifier(own.get("id")), string(called.get("name")), _arguments(arguments))
+    return SourceToolCall(identifier(own.get("id")), string(called.get("name")), _arguments(arguments))
 
 
 def _arguments(value: Any) -> Any:
@@ -250,9 +250,9 @@ def answer(completion: Any) -> Answer:
             and model
             and reason.__class__ is model.__class__ is name.__class__ is str
         ):
-            said = Said("assistant", text or "", calls)
+            source = SourceMessage("assistant", text or "", calls)
             counted = snapshot(own["usage"])
-            return Answer((said,), model, finish_reason=reason, response_id=name, unread=counted, read=counts)
+            return Answer((source,), model, finish_reason=reason, response_id=name, unread=counted, read=counts)
     except (AttributeError, KeyError, TypeError, ValueError):  # a dict, an odd shape, no choice or several
         pass
     return any_answer(completion)
@@ -264,11 +264,11 @@ def any_answer(completion: Any) -> Answer:
     choices = _choices(own)
     first = choices[0] if choices else {}
     reported = own.get("usage") or groq_usage(own)
-    said: tuple[Said, ...] = (assistant(fields(first["message"])),) if first else ()
-    if not said and reported:  # without words, but not for free
-        said = (Said("assistant"),)
+    source: tuple[SourceMessage, ...] = (assistant(fields(first["message"])),) if first else ()
+    if not source and reported:  # without words, but not for free
+        source = (SourceMessage("assistant"),)
     return Answer(
-        said=said,
+        messages=source,
         model=string(own.get("model")) or None,
         usage=usage(reported),
         usage_details=usage_details(reported),
@@ -315,14 +315,14 @@ def _index(choice: dict[str, Any]) -> int:
     return index if isinstance(index, int) else 0
 
 
-def alternative(choice: dict[str, Any], said: Said) -> dict[str, Any]:
+def alternative(choice: dict[str, Any], source: SourceMessage) -> dict[str, Any]:
     """A second choice (n > 1), as `metadata.alternatives` lists it."""
-    record: dict[str, Any] = {"index": choice.get("index"), "content": said.text}
-    if said.calls:
-        record["toolCalls"] = [called._asdict() for called in said.calls]
+    record: dict[str, Any] = {"index": choice.get("index"), "content": source.text}
+    if source.calls:
+        record["toolCalls"] = [called._asdict() for called in source.calls]
     record["finishReason"] = string(choice.get("finish_reason"))
-    record["attachments"] = said.attachments or None  # described with those of the message
-    record["metadata"] = merged(said.metadata, unread(choice, CHOICE)) or None
+    record["attachments"] = source.attachments or None  # described with those of the message
+    record["metadata"] = merged(source.metadata, unread(choice, CHOICE)) or None
     return {key: value for key, value in record.items() if value is not None}
 
 

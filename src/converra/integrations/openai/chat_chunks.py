@@ -86,7 +86,7 @@ class ChatChunks:
         first, *others = sorted(met, key=_by_index) or [self._first]
         kept = () if self._error and not first.seen else (assistant(first.message()),)
         return Answer(
-            said=kept,
+            messages=kept,
             model=self._model,
             usage=usage(self._usage),
             usage_details=usage_details(self._usage),
@@ -161,11 +161,11 @@ class _Choice:
     def merge(self, delta: dict[str, Any], finish_reason: str | None) -> None:
         self.met = True
         self.finish_reason = finish_reason or self.finish_reason
-        said = delta.get("content")
-        if isinstance(said, str) and said:
-            self.text.append(said)
-        elif isinstance(said, list):
-            self._merge_parts(said)
+        source = delta.get("content")
+        if isinstance(source, str) and source:
+            self.text.append(source)
+        elif isinstance(source, list):
+            self._merge_parts(source)
         for name in ("refusal", *REASONING_FIELDS):
             self._piece(name, delta.get(name))
         for tool_call in items(delta.get("tool_calls")):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra.history.arguments import is_blank
-from converra.history.turn import Attachment, Call, Said
+from converra.history.turn import Attachment, SourceMessage, SourceToolCall
 from converra.integrations.openai.chat import ROLES
 from converra.integrations.openai.logprobs import logprobs
 from converra.integrations.payload.extras import ITEM, merged, of_texts, screened, unread
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from converra.integrations.payload.parts import Content
 
 
-def read(item: Any) -> tuple[Said, ...]:
+def read(item: Any) -> tuple[SourceMessage, ...]:
     """What an item of the input says. One without words, or of a kind that nobody knows yet, says nothing."""
     own = fields(item)
     return said_by(own) if known(own) else ()
@@ -36,7 +36,7 @@ def known(own: dict[str, Any]) -> bool:
     return kind == "message" or (isinstance(kind, str) and kind in _READERS)
 
 
-def said_by(own: dict[str, Any]) -> tuple[Said, ...]:
+def said_by(own: dict[str, Any]) -> tuple[SourceMessage, ...]:
     """What an item of a known kind says."""
     kind = own.get("type") or "message"
     return _message(own) if kind == "message" else (_READERS[kind](kind, own),)
@@ -48,7 +48,7 @@ def thoughts(own: dict[str, Any]) -> str:
     return "\n".join(filter(None, texts))
 
 
-def _message(own: dict[str, Any]) -> tuple[Said, ...]:
+def _message(own: dict[str, Any]) -> tuple[SourceMessage, ...]:
     role = string(own.get("role"))
     if role is None:
         return ()
@@ -59,10 +59,10 @@ def _message(own: dict[str, Any]) -> tuple[Said, ...]:
         metadata["refusal"] = True
     if role == "assistant":
         return (_answered(own, found, metadata),)
-    return (Said(ROLES.get(role, role), found.text, (), None, None, found.attachments, metadata or None),)
+    return (SourceMessage(ROLES.get(role, role), found.text, (), None, None, found.attachments, metadata or None),)
 
 
-def _answered(own: dict[str, Any], found: Content, metadata: dict[str, Any]) -> Said:
+def _answered(own: dict[str, Any], found: Content, metadata: dict[str, Any]) -> SourceMessage:
     """A message of the model's, with what stands in it or beside its content that nobody here reads."""
     more = tuple(beside(own, ITEM))
     words, embedded = taken_out(found.text) if embeds(found.text) else (found.text, ())
@@ -72,15 +72,15 @@ def _answered(own: dict[str, Any], found: Content, metadata: dict[str, Any]) -> 
     if strange:
         metadata["parts"] = strange
     whole = merged(metadata, extras)
-    return Said("assistant", text, (), None, None, (*found.attachments, *embedded, *more), whole or None)
+    return SourceMessage("assistant", text, (), None, None, (*found.attachments, *embedded, *more), whole or None)
 
 
-def strange(own: dict[str, Any]) -> tuple[Any, Said | None]:
+def strange(own: dict[str, Any]) -> tuple[Any, SourceMessage | None]:
     """An item of a kind that nobody knows yet, whole; and what is said of the pictures and files in it, if any."""
     attached = tuple(inside(own))
     text = "\n".join(map(placeholder, attached))
-    said = Said("assistant", text, (), None, None, attached) if attached else None
-    return screened(own, _data(attached)), said
+    source = SourceMessage("assistant", text, (), None, None, attached) if attached else None
+    return screened(own, _data(attached)), source
 
 
 def _data(attached: Sequence[Attachment]) -> set[str]:
@@ -105,33 +105,33 @@ def _extras(own: dict[str, Any], parts: Sequence[Any]) -> Iterator[tuple[str, An
         yield "logprobs", confidence
 
 
-def _called(kind: str, own: dict[str, Any]) -> Said:
+def _called(kind: str, own: dict[str, Any]) -> SourceMessage:
     """A call that the app is to carry out. Results refer to `call_id`, not to the item's own id."""
-    return Said("assistant", "", (Call(_call_id(own), _tool(kind, own), _arguments(own)),))
+    return SourceMessage("assistant", "", (SourceToolCall(_call_id(own), _tool(kind, own), _arguments(own)),))
 
 
-def _result(_kind: str, own: dict[str, Any]) -> Said:
+def _result(_kind: str, own: dict[str, Any]) -> SourceMessage:
     found = content(_output(own.get("output", own.get("result", own.get("tools")))))
-    return Said("tool", found.text, (), _call_id(own), string(own.get("name")), found.attachments)
+    return SourceMessage("tool", found.text, (), _call_id(own), string(own.get("name")), found.attachments)
 
 
-def _approval(_kind: str, own: dict[str, Any]) -> Said:
+def _approval(_kind: str, own: dict[str, Any]) -> SourceMessage:
     """What the user decided about a call that had asked for approval."""
     verdict, reason = "approved" if own.get("approve") is True else "denied", string(own.get("reason"))
     text = f"{verdict}: {reason}" if reason else verdict
-    return Said("tool", text, (), identifier(own.get("approval_request_id")), string(own.get("name")))
+    return SourceMessage("tool", text, (), identifier(own.get("approval_request_id")), string(own.get("name")))
 
 
-def _hosted(kind: str, own: dict[str, Any]) -> Said:
+def _hosted(kind: str, own: dict[str, Any]) -> SourceMessage:
     """A call that the provider carried out itself: call and result in one item, which is kept whole."""
-    call = Call(_call_id(own), _tool(kind, own), _arguments(own))
+    call = SourceToolCall(_call_id(own), _tool(kind, own), _arguments(own))
     attachments = _pictures(own)
     lines = filter(None, (_hosted_output(own), *map(placeholder, attachments)))
     item = screened(own, _data(attachments))
-    return Said("tool", "\n".join(lines), (call,), call.id, call.name, attachments, {"item": item})
+    return SourceMessage("tool", "\n".join(lines), (call,), call.id, call.name, attachments, {"item": item})
 
 
-_READERS: dict[str, Callable[[str, dict[str, Any]], Said]] = {
+_READERS: dict[str, Callable[[str, dict[str, Any]], SourceMessage]] = {
     "function_call": _called,
     "custom_tool_call": _called,
     "computer_call": _called,

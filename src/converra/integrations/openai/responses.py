@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.history.turn import Answer, Dialect, Request, Said
+from converra.history.turn import Answer, Dialect, Request, SourceMessage
 from converra.integrations.openai.chat import error_record
 from converra.integrations.openai.items import is_empty_call, known, read, said_by, strange, thoughts
 from converra.integrations.payload.extras import RESPONSE, merged, unread
 from converra.integrations.payload.fields import BLOB_LENGTH, fields, items, string
-from converra.integrations.payload.fingerprint import look
+from converra.integrations.payload.fingerprint import fingerprint
 from converra.integrations.payload.media import embeds
 from converra.integrations.payload.parts import content
 from converra.integrations.payload.usage import counts, snapshot, usage, usage_details
@@ -20,7 +20,7 @@ from converra.wire.json_safe import identifier
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-RESPONSES = Dialect("openai.responses", look, read)
+RESPONSES = Dialect("openai.responses", fingerprint, read)
 
 AT_WORK = ("queued", "in_progress")
 """The states of a response that has no answer yet; its id is kept, so that the answer can be asked for."""
@@ -28,11 +28,11 @@ AT_WORK = ("queued", "in_progress")
 
 def request(body: dict[str, Any]) -> Request:
     """What a call to `/responses` sends. Its input is all new where it names a response or a conversation to go on."""
-    said = body.get("input")
+    source = body.get("input")
     conversation = body.get("conversation")
     return Request(
         dialect=RESPONSES,
-        messages=({"role": "user", "content": said},) if isinstance(said, str) else items(said),
+        messages=({"role": "user", "content": source},) if isinstance(source, str) else items(source),
         instructions=_instructions(body),
         model=string(body.get("model")),
         previous=identifier(body.get("previous_response_id")) or _conversation_id(conversation),
@@ -96,9 +96,9 @@ def _plain_answer(response: Any) -> Answer | None:
             and model
             and text.__class__ is model.__class__ is name.__class__ is str
         ):
-            said = (Said("assistant", text),)
+            source = (SourceMessage("assistant", text),)
             counted = snapshot(own["usage"], "input_tokens_details", "output_tokens_details")
-            return Answer(said, model, finish_reason="completed", response_id=name, unread=counted, read=counts)
+            return Answer(source, model, finish_reason="completed", response_id=name, unread=counted, read=counts)
     except (AttributeError, KeyError, TypeError, ValueError):  # a dict, an odd shape, no item or several
         pass
     return None
@@ -109,14 +109,14 @@ def answer_of(own: dict[str, Any], output: Sequence[Any]) -> Answer:
 
     A response in a conversation is known by the conversation's id, since that is what the next request will name.
     """
-    said, metadata = _said(output)
+    source, metadata = _source(output)
     if own.get("status") in AT_WORK and identifier(own.get("id")):
         metadata["responseId"] = identifier(own["id"])
     if own.get("error"):
         metadata["error"] = error_record(own)
     reported = own.get("usage")
     return Answer(
-        said=tuple(said) or (Said("assistant"),),
+        messages=tuple(source) or (SourceMessage("assistant"),),
         model=string(own.get("model")) or None,
         usage=usage(reported),
         usage_details=usage_details(reported),
@@ -135,9 +135,9 @@ def _finish_reason(own: dict[str, Any]) -> str | None:
     return None if reason == "in_progress" else reason
 
 
-def _said(output: Sequence[Any]) -> tuple[list[Said], dict[str, Any]]:
+def _source(output: Sequence[Any]) -> tuple[list[SourceMessage], dict[str, Any]]:
     """What the items say, in order, and what is left for the metadata: last thoughts, kinds that are not known."""
-    said: list[Said] = []
+    source: list[SourceMessage] = []
     pending: list[str] = []
     opaque: list[Any] = []
     for item in output:
@@ -146,27 +146,27 @@ def _said(output: Sequence[Any]) -> tuple[list[Said], dict[str, Any]]:
             pending.append(thoughts(own))
         elif known(own):
             for one in said_by(own):
-                _add(said, one, pending)
+                _add(source, one, pending)
         elif not is_empty_call(own):
             whole, shown = strange(own)
             opaque.append(whole)
             if shown is not None:
-                _add(said, shown, pending)
+                _add(source, shown, pending)
     metadata: dict[str, Any] = {"items": opaque} if opaque else {}
     reasoning = "\n".join(filter(None, pending))
     if reasoning:
         metadata["reasoning"] = reasoning
-    return said, metadata
+    return source, metadata
 
 
-def _add(said: list[Said], one: Said, pending: list[str]) -> None:
+def _add(source: list[SourceMessage], one: SourceMessage, pending: list[str]) -> None:
     """Add what an item says; a turn's text and calls are one message, and what was thought before it goes with it."""
     reasoning = "\n".join(filter(None, pending))
     pending.clear()
-    last = said[-1] if said else None
+    last = source[-1] if source else None
     if last and last.role == one.role == "assistant" and one.calls and not reasoning:
-        said[-1] = msgspec.structs.replace(last, calls=last.calls + one.calls)
+        source[-1] = msgspec.structs.replace(last, calls=last.calls + one.calls)
         return
     if reasoning:
         one = msgspec.structs.replace(one, metadata={**(one.metadata or {}), "reasoning": reasoning})
-    said.append(one)
+    source.append(one)

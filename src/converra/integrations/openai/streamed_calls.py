@@ -201,12 +201,12 @@ class CallPieces:
 
 def assembled(fragments: list[Any]) -> Any:
     """Put fragments together, of which any may be parsed already: the only one as it is, objects as one object."""
-    said = [fragment for fragment in fragments if not isinstance(fragment, str) or fragment.strip()]
-    if said and all(isinstance(fragment, dict) for fragment in said):
-        return {key: value for fragment in said for key, value in fragment.items()}
-    if len(said) == 1:
-        return said[0]
-    return joined(one if isinstance(one, str) else msgspec.json.encode(json_safe.plain(one)).decode() for one in said)
+    source = [fragment for fragment in fragments if not isinstance(fragment, str) or fragment.strip()]
+    if source and all(isinstance(fragment, dict) for fragment in source):
+        return {key: value for fragment in source for key, value in fragment.items()}
+    if len(source) == 1:
+        return source[0]
+    return joined(one if isinstance(one, str) else msgspec.json.encode(json_safe.plain(one)).decode() for one in source)
 
 
 def _goes_on(fragment: Any) -> bool:

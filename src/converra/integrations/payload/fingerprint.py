@@ -18,11 +18,13 @@ ANSWERING = 3
 """Fields of the result of a tool that has nothing besides its text and the id of its call."""
 
 
-def look(messages: Sequence[Any]) -> list[int]:
+def fingerprint(messages: Sequence[Any]) -> list[int]:
     """Digests of all messages, in order."""
     try:
         return [
-            hash((m["role"], said)) if len(m) == BARE and (said := m.get("content")).__class__ is str else _digest(m)
+            hash((m["role"], source))
+            if len(m) == BARE and (source := m.get("content")).__class__ is str
+            else _digest(m)
             for m in messages
         ]
     except (TypeError, KeyError, AttributeError):  # an item without a role, or what is no message at all
@@ -30,11 +32,11 @@ def look(messages: Sequence[Any]) -> list[int]:
 
 
 def _careful(message: Any) -> int:
-    """The digest that `look` gives where no message of the list is odd."""
+    """The digest that `fingerprint` gives where no message of the list is odd."""
     try:
-        said = message.get("content")
-        if said.__class__ is str and len(message) == BARE:
-            return hash((message["role"], said))
+        source = message.get("content")
+        if source.__class__ is str and len(message) == BARE:
+            return hash((message["role"], source))
     except (TypeError, KeyError, AttributeError):
         pass
     return _digest(message)
@@ -44,9 +46,9 @@ def _digest(message: Any) -> int:
     """A message with more than a role and a text, in the usual shapes first."""
     try:
         if "tool_call_id" in message:
-            said = message["content"]
-            if said.__class__ is str and len(message) == ANSWERING:
-                return hash((message["role"], message["tool_call_id"], said))
+            source = message["content"]
+            if source.__class__ is str and len(message) == ANSWERING:
+                return hash((message["role"], message["tool_call_id"], source))
         elif "tool_calls" in message:
             made = message["tool_calls"]
             if len(made) == 1:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.history.turn import Answer, Said
+from converra.history.turn import Answer, SourceMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ class BodyPieces:
 
     def _whole(self, body: bytes) -> Answer:
         if not body:
-            return Answer(said=(Said("assistant"),))
+            return Answer(messages=(SourceMessage("assistant"),))
         document = _document(body)
         self.finished = document is not None
         return self._answer(document)

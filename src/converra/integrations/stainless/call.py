@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from converra.integrations import OpenCall
+from converra.integrations import CapturedCall
 from converra.integrations.stainless.body import BodyPieces
 from converra.integrations.stainless.stream import WatchedStream, watch_body, watch_stream
 
@@ -28,7 +28,7 @@ class Endpoint(NamedTuple):
 class ObservedRequest(msgspec.Struct, frozen=True, eq=False):
     """A request under way."""
 
-    _call: OpenCall
+    _call: CapturedCall
     _endpoint: Endpoint
 
     def returned(self, result: Any) -> None:

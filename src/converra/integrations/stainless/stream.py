@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 
     from converra.history.turn import Answer
-    from converra.integrations import OpenCall
+    from converra.integrations import CapturedCall
 
 READING = "reading a chunk of a stream"
 
@@ -40,7 +40,7 @@ class Pieces(Protocol):
 class WatchedStream:
     """One open stream: it sees every chunk, and ends its call once, however the stream ends."""
 
-    def __init__(self, call: OpenCall, pieces: Pieces) -> None:
+    def __init__(self, call: CapturedCall, pieces: Pieces) -> None:
         self.see = listener(READING, self._first)
         """Look at one chunk."""
         self._call = call

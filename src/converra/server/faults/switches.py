@@ -148,7 +148,7 @@ class Faults:
             return [armed for armed in self._armed if armed.times != 0]
 
     def take(self, endpoint: str, now: float) -> Fault | None:
-        """The fault that hits this request, if any. `now` is in seconds, of any steady clock."""
+        """The fault that hits this request, if any. `now` is in seconds, of any monotonic clock."""
         with self._lock:
             fault = self._over_rate(now) or self._next(endpoint)
             if fault is not None:
