@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.delivery.harness import held
 from tests.deployments.wsgi import NOTHING, Deployment, deployment, eventually, numbered, problems
 
 if TYPE_CHECKING:
@@ -144,6 +146,43 @@ def test_an_app_that_replaces_our_hooks(deployment: Deployment, options: Sequenc
     deployment.stop()
     old = numbered("old", 5) if durable else []
     assert deployment.arrived("loading-0", *numbered("asked", 12), *old) == NOTHING
+
+
+CALLS = """
+import openai
+converra.instrument("prompt", idle_timeout=0.5)
+client = openai.OpenAI(api_key="k")
+
+def talk(name):
+    client.chat.completions.create(model="gpt", messages=[{"role": "user", "content": name}])
+
+talk("loading")
+"""
+
+
+@pytest.mark.parametrize("way", ["threads-enabled", "threads", "no-threads"])
+def test_calls_outside_of_any_block(deployment: Deployment, way: str) -> None:
+    """Such conversations are completed: those of the master at once, those of workers by silence or at their end."""
+    deployment.write(after=CALLS)
+    deployment.uwsgi(*WAYS[way])
+    deployment.talk("asked", 8)
+    deployment.stop()
+    found = held(deployment.api)
+    assert sorted(one.words[0] for one in found) == sorted(["loading", "warm", *numbered("asked", 8)])
+    assert {(len(set(one.words) - {"Conversation ended."}), one.status) for one in found} == {(2, "completed")}
+
+
+def test_calls_that_fell_silent_without_threads(deployment: Deployment) -> None:
+    """The next call completes them, and sends them."""
+    deployment.write(after=CALLS)
+    deployment.uwsgi("--master", "--processes", "1")
+    time.sleep(1)
+    deployment.get("first")
+    time.sleep(1)
+    deployment.get("second")
+    found = {one.words[0]: one.status for one in held(deployment.api)}
+    assert (found["loading"], found["warm"]) == ("completed", "completed")
+    deployment.stop()
 
 
 def test_without_threads_it_is_said(deployment: Deployment) -> None:

@@ -127,7 +127,7 @@ class Deployment:
     def _environ(self) -> dict[str, str]:
         path = os.pathsep.join([str(self._directory), str(ROOT), os.environ.get("PYTHONPATH", "")])
         own = {f"CONVERRA_{name}": value for name, value in self.settings.items()}
-        return {**os.environ, **own, "PYTHONPATH": path}
+        return {**os.environ, **own, "PYTHONPATH": path, "OPENAI_BASE_URL": self.api.openai_url}
 
     def get(self, path: str, *, within: float = 20) -> int:
         """Make a request; returns the process that served it. Waits for a server that is just starting."""

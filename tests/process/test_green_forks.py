@@ -26,9 +26,8 @@ EVENTLET = """
 import warnings; warnings.simplefilter("ignore")
 import eventlet; eventlet.monkey_patch()
 import os, sys, time, threading
-from eventlet import hubs
 from tests.process.child import record, started
-def in_child(): hubs.use_hub()  # as eventlet's users do: the parent's shares its epoll descriptor
+def in_child(): pass  # the hub of the parent goes on, and shares its epoll descriptor
 """
 
 TALK = """
@@ -204,6 +203,5 @@ def test_a_request_of_the_client_goes_on_in_the_parent_only(run: Callable[..., N
 @moments
 def test_eventlet(run: Callable[..., None], server: LocalServer, moment: float) -> None:
     """The same with eventlet's green threads."""
-    pytest.importorskip("eventlet")
     run(EVENTLET, THREE_FORKS.format(moment=moment))
     assert _problems(server, "before", "parent", "child0", "child1", "child2") == NOTHING

@@ -290,7 +290,7 @@ class Delivery:
         handlers, is delivered as each conversation ends.
         """
         self.jobs.work()  # what has ended so far is sent together, not one conversation after the other
-        self._flusher.workers.closed = finalising
+        self._flusher.workers.closed |= finalising
         self._at_once, self.direct = self._at_once or finalising, self.direct or finalising
         return None if self._gave_up_at == self._outbox.captured else self._ask(ends=True)
 
