@@ -540,7 +540,7 @@ PROVIDERS: list[tuple[str, LLMResult, Any]] = [
 @pytest.mark.parametrize(("response", "facts"), [row[1:] for row in PROVIDERS], ids=[row[0] for row in PROVIDERS])
 def test_facts(response: LLMResult, facts: Any) -> None:
     """Model, usage, finish reason and id as each provider's integration reports them; cached tokens counted once."""
-    assert bare(answer(response)) == {"said": [{"role": "assistant", "text": "Hi"}], **facts}
+    assert bare(answer(response)) == {"messages": [{"role": "assistant", "text": "Hi"}], **facts}
 
 
 def test_an_answer_from_langchain_s_cache() -> None:
@@ -567,7 +567,7 @@ def test_a_completion_model_s_answer() -> None:
     """A completion model's generation is its text."""
     generation = Generation(text="Hi", generation_info={"finish_reason": "length"})
     found = answer(LLMResult(generations=[[generation]], llm_output={"model_name": "m"}))
-    assert bare(found) == {"said": [{"role": "assistant", "text": "Hi"}], "model": "m", "finish_reason": "length"}
+    assert bare(found) == {"messages": [{"role": "assistant", "text": "Hi"}], "model": "m", "finish_reason": "length"}
 
 
 def test_no_answer() -> None:
@@ -576,7 +576,7 @@ def test_no_answer() -> None:
         assert bare(answer(response)) == {}
         assert partial(response) is None
     assert partial(result(AIMessage(""))) is None
-    assert bare(partial(result(AIMessage("He")))) == {"said": [{"role": "assistant", "text": "He"}], "partial": True}
+    assert bare(partial(result(AIMessage("He")))) == {"messages": [{"role": "assistant", "text": "He"}], "partial": True}
 
 
 @pytest.mark.parametrize(

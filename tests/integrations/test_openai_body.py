@@ -45,7 +45,7 @@ def test_only_events_have_a_first_token() -> None:
 @pytest.mark.parametrize(
     ("body", "facts"),
     [
-        (b"", {"said": [{"role": "assistant"}]}),
+        (b"", {"messages": [{"role": "assistant"}]}),
         (WHOLE[:40], {"metadata": {"error": {"type": "NoAnswer"}}}),
         (b"<html>", {"metadata": {"error": {"type": "NoAnswer"}}}),
         (b"\xff\xfe", {"metadata": {"error": {"type": "NoAnswer"}}}),

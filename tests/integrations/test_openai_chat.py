@@ -144,7 +144,7 @@ def test_an_answer_with_everything() -> None:
     }
     read = whole(completion(message, usage={"prompt_tokens": 2, "completion_tokens_details": {"text_tokens": 3}}))
     assert bare(read) == {
-        "said": [
+        "messages": [
             {
                 "role": "assistant",
                 "text": "Hello.",
@@ -214,7 +214,7 @@ def test_an_answer_that_is_none(document: dict[str, Any], error: str) -> None:
 def test_an_error_that_cost_tokens() -> None:
     """Usage is not lost where there is no answer."""
     read = whole({"choices": None, "usage": {"prompt_tokens": 1, "completion_tokens": 0}})
-    assert bare(read)["said"] == [{"role": "assistant"}]
+    assert bare(read)["messages"] == [{"role": "assistant"}]
     assert bare(read)["usage"] == {"prompt_tokens": 1, "completion_tokens": 0}
 
 
@@ -339,7 +339,7 @@ def test_an_error_among_the_chunks() -> None:
     """An error inside the stream is the turn's error; without text, there is no answer."""
     failed = {"error": {"type": "server_error", "message": "overloaded"}}
     assert bare(streamed(failed)) == {"metadata": {"error": {"type": "server_error"}}}
-    assert bare(streamed(chunk({"content": "Hi"}), failed))["said"] == [{"role": "assistant", "text": "Hi"}]
+    assert bare(streamed(chunk({"content": "Hi"}), failed))["messages"] == [{"role": "assistant", "text": "Hi"}]
 
 
 def test_nothing_but_an_end() -> None:

@@ -46,7 +46,7 @@ def test_a_call(client: Any, capture: RecordingCapture) -> None:
             "asked": [{"role": "system", "text": "Be brief."}, {"role": "user", "text": "Hi"}],
             "model": "gpt-4o",
             "answer": {
-                "said": [{"role": "assistant", "text": "Hello there!"}],
+                "messages": [{"role": "assistant", "text": "Hello there!"}],
                 "model": "gpt-4o-2024-08-06",
                 "usage": {"prompt_tokens": 21, "completion_tokens": 9},
                 "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -62,7 +62,7 @@ def test_a_call_of_tools(client: Any, capture: RecordingCapture) -> None:
     ask(client("tools"))
     assert capture.only().facts()["answer"] == snapshot(
         {
-            "said": [
+            "messages": [
                 {
                     "role": "assistant",
                     "calls": [
@@ -87,7 +87,7 @@ def test_a_stream(client: Any, capture: RecordingCapture) -> None:
     assert "".join(c.choices[0].delta.content or "" for c in stream) == "Hello there!"
     assert capture.only().facts()["answer"] == snapshot(
         {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "finish_reason": "stop",
             "response_id": "chatcmpl-1",
@@ -101,7 +101,7 @@ def test_a_stream_with_usage(client: Any, capture: RecordingCapture) -> None:
     list(ask(client("stream-usage"), stream=True, stream_options={"include_usage": True}))
     assert capture.only().facts()["answer"] == snapshot(
         {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -116,7 +116,7 @@ def test_a_stream_of_tool_calls(client: Any, capture: RecordingCapture) -> None:
     list(ask(client("stream-tools"), stream=True))
     assert capture.only().facts()["answer"] == snapshot(
         {
-            "said": [
+            "messages": [
                 {
                     "role": "assistant",
                     "calls": [
@@ -139,7 +139,7 @@ def test_a_stream_left_early(client: Any, capture: RecordingCapture) -> None:
             pass
     assert capture.only().facts()["answer"] == snapshot(
         {
-            "said": [{"role": "assistant", "text": "Hello"}],
+            "messages": [{"role": "assistant", "text": "Hello"}],
             "model": "gpt-4o-2024-08-06",
             "response_id": "chatcmpl-1",
             "partial": True,
@@ -156,12 +156,12 @@ def test_a_stream_dropped(client: Any, capture: RecordingCapture) -> None:
     assert [call.facts()["answer"] for call in capture.calls] == snapshot(
         [
             {
-                "said": [{"role": "assistant"}],
+                "messages": [{"role": "assistant"}],
                 "model": "gpt-4o-2024-08-06",
                 "response_id": "chatcmpl-1",
                 "partial": True,
             },
-            {"said": [{"role": "assistant"}], "partial": True},
+            {"messages": [{"role": "assistant"}], "partial": True},
         ]
     )
 
@@ -191,7 +191,7 @@ def test_async(model: ScriptedModel, capture: RecordingCapture) -> None:
                 "asked": [{"role": "system", "text": "Be brief."}, {"role": "user", "text": "Hi"}],
                 "model": "gpt-4o",
                 "answer": {
-                    "said": [{"role": "assistant", "text": "Hello there!"}],
+                    "messages": [{"role": "assistant", "text": "Hello there!"}],
                     "model": "gpt-4o-2024-08-06",
                     "usage": {"prompt_tokens": 21, "completion_tokens": 9},
                     "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -203,7 +203,7 @@ def test_async(model: ScriptedModel, capture: RecordingCapture) -> None:
                 "asked": [{"role": "system", "text": "Be brief."}, {"role": "user", "text": "Hi"}],
                 "model": "gpt-4o",
                 "answer": {
-                    "said": [{"role": "assistant", "text": "Hello there!"}],
+                    "messages": [{"role": "assistant", "text": "Hello there!"}],
                     "model": "gpt-4o-2024-08-06",
                     "usage": {"prompt_tokens": 21, "completion_tokens": 9},
                     "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},

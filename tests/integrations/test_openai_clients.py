@@ -57,7 +57,7 @@ def client(model: ScriptedModel) -> Iterator[openai.OpenAI]:
 
 def source(capture: RecordingCapture) -> list[Any]:
     """The answers' first words."""
-    return [call.facts()["answer"]["said"][0] for call in capture.calls]
+    return [call.facts()["answer"]["messages"][0] for call in capture.calls]
 
 
 # -- clients -----------------------------------------------------------------------------------------------------------
@@ -367,7 +367,7 @@ def test_a_task_cancelled_in_mid_stream(
     asyncio.run(main())
     facts = capture.only().facts()
     assert (facts["error"], facts["answer"]["partial"]) == ("CancelledError", True)
-    assert facts["answer"]["said"][0]["text"].startswith("Hel")
+    assert facts["answer"]["messages"][0]["text"].startswith("Hel")
 
 
 def test_a_task_cancelled_before_the_answer(model: ScriptedModel, capture: RecordingCapture) -> None:
@@ -469,7 +469,7 @@ def test_background_responses_that_nobody_asks_for(
     monkeypatch.setattr(openai_background, "MAX_WAITING", 0)
     background.responses.create(**RESPONSES, extra_body=LATER)
     assert capture.only().facts()["answer"] == {
-        "said": [{"role": "assistant"}],
+        "messages": [{"role": "assistant"}],
         "model": "gpt-5-mini-2025-08-07",
         "finish_reason": "queued",
         "response_id": "resp_1",

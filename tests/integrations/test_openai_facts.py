@@ -22,7 +22,7 @@ BROKEN_ERRORS = ("APIConnectionError", "RemoteProtocolError")
 ANSWERS: dict[str, Any] = {
     "chat-create": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -32,7 +32,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-tools": {
         "answer": {
-            "said": [
+            "messages": [
                 {
                     "role": "assistant",
                     "calls": [
@@ -50,7 +50,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-two": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Heads."}],
+            "messages": [{"role": "assistant", "text": "Heads."}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -61,7 +61,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-refusal": {
         "answer": {
-            "said": [{"role": "assistant", "text": "I can't help with that.", "metadata": {"refusal": True}}],
+            "messages": [{"role": "assistant", "text": "I can't help with that.", "metadata": {"refusal": True}}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -71,7 +71,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-extra-body": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -81,7 +81,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-tuple": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -91,7 +91,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-parse": {
         "answer": {
-            "said": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
+            "messages": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -101,7 +101,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-parse-tools": {
         "answer": {
-            "said": [
+            "messages": [
                 {
                     "role": "assistant",
                     "calls": [
@@ -119,7 +119,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-parse-length": {
         "answer": {
-            "said": [{"role": "assistant", "text": '{"name": "A'}],
+            "messages": [{"role": "assistant", "text": '{"name": "A'}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -130,7 +130,7 @@ ANSWERS: dict[str, Any] = {
     "chat-parse-refused": {
         "error": "ValidationError",
         "answer": {
-            "said": [{"role": "assistant", "text": '{"name": "Ada", "age": "old"}'}],
+            "messages": [{"role": "assistant", "text": '{"name": "Ada", "age": "old"}'}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -140,7 +140,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-beta-parse": {
         "answer": {
-            "said": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
+            "messages": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -150,7 +150,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-beta-stream": {
         "answer": {
-            "said": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
+            "messages": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
             "model": "gpt-4o-2024-08-06",
             "finish_reason": "stop",
             "response_id": "chatcmpl-1",
@@ -158,7 +158,7 @@ ANSWERS: dict[str, Any] = {
     },
     "client-raw": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -168,7 +168,7 @@ ANSWERS: dict[str, Any] = {
     },
     "client-raw-stream": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "finish_reason": "stop",
             "response_id": "chatcmpl-1",
@@ -176,7 +176,7 @@ ANSWERS: dict[str, Any] = {
     },
     "client-streaming": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -186,7 +186,7 @@ ANSWERS: dict[str, Any] = {
     },
     "beta-create": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -196,7 +196,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-omitted": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -206,7 +206,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-stream": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "finish_reason": "stop",
             "response_id": "chatcmpl-1",
@@ -214,7 +214,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-stream-usage": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -224,7 +224,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-stream-tools": {
         "answer": {
-            "said": [
+            "messages": [
                 {
                     "role": "assistant",
                     "calls": [
@@ -240,7 +240,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-stream-left": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hel"}],
+            "messages": [{"role": "assistant", "text": "Hel"}],
             "model": "gpt-4o-2024-08-06",
             "response_id": "chatcmpl-1",
             "partial": True,
@@ -248,7 +248,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-stream-closed": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hel"}],
+            "messages": [{"role": "assistant", "text": "Hel"}],
             "model": "gpt-4o-2024-08-06",
             "response_id": "chatcmpl-1",
             "partial": True,
@@ -256,16 +256,16 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-stream-dropped": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hel"}],
+            "messages": [{"role": "assistant", "text": "Hel"}],
             "model": "gpt-4o-2024-08-06",
             "response_id": "chatcmpl-1",
             "partial": True,
         }
     },
-    "chat-stream-never": {"answer": {"said": [{"role": "assistant"}], "partial": True}},
+    "chat-stream-never": {"answer": {"messages": [{"role": "assistant"}], "partial": True}},
     "chat-stream-thread": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "finish_reason": "stop",
             "response_id": "chatcmpl-1",
@@ -273,7 +273,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-stream-twice": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "finish_reason": "stop",
             "response_id": "chatcmpl-1",
@@ -282,7 +282,7 @@ ANSWERS: dict[str, Any] = {
     "chat-stream-cut": {
         "error": BROKEN,
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello"}],
+            "messages": [{"role": "assistant", "text": "Hello"}],
             "model": "gpt-4o-2024-08-06",
             "response_id": "chatcmpl-1",
             "partial": True,
@@ -291,7 +291,7 @@ ANSWERS: dict[str, Any] = {
     "chat-stream-error": {
         "error": "APIError",
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello"}],
+            "messages": [{"role": "assistant", "text": "Hello"}],
             "model": "gpt-4o-2024-08-06",
             "response_id": "chatcmpl-1",
             "partial": True,
@@ -299,7 +299,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-helper": {
         "answer": {
-            "said": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
+            "messages": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
             "model": "gpt-4o-2024-08-06",
             "finish_reason": "stop",
             "response_id": "chatcmpl-1",
@@ -307,7 +307,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-helper-left": {
         "answer": {
-            "said": [{"role": "assistant", "text": '{"name": "Ada", '}],
+            "messages": [{"role": "assistant", "text": '{"name": "Ada", '}],
             "model": "gpt-4o-2024-08-06",
             "response_id": "chatcmpl-1",
             "partial": True,
@@ -315,7 +315,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-helper-final": {
         "answer": {
-            "said": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
+            "messages": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
             "model": "gpt-4o-2024-08-06",
             "finish_reason": "stop",
             "response_id": "chatcmpl-1",
@@ -323,7 +323,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-raw": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -333,7 +333,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-raw-unparsed": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -343,7 +343,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-raw-parse": {
         "answer": {
-            "said": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
+            "messages": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -353,7 +353,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-raw-parse-length": {
         "answer": {
-            "said": [{"role": "assistant", "text": '{"name": "A'}],
+            "messages": [{"role": "assistant", "text": '{"name": "A'}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -363,7 +363,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-raw-stream": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "finish_reason": "stop",
             "response_id": "chatcmpl-1",
@@ -372,7 +372,7 @@ ANSWERS: dict[str, Any] = {
     "chat-raw-stream-cut": {
         "error": BROKEN,
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello"}],
+            "messages": [{"role": "assistant", "text": "Hello"}],
             "model": "gpt-4o-2024-08-06",
             "response_id": "chatcmpl-1",
             "partial": True,
@@ -380,7 +380,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-raw-stream-lines": {
         "answer": {
-            "said": [
+            "messages": [
                 {
                     "role": "assistant",
                     "calls": [
@@ -396,7 +396,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-streaming-parse": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -406,7 +406,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-streaming-json": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -416,7 +416,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-streaming-text": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -426,7 +426,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-streaming-lines": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -436,7 +436,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-streaming-bytes": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -444,10 +444,10 @@ ANSWERS: dict[str, Any] = {
             "response_id": "chatcmpl-1",
         }
     },
-    "chat-streaming-unread": {"answer": {"said": [{"role": "assistant"}], "partial": True}},
+    "chat-streaming-unread": {"answer": {"messages": [{"role": "assistant"}], "partial": True}},
     "chat-streaming-stream": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "finish_reason": "stop",
             "response_id": "chatcmpl-1",
@@ -455,7 +455,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-streaming-stream-lines": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "finish_reason": "stop",
             "response_id": "chatcmpl-1",
@@ -468,7 +468,7 @@ ANSWERS: dict[str, Any] = {
     "chat-plain-text": {"answer": {"metadata": {"error": {"type": "NoAnswer"}}}},
     "chat-post": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -478,7 +478,7 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-post-object": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-4o-2024-08-06",
             "usage": {"prompt_tokens": 21, "completion_tokens": 9},
             "usage_details": {"cachedTokens": 16, "reasoningTokens": 4},
@@ -488,7 +488,7 @@ ANSWERS: dict[str, Any] = {
     },
     "completions": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello."}],
+            "messages": [{"role": "assistant", "text": "Hello."}],
             "model": "davinci-002",
             "finish_reason": "stop",
             "response_id": "cmpl-1",
@@ -496,7 +496,7 @@ ANSWERS: dict[str, Any] = {
     },
     "completions-stream": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello.Hello."}],
+            "messages": [{"role": "assistant", "text": "Hello.Hello."}],
             "model": "davinci-002",
             "finish_reason": "stop",
             "response_id": "cmpl-1",
@@ -504,7 +504,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-create": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!", "metadata": {"reasoning": "They greet me."}}],
+            "messages": [{"role": "assistant", "text": "Hello there!", "metadata": {"reasoning": "They greet me."}}],
             "model": "gpt-5-mini-2025-08-07",
             "usage": {"prompt_tokens": 30, "completion_tokens": 12},
             "usage_details": {"cachedTokens": 8, "reasoningTokens": 5},
@@ -514,7 +514,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-items": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!", "metadata": {"reasoning": "They greet me."}}],
+            "messages": [{"role": "assistant", "text": "Hello there!", "metadata": {"reasoning": "They greet me."}}],
             "model": "gpt-5-mini-2025-08-07",
             "usage": {"prompt_tokens": 30, "completion_tokens": 12},
             "usage_details": {"cachedTokens": 8, "reasoningTokens": 5},
@@ -524,7 +524,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-tools": {
         "answer": {
-            "said": [
+            "messages": [
                 {
                     "role": "assistant",
                     "text": "Let me look.",
@@ -543,7 +543,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-search": {
         "answer": {
-            "said": [
+            "messages": [
                 {
                     "role": "tool",
                     "calls": [
@@ -575,7 +575,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-refusal": {
         "answer": {
-            "said": [{"role": "assistant", "text": "I can't help with that.", "metadata": {"refusal": True}}],
+            "messages": [{"role": "assistant", "text": "I can't help with that.", "metadata": {"refusal": True}}],
             "model": "gpt-5-mini-2025-08-07",
             "usage": {"prompt_tokens": 30, "completion_tokens": 12},
             "usage_details": {"cachedTokens": 8, "reasoningTokens": 5},
@@ -585,7 +585,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-incomplete": {
         "answer": {
-            "said": [{"role": "assistant"}],
+            "messages": [{"role": "assistant"}],
             "model": "gpt-5-mini-2025-08-07",
             "usage": {"prompt_tokens": 30, "completion_tokens": 12},
             "usage_details": {"cachedTokens": 8, "reasoningTokens": 5},
@@ -596,7 +596,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-failed": {
         "answer": {
-            "said": [{"role": "assistant"}],
+            "messages": [{"role": "assistant"}],
             "model": "gpt-5-mini-2025-08-07",
             "finish_reason": "failed",
             "response_id": "resp_1",
@@ -605,7 +605,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-parse": {
         "answer": {
-            "said": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
+            "messages": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
             "model": "gpt-5-mini-2025-08-07",
             "usage": {"prompt_tokens": 30, "completion_tokens": 12},
             "usage_details": {"cachedTokens": 8, "reasoningTokens": 5},
@@ -615,7 +615,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-stream": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-5-mini-2025-08-07",
             "usage": {"prompt_tokens": 30, "completion_tokens": 12},
             "usage_details": {"cachedTokens": 8, "reasoningTokens": 5},
@@ -625,7 +625,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-stream-tools": {
         "answer": {
-            "said": [
+            "messages": [
                 {
                     "role": "assistant",
                     "calls": [{"id": "call_1", "name": "get_weather", "arguments": '{"city": "Paris"}'}],
@@ -640,7 +640,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-stream-left": {
         "answer": {
-            "said": [{"role": "assistant"}],
+            "messages": [{"role": "assistant"}],
             "model": "gpt-5-mini-2025-08-07",
             "response_id": "resp_1",
             "partial": True,
@@ -650,7 +650,7 @@ ANSWERS: dict[str, Any] = {
     "responses-stream-cut": {
         "error": BROKEN,
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello"}],
+            "messages": [{"role": "assistant", "text": "Hello"}],
             "model": "gpt-5-mini-2025-08-07",
             "response_id": "resp_1",
             "partial": True,
@@ -659,7 +659,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-helper": {
         "answer": {
-            "said": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
+            "messages": [{"role": "assistant", "text": '{"name": "Ada", "age": 36}'}],
             "model": "gpt-5-mini-2025-08-07",
             "usage": {"prompt_tokens": 30, "completion_tokens": 12},
             "usage_details": {"cachedTokens": 8, "reasoningTokens": 5},
@@ -669,7 +669,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-helper-left": {
         "answer": {
-            "said": [{"role": "assistant"}],
+            "messages": [{"role": "assistant"}],
             "model": "gpt-5-mini-2025-08-07",
             "response_id": "resp_1",
             "partial": True,
@@ -678,7 +678,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-helper-final": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-5-mini-2025-08-07",
             "usage": {"prompt_tokens": 30, "completion_tokens": 12},
             "usage_details": {"cachedTokens": 8, "reasoningTokens": 5},
@@ -688,7 +688,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-raw": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!", "metadata": {"reasoning": "They greet me."}}],
+            "messages": [{"role": "assistant", "text": "Hello there!", "metadata": {"reasoning": "They greet me."}}],
             "model": "gpt-5-mini-2025-08-07",
             "usage": {"prompt_tokens": 30, "completion_tokens": 12},
             "usage_details": {"cachedTokens": 8, "reasoningTokens": 5},
@@ -698,7 +698,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-raw-stream": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!"}],
+            "messages": [{"role": "assistant", "text": "Hello there!"}],
             "model": "gpt-5-mini-2025-08-07",
             "usage": {"prompt_tokens": 30, "completion_tokens": 12},
             "usage_details": {"cachedTokens": 8, "reasoningTokens": 5},
@@ -708,7 +708,7 @@ ANSWERS: dict[str, Any] = {
     },
     "responses-streaming-json": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!", "metadata": {"reasoning": "They greet me."}}],
+            "messages": [{"role": "assistant", "text": "Hello there!", "metadata": {"reasoning": "They greet me."}}],
             "model": "gpt-5-mini-2025-08-07",
             "usage": {"prompt_tokens": 30, "completion_tokens": 12},
             "usage_details": {"cachedTokens": 8, "reasoningTokens": 5},
@@ -719,7 +719,7 @@ ANSWERS: dict[str, Any] = {
     "responses-bad-request": {"error": "BadRequestError"},
     "beta-responses": {
         "answer": {
-            "said": [{"role": "assistant", "text": "Hello there!", "metadata": {"reasoning": "They greet me."}}],
+            "messages": [{"role": "assistant", "text": "Hello there!", "metadata": {"reasoning": "They greet me."}}],
             "model": "gpt-5-mini-2025-08-07",
             "usage": {"prompt_tokens": 30, "completion_tokens": 12},
             "usage_details": {"cachedTokens": 8, "reasoningTokens": 5},

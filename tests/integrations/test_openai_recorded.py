@@ -65,23 +65,23 @@ EXCHANGES = (
 )
 
 ANSWERS: dict[str, Any] = {
-    "chat": {"said": [{"role": "assistant", "text": "Hello there!"}], "finish_reason": "stop", "usage": True},
-    "chat-stream": {"said": [{"role": "assistant", "text": "Hello there!"}], "finish_reason": "stop"},
-    "chat-stream-usage": {"said": [{"role": "assistant", "text": "Hi"}], "finish_reason": "stop", "usage": True},
-    "chat-stream-azure": {"said": [{"role": "assistant", "text": "Hello there!"}], "finish_reason": "stop"},
+    "chat": {"messages": [{"role": "assistant", "text": "Hello there!"}], "finish_reason": "stop", "usage": True},
+    "chat-stream": {"messages": [{"role": "assistant", "text": "Hello there!"}], "finish_reason": "stop"},
+    "chat-stream-usage": {"messages": [{"role": "assistant", "text": "Hi"}], "finish_reason": "stop", "usage": True},
+    "chat-stream-azure": {"messages": [{"role": "assistant", "text": "Hello there!"}], "finish_reason": "stop"},
     "chat-stream-running-usage": {
-        "said": [{"role": "assistant", "text": "Hello there!"}],
+        "messages": [{"role": "assistant", "text": "Hello there!"}],
         "finish_reason": "stop",
         "usage": True,
     },
     "chat-two": {
-        "said": [{"role": "assistant", "text": "Heads or tails"}],
+        "messages": [{"role": "assistant", "text": "Heads or tails"}],
         "finish_reason": "stop",
         "alternatives": [{"index": 1, "content": "Heads or tails (choice 2)", "finishReason": "stop"}],
         "usage": True,
     },
     "chat-tools": {
-        "said": [
+        "messages": [
             {
                 "role": "assistant",
                 "calls": [
@@ -94,7 +94,7 @@ ANSWERS: dict[str, Any] = {
         "usage": True,
     },
     "chat-stream-tools": {
-        "said": [
+        "messages": [
             {
                 "role": "assistant",
                 "calls": [{"id": "call_000003", "name": "get_weather", "arguments": '{"city": "Paris"}'}],
@@ -103,32 +103,32 @@ ANSWERS: dict[str, Any] = {
         "finish_reason": "tool_calls",
     },
     "chat-custom": {
-        "said": [{"role": "assistant", "calls": [{"id": "call_000004", "name": "sql", "arguments": "select 1"}]}],
+        "messages": [{"role": "assistant", "calls": [{"id": "call_000004", "name": "sql", "arguments": "select 1"}]}],
         "finish_reason": "tool_calls",
         "usage": True,
     },
     "chat-function": {
-        "said": [{"role": "assistant", "calls": [{"name": "get_weather", "arguments": '{"city": "Paris"}'}]}],
+        "messages": [{"role": "assistant", "calls": [{"name": "get_weather", "arguments": '{"city": "Paris"}'}]}],
         "finish_reason": "function_call",
         "usage": True,
     },
     "chat-refusal": {
-        "said": [{"role": "assistant", "text": "No.", "metadata": {"refusal": True}}],
+        "messages": [{"role": "assistant", "text": "No.", "metadata": {"refusal": True}}],
         "finish_reason": "stop",
         "usage": True,
     },
     "chat-stream-refusal": {
-        "said": [{"role": "assistant", "text": "No.", "metadata": {"refusal": True}}],
+        "messages": [{"role": "assistant", "text": "No.", "metadata": {"refusal": True}}],
         "finish_reason": "stop",
     },
     "chat-reasoning": {
-        "said": [{"role": "assistant", "text": "4", "metadata": {"reasoning": "2+2"}}],
+        "messages": [{"role": "assistant", "text": "4", "metadata": {"reasoning": "2+2"}}],
         "finish_reason": "stop",
         "usage": True,
     },
-    "chat-length": {"said": [{"role": "assistant", "text": "Once upon"}], "finish_reason": "length", "usage": True},
+    "chat-length": {"messages": [{"role": "assistant", "text": "Once upon"}], "finish_reason": "length", "usage": True},
     "chat-audio": {
-        "said": [
+        "messages": [
             {
                 "role": "assistant",
                 "text": "Hello there!",
@@ -144,16 +144,16 @@ ANSWERS: dict[str, Any] = {
         "finish_reason": "stop",
         "usage": True,
     },
-    "chat-empty": {"said": [{"role": "assistant"}], "finish_reason": "stop", "usage": True},
+    "chat-empty": {"messages": [{"role": "assistant"}], "finish_reason": "stop", "usage": True},
     "chat-error": {"error": "RateLimitError"},
-    "responses": {"said": [{"role": "assistant", "text": "Hello there!"}], "finish_reason": "completed", "usage": True},
+    "responses": {"messages": [{"role": "assistant", "text": "Hello there!"}], "finish_reason": "completed", "usage": True},
     "responses-stream": {
-        "said": [{"role": "assistant", "text": "Hello there!"}],
+        "messages": [{"role": "assistant", "text": "Hello there!"}],
         "finish_reason": "completed",
         "usage": True,
     },
     "responses-tools": {
-        "said": [
+        "messages": [
             {
                 "role": "assistant",
                 "calls": [{"id": "call_000005", "name": "get_weather", "arguments": '{"city": "Paris"}'}],
@@ -163,7 +163,7 @@ ANSWERS: dict[str, Any] = {
         "usage": True,
     },
     "responses-stream-tools": {
-        "said": [
+        "messages": [
             {
                 "role": "assistant",
                 "calls": [{"id": "call_000006", "name": "get_weather", "arguments": '{"city": "Paris"}'}],
@@ -173,17 +173,17 @@ ANSWERS: dict[str, Any] = {
         "usage": True,
     },
     "responses-reasoning": {
-        "said": [{"role": "assistant", "text": "4", "metadata": {"reasoning": "2+2"}}],
+        "messages": [{"role": "assistant", "text": "4", "metadata": {"reasoning": "2+2"}}],
         "finish_reason": "completed",
         "usage": True,
     },
     "responses-refusal": {
-        "said": [{"role": "assistant", "text": "No.", "metadata": {"refusal": True}}],
+        "messages": [{"role": "assistant", "text": "No.", "metadata": {"refusal": True}}],
         "finish_reason": "completed",
         "usage": True,
     },
     "responses-item": {
-        "said": [
+        "messages": [
             {
                 "role": "tool",
                 "calls": [{"id": "ws_1", "name": "web_search"}],
@@ -197,12 +197,12 @@ ANSWERS: dict[str, Any] = {
         "usage": True,
     },
     "responses-length": {
-        "said": [{"role": "assistant", "text": "Once upon"}],
+        "messages": [{"role": "assistant", "text": "Once upon"}],
         "finish_reason": "max_output_tokens",
         "usage": True,
     },
     "responses-fail": {
-        "said": [{"role": "assistant", "text": "I am a stand-in model: there is no intelligence"}],
+        "messages": [{"role": "assistant", "text": "I am a stand-in model: there is no intelligence"}],
         "finish_reason": "failed",
         "metadata": {"error": {"type": "server_error"}},
     },
@@ -293,7 +293,7 @@ def outcome(capture: RecordingCapture) -> dict[str, Any]:
     """What was captured, without what numbers and names the stand-in gives."""
     facts = capture.only().facts()
     answer = facts.get("answer", {})
-    kept = {name: answer[name] for name in ("said", "finish_reason", "alternatives", "metadata") if name in answer}
+    kept = {name: answer[name] for name in ("messages", "finish_reason", "alternatives", "metadata") if name in answer}
     return (
         kept | ({"usage": True} if "usage" in answer else {}) | ({"error": facts["error"]} if "error" in facts else {})
     )

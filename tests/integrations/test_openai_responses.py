@@ -274,7 +274,7 @@ def test_a_response_of_many_kinds() -> None:
                 "usage": {"input_tokens": 3},
             },
             {
-                "said": [{"role": "assistant"}],
+                "messages": [{"role": "assistant"}],
                 "usage": {"prompt_tokens": 3},
                 "finish_reason": "failed",
                 "metadata": {"error": {"type": "rate_limit_exceeded"}},
@@ -282,11 +282,11 @@ def test_a_response_of_many_kinds() -> None:
         ),
         (
             {"status": "incomplete", "output": [], "incomplete_details": {"reason": "content_filter"}},
-            {"said": [{"role": "assistant"}], "finish_reason": "content_filter"},
+            {"messages": [{"role": "assistant"}], "finish_reason": "content_filter"},
         ),
         (
             {"id": "resp_1", "status": "completed", "output": [], "conversation": {"id": "conv_1"}},
-            {"said": [{"role": "assistant"}], "finish_reason": "completed", "response_id": "conv_1"},
+            {"messages": [{"role": "assistant"}], "finish_reason": "completed", "response_id": "conv_1"},
         ),
     ],
 )
@@ -323,8 +323,8 @@ def test_events_cut_short() -> None:
     pieces = streamed(*TEXT_EVENTS[:7])
     assert not pieces.finished
     assert pieces.started
-    assert bare(pieces.answer())["said"] == [{"role": "assistant", "text": "Hello there"}]
-    assert bare(streamed(*call_events()[:3]).answer())["said"] == [
+    assert bare(pieces.answer())["messages"] == [{"role": "assistant", "text": "Hello there"}]
+    assert bare(streamed(*call_events()[:3]).answer())["messages"] == [
         {"role": "assistant", "calls": [{"id": "call_1", "name": "get_weather", "arguments": '{"city":'}]}
     ]
 
@@ -346,7 +346,7 @@ def test_events_of_other_kinds() -> None:
     )
     assert pieces.finished
     assert bare(pieces.answer()) == {
-        "said": [
+        "messages": [
             {
                 "role": "assistant",
                 "text": "No.",

@@ -148,7 +148,7 @@ def test_arguments_that_are_objects() -> None:
 def test_an_empty_call_beside_a_text(empty: Any) -> None:
     """A call of nothing is none, in an item of an answer and of a request."""
     call = {"type": "function_call", "call_id": "", "name": "", "arguments": empty}
-    assert bare(whole(response(message("Hi"), call)))["said"] == [{"role": "assistant", "text": "Hi"}]
+    assert bare(whole(response(message("Hi"), call)))["messages"] == [{"role": "assistant", "text": "Hi"}]
     lost = {**call, "name": None, "arguments": "5"}
     assert whole(response(message("Hi"), lost)).metadata == {
         "items": [{"type": "function_call", "call_id": "", "arguments": "5"}]
