@@ -17,7 +17,7 @@ SINK = "from converra.server.run import serve\nwith serve() as server:\n print(s
 
 
 @contextmanager
-def _sink() -> Iterator[str]:
+def sink() -> Iterator[str]:
     """Where the turns go: the local server, outside this process so that its CPU is not counted."""
     with subprocess.Popen(
         [sys.executable, "-c", SINK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -65,7 +65,7 @@ def main() -> None:
     """Print the tables."""
     _print_imports()
     _print_dev()
-    with _sink() as base_url:
+    with sink() as base_url:
         os.environ |= {"CONVERRA_BASE_URL": base_url, "CONVERRA_API_KEY": "benchmark"}
         _print_capture()
         _print_growing()
