@@ -8,7 +8,6 @@ layer into a higher one. `--check` exits with 1 where a figure is over its bound
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import threading
 from collections import defaultdict
@@ -23,7 +22,7 @@ from benchmarks.__main__ import sink
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
-PACKAGE = os.path.dirname(converra.__file__)
+PACKAGE = str(Path(converra.__file__).parent)
 MAX_FILES, MAX_FUNCTIONS = 40, 230
 """Bounds of one plain call, both sides together."""
 

@@ -146,7 +146,11 @@ ANSWERS: dict[str, Any] = {
     },
     "chat-empty": {"messages": [{"role": "assistant"}], "finish_reason": "stop", "usage": True},
     "chat-error": {"error": "RateLimitError"},
-    "responses": {"messages": [{"role": "assistant", "text": "Hello there!"}], "finish_reason": "completed", "usage": True},
+    "responses": {
+        "messages": [{"role": "assistant", "text": "Hello there!"}],
+        "finish_reason": "completed",
+        "usage": True,
+    },
     "responses-stream": {
         "messages": [{"role": "assistant", "text": "Hello there!"}],
         "finish_reason": "completed",
