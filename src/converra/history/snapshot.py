@@ -81,8 +81,7 @@ def take_snapshot(
     There is no record as long as nothing was assembled.
     """
     messages = tuple(request.messages)
-    if fingerprints is None:
-        fingerprints = request.dialect.fingerprint(messages)
+    fingerprints = request.dialect.fingerprint(messages) if fingerprints is None else fingerprints
     known, version = (NOTHING, 0) if record is None else (record.known, record.version)
     turns = version if turns is None else turns
     known_prefix: KnownPrefix | None = None
@@ -97,8 +96,7 @@ def take_snapshot(
             known_prefix, prefix = record.continued(fingerprints)
             start = len(prefix)
             fingerprints = prefix + fingerprints[start:]  # as above
-    newest = len(messages) - 1
-    read, weight = {}, 0
+    newest, read, weight = len(messages) - 1, {}, 0
     for index in range(start, newest + 1):
         if index == newest or fingerprints[index] not in known:
             read[index] = parts = request.dialect.read(messages[index])
@@ -106,7 +104,7 @@ def take_snapshot(
                 weight += len(source.text)
                 if source.calls or source.attachments or source.metadata:
                     weight += source.beside
-    snapshot = Snapshot(
+    return Snapshot(
         request.dialect,
         messages,
         fingerprints,
@@ -117,6 +115,5 @@ def take_snapshot(
         known_prefix,
         prefix,
         weight,
+        request.model,
     )
-    snapshot.model = request.model
-    return snapshot
