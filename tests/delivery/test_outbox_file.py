@@ -301,8 +301,8 @@ def test_a_session_that_a_dead_process_shared_stays_open(server: LocalServer, ou
 def test_a_lease_lasts_as_long_as_its_process(tmp_path: Path) -> None:
     """The system takes it back, however the process ends."""
     code = (
-        "import sys; from converra.process.lockfile import Lease;"
-        " l = Lease.take(sys.argv[1], 't'); print(l, flush=True); input()"
+        "import sys; from converra.process.lockfile import ProcessLock;"
+        " l = ProcessLock.take(sys.argv[1], 't'); print(l, flush=True); input()"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "box")], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -131,7 +131,7 @@ class _Fold:
     # -- whose turn it is ----------------------------------------------------------------------------------------
 
     def _thread(self) -> int:
-        """Which line of talk the call belongs to: see `Heard.thread`."""
+        """Which line of talk the call belongs to: see `NewMessage.thread`."""
         if self.known_prefix is not None:
             return self.known_prefix.thread
         if self.snapshot.previous is not None:
