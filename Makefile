@@ -8,7 +8,7 @@ DEV := .venv/bin/
 WHEEL := .venvs/wheel/bin/
 WORKERS ?= auto
 SLOW := process browser cli server/test_openapi.py server/test_many.py integrations/test_openai_exit.py \
-	integrations/test_langchain_processes.py test_demo.py test_examples.py test_model_chat.py test_settings.py \
+	integrations/test_langchain_processes.py history/test_model_chat.py test_demo.py test_examples.py test_settings.py \
 	test_testing.py test_web_app.py
 PARALLEL = -n $(WORKERS) --dist loadfile --inline-snapshot=disable
 SOURCES := $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
