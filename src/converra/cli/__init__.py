@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def _hint(module: str) -> str | None:
-    """What to install for a module of an extra; None for any other module, whose absence is a fault."""
+    """Name the extra to install for a missing module; None for a module of no extra, whose absence is a bug."""
     package = module.partition(".")[0]
     extra = next((name for name, packages in _HINTS.items() if package in packages), None)
     return (

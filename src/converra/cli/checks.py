@@ -1,4 +1,4 @@
-"""What `converra doctor` looks at, one group of checks after the other."""
+"""Checks of `converra doctor`, one group after the other."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ALIASES = {"HOST": "BASE_URL", "ENDPOINT": "BASE_URL", "TOKEN": "API_KEY", "DEBU
 """What other SDKs call such a setting."""
 
 OTHER_VARIABLES = (config.SILENCED, "CONVERRA_PYTEST_SEND", "CONVERRA_DEV_MODULES")
-"""Variables of ours that are no settings of capture."""
+"""`CONVERRA_` variables that are not settings of capture."""
 
 
 class Check(NamedTuple):
@@ -117,7 +117,7 @@ def _shown(name: str, value: Any) -> str:
 
 
 def api(environ: Mapping[str, str]) -> Iterator[Check]:
-    """Whether the host answers, and takes the key: one request for one line of a list."""
+    """Check that the host answers and accepts the key, with one request for a list of one."""
     try:
         known = config.load({}, environ)
     except InvalidArgumentError:

@@ -82,7 +82,7 @@ def _forwarding(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def _at_terminal() -> bool:
-    """Whether this process is in the foreground of a terminal, so that its keys reach the command without us."""
+    """Return True if this process is in the foreground of a terminal, whose keys then reach the command directly."""
     try:
         return os.tcgetpgrp(0) == os.getpgrp()
     except OSError:  # standard input is no terminal

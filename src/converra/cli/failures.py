@@ -1,4 +1,4 @@
-"""How commands fail: one line on standard error, and an exit status that says of what kind it was."""
+"""Failures of commands: one line on standard error, and an exit status per kind of error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INTERRUPTED = 130
 
 
 class _Row(NamedTuple):
-    """What an error of this kind means to a command, and what can be done about it."""
+    """Meaning of an error for a command: exit status, and what the user can do."""
 
     kind: type[ConverraError]
     status: int
@@ -61,4 +61,4 @@ class Failure(click.ClickException):
 
     def __init__(self, error: ConverraError) -> None:
         super().__init__(told(error))
-        self.exit_code = _row(error).status  # type: ignore[misc]  # click declares it for the class, each of ours has its own
+        self.exit_code = _row(error).status  # type: ignore[misc]  # click declares it for the class; here each instance has its own

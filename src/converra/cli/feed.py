@@ -1,4 +1,4 @@
-"""What is new in a local store, found by looking again: so it sees what other processes write, too."""
+"""New messages of a local store, found by polling, so that writes of other processes are seen as well."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from converra.server.store.records import Conversation
 
 WATCHED = 200
-"""The conversations that are looked at: the newest. An older one that goes on is not noticed."""
+"""Number of newest conversations that are polled. A new message in an older one is not noticed."""
 
 _RECENT_MS = 1000
 """Two changes may have the same millisecond; so one that is this recent is looked at again."""
@@ -33,7 +33,7 @@ class _Seen(NamedTuple):
 
 
 class Feed:
-    """The messages of a store from now on, or with `last` from so many before."""
+    """The messages of a store from now on, preceded by the `last` earlier ones."""
 
     def __init__(self, store: Store, *, last: int = 0) -> None:
         self._store = store
@@ -42,7 +42,7 @@ class Feed:
         self._first = [said for said in before if said.message is not None][-last:] if last else []
 
     def new(self) -> Iterator[Said]:
-        """What has come since the last call."""
+        """Return the messages since the last call."""
         first, self._first = self._first, []
         yield from first
         yield from self._new()

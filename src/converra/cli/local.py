@@ -20,7 +20,7 @@ def default_path() -> str:
 def opened(path: str, *, keep_conversations: int | None = None, keep_days: float | None = None) -> Store:
     """The store, new where there was none; a click error where it cannot be used. It forgets nothing unless told to."""
     try:
-        if path == default_path():  # the folder is ours, and nobody else's to enter
+        if path == default_path():  # the default folder belongs to this user alone
             Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Store(path, keep_conversations=keep_conversations, keep_days=keep_days)
     except (OSError, StoreError) as error:

@@ -1,4 +1,4 @@
-"""What commands print: JSON for programs, tables for terminals, tab-separated lines for everything else."""
+"""Output of commands: JSON for programs, tables for terminals, tab-separated lines for everything else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def print_json(value: Any) -> None:
 
 
 def is_terminal() -> bool:
-    """Whether a person is looking; rich is for them alone."""
+    """Return True if standard output is a terminal; only then is rich used."""
     return sys.stdout.isatty()
 
 

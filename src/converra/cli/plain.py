@@ -47,13 +47,13 @@ def _of_content(content: str) -> list[StoredMessage]:
 
 
 def words(message: StoredMessage) -> str:
-    """What was said and called, and in the last line what it cost."""
+    """Lines of a message: text, tool calls, and its cost last."""
     cost = " · ".join(facts(message))
     return "\n".join(filter(None, (*spoken(message), f"({cost})" if cost else "")))
 
 
 def spoken(message: StoredMessage) -> Iterator[str]:
-    """What was said and called; of a tool's result only the words, as the call stands before it."""
+    """Text and tool calls of a message; for a tool result the text alone, as its call precedes it."""
     if message.content:
         yield message.content
     if message.role != "tool" or not message.content:

@@ -1,4 +1,4 @@
-"""What has been pushed already: a file beside the store, a line of JSON for each step, readable by its owner only."""
+"""Record of pushed conversations: a file beside the store, a line of JSON for each step, readable by its owner only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Step(msgspec.Struct, frozen=True):
-    """How far one conversation had got at one account."""
+    """Progress of one conversation at one account."""
 
     account: str
     """Address and fingerprint of the key."""
@@ -50,7 +50,7 @@ class Pushed:
             self._places[step.id] = Place(step.remote_id, step.sent, step.done, begun=True)
 
     def of(self, conversation_id: str) -> Place:
-        """How far a conversation has got."""
+        """Return the progress of a conversation."""
         return self._places.get(conversation_id, Place())
 
     def note(self, conversation_id: str, place: Place) -> None:

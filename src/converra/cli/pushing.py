@@ -145,7 +145,7 @@ class Push:
         self.sent = upto
 
     def _look(self) -> None:
-        """How many messages the API has: by our own number, else by theirs, else by their words."""
+        """Count the messages that the API has: by our counter, else by the API's messages, else by their texts."""
         found = self._api.get(self._id(), include_insights=False)
         counted = (found.metadata or {}).get(COUNTER)
         if isinstance(counted, int):
@@ -172,7 +172,7 @@ def _statuses(status: str, *, whole: bool) -> Iterator[tuple[bool, Status]]:
 
 
 def _spoken(content: str, messages: Sequence[Message]) -> int:
-    """How many messages a transcript holds, in order; structured content is as it was created."""
+    """Count the messages of a transcript that match, in order; structured content is as it was created."""
     if content.lstrip().startswith("{"):
         return len(parse(content).messages)
     at = count = 0
@@ -187,7 +187,7 @@ def _spoken(content: str, messages: Sequence[Message]) -> int:
 
 
 def _opening(messages: Sequence[Message]) -> int:
-    """How many messages the create carries: the leading ones that lose nothing by it, at least one."""
+    """Count the messages for the create: the leading ones that lose nothing by it, at least one."""
     plain, size = 0, 0
     for message in messages:
         size += len(to_json(message))

@@ -27,7 +27,7 @@ _PAGE = 100
 
 
 class Source(Protocol):
-    """What the commands ask of either."""
+    """Reads conversations, from the API or from a local store."""
 
     def list(
         self,
@@ -43,7 +43,7 @@ class Source(Protocol):
         """One conversation, whole; raises NotFoundError."""
 
     def insights(self, conversation_id: str) -> Insights:
-        """What was found in it; raises NotFoundError."""
+        """Return the insights of a conversation; raises NotFoundError."""
 
 
 class APISource:
@@ -77,7 +77,7 @@ class APISource:
         return self._client.conversations.get(_newest(self, conversation_id))
 
     def insights(self, conversation_id: str) -> Insights:
-        """What the analysis found."""
+        """Return the API's insights."""
         return self._client.conversations.insights(_newest(self, conversation_id))
 
 
@@ -113,7 +113,7 @@ class LocalSource:
         return Conversation.from_dict(whole)
 
     def insights(self, conversation_id: str) -> Insights:
-        """What is simulated; the words of a conversation alone decide it."""
+        """Return simulated insights, derived from the conversation's words alone."""
         from converra.server.api import answers  # noqa: PLC0415 - as above
 
         row = self._row(conversation_id)
@@ -138,14 +138,14 @@ def _newest(source: Source, conversation_id: str) -> str:
 
 
 class _MissingError(NotFoundError):
-    """Nobody answered with a status: it is not there."""
+    """No HTTP status: the conversation is missing from a local store."""
 
     def __str__(self) -> str:
         return self.message
 
 
 def missing(message: str) -> NotFoundError:
-    """What is raised for a conversation that is not there, where no API has said so."""
+    """Make the error for a missing conversation of a local store."""
     return _MissingError(message, status_code=404)
 
 

@@ -75,7 +75,7 @@ def _tried(shape: Shape, module: Any, recorder: Recorder, server: LocalServer) -
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What a call that is broken raises: an error of the openai package, where that is there, or of the wrong types."""
+    """Errors that a broken call raises: those of the openai package if it is installed, and type errors."""
     of_openai = getattr(sys.modules.get("openai"), "OpenAIError", None)
     return (AttributeError, TypeError, ValueError, *((of_openai,) if of_openai else ()))
 

@@ -39,7 +39,7 @@ def create_app(
 ) -> Starlette:
     """API, stand-in model and viewer over one store. Without `connections`, faults that break one raise instead.
 
-    Without a `token`, only this machine is answered; with one, whoever brings it.
+    Without a `token`, answer this machine only; with one, answer every request that carries it.
     """
     faults = faults or Faults()
     connections = connections or Connections()

@@ -45,7 +45,7 @@ class GateMiddleware:
         await (answer or self.app)(scope, receive, send)
 
     def _answer(self, scope: Scope) -> Response | None:
-        """What is answered instead of the app; None lets the request through."""
+        """Return the refusal to send instead of the app's answer; None lets the request through."""
         refusal = _foreign_page(scope) or (_foreign_name(scope) if self.token is None else None)
         if refusal is None and self.token is not None and not _brings(self.token, scope):
             entering = _entering(self.token, scope)

@@ -49,7 +49,7 @@ class JournalMiddleware:
 
 
 class _Error(msgspec.Struct):
-    """What the errors of both APIs have."""
+    """Fields that the errors of both APIs share."""
 
     message: str
     details: Any = None

@@ -93,7 +93,7 @@ class Webhooks:
 
 
 def changed_fields(before: Conversation, after: Conversation) -> list[str]:
-    """What an append changed, in the names of the API."""
+    """Name the fields that an append changed, as the API spells them."""
     fields = ["messages", "content", "updatedAt"]
     compared = {"title": "title", "status": "status", "metadata": "metadata", "hasInsights": "completed_at"}
     return fields + [

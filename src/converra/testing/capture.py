@@ -1,4 +1,4 @@
-"""What a test looks at: the conversations that it produced, as typed objects."""
+"""The conversations that a test produced, as typed objects."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CapturedConversation(msgspec.Struct, kw_only=True):
 
     @property
     def answers(self) -> list[str]:
-        """What the model said in words."""
+        """Texts of the assistant's messages."""
         return [message.content for message in self.messages if message.role == "assistant"]
 
     def __str__(self) -> str:

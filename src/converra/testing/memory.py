@@ -69,7 +69,7 @@ class MemoryDelivery(Delivery):
             shared = self._keyed.get(queue.header.key) if queue.kept is None else None
             for draft in drafts:
                 if shared is not None and getattr(draft, "already_known", False):
-                    continue  # whoever opened the conversation has recorded it
+                    continue  # the process that opened the conversation has recorded it
                 message = draft.message()
                 if message is not None:
                     self._keep(queue, draft, message)
@@ -82,7 +82,7 @@ class MemoryDelivery(Delivery):
             queue.kept.metadata.update(metadata)
 
     def end(self, queue: ConversationQueue, *, always: bool = False) -> None:
-        """Complete a conversation, or abandon it where nobody answered."""
+        """Complete a conversation, or abandon it if it holds no answer."""
         assert isinstance(queue, MemoryLane)  # noqa: S101 - as above
         kept = queue.kept or (self._keyed.get(queue.header.key) if always else None)
         self._keyed.pop(queue.header.key, None)
@@ -135,7 +135,7 @@ class MemoryDelivery(Delivery):
 
 
 def _timeless(message: Message, moment: datetime) -> dict[str, Any]:
-    """What a call that takes no time says of its time; what was not measured, or was redacted, stays away."""
+    """Times of a call as if it took none; fields that were not measured, or were redacted, stay absent."""
     changes: dict[str, Any] = {}
     if message.timestamp is not None:
         changes["timestamp"] = moment

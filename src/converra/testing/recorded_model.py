@@ -60,7 +60,7 @@ class RecordedModel:
 
     @cached_property
     def questions(self) -> list[str]:
-        """What the user said."""
+        """Texts of the user's messages."""
         return [message["content"] for message in self._messages if message["role"] == "user"]
 
     @cached_property
@@ -75,7 +75,7 @@ class RecordedModel:
         return [(call.get("name"), call.get("arguments")) for call in made]
 
     def result(self, call_id: str) -> dict[str, str]:
-        """What a tool returned to a call, as the message that an app sends; KeyError where nothing was recorded."""
+        """Return a tool's result for a call, as the message that an app sends. Raises KeyError if none was recorded."""
         results = (message for message in self._messages if message["role"] == "tool" and not _is_answer(message))
         for message in results:
             if any(call.get("id") == call_id for call in message.get("toolCalls") or ()):
@@ -89,7 +89,7 @@ class RecordedModel:
 
 
 def _is_answer(message: Mapping[str, Any]) -> bool:
-    """Whether the model said it: words, or a turn that only calls tools."""
+    """Return True for a message of the model: text, or a turn that only calls tools."""
     calls = message.get("toolCalls") or ()
     return message["role"] == "assistant" or (message["role"] == "tool" and any("arguments" in call for call in calls))
 

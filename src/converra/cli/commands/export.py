@@ -26,14 +26,14 @@ MOST = 1_000_000
 
 
 class Format(NamedTuple):
-    """How conversations become one file."""
+    """Format of an exported file."""
 
     meaning: str
     write: Callable[[Sequence[Conversation]], str]
 
 
 def as_json(conversations: Sequence[Conversation]) -> str:
-    """What the API answers: an object, or a list where there are several."""
+    """The API's own form: an object, or a list of several."""
     return _indented([each.to_dict() for each in conversations])
 
 

@@ -44,7 +44,7 @@ _PAGE = 200
 
 
 class Result(NamedTuple):
-    """What became of one conversation."""
+    """Result of pushing one conversation."""
 
     id: str
     remote_id: str | None
@@ -53,7 +53,7 @@ class Result(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What became of those that were tried, and what kept the others from it."""
+    """Results of the conversations that were tried, and the error that stopped the rest."""
 
     results: Sequence[Result]
     stopped: str | None = None
@@ -72,7 +72,7 @@ def push(
 ) -> None:
     """Send recorded conversations (all, or those of the IDs) to the API of the settings, each once.
 
-    What was sent before is known: a push that was stopped goes on where it was.
+    Progress is recorded: an interrupted push resumes where it stopped.
     """
     settings = config.load({})
     if settings.api_key is None:
@@ -196,6 +196,6 @@ def _report(run: Run, done: str, *, already: int, waiting: int, as_json: bool) -
             click.echo(f"{result.id}: {result.error}", err=True)
         click.echo(f"{len(run.results) - len(failed)} {done}, {len(failed)} failed, {already} sent before")
     if run.stopped:
-        click.echo(f"Error: {run.stopped}; {left} left: the same command goes on where this one was", err=True)
+        click.echo(f"Error: {run.stopped}; {left} left: run the same command again to resume", err=True)
     if run.stopped or failed:
         raise SystemExit(run.status or FAILED)

@@ -24,7 +24,7 @@ LOOK_SECONDS = 0.1
 
 @click.command()
 @click.option(
-    "--last", type=click.IntRange(0), default=0, show_default=True, help="Begin with so many messages before."
+    "--last", type=click.IntRange(0), default=0, show_default=True, help="Begin with this many earlier messages."
 )
 @click.option("--prompt-id", metavar="ID", help="Only those of this prompt.")
 @click.option("--format", "style", type=click.Choice(("line", "md")), default="line", help="A line each, or Markdown.")

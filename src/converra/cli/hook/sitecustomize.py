@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - no package: Python finds it by its folder
-"""What every Python that `converra dev` starts loads first: it waits for the app to import what can be captured.
+"""Loaded first by every Python that `converra dev` starts; instruments once the app imports a library to capture.
 
 Python itself imports the first `sitecustomize` on its path, before any code of the app. This one costs the app nothing
 until then, goes off the path again, and hands on to the `sitecustomize` that would have been first without it.
@@ -54,7 +54,7 @@ def switch_on() -> None:
 
 
 def hand_on(here: str) -> None:
-    """Run the `sitecustomize` that stands behind this one; what it raises is Python's to report, as ever."""
+    """Run the `sitecustomize` that stands behind this one; Python reports what it raises."""
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != here]  # noqa: PTH100 - loaded by every Python
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", sys.path)
     if spec is not None and spec.loader is not None:

@@ -1,4 +1,4 @@
-"""What the API's answers show of a stored conversation."""
+"""API answers that show a stored conversation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class JSON(Response):
 
 
 def created(conversation: Conversation) -> dict[str, Any]:
-    """What a create answers."""
+    """Build the answer to a create."""
     append = {
         "href": f"/api/v1/conversations/{conversation.id}/messages",
         "method": "POST",
@@ -56,7 +56,7 @@ def summary(conversation: Conversation) -> dict[str, Any]:
 def as_sent(
     conversation: Conversation, messages: Sequence[Mapping[str, Any]], *, show_messages: bool = True
 ) -> dict[str, Any]:
-    """What an append answers, and a get shows: all there is, as it was sent."""
+    """Build the answer to an append or a get: the whole conversation, as it was sent."""
     shown = whole(conversation, messages) | {"metadata": conversation.sent_metadata}
     return shown if show_messages else {name: value for name, value in shown.items() if name != "messages"}
 
@@ -96,7 +96,7 @@ def has_insights(conversation: Conversation) -> bool:
 
 
 def full_insights(conversation: Conversation, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the insights endpoint answers; they are made when the conversation is completed, the last thing it sees."""
+    """Build the answer of the insights endpoint. Insights are made when the conversation is completed."""
     found = insights.simulate(messages)
     return {"conversationId": conversation.id, **found, "createdAt": iso(conversation.updated_at)}
 

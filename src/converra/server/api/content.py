@@ -68,7 +68,7 @@ def check_count(count: int) -> None:
 
 
 def title(messages: Sequence[Mapping[str, Any]]) -> str:
-    """The first words of the user, or of whoever spoke first."""
+    """The first words of the user, else of the first message."""
     said = next((message for message in messages if message["role"] == "user"), messages[0])
     words = " ".join(said["content"].split())
     return words if len(words) <= _TITLE_LENGTH else words[: _TITLE_LENGTH - 1] + "…"

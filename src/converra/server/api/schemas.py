@@ -1,4 +1,4 @@
-"""What the API accepts, as JSON Schemas: `validation` applies the very rules that the OpenAPI document shows.
+"""JSON Schemas of the requests that the API accepts. `validation` applies the rules that OpenAPI shows.
 
 Where the API document is silent, the choice and its reason stand beside the rule.
 """

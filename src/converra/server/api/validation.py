@@ -46,7 +46,7 @@ def check(value: Any, schema: Schema, message: str = "Invalid request body", at:
 
 
 def fits(value: Any, schema: Schema) -> bool:
-    """Whether `value` fits the schema."""
+    """Return True if `value` fits the schema."""
     return not any(_faults(value, schema, ""))
 
 

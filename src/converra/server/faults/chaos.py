@@ -59,7 +59,7 @@ def routes() -> list[BaseRoute]:
 
 
 async def panel(request: Request) -> Response:
-    """What is on, and what can be."""
+    """Build the page's data: the active faults and the available ones."""
     faults = faults_of(request)
     return render(
         request,

@@ -52,7 +52,7 @@ class Connections:
         try:
             return self._transports[tuple(client) if client else None]
         except KeyError:
-            raise ConnectionResetError("a fault broke this connection, which no socket of ours carries") from None
+            raise ConnectionResetError("a fault broke this connection, whose socket is not registered") from None
 
 
 async def disconnected(receive: Receive) -> None:

@@ -68,7 +68,7 @@ class Armed:
         self.share = share
 
     def fires(self, endpoint: str, chance: float) -> bool:
-        """Whether this request is hit; counts it either way."""
+        """Return True if this request is hit; counts it either way."""
         if self.fault.endpoint not in (endpoint, "any") or self.times == 0:
             return False
         if self.skip > 0:
@@ -124,7 +124,7 @@ class Faults:
             self._armed.append(Armed(next(self._numbers), fault, times, skip, share))
 
     def rate_limit(self, requests: int, seconds: float = 60.0) -> None:
-        """Answer 429 with `Retry-After` to more than so many requests in a sliding window."""
+        """Answer 429 with `Retry-After` to requests over a limit in a sliding window."""
         with self._lock:
             self._rate = (requests, seconds)
             self._recent.clear()
@@ -175,7 +175,7 @@ class Faults:
 
 
 def endpoint_of(method: str, path: str, body: bytes) -> str | None:
-    """Which endpoint a request is for, as faults name them; None outside the Conversations API."""
+    """Name the endpoint of a request as faults do; None outside the Conversations API."""
     parts = path.strip("/").split("/")
     if parts[:3] != ["api", "v1", "conversations"]:
         return None

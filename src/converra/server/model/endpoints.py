@@ -123,12 +123,12 @@ class Model:
         return _Stream(self._connections, [*said, (end, "")], breaking, pause=_pause(answer), said=draft.add)
 
     def _remember(self, request: Request, answer: Reply, calls: list[str], sent: int) -> None:
-        """For the viewer: what was said to a request that sent so many messages."""
+        """Show the viewer the answer to a request, by its number of messages."""
         digest = answer_digest(answer.text or answer.refusal or "", calls)
         self._log.model_turn(request.scope["converra.request"], answer=digest, sent=sent)
 
     def _raise_error(self, asked: Asked, answer: Reply) -> None:
-        """The error that a message asks for, to all requests with it or only to the first so many."""
+        """The error that a message asks for: for all requests with it, or only for the first ones."""
         wanted = answer.directives.get("error")
         if wanted is None:
             return
@@ -188,7 +188,7 @@ def _breaking(answer: Reply) -> str | None:
 
 
 def _words(event: Event) -> str:
-    """What an event adds to the text of the answer."""
+    """Return the text that an event adds to the answer."""
     name, data = event
     if name is not None:
         return str(data["delta"]) if name == "response.output_text.delta" else ""

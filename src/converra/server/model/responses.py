@@ -41,7 +41,7 @@ class Memory:
             self._queued.pop(self._stored.popitem(last=False)[0], None)
 
     def turns(self, response_id: str) -> list[Turn] | None:
-        """What was said up to a response or in a conversation; None when it is not known."""
+        """Return the messages up to a response or in a conversation; None if it is unknown."""
         return self._stored[response_id][0] if response_id in self._stored else None
 
     def retrieve(self, response_id: str) -> dict[str, Any] | None:
@@ -266,6 +266,6 @@ def _tool_call(use: Use, stamps: Stamps) -> dict[str, Any]:
 
 
 def _blank(item: dict[str, Any]) -> dict[str, Any]:
-    """What of an item is still empty when it is announced."""
+    """Fields of an item that are still empty when it is announced."""
     blanks = {"status": "in_progress", "content": [], "summary": [], "arguments": "", "input": ""}
     return {name: blank for name, blank in blanks.items() if name in item}

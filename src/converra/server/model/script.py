@@ -68,7 +68,7 @@ class Asked(NamedTuple):
 
     @property
     def step(self) -> int:
-        """How many answers the model has given since the user last spoke."""
+        """Count the model's answers since the last user message."""
         last = max((at for at, turn in enumerate(self.turns) if turn.role == "user"), default=0)
         since = [turn.role == "assistant" for turn in self.turns[last:]]
         return sum(now and not before for before, now in itertools.pairwise(since))
@@ -95,7 +95,7 @@ class Reply(msgspec.Struct, kw_only=True):
 
     @property
     def completion_tokens(self) -> int:
-        """What the answer weighs, in the stand-in's own tokens: words and punctuation marks."""
+        """Count the answer's tokens as the stand-in counts them: words and punctuation marks."""
         said = (self.text, self.refusal or "", self.reasoning or "", *(use.name + use.arguments for use in self.uses))
         return sum(tokens(text) for text in said)
 
@@ -117,7 +117,7 @@ def reply(asked: Asked) -> Reply:
 
 
 def _directed(directives: Directives) -> Reply | None:
-    """What the directives say to answer; None where they only say how."""
+    """Return the answer that the directives ask for; None if they only say how to answer."""
     said = directives.get("say")
     uses = [_use(each.name, *each.named()) for each in directives.all("tool", "custom", "function")]
     if refusal := directives.get("refuse"):

@@ -1,4 +1,4 @@
-"""What the stand-in says in words: the canned answers of a support desk, and else the truth about itself."""
+"""Texts of the stand-in: canned answers of a support desk, else a statement that it is a stand-in."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def answer(text: str) -> str:
 
 
 def after_tools(results: list[str]) -> str:
-    """What the tools found, in a sentence each."""
+    """Sum up each tool result in a sentence."""
     return " ".join(_retold(result) for result in results)
 
 

@@ -1,4 +1,4 @@
-"""What both wire formats need: ids, the model's name, the shape of an error, the pieces of a stream."""
+"""Parts that both wire formats share: ids, the model's name, the shape of an error, the pieces of a stream."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 def model_name(body: Mapping[str, Any], reply: Reply) -> str:
-    """The asked name with a mark: nobody should take an answer for that model's."""
+    """The requested name with a mark, so that the answer cannot be mistaken for that model's."""
     named = reply.directives.get("model")
     return named.argument if named else f"{body.get('model', 'model')}-stand-in"
 

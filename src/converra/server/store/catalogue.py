@@ -26,11 +26,11 @@ NO_WORDS = '""'
 """Matches nothing."""
 
 COUNTED = 500
-"""So many conversations that a search finds are counted; of more it is only said that there are."""
+"""Hits of a search that are counted; beyond, the page only says that there are more."""
 
 
 class Filters(NamedTuple):
-    """What conversations are asked for; an empty text asks for nothing."""
+    """Filters of a conversation list; an empty text does not filter."""
 
     q: str = ""
     """Words that all stand in one message, the last of them perhaps unfinished; or a conversation's or session's id."""
@@ -128,7 +128,7 @@ class Catalogue:
         )
 
     def of_session(self, session_id: str) -> int:
-        """How many conversations a session has."""
+        """Count the conversations of a session."""
         ((count,),) = self._store.rows("SELECT count(*) FROM conversations WHERE session_id = ?", (session_id,))
         return int(count)
 
@@ -137,7 +137,7 @@ class Catalogue:
 
 
 def match(q: str) -> str | None:
-    """What is looked for in the language of the index: no word of it can be taken for an operator."""
+    """Translate the search text into the index's query language, with every word quoted."""
     words = [word.replace('"', '""') for word in q.replace("\0", " ").split() if any(map(str.isalnum, word))]
     if not words:
         return None
@@ -150,7 +150,7 @@ def _newest_first(hit: tuple[int, int]) -> int:
 
 
 def words_of_calls(message: Mapping[str, Any]) -> str:
-    """What the search finds of tool calls: their names, and the arguments of those that are made."""
+    """Return the searchable text of tool calls: names, and the arguments of calls."""
     return "\n".join(f"{call.get('name', '')} {_words(call.get('arguments'))}" for call in calls(message))
 
 

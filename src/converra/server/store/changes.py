@@ -39,7 +39,7 @@ class Listener:
         self._woken.set()
 
     async def next(self, seconds: float) -> set[str]:
-        """What has changed since the last call, or nothing when that long nothing has."""
+        """Return the topics that changed since the last call; empty after a timeout without changes."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), seconds)
         self._woken.clear()

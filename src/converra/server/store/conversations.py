@@ -78,7 +78,7 @@ class Store:
             self._db.close()
 
     def reading(self) -> AbstractContextManager[None]:
-        """Have the current thread read through a connection of its own, so that it waits for nobody who writes."""
+        """Have the current thread read through a connection of its own, so that it never waits for a writer."""
         return self._readers.lent()
 
     def now(self) -> int:
@@ -99,7 +99,7 @@ class Store:
             self.changes.tell(self._touched)
 
     def touch(self, topics: Collection[str]) -> None:
-        """What the transaction under way changes, for those who listen; outside of one they are told at once."""
+        """Collect the topics that the current transaction changes; outside of one, listeners are notified at once."""
         with self._lock:
             if self._db.in_transaction:
                 self._touched.update(topics)

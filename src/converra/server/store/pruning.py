@@ -1,6 +1,6 @@
 """Forgets the conversations that are too many or too old, and gives their room back to the disk.
 
-In small transactions, on a thread of its own that rests as long as it works: whoever writes meanwhile waits for some
+In small transactions, on a thread of its own that rests as long as it works: a concurrent writer waits for some
 milliseconds at most.
 """
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from converra.server.store.conversations import Store
 
 MESSAGES = 200
-"""About so many messages are deleted in one transaction, …"""
+"""Messages that one transaction deletes, roughly, …"""
 
 LOOKED_AT = 500
-"""… out of so many conversations at most."""
+"""… out of at most this many conversations."""
 
 KEYS = 500
 """Expired keys that are deleted in one transaction."""
@@ -110,7 +110,7 @@ class Pruning:
         return int(rows[0][0]) + 1 if rows else 0
 
     def _outdated(self, part: Sequence[Any], first: int) -> tuple[int, list[int]]:
-        """Those of a part that have to go, up to so many messages; and how far that has come."""
+        """Pick the conversations of a part to delete, up to a number of messages, and return how far that came."""
         oldest = 0 if self._days is None else self._store.now() - int(self._days * _DAY_MS)
         numbers: list[int] = []
         weight = at = 0

@@ -32,7 +32,7 @@ class Readers:
 
     @property
     def mine(self) -> sqlite3.Connection | None:
-        """What the current thread was lent."""
+        """The connection lent to the current thread."""
         return self._mine.connection
 
     @contextlib.contextmanager
@@ -49,7 +49,7 @@ class Readers:
             self._give_back(connection)
 
     def close(self) -> None:
-        """Close those that nobody uses; the others are closed when they are given back."""
+        """Close the idle connections; the others close when they are given back."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []

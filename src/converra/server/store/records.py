@@ -1,4 +1,4 @@
-"""What the store holds, row by row."""
+"""Rows of the store as objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def fingerprint(api_key: str) -> str:
-    """What stands for a key wherever it would be stored or shown."""
+    """Placeholder for a key wherever it would be stored or shown."""
     return hashlib.sha256(api_key.encode()).hexdigest()[:16]
 
 
@@ -58,7 +58,7 @@ def conversation(row: Sequence[Any]) -> Conversation:
 
 
 class NewConversation(NamedTuple):
-    """What `Store.create` needs to know."""
+    """Arguments of `Store.create`."""
 
     id: str
     account: str
@@ -87,7 +87,7 @@ class LoggedRequest(NamedTuple):
     ms: float | None
     answer_bytes: int | None
     attempt: int
-    """The how-manieth time this very request arrived."""
+    """How often this request body has arrived."""
     reason: str | None
     """Why it was refused, in the words of the answer."""
     fault: str | None

@@ -85,12 +85,12 @@ class RequestLog:
         return [RequestLine._make(row) for row in rows]
 
     def find(self, number: int) -> LoggedRequest | None:
-        """One request; None where there is none of this number, or no more."""
+        """One request by its number; None if it does not exist or was pruned."""
         rows = self._store.rows(f"SELECT {_WHOLE} FROM requests WHERE number = ?", (number,))  # noqa: S608 - literals
         return _request(rows[0]) if rows else None
 
     def model_turn(self, number: int, *, answer: bytes, sent: int) -> None:
-        """Remember what the stand-in answered to a request that sent so many messages."""
+        """Remember the stand-in's answer to a request, by its number of messages."""
         self._store.execute(
             "INSERT OR REPLACE INTO model_turns (request, answer, sent) VALUES (?, ?, ?)", (number, answer, sent)
         )
@@ -123,7 +123,7 @@ def _digest(*parts: str | bytes | None) -> bytes:
 
 
 def _retries(headers: Mapping[str, str]) -> int | None:
-    """How often OpenAI's client says that it has tried before; None of other clients, whose bodies say it."""
+    """Read the retry count that OpenAI's client sends; None for other clients."""
     said = headers.get("x-stainless-retry-count", "")
     return int(said) if said.isascii() and said.isdecimal() and len(said) < 4 else None  # noqa: PLR2004 - a small number
 

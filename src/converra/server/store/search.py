@@ -1,7 +1,7 @@
 """Walks through the messages that have some words, newest first, only as far as somebody wants to know.
 
 The index hands out its hits by number, and a message's number begins with its conversation's. So the newest
-conversations come first without sorting, and nobody pays for those that are on no page.
+conversations come first without sorting, and hits that are on no page cost nothing.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from converra.server.store.conversations import Store
 
 PLACE_BITS = 20
-"""A message's number is its conversation's, shifted by so many bits, and its place in it."""
+"""Bits of a message's number that hold its place in the conversation; the rest is the conversation's number."""
 
 FAR = 100
-"""So many conversations that were not asked for are skipped by another query; fewer are stepped over."""
+"""Unwanted conversations in a row after which another query skips them; fewer are stepped over."""
 
 _HITS = "SELECT rowid FROM message_text WHERE message_text MATCH ? AND rowid < ? ORDER BY rowid DESC"
 _END = 1 << 62

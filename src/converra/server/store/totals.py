@@ -1,4 +1,4 @@
-"""What the messages of a conversation add up to, kept beside it so that a list need not read them."""
+"""Totals of a conversation's messages, stored beside it so that a list need not read them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def answered(message: Mapping[str, Any]) -> str | None:
 
 
 def failed(message: Mapping[str, Any]) -> bool:
-    """Whether a turn ended in an error, or a tool returned one."""
+    """Return True if a turn ended in an error or a tool returned one."""
     metadata = mapping(message.get("metadata"))
     return bool(metadata.get("error")) or metadata.get("status") == "error"
 

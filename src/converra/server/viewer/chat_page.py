@@ -35,7 +35,7 @@ def routes() -> list[BaseRoute]:
 
 
 def conversation(request: Request) -> Response:
-    """One conversation as a chat; for htmx only what has come `after` so many messages."""
+    """One conversation as a chat; for htmx only the messages `after` a number of them."""
     store = store_of(request)
     found = store.find(None, request.path_params["id"])
     if found is None:
@@ -56,7 +56,7 @@ def conversation(request: Request) -> Response:
 
 
 def draft(request: Request) -> Response:
-    """What the model is saying at this moment, for htmx."""
+    """Render the answer in progress, for htmx."""
     store = store_of(request)
     found = store.find(None, request.path_params["id"])
     if found is None:

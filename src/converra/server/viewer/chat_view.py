@@ -160,7 +160,7 @@ def _preview(arguments: Any, outcome: str | None) -> str:
 
 
 def _prompt_change(at: int, messages: Sequence[Mapping[str, Any]]) -> str | None:
-    """What a system prompt changes about the one before it, line by line; None where it changes nothing."""
+    """Compare a system prompt with the one before it, line by line; None if nothing changed."""
     if not _is_prompt(messages[at]):
         return None
     before = next((message["content"] for message in reversed(messages[:at]) if _is_prompt(message)), None)
@@ -174,7 +174,7 @@ def _is_prompt(message: Mapping[str, Any]) -> bool:
 
 
 def _attachment(given: Any) -> str:
-    """What it is and how big: never its bytes, and no link that something said could choose."""
+    """Describe an attachment by kind and size: never its bytes, and never a link chosen by a message."""
     if not isinstance(given, dict):
         return pretty(given)
     weight = [size(given["bytes"])] if isinstance(given.get("bytes"), int) else []

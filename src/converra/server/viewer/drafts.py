@@ -1,4 +1,4 @@
-"""What the stand-in model is saying just now: a page shows it until the turn is recorded.
+"""Answers in progress of the stand-in model, shown by a page until the turn is recorded.
 
 The API knows whole turns only, so this is for the model that runs here. A request is taken for a conversation's where
 it resends exactly what that has recorded; of two chats that are word for word the same, either may show it.
@@ -34,17 +34,17 @@ class Draft:
         self.text = ""
 
     def add(self, piece: str) -> None:
-        """The model goes on."""
+        """Add a piece of the answer."""
         if piece:
             self.text += piece
             self._changes.tell((DRAFTS,))
 
     def follows(self, recorded: Sequence[Words]) -> bool:
-        """Whether this answers a conversation that says so much: all up to its last answer, and nothing else."""
+        """Return True if this answers a conversation with exactly these messages up to its last answer."""
         return self._known <= len(recorded) <= len(self._asked) and list(self._asked[: len(recorded)]) == recorded
 
     def question(self, recorded: Sequence[Words]) -> str:
-        """What of the request is not recorded yet."""
+        """Messages of the request that are not recorded yet."""
         return "\n\n".join(text for _, text in self._asked[len(recorded) :])
 
 

@@ -35,7 +35,7 @@ def exported(kind: Export, conversation: Conversation, messages: Messages) -> by
 
 
 def as_json(conversation: Conversation, messages: Messages) -> bytes:
-    """What GET /conversations/{id} answers, indented, with the details of the messages in their place."""
+    """Answer of GET /conversations/{id}, indented, with message details put back."""
     return _indented(answers.whole(conversation, messages))
 
 

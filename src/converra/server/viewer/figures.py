@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _EXACT = 100_000
-"""Counts from here on are rounded where there is little room."""
+"""Counts from here on are rounded in narrow places."""
 _UNITS = ((1_000, "k"), (1_000_000, "M"), (1_000_000_000, "G"))
 
 
@@ -33,7 +33,7 @@ def size(count: int) -> str:
 
 
 def ago(then_ms: int, now_ms: int) -> str:
-    """How long ago something was."""
+    """Format an age."""
     seconds = max(0, now_ms - then_ms) // 1000
     for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= length:

@@ -1,4 +1,4 @@
-"""How the two APIs are doing: the last requests as a strip of ticks, and the numbers that sum them up."""
+"""Health of the two APIs: the last requests as a strip of ticks, and their summary."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def health(lines: Sequence[RequestLine]) -> Health:
 
 
 def outcome(status: int | None) -> str:
-    """How a request went, by its status."""
+    """Classify a request by its status."""
     if status is None:
         return "unanswered"
     if status >= _FAILED:

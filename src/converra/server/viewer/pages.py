@@ -1,4 +1,4 @@
-"""What every page of the viewer has: its template, its frame, and headers that lock it down."""
+"""Common parts of the viewer's pages: template, frame, and security headers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def missing(request: Request, what: str) -> Response:
 
 
 def wants_part(request: Request) -> bool:
-    """Whether htmx asks, for a part of the page; when it restores history it wants the whole."""
+    """Return True if htmx asks for a part of the page; a history restore wants the whole page."""
     headers = request.headers
     return "hx-request" in headers and "hx-history-restore-request" not in headers
 

@@ -1,4 +1,4 @@
-"""What one system prompt changes about another, line by line, in a number of steps that grows with their length.
+"""Line-by-line difference of two system prompts, in a bounded number of steps.
 
 `difflib` compares each line with every line like it, again for each match that it finds: prompts of 90 KB whose lines
 repeat took it seconds. Here lines that both begin and end with are left out first, and steps are counted; where there
@@ -68,7 +68,7 @@ def _hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
 
 
 def _alike(old: Sequence[str], new: Sequence[str]) -> int:
-    """How many lines both begin with."""
+    """Count the leading lines that both share."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
 
 

@@ -1,4 +1,4 @@
-"""How much of a request to the model was said before: chat clients resend the whole conversation each time.
+"""Share of resent history in a request to the model: chat clients resend the whole conversation each time.
 
 The stand-in model remembers a digest of each answer it gave and how many messages it was sent. A conversation finds its
 turns there by what they say, newest first, so it may take a twin's request for its own where two chats are word for
