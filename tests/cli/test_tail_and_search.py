@@ -87,20 +87,20 @@ def test_an_end_is_no_turn_in_markdown(db: Path) -> None:
     """But a line says it; a long message is cut to a line, a control character does not steer the terminal."""
     from converra.api.results import StoredMessage
     from converra.cli.commands.tail import _markdown
-    from converra.cli.feed import Said
+    from converra.cli.feed import FeedMessage
     from converra.cli.lines import line
 
     record(db)
     with closing(Store(db)) as store:
         (conversation,), _ = store.conversations()
-    assert line(Said(conversation, None), colour=True) == f"prompt_1 {conversation.id[-4:]}  completed"
-    assert _markdown(Said(conversation, None)) is None
-    said = Said(conversation, StoredMessage(role="user", content="\x1b[2J" + "a b\n" * 100))
+    assert line(FeedMessage(conversation, None), colour=True) == f"prompt_1 {conversation.id[-4:]}  completed"
+    assert _markdown(FeedMessage(conversation, None)) is None
+    said = FeedMessage(conversation, StoredMessage(role="user", content="\x1b[2J" + "a b\n" * 100))
     shown = line(said, colour=True)
     assert re.fullmatch(r"prompt_1 \w{4}  \x1b\[36m     user\x1b\[0m  ␛\[2Ja b a b .*…", shown)
-    hostile = Said(conversation, StoredMessage(role="assistant", content="x", model="m\x1b[5m\x9d0;t"))
+    hostile = FeedMessage(conversation, StoredMessage(role="assistant", content="x", model="m\x1b[5m\x9d0;t"))
     assert line(hostile, colour=False).endswith("x  (m␛[5m␦0;t)")
-    unnamed = Said(conversation, StoredMessage(role="tool", content="ok"))
+    unnamed = FeedMessage(conversation, StoredMessage(role="tool", content="ok"))
     assert line(unnamed, colour=False).endswith("tool  ok")
 
 

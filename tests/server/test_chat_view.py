@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from converra.server.viewer.chat_view import Bubble, Call, Text, bubbles, pretty
+from converra.server.viewer.chat_view import Bubble, ShownCall, Text, bubbles, pretty
 
 ASKED = {"id": "c1", "name": "look_up", "arguments": {"order": 7}}
 CALL = {
@@ -44,7 +44,7 @@ def test_a_call_and_its_result_are_one() -> None:
             role="tool",
             label="Tool call",
             calls=[
-                Call(
+                ShownCall(
                     key="m0c0",
                     name="look_up",
                     preview=f"(order=7) → {result}",
@@ -55,7 +55,7 @@ def test_a_call_and_its_result_are_one() -> None:
                     notes=[],
                     answered_at=1,
                 ),
-                Call(
+                ShownCall(
                     "m0c1",
                     "weather",
                     "({broken)",

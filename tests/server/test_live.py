@@ -78,7 +78,7 @@ def test_what_another_process_writes_is_told(tmp_path: Path) -> None:
     other = Store(path)
     with serve(path=path) as server:
         made = other.create(conversation())
-        server.store.look()
+        server.store.poll_changes()
         with listening(server) as events:
             other.append(made, [{"role": "user", "content": "x"}], metadata={}, end=False)
             assert next(events) == "conversations"
@@ -103,7 +103,7 @@ def test_a_page_that_is_left_is_forgotten(server: LocalServer) -> None:
         assert len(server.store.changes._listeners) == 1
 
     def listeners() -> set[Any]:
-        server.store.changes.tell(("x",))
+        server.store.changes.publish(("x",))
         return server.store.changes._listeners
 
     until(listeners, set())

@@ -19,7 +19,7 @@ _RECENT_MS = 1000
 """Two changes may have the same millisecond; so one that is this recent is looked at again."""
 
 
-class Said(NamedTuple):
+class FeedMessage(NamedTuple):
     """A message that is new; None for the end of its conversation."""
 
     conversation: Conversation
@@ -41,13 +41,13 @@ class Feed:
         before = list(self._new())
         self._first = [said for said in before if said.message is not None][-last:] if last else []
 
-    def new(self) -> Iterator[Said]:
+    def new(self) -> Iterator[FeedMessage]:
         """Return the messages since the last call."""
         first, self._first = self._first, []
         yield from first
         yield from self._new()
 
-    def _new(self) -> Iterator[Said]:
+    def _new(self) -> Iterator[FeedMessage]:
         conversations, _ = self._store.conversations(limit=WATCHED)
         for conversation in reversed(conversations):
             seen = self._seen.get(conversation.id, _Seen(-1, 0, ended=False))
@@ -57,11 +57,11 @@ class Feed:
     def _is_recent(self, conversation: Conversation) -> bool:
         return self._store.now() - conversation.updated_at < _RECENT_MS
 
-    def _of(self, conversation: Conversation, seen: _Seen) -> Iterator[Said]:
+    def _of(self, conversation: Conversation, seen: _Seen) -> Iterator[FeedMessage]:
         messages = self._store.messages(conversation)
         ended = conversation.status in ("completed", "abandoned")
         self._seen[conversation.id] = _Seen(conversation.updated_at, len(messages), ended)
         for message in messages[seen.messages :]:
-            yield Said(conversation, StoredMessage.from_dict(message))
+            yield FeedMessage(conversation, StoredMessage.from_dict(message))
         if ended and not seen.ended:
-            yield Said(conversation, None)
+            yield FeedMessage(conversation, None)

@@ -12,13 +12,13 @@ from converra.cli.wording import facts, shown_call
 
 if TYPE_CHECKING:
     from converra.api.results import StoredMessage
-    from converra.cli.feed import Said
+    from converra.cli.feed import FeedMessage
 
 MAX_TEXT = 160
 _COLOURS = {"system": "bright_black", "user": "cyan", "assistant": "green", "tool": "yellow"}
 
 
-def line(said: Said, *, colour: bool) -> str:
+def line(said: FeedMessage, *, colour: bool) -> str:
     """Prompt, the last letters of the conversation's id, who, what, and what it cost."""
     where = f"{said.conversation.prompt_id} {said.conversation.id[-4:]}"
     if said.message is None:
@@ -29,7 +29,7 @@ def line(said: Said, *, colour: bool) -> str:
     return "  ".join(filter(None, (visible(where), role, _words(said.message), f"({visible(cost)})" if cost else "")))
 
 
-def json_line(said: Said) -> str:
+def json_line(said: FeedMessage) -> str:
     """The conversation and the message as a JSON object; without a message where the conversation ends."""
     known = {
         "conversationId": said.conversation.id,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
 
-    from converra.cli.feed import Said
+    from converra.cli.feed import FeedMessage
     from converra.server.store.conversations import Store
 
 PORT = 8787
@@ -120,12 +120,12 @@ def _recorded(
         return status
 
 
-def _show(feed: Feed, show: Callable[[Said], str]) -> None:
+def _show(feed: Feed, show: Callable[[FeedMessage], str]) -> None:
     for said in feed.new():
         click.echo(show(said), err=True)
 
 
-def _line(said: Said) -> str:
+def _line(said: FeedMessage) -> str:
     return line(said, colour=in_colour(sys.stderr))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from converra.capture.console import in_colour
-from converra.cli.feed import Feed, Said
+from converra.cli.feed import Feed, FeedMessage
 from converra.cli.lines import json_line, line
 from converra.cli.local import recorded
 from converra.cli.plain import markdown
@@ -47,16 +47,16 @@ def tail(*, last: int, prompt_id: str | None, style: str, db: str | None, as_jso
             time.sleep(LOOK_SECONDS)
 
 
-def _print(said: Said, show: Callable[[Said], str | None]) -> None:
+def _print(said: FeedMessage, show: Callable[[FeedMessage], str | None]) -> None:
     text = show(said)
     if text is not None:
         click.echo(text)
         sys.stdout.flush()  # a pipe shows it at once, too
 
 
-def _line(said: Said) -> str:
+def _line(said: FeedMessage) -> str:
     return line(said, colour=in_colour(sys.stdout))
 
 
-def _markdown(said: Said) -> str | None:
+def _markdown(said: FeedMessage) -> str | None:
     return None if said.message is None else markdown(said.message)

@@ -17,7 +17,7 @@ from converra.server.store.totals import calls
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
-    from converra.server.store.conversations import Store
+    from converra.server.store.database import Database
     from converra.server.store.records import Conversation
 
 _CHOICES = 100
@@ -63,7 +63,7 @@ class Page(NamedTuple):
 class Catalogue:
     """The conversations of one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Database) -> None:
         self._store = store
 
     def page(self, filters: Filters, *, limit: int, offset: int = 0) -> Page:

@@ -28,7 +28,7 @@ class Listener:
         self._topics: set[str] = set()
         self.closed = False
 
-    def tell(self, topics: Collection[str], *, closing: bool = False) -> None:
+    def publish(self, topics: Collection[str], *, closing: bool = False) -> None:
         """From any thread; a loop that has ended needs to know nothing."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._add, topics, closing)
@@ -61,12 +61,12 @@ class Changes:
         """Of all there is; another process never has the same."""
         return f"{self._run}-{self._count}"
 
-    def tell(self, topics: Collection[str]) -> None:
+    def publish(self, topics: Collection[str]) -> None:
         """Something of these topics has been written."""
         with self._lock:
             self._count += 1
             for listener in self._listeners:
-                listener.tell(topics)
+                listener.publish(topics)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Listener]:
@@ -84,4 +84,4 @@ class Changes:
         """End every stream: the server stops."""
         with self._lock:
             for listener in self._listeners:
-                listener.tell((), closing=True)
+                listener.publish((), closing=True)

@@ -96,7 +96,7 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             with self._db:  # commits, or rolls back for any exception
                 yield
-            self.changes.tell(self._touched)
+            self.changes.publish(self._touched)
 
     def touch(self, topics: Collection[str]) -> None:
         """Collect the topics that the current transaction changes; outside of one, listeners are notified at once."""
@@ -104,14 +104,14 @@ class Store:
             if self._db.in_transaction:
                 self._touched.update(topics)
             else:
-                self.changes.tell(topics)
+                self.changes.publish(topics)
 
-    def look(self) -> None:
-        """Tell those who listen of what another process has written to the file since the last look."""
+    def poll_changes(self) -> None:
+        """Publish a change that another process has written to the file since the last poll."""
         version = self._data_version()
         if version != self._version:
             self._version = version
-            self.changes.tell((ELSEWHERE,))
+            self.changes.publish((ELSEWHERE,))
 
     # conversations
 

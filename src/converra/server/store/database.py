@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Protocol
 
 from converra.process import private_file
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Generator, Sequence
 
 SCHEMA_VERSION = 2
 
@@ -14,6 +18,33 @@ APPLICATION_ID = 0x43764C6F
 """Tells the file from databases of other programs: "CvLo"."""
 
 IN_MEMORY = ":memory:"
+
+
+class Database(Protocol):
+    """Access to the file for the parts of the store. `Store` implements it."""
+
+    def now(self) -> int:
+        """Return the store's clock, in milliseconds since the epoch."""
+        ...
+
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        """Begin a transaction, or join the one under way."""
+        ...
+
+    def touch(self, topics: Collection[str]) -> None:
+        """Note topics that the transaction changes."""
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Execute a statement that writes."""
+        ...
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Read all rows of a query."""
+        ...
+
+    def each(self, sql: str, values: Sequence[Any] = ()) -> Generator[Any]:
+        """Read the rows of a query one by one."""
+        ...
 
 
 class StoreError(Exception):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from converra.server.store.conversations import Store
+    from converra.server.store.database import Database
 
 MESSAGES = 200
 """Messages that one transaction deletes, roughly, …"""
@@ -39,7 +39,7 @@ _DAY_MS = 24 * 60 * 60 * 1000
 class Pruning:
     """The bounds of one store. None: no bound."""
 
-    def __init__(self, store: Store, *, conversations: int | None, days: float | None) -> None:
+    def __init__(self, store: Database, *, conversations: int | None, days: float | None) -> None:
         self._store = store
         self._most = conversations
         self._days = days

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from converra.server.store.conversations import Store
+    from converra.server.store.database import Database
 
 _BODY_BYTES = 1024 * 1024
 _ALL_BODIES_BYTES = 256 * 1024 * 1024
@@ -34,7 +34,7 @@ class Resent(NamedTuple):
 class RequestLog:
     """The requests of one store; bounded in number, and in the bytes of their bodies."""
 
-    def __init__(self, store: Store, *, keep: int) -> None:
+    def __init__(self, store: Database, *, keep: int) -> None:
         self._store = store
         self._keep = keep
 

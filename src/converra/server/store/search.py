@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from converra.server.store.conversations import Store
+    from converra.server.store.database import Database
 
 PLACE_BITS = 20
 """Bits of a message's number that hold its place in the conversation; the rest is the conversation's number."""
@@ -43,7 +43,7 @@ class Asked:
         return self._ascending[place - 1] if place else None
 
 
-def conversations(store: Store, words: str, asked: Asked) -> Generator[tuple[int, int]]:
+def conversations(store: Database, words: str, asked: Asked) -> Generator[tuple[int, int]]:
     """The numbers of conversations with these words, newest first, each with its first message that has them.
 
     `words` is in the language of the index.
@@ -56,7 +56,7 @@ def conversations(store: Store, words: str, asked: Asked) -> Generator[tuple[int
 
 
 def _part(
-    store: Store, words: str, asked: Asked, before: int, *, skips: bool
+    store: Database, words: str, asked: Asked, before: int, *, skips: bool
 ) -> Generator[tuple[int, int], None, int | None]:
     """Until the next conversation that was asked for is far: returns where to go on, or None at the end."""
     current = place = 0

@@ -36,7 +36,7 @@ class Text(NamedTuple):
     folded: str
 
 
-class Call(NamedTuple):
+class ShownCall(NamedTuple):
     """A tool call, and its result where one came."""
 
     key: str
@@ -62,7 +62,7 @@ class Bubble(NamedTuple):
     role: str
     label: str
     text: Text | None
-    calls: Sequence[Call]
+    calls: Sequence[ShownCall]
     attachments: Sequence[str]
     facts: Sequence[str]
     badges: Sequence[tuple[str, str]]
@@ -133,10 +133,10 @@ def _label(message: Mapping[str, Any], *, calling: bool) -> str:
     return "Tool call" if calling else f"Result of {names}" if names else "Tool result"
 
 
-def _call(key: str, call: Mapping[str, Any], found: Placed | None) -> Call:
+def _call(key: str, call: Mapping[str, Any], found: Placed | None) -> ShownCall:
     at, result = found or (None, None)
     outcome = _readable(result["content"]) if result else None
-    return Call(
+    return ShownCall(
         key=key,
         name=str(call.get("name", "?")),
         preview=_preview(call["arguments"], outcome),

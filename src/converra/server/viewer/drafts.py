@@ -37,7 +37,7 @@ class Draft:
         """Add a piece of the answer."""
         if piece:
             self.text += piece
-            self._changes.tell((DRAFTS,))
+            self._changes.publish((DRAFTS,))
 
     def follows(self, recorded: Sequence[Words]) -> bool:
         """Return True if this answers a conversation with exactly these messages up to its last answer."""

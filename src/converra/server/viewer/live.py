@@ -48,7 +48,7 @@ async def _events(store: Store, seen: str | None, conversation: str | None) -> A
                 await asyncio.sleep(_PAUSE_SECONDS)
             topics = await listener.next(_LOOK_SECONDS)
             if not topics:
-                store.look()
+                store.poll_changes()
                 yield b": still here\n\n"
 
 
