@@ -28,8 +28,7 @@ from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 from converra.history.turn import Attachment, SourceMessage, SourceToolCall
 from converra.integrations.langchain.content import _READERS
 from converra.integrations.langchain.messages import MESSAGES
-from converra.integrations.langchain.result import answer, partial, piece
-from converra.integrations.langchain.tools import described, tool_messages
+from converra.integrations.langchain.result import answer, documents_metadata, partial, piece, tool_messages
 from tests.integrations.recording import bare
 
 PNG = "iVBORw0KGgo="
@@ -439,7 +438,7 @@ def test_odd_content(content: Any, kind: str) -> None:
     answer(LLMResult.model_construct(generations=content))
     piece(content, message)
     list(tool_messages(content))
-    described(content)
+    documents_metadata(content)
 
 
 # -- results -----------------------------------------------------------------------------------------------------------

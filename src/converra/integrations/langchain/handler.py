@@ -16,21 +16,27 @@ from langchain_core.callbacks.base import BaseCallbackHandler
 
 from converra.history.draft import failure_record
 from converra.history.turn import Answer, Failure, Request, Scope, SourceMessage
-from converra.integrations.langchain.claim import RunClaim, RunsLayer
-from converra.integrations.langchain.inline import inline
+from converra.integrations.langchain.claims import RunsLayer
 from converra.integrations.langchain.messages import MESSAGES
 from converra.integrations.langchain.pauses import is_control_flow, is_pause
 from converra.integrations.langchain.refused import note_refusal, refused_answer, remember
-from converra.integrations.langchain.result import answer, partial, piece
-from converra.integrations.langchain.runs import FAILED, PARSERS, RUNS, TOOLS, TRACES, Run, ToolRun
+from converra.integrations.langchain.result import (
+    answer,
+    documents_metadata,
+    partial,
+    piece,
+    tool_messages,
+    tool_results,
+)
+from converra.integrations.langchain.runs import FAILED, PARSERS, RUNS, TOOLS, TRACES, Run, RunClaim, ToolRun
 from converra.integrations.langchain.session import model_of, session_in, session_of, surrounding, tools_of
-from converra.integrations.langchain.tools import described, results, tool_messages
 from converra.integrations.openai import chat
 from converra.process import context
 from converra.process.guard import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import FrameType
     from uuid import UUID
 
     from langchain_core.messages import BaseMessage
@@ -38,6 +44,8 @@ if TYPE_CHECKING:
 
     from converra.history.turn import Origin
     from converra.integrations import Capture
+
+STRING_MODEL_START = "AsyncCallbackManager.on_llm_start"
 
 _layer = RunsLayer(RUNS)
 
@@ -62,8 +70,8 @@ class RunHandler(BaseCallbackHandler):
 
     @property
     def run_inline(self) -> bool:  # type: ignore[override]  # a plain attribute there
-        """Whether to be called in the run's own task instead of in a pool of threads; see `langchain_inline`."""
-        return inline(sys._getframe(1), RunHandler)  # noqa: SLF001 - as `inspect.currentframe`, without importing it
+        """Ask to be called in the run's own task instead of in a pool of threads; see `_run_inline`."""
+        return _run_inline(sys._getframe(1))  # noqa: SLF001 - as `inspect.currentframe`, without importing it
 
     @property
     def ignore_retriever(self) -> bool:
@@ -200,7 +208,7 @@ class RunHandler(BaseCallbackHandler):
         TRACES.end(run_id)
         capture, tool = self._capture(), TOOLS.pop(run_id, None)
         if capture is not None and tool is not None:
-            for source in results(output, tool):
+            for source in tool_results(output, tool):
                 capture.record_tool_result(source, tool.scope, time.time())
 
     @guarded("recording a tool's failure")
@@ -256,7 +264,7 @@ class RunHandler(BaseCallbackHandler):
             return
         answers = list(tool_messages(outputs))
         for failure, tool in failed:
-            for source in results(answers, tool):
+            for source in tool_results(answers, tool):
                 metadata = {**(failure.metadata or {}), **(source.metadata or {})}
                 whole = msgspec.structs.replace(source, latency_ms=failure.latency_ms, metadata=metadata)
                 capture.record_tool_result(whole, tool.scope, time.time())
@@ -300,7 +308,7 @@ class RunHandler(BaseCallbackHandler):
         """Keep the documents for the next call of the same chain."""
         trace = TRACES.get(parent_run_id)
         if trace is not None:
-            trace.documents.extend(described(documents))
+            trace.documents.extend(documents_metadata(documents))
 
 
 def _completed(found: Answer, run: Run) -> Answer:
@@ -312,3 +320,27 @@ def _completed(found: Answer, run: Run) -> Answer:
 
 def _nothing(*_args: Any, **_kwargs: Any) -> None:
     """What a callback that says nothing does."""
+
+
+def _run_inline(asking: FrameType) -> bool:
+    """Decide `run_inline` for the frame that asks: True, except for one LangChain function that gets it wrong.
+
+    Not inline, LangChain calls a handler in a pool of threads for every token. That costs tens of microseconds and a
+    switch of threads each, delays the ends, and keeps other tasks of the app's pool waiting.
+
+    `AsyncCallbackManager.on_llm_start`, which announces a completion model, calls the inline handlers, or if there are
+    none the others, never both. Inline there, this handler would hide the start from the user's handlers. Not inline
+    beside an inline one of the user's (LangSmith's tracer, LangGraph's stream of messages), it would miss the start. So
+    there it answers what the other handlers answer.
+
+    Only the stack shows who asks: LangChain chooses the handlers before it calls any of them, so neither an override
+    nor a second handler could answer differently. The function is compared by name and not by code, because a
+    comprehension of Python 3.11 has a code object of its own. If LangChain renames it, the usual answer applies.
+    """
+    if not asking.f_code.co_qualname.startswith(STRING_MODEL_START):
+        return True
+    frame: FrameType | None = asking
+    while frame is not None and "self" not in frame.f_locals:  # in a comprehension
+        frame = frame.f_back
+    handlers = getattr(frame.f_locals["self"], "handlers", ()) if frame is not None else ()
+    return any(handler.run_inline for handler in handlers if not isinstance(handler, RunHandler))

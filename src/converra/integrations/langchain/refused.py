@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from converra.history.draft import failure_record
 from converra.history.turn import Failure
-from converra.integrations.langchain.claim import MANAGER
+from converra.integrations.langchain.claims import MANAGER
 from converra.integrations.openai import chat, responses
 from converra.integrations.payload.fields import fields, items, string
 

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from converra.history.turn import Answer, SourceMessage
 from converra.integrations.langchain.content import content
-from converra.integrations.langchain.messages import answered
-from converra.integrations.langchain.usage import from_cache, usage
+from converra.integrations.langchain.messages import answered, read
+from converra.integrations.payload import usage as provider_usage
 from converra.integrations.payload.extras import LANGCHAIN, merged, unread
-from converra.integrations.payload.fields import fields, items, string
+from converra.integrations.payload.fields import copied, fields, items, number, string
 from converra.wire.json_safe import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from converra.integrations.langchain.runs import ToolRun
+    from converra.wire.models import Usage
+
 FINISH_FIELDS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 PLAIN_STOPS = frozenset({"stop", "tool_use", "tool_call", "tool_calls", "end_turn", "unload"})
 """Reasons that say nothing, as providers spell them besides those that the wire knows."""
+
+
+_DETAIL_NAMES = {("input", "cache_read"): "cachedTokens", ("output", "reasoning"): "reasoningTokens"}
+_DETAIL_PREFIXES = {"input": "prompt", "output": "completion"}
 
 
 def answer(result: Any) -> Answer:
@@ -30,8 +39,8 @@ def answer(result: Any) -> Answer:
     message = fields(first.get("message"))
     reported = {**fields(fields(result).get("llm_output")), **fields(message.get("response_metadata"))}
     source = _source(first, message)
-    cached = from_cache(message)
-    tokens, details = (None, None) if cached else usage(message, reported)
+    cached = _from_cache(message)
+    tokens, details = (None, None) if cached else _usage(message, reported)
     return Answer(
         messages=source,
         model=string(reported.get("model_name")) or string(reported.get("model")) or string(reported.get("model_id")),
@@ -104,3 +113,67 @@ def _alternative_fields(index: int, generation: dict[str, Any]) -> Iterator[tupl
     reason = _finish(generation, fields(message.get("response_metadata")))
     if reason:
         yield "finishReason", reason
+
+
+def _usage(message: dict[str, Any], reported: Any) -> tuple[Usage | None, dict[str, Any] | None]:
+    """The usage and its details: those of the message, else those that stand in the result's `reported`."""
+    own, provider = fields(message.get("usage_metadata")), fields(reported)
+    counts = next((found for key in ("token_usage", "usage") if (found := fields(provider.get(key)))), {})
+    details = provider_usage.usage_details(counts) or {}
+    if own:
+        return provider_usage.usage(own), {**details, **dict(_token_details(own))} or None
+    return provider_usage.usage(counts), details or None
+
+
+def _from_cache(message: dict[str, Any]) -> bool:
+    """Whether LangChain's own cache gave the answer: the tokens that it repeats were counted before."""
+    return fields(message.get("usage_metadata")).get("total_cost") == 0
+
+
+def _token_details(own: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    for side, name in _DETAIL_PREFIXES.items():
+        for key, value in fields(own.get(f"{side}_token_details")).items():
+            count = number(value)
+            if count:
+                yield _DETAIL_NAMES.get((side, key)) or name + _camel(key), count
+
+
+def _camel(name: str) -> str:
+    words = "".join(word.capitalize() for word in name.split("_"))
+    return words if words.endswith("Tokens") else f"{words}Tokens"
+
+
+def tool_results(output: Any, tool: ToolRun) -> list[SourceMessage]:
+    """The answers to the call that a tool ran for, with its latency; a run that no model asked for has none."""
+    return [
+        msgspec.structs.replace(source, latency_ms=tool.milliseconds(), name=source.name or tool.name)
+        for message in tool_messages(output)
+        for source in read(message)
+        if source.call_id is not None and tool.call_id in (None, source.call_id)
+    ]
+
+
+def tool_messages(output: Any) -> Iterator[Any]:
+    """The tool messages in whatever a tool or a node returned: a message, a state, a LangGraph Command, a list."""
+    own = fields(output)
+    if own.get("type") == "tool":
+        yield output
+        return
+    for one in items(output) or items(own.get("messages")):
+        yield from tool_messages(one)
+    update = None if own else getattr(output, "update", None)  # of a Command, which has slots
+    if isinstance(update, dict | list | tuple):
+        yield from tool_messages(update)
+
+
+def documents_metadata(documents: Any) -> list[dict[str, Any]]:
+    """Retrieved documents as `metadata.documents` lists them: id, content, and the source's own metadata."""
+    found = []
+    for document in map(fields, items(documents)):
+        record = {
+            "id": string(document.get("id")),
+            "content": string(document.get("page_content")),
+            "metadata": copied(document.get("metadata")),
+        }
+        found.append({key: value for key, value in record.items() if value})
+    return found

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 import time
 import weakref
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from converra.history.turn import Answer, SourceMessage, Trace
@@ -22,10 +24,43 @@ if TYPE_CHECKING:
 
     from converra.history.turn import Scope
     from converra.integrations import CapturedCall
-    from converra.integrations.langchain.claim import RunClaim
 
 MAX_RUNS = 10_000
 """Runs under way at a time; past it, the oldest is given up. Ids that the app itself keeps alive end here."""
+
+
+class RunClaim:
+    """A run's claim on the request that its model makes, kept in the context in which the run began.
+
+    A model may send its request from a thread or a task of its own, where the stack does not reach the run. Contexts
+    are copied to such threads and tasks, so the claim is found there.
+    """
+
+    __slots__ = ("_model", "_started_in", "pending")
+
+    current: ContextVar[RunClaim | None] = ContextVar("converra_langchain_run", default=None)
+    """The claim of the latest run that began in this context."""
+
+    def __init__(self, model: str | None) -> None:
+        self.pending = True
+        """No token has arrived, and the run has not ended."""
+        self._model = model
+        self._started_in = _thread_and_task()
+        RunClaim.current.set(self)
+
+    def reaches(self, model: str | None) -> bool:
+        """Return True if a call made here may be the run's: in another thread or task, for the same `model`."""
+        same_model = model is None or self._model is None or model == self._model
+        return self.pending and same_model and self._started_in != _thread_and_task()
+
+
+def _thread_and_task() -> tuple[int, int]:
+    """Identify the current thread and the current task; 0 where no task runs."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs here
+        task = None
+    return threading.get_ident(), id(task) if task is not None else 0
 
 
 class Run:

@@ -11,11 +11,10 @@ context, which goes along, tells: until the first token has arrived, the request
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import threading
-from contextvars import ContextVar
 from typing import TYPE_CHECKING
+
+from converra.integrations.langchain.runs import RunClaim
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -27,27 +26,6 @@ CALLBACKS = "langchain_core.callbacks.manager"
 """Between a handler's callback and the run that it is told of stand frames of this module."""
 
 MANAGER = "run_manager"
-
-
-_begun: ContextVar[RunClaim | None] = ContextVar("converra_langchain_run", default=None)
-
-
-class RunClaim:
-    """One run's claim on the request that its model makes; whoever goes on in this context finds it."""
-
-    __slots__ = ("_home", "_model", "pending")
-
-    def __init__(self, model: str | None) -> None:
-        self.pending = True
-        """No token has arrived, and the run is not over."""
-        self._model = model
-        self._home = _here()
-        _begun.set(self)
-
-    def reaches(self, model: str | None) -> bool:
-        """Say whether a call in a thread or a task that was started since may be the run's."""
-        same_model = model is None or self._model is None or model == self._model
-        return self.pending and same_model and self._home != _here()
 
 
 class RunsLayer:
@@ -63,8 +41,8 @@ class RunsLayer:
         found, run_id = manager_above(sys._getframe(1))  # noqa: SLF001 - as `inspect.currentframe`, without importing it
         if found:
             return run_id in self._runs
-        begun = _begun.get()
-        return begun is not None and begun.reaches(model)
+        claim = RunClaim.current.get()
+        return claim is not None and claim.reaches(model)
 
 
 def manager_above(frame: FrameType | None) -> tuple[bool, UUID | None]:
@@ -92,12 +70,3 @@ def _caller(frame: FrameType | None) -> FrameType | None:
 
 def _ours(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__")).partition(".")[0] == "converra"
-
-
-def _here() -> tuple[int, int]:
-    """Tell this thread and this task from others."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no event loop runs here
-        task = None
-    return threading.get_ident(), id(task) if task is not None else 0
