@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from converra.history.turn import Attachment, Dialect, SourceMessage, SourceToolCall
 from converra.integrations.langchain.content import content
-from converra.integrations.openai.chat import meant, unnamed
-from converra.integrations.payload.extras import LANGCHAIN, merged, unread
+from converra.integrations.openai.chat import MESSAGE
+from converra.integrations.payload.extras import merged, unread
 from converra.integrations.payload.fields import copied, fields, items, string
 from converra.integrations.payload.fingerprint import digest
 from converra.integrations.payload.media import beside, embeds, placeholder, taken_out
+from converra.integrations.payload.tool_calls import meant, unnamed
 from converra.wire.json_safe import identifier
 
 if TYPE_CHECKING:
@@ -29,6 +30,27 @@ ROLES = {
 CHAT = frozenset({"chat", "ChatMessageChunk"})
 SILENT = frozenset({"remove"})
 """Orders to a graph's state, not words."""
+
+
+READ_BESIDE = frozenset(
+    {
+        *MESSAGE,
+        *(
+            "tool_outputs",
+            "token_usage",
+            "usage",
+            "usage_metadata",
+            "model",
+            "model_name",
+            "model_id",
+            "model_provider",
+        ),
+        *("finish_reason", "stop_reason", "stopReason", "stop_sequence", "done_reason", "done", "logprobs", "id"),
+        *("object", "created", "created_at", "status", "incomplete_details", "error", "user", "metadata", "message"),
+        *("service_tier", "system_fingerprint", "headers", "request_id", "ResponseMetadata", "output_version"),
+    }
+)
+"""Fields beside a message's content, or of its response, that are read or left out on purpose."""
 
 
 def fingerprint(messages: Sequence[Any]) -> list[int]:
@@ -97,7 +119,7 @@ def answered(own: dict[str, Any]) -> tuple[SourceMessage, ...]:
 
 
 def _assistant(own: dict[str, Any], more: dict[str, Any], found: Content) -> SourceMessage:
-    media = tuple(beside(more, LANGCHAIN))
+    media = tuple(beside(more, READ_BESIDE))
     words, embedded = taken_out(found.text("")) if embeds(found.text("")) else (found.text(""), ())
     text = "\n".join(filter(None, (words, *map(placeholder, media))))
     attachments = (*found.attachments, *embedded, *media)
@@ -109,7 +131,7 @@ def _assistant(own: dict[str, Any], more: dict[str, Any], found: Content) -> Sou
     if string(audio.get("data")):
         attachments = (*attachments, Attachment("audio", None, audio["data"]))
     made = tuple(_calls(own, more))
-    extras = unread(more, LANGCHAIN, {one.data for one in media if one.data})
+    extras = unread(more, READ_BESIDE, {one.data for one in media if one.data})
     metadata = merged({**dict(_extras(own, more, found)), **unnamed(made)}, extras) or None
     return SourceMessage("assistant", text, meant(made), None, None, attachments, metadata)
 

@@ -8,9 +8,9 @@ import msgspec
 
 from converra.history.turn import Answer, SourceMessage
 from converra.integrations.langchain.content import content
-from converra.integrations.langchain.messages import answered, read
+from converra.integrations.langchain.messages import READ_BESIDE, answered, read
 from converra.integrations.payload import usage as provider_usage
-from converra.integrations.payload.extras import LANGCHAIN, merged, unread
+from converra.integrations.payload.extras import merged, unread
 from converra.integrations.payload.fields import copied, fields, items, number, string
 from converra.wire.json_safe import identifier
 
@@ -49,7 +49,7 @@ def answer(result: Any) -> Answer:
         finish_reason=_finish(first, reported),
         alternatives=tuple(_alternative(n, other) for n, other in enumerate(others, 1)),
         response_id=_response_id(message, reported),
-        metadata=merged({"cached": True} if cached else None, unread(reported, LANGCHAIN)),
+        metadata=merged({"cached": True} if cached else None, unread(reported, READ_BESIDE)),
     )
 
 

@@ -10,16 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from converra.history.turn import Answer
 from converra.integrations import Integration
+from converra.integrations.openai import chat, responses
 from converra.integrations.openai.background import BackgroundCall, RetrievedCall, waited_for
-from converra.integrations.openai.chat import answer as chat_answer
-from converra.integrations.openai.chat import request as chat_request
-from converra.integrations.openai.chat_chunks import ChatChunks
-from converra.integrations.openai.completions import CompletionChunks
-from converra.integrations.openai.completions import answer as completions_answer
-from converra.integrations.openai.completions import request as completions_request
+from converra.integrations.openai.chat_chunks import ChatChunks, CompletionChunks
 from converra.integrations.openai.events import ResponseEvents
-from converra.integrations.openai.responses import answer as responses_answer
-from converra.integrations.openai.responses import request as responses_request
 from converra.integrations.patching import Patches, PatchPoint
 from converra.integrations.payload.fields import fields
 from converra.integrations.stainless.call import Endpoint, ObservedRequest
@@ -33,9 +27,9 @@ POINTS = (
 )
 
 ENDPOINTS = {  # an unusual address belongs to the first that its path ends with
-    "/chat/completions": Endpoint(chat_request, chat_answer, ChatChunks),
-    "/responses": Endpoint(responses_request, responses_answer, ResponseEvents),
-    "/completions": Endpoint(completions_request, completions_answer, CompletionChunks),
+    "/chat/completions": Endpoint(chat.request, chat.answer, ChatChunks),
+    "/responses": Endpoint(responses.request, responses.answer, ResponseEvents),
+    "/completions": Endpoint(chat.completions_request, chat.completions_answer, CompletionChunks),
 }
 
 
@@ -74,10 +68,10 @@ def _follow_up(capture: Capture, options: Any) -> ObservedRequest | None:
 
 def _background_answer(response: Any) -> Answer:
     """The answer of a response that was made in the background; of others, which were recorded when made, none."""
-    return responses_answer(response) if fields(response).get("background") is True else Answer()
+    return responses.answer(response) if fields(response).get("background") is True else Answer()
 
 
-RETRIEVED = Endpoint(responses_request, _background_answer, ResponseEvents)
+RETRIEVED = Endpoint(responses.request, _background_answer, ResponseEvents)
 """A response that is asked for and that was not made here: only those that run in the background can be streamed."""
 
 _patches = Patches(POINTS, observe)

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from converra.history.arguments import is_blank
 from converra.history.turn import Answer, Attachment, Dialect, Request, SourceMessage, SourceToolCall
-from converra.integrations.openai.logprobs import summary, token_logprobs
-from converra.integrations.payload.extras import (
-    CHOICE,
-    COMPLETION,
-    MESSAGE,
-    TOOL_CALL,
-    merged,
-    of_texts,
-    screened,
-    unread,
-)
+from converra.integrations.payload.extras import merged, screened, unread
 from converra.integrations.payload.fields import BLOB_LENGTH, fields, items, plain, string
 from converra.integrations.payload.fingerprint import ANSWERING, BARE, fingerprint
 from converra.integrations.payload.media import beside as media_beside
 from converra.integrations.payload.media import embeds, placeholder, taken_out
-from converra.integrations.payload.parts import Content, content, unknown
-from converra.integrations.payload.usage import counts, snapshot, usage, usage_details
+from converra.integrations.payload.parts import Content, content, text_extras, unknown
+from converra.integrations.payload.tool_calls import meant, unnamed
+from converra.integrations.payload.usage import counts, logprobs_summary, snapshot, token_logprobs, usage, usage_details
 from converra.wire.json_safe import identifier
 
 if TYPE_CHECKING:
@@ -33,6 +23,23 @@ ROLES = {"developer": "system", "function": "tool"}
 
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """Where compatible providers put what a model thought, beside its text."""
+
+
+COMPLETION = frozenset(
+    {
+        *("id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint", "error"),
+        *("metadata", "obfuscation", "p", "x_groq"),  # the request's own; padding; an id and the usage
+    }
+)
+CHOICE = frozenset({"index", "message", "delta", "text", "finish_reason", "logprobs", "error"})
+MESSAGE = frozenset(
+    {
+        *("role", "content", "refusal", "tool_calls", "function_call", "audio", "annotations", "parsed"),
+        *("reasoning_content", "reasoning", "reasoning_details"),
+    }
+)
+TOOL_CALL = frozenset({"id", "type", "index", "function", "custom"})
+"""Fields of each level of an answer that are read, or left out on purpose. All others are kept in metadata."""
 
 
 def request(body: dict[str, Any]) -> Request:
@@ -120,7 +127,7 @@ def _assistant(own: dict[str, Any], made: tuple[SourceToolCall, ...]) -> SourceM
         text = text or string(audio.get("transcript")) or ""
         if string(audio.get("data")):
             attachments = (*attachments, Attachment("audio", None, audio["data"]))
-    extras = {**unread(own, MESSAGE, {a.data for a in beside if a.data}), **of_texts(items(own.get("content")))}
+    extras = {**unread(own, MESSAGE, {a.data for a in beside if a.data}), **text_extras(items(own.get("content")))}
     metadata = merged({**dict(_extras(own, found)), **unnamed(made)}, extras)
     return SourceMessage("assistant", text, calls, None, None, attachments, metadata or None)
 
@@ -166,17 +173,6 @@ def _call_extras(own: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         extras = unread(made, TOOL_CALL)
         if extras:
             yield identifier(made.get("id")) or str(number), extras
-
-
-def meant(made: tuple[SourceToolCall, ...]) -> tuple[SourceToolCall, ...]:
-    """Leave out the empty calls that gateways put beside a text."""
-    return tuple([called for called in made if called.is_meant])
-
-
-def unnamed(made: tuple[SourceToolCall, ...]) -> dict[str, Any]:
-    """Metadata that keeps arguments of which nothing says what they were for."""
-    lost = [called.arguments for called in made if not called.is_meant and not is_blank(called.arguments)]
-    return {"unnamedCalls": lost} if lost else {}
 
 
 def _plain_calls(own: dict[str, Any]) -> tuple[SourceToolCall, ...] | None:
@@ -299,7 +295,7 @@ def groq_usage(own: dict[str, Any]) -> Any:
 
 def confidence(numbers: Sequence[float]) -> dict[str, Any] | None:
     """The metadata that log probabilities make, if they were asked for."""
-    return {"logprobs": summary(numbers)} if numbers else None
+    return {"logprobs": logprobs_summary(numbers)} if numbers else None
 
 
 def _choices(own: dict[str, Any]) -> list[dict[str, Any]]:
@@ -332,3 +328,24 @@ def error_record(body: Any) -> dict[str, Any]:
     kind = next((kind for name in ("type", "code") if (kind := string(error.get(name)))), None)
     code = error.get("code")
     return {"type": kind or (str(code) if type(code) is int else "NoAnswer")}
+
+
+def completions_request(body: dict[str, Any]) -> Request:
+    """What a call to `/completions` sends: a prompt, or several; prompts of token numbers have no words."""
+    prompt = body.get("prompt")
+    prompts = [prompt] if isinstance(prompt, str) else [text for text in items(prompt) if isinstance(text, str)]
+    messages = [{"role": "user", "content": text} for text in prompts]
+    return Request(dialect=CHAT, messages=messages, model=string(body.get("model")))
+
+
+def completions_answer(completion: Any) -> Answer:
+    """A whole answer; its choices hold a text where a chat's hold a message."""
+    return answer(as_chat(completion, "message"))
+
+
+def as_chat(completion: Any, name: str) -> dict[str, Any]:
+    """Read a legacy completion, or a chunk of one, as a chat's: its text becomes the choice's `name`."""
+    own = dict(fields(completion))
+    choices = (fields(choice) for choice in items(own.get("choices")))
+    own["choices"] = [{**choice, name: {"content": choice.get("text")}} for choice in choices]
+    return own

@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from converra.history.turn import Answer
 from converra.integrations.openai.chat import (
+    CHOICE,
+    COMPLETION,
+    MESSAGE,
     REASONING_FIELDS,
     alternative,
+    as_chat,
     assistant,
     detailed,
     groq_usage,
     metadata,
 )
-from converra.integrations.openai.logprobs import token_logprobs
-from converra.integrations.openai.streamed_calls import CallPieces, StreamedCalls
-from converra.integrations.payload.extras import CHOICE, COMPLETION, MESSAGE, Unread
+from converra.integrations.payload.extras import Unread
 from converra.integrations.payload.fields import copied, fields, items, string
 from converra.integrations.payload.parts import content
-from converra.integrations.payload.usage import snapshot, usage, usage_details
+from converra.integrations.payload.tool_calls import CallPieces, StreamedCalls
+from converra.integrations.payload.usage import snapshot, token_logprobs, usage, usage_details
 from converra.wire.json_safe import identifier, joined
 
 if TYPE_CHECKING:
@@ -125,6 +128,14 @@ class ChatChunks:
         """Take over counts; where they come in every chunk, the last are right, and zero says nothing new."""
         before = self._usage
         self._usage = {**before, **{key: value for key, value in counts.items() if value}} if before else counts
+
+
+class CompletionChunks(ChatChunks):
+    """What has arrived of one stream so far."""
+
+    def feed(self, chunk: Any) -> None:
+        """Read one chunk."""
+        super().feed(as_chat(chunk, "delta"))
 
 
 def _by_index(choice: _Choice) -> int:

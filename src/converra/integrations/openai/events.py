@@ -8,9 +8,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from converra.integrations.openai.responses import answer_of
+from converra.integrations.openai.responses import RESPONSE, answer_of
 from converra.integrations.openai.streamed_items import StreamedItems
-from converra.integrations.payload.extras import RESPONSE
 from converra.integrations.payload.fields import copied, fields, items, string
 
 if TYPE_CHECKING:

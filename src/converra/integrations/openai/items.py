@@ -9,17 +9,21 @@ import msgspec
 from converra.history.arguments import is_blank
 from converra.history.turn import Attachment, SourceMessage, SourceToolCall
 from converra.integrations.openai.chat import ROLES
-from converra.integrations.openai.logprobs import logprobs
-from converra.integrations.payload.extras import ITEM, merged, of_texts, screened, unread
+from converra.integrations.payload.extras import merged, screened, unread
 from converra.integrations.payload.fields import fields, items, plain, string
 from converra.integrations.payload.media import beside, embeds, inside, placeholder, taken_out
-from converra.integrations.payload.parts import content, unknown
+from converra.integrations.payload.parts import content, text_extras, unknown
+from converra.integrations.payload.usage import logprobs
 from converra.wire.json_safe import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from converra.integrations.payload.parts import Content
+
+
+ITEM = frozenset({"id", "type", "role", "content", "status", "phase"})
+"""Fields of an item that are read, or left out on purpose."""
 
 
 def read(item: Any) -> tuple[SourceMessage, ...]:
@@ -67,7 +71,7 @@ def _answered(own: dict[str, Any], found: Content, metadata: dict[str, Any]) -> 
     more = tuple(beside(own, ITEM))
     words, embedded = taken_out(found.text) if embeds(found.text) else (found.text, ())
     text = "\n".join(filter(None, (words, *map(placeholder, more))))
-    extras = {**unread(own, ITEM, _data(more)), **of_texts(items(own.get("content")))}
+    extras = {**unread(own, ITEM, _data(more)), **text_extras(items(own.get("content")))}
     strange = unknown(own.get("content"))
     if strange:
         metadata["parts"] = strange

@@ -9,7 +9,7 @@ import msgspec
 from converra.history.turn import Answer, Dialect, Request, SourceMessage
 from converra.integrations.openai.chat import error_record
 from converra.integrations.openai.items import is_empty_call, known, read, said_by, strange, thoughts
-from converra.integrations.payload.extras import RESPONSE, merged, unread
+from converra.integrations.payload.extras import merged, unread
 from converra.integrations.payload.fields import BLOB_LENGTH, fields, items, string
 from converra.integrations.payload.fingerprint import fingerprint
 from converra.integrations.payload.media import embeds
@@ -24,6 +24,21 @@ RESPONSES = Dialect("openai.responses", fingerprint, read)
 
 AT_WORK = ("queued", "in_progress")
 """The states of a response that has no answer yet; its id is kept, so that the answer can be asked for."""
+
+
+RESPONSE = frozenset(
+    {
+        *("id", "object", "created_at", "completed_at", "model", "status", "output", "output_text", "usage", "error"),
+        *("incomplete_details", "conversation", "background", "access_programs"),
+        # what the request said:
+        *("instructions", "metadata", "parallel_tool_calls", "temperature", "tool_choice", "tools", "top_p"),
+        *("max_output_tokens", "max_tool_calls", "previous_response_id", "prompt", "prompt_cache_key", "reasoning"),
+        *("prompt_cache_retention", "prompt_cache_options", "prompt_cache_diagnostics", "safety_identifier"),
+        *("service_tier", "text", "top_logprobs", "truncation", "user", "store", "frequency_penalty", "image"),
+        *("presence_penalty", "billing", "verbosity", "input_transformations"),
+    }
+)
+"""Fields of a response that are read, or left out on purpose. All others are kept in metadata."""
 
 
 def request(body: dict[str, Any]) -> Request:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from converra.integrations.openai.streamed_calls import assembled
 from converra.integrations.payload.fields import copied
+from converra.integrations.payload.tool_calls import assembled
 from converra.wire.json_safe import identifier, joined
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import msgspec
 from converra.integrations.payload.fields import copied, fields
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Container, Mapping
 
 MAX_STRING = 4_096
 """Longest string, in characters, that is kept inside of a field; of a longer one, its length."""
@@ -27,56 +27,6 @@ MAX_FIELDS = 64
 
 ENCODED = 200
 """Characters beyond which a string in the alphabet of base64 is taken for encoded data."""
-
-COMPLETION = frozenset(
-    {
-        *("id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint", "error"),
-        *("metadata", "obfuscation", "p", "x_groq"),  # the request's own; padding; an id and the usage
-    }
-)
-CHOICE = frozenset({"index", "message", "delta", "text", "finish_reason", "logprobs", "error"})
-MESSAGE = frozenset(
-    {
-        *("role", "content", "refusal", "tool_calls", "function_call", "audio", "annotations", "parsed"),
-        *("reasoning_content", "reasoning", "reasoning_details"),
-    }
-)
-RESPONSE = frozenset(
-    {
-        *("id", "object", "created_at", "completed_at", "model", "status", "output", "output_text", "usage", "error"),
-        *("incomplete_details", "conversation", "background", "access_programs"),
-        # what the request said:
-        *("instructions", "metadata", "parallel_tool_calls", "temperature", "tool_choice", "tools", "top_p"),
-        *("max_output_tokens", "max_tool_calls", "previous_response_id", "prompt", "prompt_cache_key", "reasoning"),
-        *("prompt_cache_retention", "prompt_cache_options", "prompt_cache_diagnostics", "safety_identifier"),
-        *("service_tier", "text", "top_logprobs", "truncation", "user", "store", "frequency_penalty", "image"),
-        *("presence_penalty", "billing", "verbosity", "input_transformations"),
-    }
-)
-TOOL_CALL = frozenset({"id", "type", "index", "function", "custom"})
-ITEM = frozenset({"id", "type", "role", "content", "status", "phase"})
-PART = frozenset({"type", "text", "refusal", "annotations", "logprobs"})
-"""The fields of each level of an answer that are read, or left out on purpose. The others are kept."""
-
-LANGCHAIN = frozenset(
-    {
-        *MESSAGE,
-        *(
-            "tool_outputs",
-            "token_usage",
-            "usage",
-            "usage_metadata",
-            "model",
-            "model_name",
-            "model_id",
-            "model_provider",
-        ),
-        *("finish_reason", "stop_reason", "stopReason", "stop_sequence", "done_reason", "done", "logprobs", "id"),
-        *("object", "created", "created_at", "status", "incomplete_details", "error", "user", "metadata", "message"),
-        *("service_tier", "system_fingerprint", "headers", "request_id", "ResponseMetadata", "output_version"),
-    }
-)
-"""The same of a message of LangChain's: what stands beside its content, and what is told of the response."""
 
 TAKEN = frozenset(
     {
@@ -190,16 +140,6 @@ def _joined(before: Any, piece: Any) -> Any:
     if isinstance(before, list) and isinstance(piece, list):
         return before + [one for one in piece if one not in before]
     return {**before, **piece} if isinstance(before, dict) and isinstance(piece, dict) else piece
-
-
-def of_texts(parts: Iterable[Any]) -> dict[str, Any]:
-    """What stands in the parts of a text beside what is read of them."""
-    found: dict[str, Any] = {}
-    for part in parts:
-        own = fields(part)
-        if own.get("type") in ("text", "output_text"):
-            found.update(unread(own, PART))
-    return found
 
 
 def encoded(value: str) -> bool:

@@ -8,14 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from converra.history.turn import Attachment
-from converra.integrations.payload.extras import kept
+from converra.integrations.payload.extras import kept, unread
 from converra.integrations.payload.fields import fields, items, string
 from converra.integrations.payload.media import attachment, data_mime, placeholder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _TEXTS = ("text", "input_text", "output_text")
+
+TEXT_PART = frozenset({"type", "text", "refusal", "annotations", "logprobs"})
+"""Fields of a text part that are read, or left out on purpose."""
 
 
 class Content(NamedTuple):
@@ -154,6 +157,16 @@ _READERS: dict[str, Callable[[dict[str, Any], _Parts], None]] = {
     "file": _file,
     "input_file": _file,
 }
+
+
+def text_extras(parts: Iterable[Any]) -> dict[str, Any]:
+    """Collect the unread fields of text parts."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        own = fields(part)
+        if own.get("type") in ("text", "output_text"):
+            found.update(unread(own, TEXT_PART))
+    return found
 
 
 def unknown(parts: Any) -> list[Any]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from converra.integrations.payload.extras import kept
-from converra.integrations.payload.fields import copied, fields, number
+from converra.integrations.payload.fields import copied, fields, items, number
 from converra.wire.models import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from converra.history.turn import Counts
 
@@ -38,9 +38,6 @@ _COMPLETION = ("completion_tokens", "output_tokens")
 _PLAIN = frozenset({*_DETAILS, *_PROMPT, *_COMPLETION, "total_tokens"})
 """What OpenAI's own usage consists of: nothing stands beside the details."""
 _COUNTED = frozenset({*_PLAIN, *_READ, *_WRITTEN, _MISSED, "reasoning_tokens"})
-_COUNTED = frozenset(
-    {*_DETAILS, *_READ, *_WRITTEN, *_PROMPT, *_COMPLETION, _MISSED, "total_tokens", "reasoning_tokens"}
-)
 
 
 def snapshot(
@@ -145,3 +142,26 @@ def _beside(own: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _camel(name: str) -> str:
     return "".join(word.capitalize() for word in name.split("_"))
+
+
+def token_logprobs(choice_logprobs: Any) -> list[float]:
+    """The numbers of a chat choice's `logprobs`, of its text and of its refusal; of one chunk or of all."""
+    own = fields(choice_logprobs)
+    return _numbers([*items(own.get("content")), *items(own.get("refusal"))])
+
+
+def logprobs(tokens: Sequence[Any]) -> dict[str, Any] | None:
+    """`metadata.logprobs` of tokens that have a `logprob` each, if any were asked for."""
+    return logprobs_summary(_numbers(tokens)) if tokens else None
+
+
+def logprobs_summary(numbers: Sequence[float]) -> dict[str, Any] | None:
+    """How many tokens, how probable they were in the mean, and the least probable of them."""
+    if not numbers:
+        return None
+    return {"tokens": len(numbers), "mean": round(sum(numbers) / len(numbers), 4), "lowest": round(min(numbers), 4)}
+
+
+def _numbers(tokens: Iterable[Any]) -> list[float]:
+    found = (fields(token).get("logprob") for token in tokens)
+    return [number for number in found if isinstance(number, int | float) and not isinstance(number, bool)]

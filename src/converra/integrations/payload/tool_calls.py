@@ -17,16 +17,30 @@ same name again                a new one
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.history.arguments import parse
+from converra.history.arguments import is_blank, parse
 from converra.integrations.payload.fields import fields, plain, string
 from converra.wire import json_safe
 from converra.wire.json_safe import identifier, joined, text
 
+if TYPE_CHECKING:
+    from converra.history.turn import SourceToolCall
+
 OPENING, CLOSING = ("{", "["), ("}", "]")
+
+
+def meant(made: tuple[SourceToolCall, ...]) -> tuple[SourceToolCall, ...]:
+    """Leave out the empty calls that gateways put beside a text."""
+    return tuple([called for called in made if called.is_meant])
+
+
+def unnamed(made: tuple[SourceToolCall, ...]) -> dict[str, Any]:
+    """Metadata that keeps arguments of which nothing says what they were for."""
+    lost = [called.arguments for called in made if not called.is_meant and not is_blank(called.arguments)]
+    return {"unnamedCalls": lost} if lost else {}
 
 
 class StreamedCalls:
