@@ -14,7 +14,7 @@ import pytest
 
 from converra.capture.recorder import Recorder
 from converra.config import load
-from converra.integrations.openai import background
+from converra.integrations.stainless import background
 from converra.server.run import serve
 
 if TYPE_CHECKING:

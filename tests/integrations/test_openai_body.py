@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from converra.integrations.openai.chat import answer
 from converra.integrations.openai.chat_chunks import ChatChunks
-from converra.integrations.stainless.body import BodyPieces, events
+from converra.integrations.stainless.request import BodyPieces, events
 from tests.integrations.chat_scripts import TEXT_CHUNKS, completion
 from tests.integrations.recording import bare
 from tests.integrations.scripted import stream

@@ -19,7 +19,7 @@ from openai.types.responses import Response
 
 from converra.integrations import patching
 from converra.integrations.openai import INTEGRATION
-from converra.integrations.openai import background as openai_background
+from converra.integrations.stainless import background as stainless_background
 from tests.integrations import scripted
 from tests.integrations.openai_shapes import CHAT, MESSAGES, RESPONSES, SCRIPTS, async_client_for, client_for
 from tests.integrations.recording import RecordingCapture
@@ -417,7 +417,7 @@ LATER = {"background": True}
 
 @pytest.fixture
 def background(model: ScriptedModel) -> Iterator[openai.OpenAI]:
-    openai_background._waiting.clear()
+    stainless_background._waiting.clear()
     with client_for(model, "r-background") as made:
         yield made
 
@@ -453,7 +453,7 @@ def test_asking_in_vain(model: ScriptedModel, background: openai.OpenAI, capture
 
 def test_a_background_stream_left_and_taken_up_again(model: ScriptedModel, capture: RecordingCapture) -> None:
     """A background stream that breaks off is not the end of its turn."""
-    openai_background._waiting.clear()
+    stainless_background._waiting.clear()
     with client_for(model, "r-stream") as client:
         with client.responses.create(**RESPONSES, extra_body=LATER, stream=True) as stream:
             next(stream)
@@ -466,7 +466,7 @@ def test_background_responses_that_nobody_asks_for(
     background: openai.OpenAI, capture: RecordingCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only so many are waited for; the oldest is then recorded as it was."""
-    monkeypatch.setattr(openai_background, "MAX_WAITING", 0)
+    monkeypatch.setattr(stainless_background, "MAX_WAITING", 0)
     background.responses.create(**RESPONSES, extra_body=LATER)
     assert capture.only().facts()["answer"] == {
         "messages": [{"role": "assistant"}],
@@ -481,9 +481,9 @@ def test_a_background_response_that_takes_too_long(
     model: ScriptedModel, capture: RecordingCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that nobody has asked for within an hour is recorded as it was, once another one comes."""
-    openai_background._waiting.clear()
+    stainless_background._waiting.clear()
     clock, numbers = [1_000.0], itertools.count(1)
-    monkeypatch.setattr(openai_background, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(stainless_background, "monotonic", lambda: clock[0])
     model.scripts["queue"] = lambda request: scripted.document(QUEUED | {"id": f"resp_{next(numbers)}"})
     with client_for(model, "queue") as client:
         for seconds, ends in ((0, [0]), (3_599, [0, 0]), (2, [1, 0, 0])):

@@ -206,6 +206,31 @@ def test_the_calls_of_a_server(server: str) -> None:
     assert streamed(*fragments) == calls
 
 
+SIGNED: dict[str, Any] = {"extra_content": {"google": {"thought_signature": "abc"}}}
+
+
+@pytest.mark.parametrize(
+    "fragments",
+    [
+        [{**fragment(GRAZ, index=0, id="a", name="find"), **SIGNED}],
+        [fragment("", index=0, id="a", name="find"), {**fragment(GRAZ, index=0), **SIGNED}],
+        [fragment("", index=0, id="a", name="find"), {**fragment(GRAZ, index=0, id=None), "type": None, **SIGNED}],
+        [{**fragment(GRAZ[:7], index=0, id="a", name="find"), **SIGNED}, fragment(GRAZ[7:], index=0)],
+    ],
+)
+def test_fields_beside_the_function(fragments: list[dict[str, Any]]) -> None:
+    """Fields of a tool call that are not read are kept in the metadata, as those of an answer without streaming are."""
+    plain, built = ChatChunks(), ChatChunks()
+    for piece in fragments:
+        delta = chunk({"tool_calls": [piece]})
+        plain.feed(delta)
+        built.feed(ChatCompletionChunk.construct(**delta))
+    for chunks in plain, built:
+        (source,) = chunks.answer().messages
+        assert source.calls == (SourceToolCall("a", "find", GRAZ),)
+        assert source.metadata == {"calls": {"a": SIGNED}}
+
+
 # -- through the client ------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from converra.integrations.payload.fingerprint import ANSWERING, BARE, fingerpri
 from converra.integrations.payload.media import beside as media_beside
 from converra.integrations.payload.media import embeds, placeholder, taken_out
 from converra.integrations.payload.parts import Content, content, text_extras, unknown
-from converra.integrations.payload.tool_calls import meant, unnamed
+from converra.integrations.payload.tool_calls import TOOL_CALL, meant, unnamed
 from converra.integrations.payload.usage import counts, logprobs_summary, snapshot, token_logprobs, usage, usage_details
 from converra.wire.json_safe import identifier
 
@@ -38,7 +38,6 @@ MESSAGE = frozenset(
         *("reasoning_content", "reasoning", "reasoning_details"),
     }
 )
-TOOL_CALL = frozenset({"id", "type", "index", "function", "custom"})
 """Fields of each level of an answer that are read, or left out on purpose. All others are kept in metadata."""
 
 

@@ -55,6 +55,19 @@ def request(body: dict[str, Any]) -> Request:
     )
 
 
+def retrieved_id(method: str, url: str) -> str | None:
+    """Return the id of the response that a request retrieves (GET /responses/{id}) or cancels; None for others."""
+    if "/responses/" not in url:
+        return None
+    parts = url.partition("?")[0].strip("/").split("/")
+    if method == "post" and parts[-1] == "cancel":
+        parts.pop()
+    elif method != "get":
+        return None
+    *_, collection, response_id = ("", *parts)
+    return response_id if collection == "responses" else None
+
+
 def _instructions(body: dict[str, Any]) -> str | None:
     """The instructions. A prompt template is kept by the provider: a line names it, others what was put into it."""
     own, template = string(body.get("instructions")), fields(body.get("prompt"))

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra.history.arguments import is_blank, parse
+from converra.integrations.payload.extras import Unread
 from converra.integrations.payload.fields import fields, plain, string
 from converra.wire import json_safe
 from converra.wire.json_safe import identifier, joined, text
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from converra.history.turn import SourceToolCall
 
 OPENING, CLOSING = ("{", "["), ("}", "]")
+
+TOOL_CALL = frozenset({"id", "type", "index", "function", "custom"})
+"""Fields of a tool call that are read, or left out on purpose. All others are kept in the answer's metadata."""
 
 
 def meant(made: tuple[SourceToolCall, ...]) -> tuple[SourceToolCall, ...]:
@@ -61,7 +65,9 @@ class StreamedCalls:
         index, call_id, called = own.get("index"), own.get("id"), fields(own.get("function"))
         if index.__class__ is int and (call_id is None or call_id == "") and not called.get("name"):
             pieces, fragment = self._by_index.get(index), called.get("arguments")
-            if pieces is not None and fragment.__class__ is str:
+            size = len(own)  # no fields besides these four, or besides index and function: `keys()` costs twice as much
+            usual = size == 2 or (size == 4 and "id" in own and "type" in own)  # noqa: PLR2004 - see above
+            if usual and pieces is not None and fragment.__class__ is str:
                 pieces.fragments.append(fragment)
                 self._latest = pieces
                 return
@@ -78,6 +84,8 @@ class StreamedCalls:
                 return  # an empty call of a gateway
             pieces = self._begin(index, call_id, name, fragment, pieces)
         pieces.merge(call_id, name, fragment)
+        if own.keys() - TOOL_CALL:
+            pieces.extras.note(own)
         self._note(pieces, index)
 
     def tool_calls(self) -> list[dict[str, Any]]:
@@ -130,7 +138,7 @@ class StreamedCalls:
 class CallPieces:
     """One call; its arguments come in fragments, which some servers send parsed."""
 
-    __slots__ = ("_parsed", "before", "fragments", "id", "index", "name")
+    __slots__ = ("_parsed", "before", "extras", "fragments", "id", "index", "name")
 
     def __init__(self, index: Any = None, before: CallPieces | None = None) -> None:
         self.index = index
@@ -139,6 +147,8 @@ class CallPieces:
         self.before = before
         """The call that this may be a part of."""
         self.fragments: list[Any] = []
+        self.extras = Unread(TOOL_CALL)
+        """Fields beside the function, such as the signature of a thought."""
         self._parsed = False
         """A fragment is no text."""
 
@@ -156,6 +166,7 @@ class CallPieces:
         copy = CallPieces(self.index)
         copy.id, copy.name, copy._parsed = self.id, self.name, self._parsed
         copy.fragments = self.fragments.copy()
+        copy.extras.note(self.extras.fields)
         return copy
 
     def is_over(self, call_id: str | None, name: str | None, fragment: Any) -> bool:
@@ -185,6 +196,7 @@ class CallPieces:
             self.fragments += later.fragments
             self._parsed = self._parsed or later._parsed
         self.id, self.name = self.id or later.id, self.name or later.name
+        self.extras.note(later.extras.fields)
         return True
 
     def arguments(self) -> Any:
@@ -197,7 +209,7 @@ class CallPieces:
 
     def tool_call(self) -> dict[str, Any]:
         """The call as an element of `message.tool_calls`."""
-        return {"id": self.id, "function": self.function()}
+        return {**self.extras.fields, "id": self.id, "function": self.function()}
 
     def _last(self) -> Any:
         """The last fragment that is not blank."""
