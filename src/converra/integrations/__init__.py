@@ -1,16 +1,41 @@
-"""What an integration is, and what it may ask of the recorder.
+"""Integrations: what teaches `converra` one library, and the Protocols by which they reach the recorder.
 
-An integration teaches `converra` one library. It is an object with a `name`, the `module` it waits for, and two
-functions; it is found through the entry-point group `converra.integrations`, ours like anybody's::
+An integration is an `Integration` object, found by the entry-point group `converra.integrations`. Another package
+registers one in the same way::
 
     [project.entry-points."converra.integrations"]
     mylib = "mypackage.converra:INTEGRATION"
 
-Around every model call it does three things, all of which are guarded and none of which may change the call::
+Around each model call it does three things. All are guarded, and none may change the call::
 
     call = capture.begin(request)          # before; None when nothing is to be recorded
     result = wrapped(*args, **kwargs)      # alone on its line: the app's call
-    call.end(answer)                       # or call.fail(exception), at most one of them counts
+    call.end(answer)                       # or call.fail(exception); only the first of them counts
+
+To add a provider, read this first:
+
+=====================  ===============================================================================================
+step                   where
+=====================  ===============================================================================================
+1. Find the seam       The one method that every call of the SDK passes, with the body as it goes on the wire: name it
+                       in a `PatchPoint` row (`patching.py`). Never import the SDK: `install` is given its module.
+2. Write the rows      One `Endpoint` per address that makes conversation turns (`stainless/request.py`), as in
+                       `openai/__init__.py`. SDKs made by Stainless (openai, anthropic, groq, together) share the rest
+                       of the way: `stainless/stream.py` taps streams, `stainless/background.py` queued answers.
+3. Write the readers   Pure functions in a package of the provider's name: the request → `Request`, the answer →
+                       `Answer`, a class that puts chunks together (`Pieces`), and a `Dialect` to read one message
+                       (`history/turn.py`). Models: `openai/chat.py`, `openai/chat_chunks.py`. Build them from
+                       `payload/`: `fields` (objects without running their code), `parts` and `media` (content),
+                       `tool_calls`, `usage`, `extras` (unread fields), `fingerprint`.
+4. Register            The entry point in `pyproject.toml`, the name in `discovery.py`, the readers in the contract
+                       `pure`, the package in `shared-readers`, and a contract `door-…` for the SDK.
+5. Prove it            A subclass of `Conformance` (`tests/integrations/conformance.py`) with one `Shape` for each way to
+                       call the SDK, as in `test_openai_conformance.py`. The SDK's own tests must pass with the patches
+                       installed: `tests/compat/neighbours.py`.
+=====================  ===============================================================================================
+
+A framework that has callbacks instead of a seam is modelled on `langchain/`: `handler.py` receives the callbacks,
+`runs.py` holds the state, `claims.py` keeps the client below from recording the same call a second time.
 """
 
 from __future__ import annotations
@@ -25,30 +50,30 @@ if TYPE_CHECKING:
 
 
 class CapturedCall(Protocol):
-    """One model call under way. It remembers the conversation it was started in."""
+    """One model call under way, in the conversation in which it was started. No method raises."""
 
     def first_token(self) -> None:
-        """Note that the first part of the answer has arrived (once; later calls are ignored)."""
+        """Note that the first part of the answer has arrived; only the first call counts."""
 
     def streaming(self, so_far: Callable[[], Answer]) -> None:
-        """Say that the answer comes in pieces; `so_far` reads what has arrived, and may be called from any thread.
+        """Register an open stream, whose answer is recorded as partial if the process ends first.
 
-        The recorder asks it when the process ends before the stream does: it is the registry of open streams.
+        `so_far` reads what has arrived; it may be called from any thread.
         """
 
     def wait(self) -> None:
-        """Record the question now, and stay open: the answer comes much later, if at all."""
+        """Record the question now and stay open: the answer comes much later, if at all."""
 
     def end(self, answer: Answer, ended: float | None = None) -> None:
-        """Record the turn. Only the first `end` or `fail` of a call counts, from whichever thread.
+        """Record the turn. Only the first `end` or `fail` of a call counts, from any thread.
 
-        `ended` is the `time.perf_counter()` of the last chunk, where that was earlier than now (a stream that was
-        dropped is noticed late), and NaN where nobody knows how long the call took. A finaliser may call this at any
-        moment, also while the same thread is inside the recorder: it must not wait for a lock that is not reentrant.
+        `ended` is the `time.perf_counter()` of the last chunk if that is earlier than now (a dropped stream is noticed
+        late), and NaN if the duration is unknown. A finaliser may call this at any moment, also while the same thread
+        is inside the recorder: an implementation must not wait for a lock that is not reentrant.
         """
 
     def fail(self, error: BaseException, answer: Answer | None = None) -> None:
-        """Record the request with its error, and whatever of the answer had arrived. Never re-raises."""
+        """Record the request with its error, and the `answer` as far as it had arrived."""
 
 
 class Capture(Protocol):
@@ -59,24 +84,24 @@ class Capture(Protocol):
         """False once capture is switched off: wrappers that could not be removed then do nothing."""
 
     def begin(self, request: Request) -> CapturedCall | None:
-        """Start a call; None when it belongs to no conversation or is claimed by an outer layer."""
+        """Start a call; None if it belongs to no conversation or an outer layer records it."""
 
     def record_tool_result(self, source: SourceMessage, scope: Scope, at: float) -> None:
-        """Record what was said outside of a model call: the result of a tool that a framework ran.
+        """Record the result of a tool that a framework ran outside of a model call.
 
-        It goes where the framework's run is recorded, or where its session is; where only history could tell that,
-        nothing is recorded: the next call resends it. `at` is seconds since the epoch.
+        It goes into the recording of the framework's run, or else of its session. Without either, nothing is recorded:
+        the next request resends the result. `at` is seconds since the epoch.
         """
 
     def pause(self, scope: Scope, *, paused: bool = True) -> None:
-        """Keep the conversation of a paused run open: another process may be the one that goes on with it.
+        """Keep the conversation of a paused run open: another process may resume the run.
 
-        With `paused=False`, the run has ended without a pause, and its conversation ends as all others do.
+        With `paused=False` the run has ended without a pause, and its conversation ends as all others do.
         """
 
 
 class Patched(NamedTuple):
-    """One row of the report: what was patched, or why not."""
+    """One row of the report: what was patched, or the reason why not."""
 
     target: str
     state: str
@@ -85,9 +110,9 @@ class Patched(NamedTuple):
 
 
 class Integration(NamedTuple):
-    """One library's integration.
+    """The integration of one library.
 
-    `install` runs once the module is imported, again whenever it is imported anew or reloaded, and may be called again
+    `install` runs once `module` is imported, again whenever it is imported anew or reloaded, and may be called again
     at any time. `uninstall` undoes all of it.
     """
 
@@ -96,6 +121,6 @@ class Integration(NamedTuple):
     install: Callable[[ModuleType, Capture], list[Patched]]
     uninstall: Callable[[], None]
     parts: tuple[str, ...] = ()
-    """More modules to install in when they are imported: where `module` takes from them what is patched."""
+    """Further modules whose import triggers `install`: those from which `module` takes what is patched."""
     captures: bool = True
-    """False where nothing is captured, and only that is noticed: the report does not promise it."""
+    """False if the integration captures nothing and only warns; the report then does not list it as waiting."""
