@@ -29,7 +29,7 @@ step                   where
                        `tool_calls`, `usage`, `extras` (unread fields), `fingerprint`.
 4. Register            The entry point in `pyproject.toml`, the name in `discovery.py`, the readers in the contract
                        `pure`, the package in `shared-readers`, and a contract `door-…` for the SDK.
-5. Prove it            A subclass of `Conformance` (`tests/integrations/conformance.py`) with one `Shape` for each way to
+5. Prove it            A subclass of `Conformance` (`tests/integrations/conformance.py`), with a `Shape` for each way to
                        call the SDK, as in `test_openai_conformance.py`. The SDK's own tests must pass with the patches
                        installed: `tests/compat/neighbours.py`.
 =====================  ===============================================================================================

@@ -71,7 +71,7 @@ class Notice:
 
 
 def asked_for_words(frame: FrameType | None) -> bool:
-    """Whether the nearest function of litellm's public interface on the stack is one for chats."""
+    """Return True if the nearest public function of litellm on the stack is one for chats."""
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         if module.partition(".")[0] == "litellm":

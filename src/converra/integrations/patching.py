@@ -51,10 +51,10 @@ class Observed(Protocol):
     """One call of a wrapped function. Both methods may raise: the wrapper guards them."""
 
     def returned(self, result: Any) -> None:
-        """The call has returned `result`, which belongs to the app: look, do not touch."""
+        """Read `result`, which belongs to the app: never change it."""
 
     def raised(self, error: BaseException) -> None:
-        """The call has raised; the app gets that very exception."""
+        """Note that the call has raised `error`; the app gets the same exception."""
 
 
 class _Installed(NamedTuple):
@@ -184,7 +184,7 @@ def _resolve(module: ModuleType, path: str) -> Any:
 
 
 def _chain(owner: Any, attribute: str) -> Iterator[Any]:
-    """The wrappers around a function, outermost first, and the function itself."""
+    """Yield the wrappers around a function, outermost first, and the function itself."""
     wrapper: Any = inspect.getattr_static(owner, attribute, None)
     for _ in range(MAX_CHAIN):
         if wrapper is None:
@@ -194,7 +194,7 @@ def _chain(owner: Any, attribute: str) -> Iterator[Any]:
 
 
 def _is_ours(wrapped: Any, wrapper: Wrapper) -> bool:
-    """Whether this is our wrapper, also as wrapt binds it to the class: others save it so, and put it back so."""
+    """Return True for our wrapper, also as wrapt binds it to the class: other tools save and restore it so."""
     return isinstance(wrapped, _WRAPPERS) and getattr(wrapped, "_self_wrapper", None) is wrapper
 
 
@@ -202,7 +202,7 @@ _WRAPPERS = (wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper)
 
 
 def _is_in_chain(installed: _Installed) -> bool:
-    """Whether our wrapper is still called: others put back the original that they had saved, and ours is gone."""
+    """Return True while our wrapper is still called; another tool may have restored its saved original."""
     chain = _chain(installed.owner(), installed.attribute)
     return any(_is_ours(wrapped, installed.wrapper) for wrapped in chain)
 

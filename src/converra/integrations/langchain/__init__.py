@@ -71,7 +71,7 @@ class Hook:
         return [row for row in hooks if row not in before]
 
     def capture(self) -> Capture | None:
-        """The capture, while there is one and it is switched on."""
+        """Return the capture while there is one and it is active."""
         capture = self._capture
         return capture if capture is not None and capture.active else None
 

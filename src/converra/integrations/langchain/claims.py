@@ -35,7 +35,7 @@ class RunsLayer:
         self._runs = runs
 
     def covers(self, model: str | None) -> bool:
-        """Say whether a call that begins here is made by a run that is recorded."""
+        """Return True if a recorded run makes the call that begins here."""
         if not self._runs:
             return False
         found, run_id = manager_above(sys._getframe(1))  # noqa: SLF001 - as `inspect.currentframe`, without importing it
@@ -46,7 +46,7 @@ class RunsLayer:
 
 
 def manager_above(frame: FrameType | None) -> tuple[bool, UUID | None]:
-    """The id in the nearest run manager on the stack, and whether there is one, or somebody's callback, at all."""
+    """Find the nearest run manager on the stack: (True, its run id), or (True, None) inside a callback, else False."""
     frame = _caller(frame)
     while frame is not None:
         if frame.f_globals.get("__name__") == CALLBACKS:

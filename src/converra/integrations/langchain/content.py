@@ -30,7 +30,7 @@ KINDS = frozenset({"image", "audio", "video"})
 
 
 class Content(msgspec.Struct):
-    """What a message's content holds, in order. `hosted` are the tools that the provider itself has run."""
+    """The content of a message, in order. `hosted` are the tools that the provider itself has run."""
 
     lines: list[tuple[str, bool]] = []
     """Text, and whether it stands on a line of its own."""
@@ -45,7 +45,7 @@ class Content(msgspec.Struct):
     """Blocks of a kind that nobody knows yet, where they are to be kept; else a placeholder stands in the text."""
 
     def text(self, glue: str) -> str:
-        """All text; `glue` joins what the model or the user wrote in one go."""
+        """Join all text; `glue` joins pieces that the model or the user wrote as one."""
         text, alone = "", True
         for line, own_line in self.lines:
             joint = "\n" if own_line or alone else glue
@@ -54,7 +54,7 @@ class Content(msgspec.Struct):
         return text
 
     def tools_used(self) -> tuple[SourceMessage, ...]:
-        """The hosted tools, those without a result last."""
+        """Return the hosted tools, those without a result last."""
         return (*self.hosted, *(_hosted(call, "", {}) for call in self.called.values()))
 
     def attach(self, attachment: Attachment) -> None:
@@ -125,7 +125,7 @@ def _reasoning(own: dict[str, Any], found: Content) -> None:
 
 
 def _data(own: dict[str, Any], found: Content) -> None:
-    """An image, a sound, a file: embedded, linked or named, in any of the forms that are about."""
+    """Read an image, a sound or a file: embedded, linked or named, in any of the known forms."""
     kind = string(own.get("type")) or next(name for name in own if name in _DATA)
     inner = fields(own.get(kind)) or own
     source = fields(inner.get("source")) or inner
@@ -140,7 +140,7 @@ def _data(own: dict[str, Any], found: Content) -> None:
 
 
 def _name(*holders: dict[str, Any]) -> str | None:
-    """A file name, a title or a provider's file id; the `id` of a block is only its own, unless it says otherwise."""
+    """Find a file name, a title or a provider's file id; a block's `id` counts only with `source_type: id`."""
     holders = (fields(holders[0].get("extras")), *holders)
     names = (string(holder.get(key)) for key in ("filename", "name", "title", "file_id") for holder in holders)
     by_id = (string(holder.get("id")) for holder in holders if holder.get("source_type") == "id")
@@ -148,7 +148,7 @@ def _name(*holders: dict[str, Any]) -> str | None:
 
 
 def _held(source: dict[str, Any]) -> tuple[str | None, str | None]:
-    """The data and the address of a part, of which it has at most one."""
+    """Return the data and the address of a part, of which it has at most one."""
     data = next((string(source[key]) for key in ("base64", "data") if key in source), None)
     url = next((string(source[key]) for key in ("url", "file_uri") if key in source), None)
     return (url, None) if url and url.startswith("data:") else (data, url)
@@ -166,7 +166,7 @@ def _non_standard(own: dict[str, Any], found: Content) -> None:
 
 
 def _hosted_call(own: dict[str, Any], found: Content) -> None:
-    """A call; the arguments of a streamed one may stand beside it, as the JSON that has arrived (Anthropic)."""
+    """Read a call; a streamed one may have its arguments beside it, as the JSON so far (Anthropic)."""
     arguments = own.get("args") or own.get("input") or string(own.get("partial_json"))
     if arguments is None:
         arguments = own.get("args", own.get("input"))
@@ -190,7 +190,7 @@ def _hosted_result(own: dict[str, Any], found: Content) -> None:
 
 
 def _tool_result(own: dict[str, Any], found: Content) -> None:
-    """The result of a tool of the app's, where it is sent as a part of the user's message (Anthropic)."""
+    """Read the result of the app's own tool, sent as a part of the user's message (Anthropic)."""
     inner = content(own.get("content"))
     metadata = {"status": "error"} if own.get("is_error") else None
     call_id, attachments = string(own.get("tool_use_id")), tuple(inner.attachments)

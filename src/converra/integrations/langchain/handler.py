@@ -75,7 +75,7 @@ class RunHandler(BaseCallbackHandler):
 
     @property
     def ignore_retriever(self) -> bool:
-        """Whether retrieved documents are of no interest."""
+        """True unless retrieved documents are recorded."""
         return not self._retrieved
 
     ignore_retry = True
@@ -298,7 +298,7 @@ class RunHandler(BaseCallbackHandler):
 
     @property
     def origin(self) -> Origin | None:
-        """What the user gave to this handler."""
+        """Prompt, session and metadata that the user gave to this handler."""
         return self._origin
 
     @guarded("reading retrieved documents")
@@ -319,7 +319,7 @@ def _completed(found: Answer, run: Run) -> Answer:
 
 
 def _nothing(*_args: Any, **_kwargs: Any) -> None:
-    """What a callback that says nothing does."""
+    """Do nothing, for any callback."""
 
 
 def _run_inline(asking: FrameType) -> bool:

@@ -54,7 +54,7 @@ READ_BESIDE = frozenset(
 
 
 def fingerprint(messages: Sequence[Any]) -> list[int]:
-    """One integer per message, by what it says: its id differs from one resending to the next in many apps."""
+    """Return one integer per message, by its content: many apps change its id each time they resend it."""
     return [hash(m) if m.__class__ is str else _look(m) for m in messages]
 
 
@@ -74,7 +74,7 @@ def _look(message: Any) -> int:
 
 
 def read(message: Any) -> tuple[SourceMessage, ...]:
-    """What a message says; an assistant's may also tell of tools that the provider has run."""
+    """Read one message; an assistant's may include results of tools that the provider has run."""
     if isinstance(message, str):
         return (SourceMessage("user", message),)
     own = fields(message)
@@ -112,7 +112,7 @@ def _result(own: dict[str, Any], found: Content) -> SourceMessage:
 
 
 def answered(own: dict[str, Any]) -> tuple[SourceMessage, ...]:
-    """What the model said, last, and what tools of the provider's did before; some are kept beside the content."""
+    """Read an assistant message, last, and the provider's tool results before it; some stand beside the content."""
     more = fields(own.get("additional_kwargs"))
     found = content(own.get("content"), *items(more.get("tool_outputs")), opaque=True)
     return (*found.tools_used(), _assistant(own, more, found))
@@ -154,7 +154,7 @@ def _extras(own: dict[str, Any], more: dict[str, Any], found: Content) -> Iterat
 
 
 def _thoughts(more: dict[str, Any]) -> Iterator[str]:
-    """What compatible providers put beside the content."""
+    """Yield the reasoning that compatible providers put beside the content."""
     if string(more.get("reasoning_content")):
         yield more["reasoning_content"]
     for part in items(fields(more.get("reasoning")).get("summary")):

@@ -35,12 +35,12 @@ AFTER = "interrupt_after"
 
 
 def is_control_flow(error: BaseException) -> bool:
-    """Tell whether an exception only steers the graph."""
+    """Return True if an exception only steers the graph."""
     return any(cls.__name__ == CONTROL_FLOW for cls in type(error).__mro__)
 
 
 def is_pause(error: BaseException) -> bool:
-    """Tell whether an exception stops the graph until it is resumed."""
+    """Return True if an exception stops the graph until it is resumed."""
     return any(cls.__name__ in PAUSING for cls in type(error).__mro__)
 
 
@@ -52,7 +52,7 @@ class LeftLoop:
         self._error = error
 
     def returned(self, _result: Any) -> None:
-        """Tell the run's handlers, now that all its tasks are over."""
+        """Notify the run's handlers, now that all its tasks are over."""
         loop, error = self._loop, self._error
         paused = loop.status == DRAINING if error is None else is_pause(error)
         if error is not None and not paused:
@@ -66,7 +66,7 @@ class LeftLoop:
                 left(handler, manager.run_id, self._loop.config, paused=paused)
 
     def raised(self, _error: BaseException) -> None:
-        """Tell the same: what is raised is raised to the app."""
+        """Notify the run's handlers as well; the exception itself goes to the app."""
         self.returned(None)
 
 

@@ -30,7 +30,7 @@ _DETAIL_PREFIXES = {"input": "prompt", "output": "completion"}
 
 
 def answer(result: Any) -> Answer:
-    """The answer of one run; a result with no generation at all says nothing."""
+    """Read the answer of one run; without any generation it is empty."""
     generations = items(fields(result).get("generations"))
     found = [fields(generation) for generation in items(generations[0] if generations else None)]
     if not found:
@@ -54,7 +54,7 @@ def answer(result: Any) -> Answer:
 
 
 def partial(result: Any) -> Answer | None:
-    """What had arrived when a run failed; None where that is nothing."""
+    """Read what had arrived when a run failed; None if nothing had."""
     found = answer(result)
     if not any(source.text or source.calls for source in found.messages):
         return None
@@ -63,7 +63,7 @@ def partial(result: Any) -> Answer | None:
 
 
 def piece(token: Any, chunk: Any) -> tuple[str, bool]:
-    """The text of one piece of a stream, and whether it is empty: no text, and no part of a tool call either."""
+    """Return the text of one piece of a stream, and True if it has neither text nor part of a tool call."""
     text = token if isinstance(token, str) else content(token).text("")
     return text, not (text or fields(fields(chunk).get("message")).get("tool_call_chunks"))
 
@@ -92,14 +92,14 @@ def _incomplete(reported: dict[str, Any]) -> str | None:
 
 
 def _response_id(message: dict[str, Any], reported: dict[str, Any]) -> str | None:
-    """The provider's id of the answer, and not the one that LangChain makes up from the run's."""
+    """Return the provider's id of the answer, not the one that LangChain derives from the run's."""
     own = identifier(message.get("id"))
     made_up = own is None or own.startswith(("lc_", "run-"))
     return identifier(reported.get("id")) or (None if made_up else own)
 
 
 def _alternative(index: int, generation: dict[str, Any]) -> dict[str, Any]:
-    """A second answer (n > 1), as `metadata.alternatives` lists it."""
+    """Describe a second answer (n > 1), as `metadata.alternatives` lists it."""
     return dict(_alternative_fields(index, generation))
 
 
@@ -116,7 +116,7 @@ def _alternative_fields(index: int, generation: dict[str, Any]) -> Iterator[tupl
 
 
 def _usage(message: dict[str, Any], reported: Any) -> tuple[Usage | None, dict[str, Any] | None]:
-    """The usage and its details: those of the message, else those that stand in the result's `reported`."""
+    """Return usage and details: those of the message, else those in the result's `reported`."""
     own, provider = fields(message.get("usage_metadata")), fields(reported)
     counts = next((found for key in ("token_usage", "usage") if (found := fields(provider.get(key)))), {})
     details = provider_usage.usage_details(counts) or {}
@@ -126,7 +126,7 @@ def _usage(message: dict[str, Any], reported: Any) -> tuple[Usage | None, dict[s
 
 
 def _from_cache(message: dict[str, Any]) -> bool:
-    """Whether LangChain's own cache gave the answer: the tokens that it repeats were counted before."""
+    """Return True if LangChain's own cache gave the answer, whose tokens were counted before."""
     return fields(message.get("usage_metadata")).get("total_cost") == 0
 
 
@@ -144,7 +144,7 @@ def _camel(name: str) -> str:
 
 
 def tool_results(output: Any, tool: ToolRun) -> list[SourceMessage]:
-    """The answers to the call that a tool ran for, with its latency; a run that no model asked for has none."""
+    """Return the answers to the call that a tool ran for, with its latency; none if no model asked for the run."""
     return [
         msgspec.structs.replace(source, latency_ms=tool.milliseconds(), name=source.name or tool.name)
         for message in tool_messages(output)
@@ -154,7 +154,7 @@ def tool_results(output: Any, tool: ToolRun) -> list[SourceMessage]:
 
 
 def tool_messages(output: Any) -> Iterator[Any]:
-    """The tool messages in whatever a tool or a node returned: a message, a state, a LangGraph Command, a list."""
+    """Yield the tool messages in the output of a tool or node: a message, a state, a LangGraph Command, a list."""
     own = fields(output)
     if own.get("type") == "tool":
         yield output

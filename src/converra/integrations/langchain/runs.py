@@ -93,11 +93,11 @@ class Run:
 
     @property
     def begun(self) -> bool:
-        """Whether anything of the answer has arrived."""
+        """True once anything of the answer has arrived."""
         return bool(self._texts)
 
     def so_far(self) -> Answer:
-        """The text that has arrived."""
+        """Return the text that has arrived, as a partial answer."""
         return Answer(messages=(SourceMessage("assistant", joined(self._texts)),), partial=True)
 
 
@@ -155,12 +155,12 @@ class ToolRun(NamedTuple):
     """`time.perf_counter()` of its start."""
 
     def milliseconds(self) -> float:
-        """How long it has run."""
+        """Return the time since its start."""
         return (time.perf_counter() - self.ticks) * 1000
 
 
 class Traces:
-    """Which runs are part of one and the same outermost run."""
+    """The runs under way, by the outermost run that they are part of."""
 
     def __init__(self) -> None:
         self._of: weakref.WeakKeyDictionary[UUID, Trace] = weakref.WeakKeyDictionary()
@@ -181,7 +181,7 @@ class Traces:
         self._of.pop(run_id, None)
 
     def get(self, run_id: UUID | None) -> Trace | None:
-        """The trace that a run is part of."""
+        """Return the trace that a run is part of."""
         return None if run_id is None else self._of.get(run_id)
 
 

@@ -19,17 +19,17 @@ SESSION_KEYS = ("thread_id", "session_id", "conversation_id")
 
 
 def session_of(metadata: Mapping[str, Any] | None) -> str | None:
-    """The framework's session that a run belongs to: from its metadata, or from what its chain was configured with."""
+    """Find the framework's session of a run: in its metadata, or in the configuration of its chain."""
     return _session(metadata) or _session(fields(fields(var_child_runnable_config.get()).get("configurable")))
 
 
 def session_in(config: Mapping[str, Any]) -> str | None:
-    """The framework's session that a config names: in its metadata, or in what its chain was configured with."""
+    """Find the framework's session that a config names: in its metadata, or in `configurable`."""
     return _session(fields(config.get("metadata"))) or _session(fields(config.get("configurable")))
 
 
 def surrounding() -> Scope | None:
-    """The scope of the run in whose context this is called: of calls that a node, a tool or a step of a chain makes."""
+    """Return the scope of the run in whose context a node, a tool or a step of a chain makes a call."""
     config = var_child_runnable_config.get()
     if config is None:
         return None
@@ -46,11 +46,11 @@ def _session(values: Mapping[str, Any] | None) -> str | None:
 
 
 def model_of(parameters: Mapping[str, Any], metadata: Mapping[str, Any] | None) -> str | None:
-    """The name of the model that is asked."""
+    """Return the name of the requested model."""
     names = (parameters.get("model"), parameters.get("model_name"), (metadata or {}).get("ls_model_name"))
     return next(filter(None, map(string, names)), None)
 
 
 def tools_of(parameters: Mapping[str, Any]) -> Sequence[Any]:
-    """The tools that a call declares."""
+    """Return the tools that a call declares."""
     return items(parameters.get("tools")) or items(parameters.get("functions"))

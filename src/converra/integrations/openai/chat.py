@@ -42,7 +42,7 @@ MESSAGE = frozenset(
 
 
 def request(body: dict[str, Any]) -> Request:
-    """What a call to `/chat/completions` sends."""
+    """Read the body of a call to `/chat/completions`."""
     messages, model = body.get("messages"), body.get("model")
     tools = (body.get("tools") or body.get("functions")) if len(body) > BARE else None
     return Request(
@@ -56,7 +56,7 @@ def request(body: dict[str, Any]) -> Request:
 
 
 def read(message: Any) -> tuple[SourceMessage, ...]:
-    """One message of a request; most have a role and a text, and nothing else."""
+    """Read one message of a request; most have a role and a text, and nothing else."""
     own = message if message.__class__ is dict else fields(message)
     role, text = own.get("role"), own.get("content")
     if text.__class__ is str and role.__class__ is str:
@@ -79,7 +79,7 @@ def read(message: Any) -> tuple[SourceMessage, ...]:
 
 
 def echo(source: SourceMessage) -> dict[str, Any]:
-    """An answer as most apps resend it, as far as it is looked at."""
+    """Build an answer as most apps resend it, as far as fingerprints read it."""
     if not source.calls:
         return {"role": "assistant", "content": source.text}
     calls = [{"id": c.id, "function": {"name": c.name, "arguments": c.arguments}} for c in source.calls]
@@ -90,7 +90,7 @@ CHAT = Dialect("openai.chat", fingerprint, read, echo)
 
 
 def assistant(own: dict[str, Any]) -> SourceMessage:
-    """An assistant message, of an answer or sent again; most have text or calls, and nothing else."""
+    """Read an assistant message, of an answer or resent; most have text or calls, and nothing else."""
     text: Any = own.get("content")
     calls = _plain_calls(own) if own.get("tool_calls") or own.get("function_call") else ()
     if (
@@ -152,13 +152,13 @@ def _extras(own: dict[str, Any], found: Content) -> Iterator[tuple[str, Any]]:
 
 
 def detailed(own: dict[str, Any]) -> str:
-    """The thoughts that stand in details alone (OpenRouter); what is encrypted or signed stays unread."""
+    """Join the reasoning that stands in `reasoning_details` alone (OpenRouter); encrypted parts stay unread."""
     details = map(fields, items(own.get("reasoning_details")))
     return "".join(string(one.get("text")) or string(one.get("summary")) or "" for one in details)
 
 
 def _more_than_calls(tool_calls: Any) -> bool:
-    """Whether any tool call holds more than is read of it, such as the signature of a thought."""
+    """Return True if any tool call has unread fields, such as the signature of a thought."""
     for item in tool_calls:  # `any` over nothing costs as much again
         if item.keys() - TOOL_CALL if item.__class__ is dict else getattr(item, "__pydantic_extra__", None):
             return True
@@ -166,7 +166,7 @@ def _more_than_calls(tool_calls: Any) -> bool:
 
 
 def _call_extras(own: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What stands in tool calls beside what is read of them, by the id of the call."""
+    """Yield the unread fields of tool calls, by the id of the call."""
     for number, item in enumerate(items(own.get("tool_calls"))):
         made = fields(item)
         extras = unread(made, TOOL_CALL)
@@ -175,7 +175,7 @@ def _call_extras(own: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _plain_calls(own: dict[str, Any]) -> tuple[SourceToolCall, ...] | None:
-    """The calls of an assistant message where all are of functions, with strings for everything, as most are."""
+    """Read the calls if all are of functions, with strings for everything, as most are; else None."""
     try:
         calls = []
         if not own.get("function_call"):
@@ -204,7 +204,7 @@ def _calls(own: dict[str, Any]) -> Iterator[SourceToolCall]:
 
 
 def call(own: dict[str, Any]) -> SourceToolCall:
-    """A tool call: of a function, or of a custom tool with plain text for input."""
+    """Read a tool call: of a function, or of a custom tool with plain text for input."""
     called = fields(own.get("function")) or fields(own.get("custom"))
     arguments = called["arguments"] if "arguments" in called else called.get("input")
     return SourceToolCall(identifier(own.get("id")), string(called.get("name")), _arguments(arguments))
@@ -215,7 +215,7 @@ def _arguments(value: Any) -> Any:
 
 
 def answer(completion: Any) -> Answer:
-    """A whole answer. One that carries an error inside a success status, or no choices, says so in its metadata.
+    """Read a whole answer. An error inside a success status, or a lack of choices, goes to its metadata.
 
     Most are SDK objects with one choice, of text and calls: they have a way of their own, at a third of the price. An
     attribute of a pydantic object costs three times a key of its `__dict__`.
@@ -254,7 +254,7 @@ def answer(completion: Any) -> Answer:
 
 
 def any_answer(completion: Any) -> Answer:
-    """An answer of any shape."""
+    """Read an answer of any shape."""
     own = fields(completion)
     choices = _choices(own)
     first = choices[0] if choices else {}
@@ -279,7 +279,7 @@ def _facts(own: dict[str, Any], choice: dict[str, Any]) -> dict[str, Any] | None
 
 
 def metadata(own: dict[str, Any], choice: dict[str, Any], logprobs: Sequence[float]) -> dict[str, Any] | None:
-    """What belongs to no message: log probabilities, an error beside the words, and fields that are not read."""
+    """Collect the facts of no single message: log probabilities, an error beside the text, unread fields."""
     facts = confidence(logprobs) or {}
     failed = next((one for one in (choice, own) if one.get("error")), None)
     if failed is not None:
@@ -288,17 +288,17 @@ def metadata(own: dict[str, Any], choice: dict[str, Any], logprobs: Sequence[flo
 
 
 def groq_usage(own: dict[str, Any]) -> Any:
-    """The usage of a Groq stream: in a field of its own, in the last chunk."""
+    """Return the usage of a Groq stream: in a field of its own, in the last chunk."""
     return fields(own.get("x_groq")).get("usage")
 
 
 def confidence(numbers: Sequence[float]) -> dict[str, Any] | None:
-    """The metadata that log probabilities make, if they were asked for."""
+    """Return the metadata that log probabilities make, if they were asked for."""
     return {"logprobs": logprobs_summary(numbers)} if numbers else None
 
 
 def _choices(own: dict[str, Any]) -> list[dict[str, Any]]:
-    """The choices with a message, the one with the lowest index first."""
+    """Return the choices with a message, the one with the lowest index first."""
     found = [choice for item in items(own.get("choices")) if "message" in (choice := fields(item))]
     if len(found) > 1:
         found.sort(key=_index)
@@ -311,7 +311,7 @@ def _index(choice: dict[str, Any]) -> int:
 
 
 def alternative(choice: dict[str, Any], source: SourceMessage) -> dict[str, Any]:
-    """A second choice (n > 1), as `metadata.alternatives` lists it."""
+    """Describe a second choice (n > 1), as `metadata.alternatives` lists it."""
     record: dict[str, Any] = {"index": choice.get("index"), "content": source.text}
     if source.calls:
         record["toolCalls"] = [called._asdict() for called in source.calls]
@@ -330,7 +330,7 @@ def error_record(body: Any) -> dict[str, Any]:
 
 
 def completions_request(body: dict[str, Any]) -> Request:
-    """What a call to `/completions` sends: a prompt, or several; prompts of token numbers have no words."""
+    """Read the body of a call to `/completions`: one prompt or several; prompts of token ids are skipped."""
     prompt = body.get("prompt")
     prompts = [prompt] if isinstance(prompt, str) else [text for text in items(prompt) if isinstance(text, str)]
     messages = [{"role": "user", "content": text} for text in prompts]
@@ -338,7 +338,7 @@ def completions_request(body: dict[str, Any]) -> Request:
 
 
 def completions_answer(completion: Any) -> Answer:
-    """A whole answer; its choices hold a text where a chat's hold a message."""
+    """Read a whole legacy completion; its choices hold a text where a chat's hold a message."""
     return answer(as_chat(completion, "message"))
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class ChatChunks:
-    """What has arrived of one stream so far. Chunks may be SDK objects or plain dicts."""
+    """The chunks of one stream so far: SDK objects or plain dicts."""
 
     def __init__(self) -> None:
         self.started = False
@@ -84,7 +84,7 @@ class ChatChunks:
         self._merge(fields(chunk))
 
     def answer(self) -> Answer:
-        """What has arrived so far, as an answer."""
+        """Read the answer as far as it has arrived."""
         met = [choice for choice in list(self._choices.values()) if choice.met]
         first, *others = sorted(met, key=_by_index) or [self._first]
         kept = () if self._error and not first.seen else (assistant(first.message()),)
@@ -131,7 +131,7 @@ class ChatChunks:
 
 
 class CompletionChunks(ChatChunks):
-    """What has arrived of one stream so far."""
+    """The chunks of one stream of a legacy completion so far."""
 
     def feed(self, chunk: Any) -> None:
         """Read one chunk."""
@@ -165,7 +165,7 @@ class _Choice:
 
     @property
     def seen(self) -> bool:
-        """Whether a token has arrived."""
+        """True once a token has arrived."""
         words = self.text or self._parts or self._pieces or self._calls or self._function or self._audio
         return bool(words or self._beside.fields)
 
@@ -191,11 +191,11 @@ class _Choice:
         self._beside.add(delta)
 
     def facts(self) -> dict[str, Any]:
-        """What the choice holds besides its message."""
+        """Return the fields of the choice besides its message."""
         return {**self.unread.fields, "index": self.index, "finish_reason": self.finish_reason}
 
     def message(self) -> dict[str, Any]:
-        """The choice as the message that it would have been without streaming."""
+        """Build the message that the choice would have been without streaming."""
         pieces = {name: joined(pieces) for name, pieces in self._pieces.items() if not name.startswith("audio.")}
         whole: dict[str, Any] = {**self._beside.fields, **pieces, "annotations": self._annotations}
         whole["content"] = list(self._content()) if self._parts else joined(self.text)
@@ -208,7 +208,7 @@ class _Choice:
         return whole
 
     def _content(self) -> Iterator[Any]:
-        """The parts in the order in which they came, and the text between them."""
+        """Yield the parts in the order in which they came, and the text between them."""
         start = 0
         for at, part in [*self._parts, (len(self.text), None)]:
             if start < at:

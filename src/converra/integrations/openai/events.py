@@ -21,7 +21,7 @@ TEXT_DELTA = "response.output_text.delta"
 
 
 class ResponseEvents:
-    """What has arrived of one stream so far. Events may be SDK objects or plain dicts."""
+    """The events of one stream so far: SDK objects or plain dicts."""
 
     def __init__(self) -> None:
         self.started = False
@@ -58,7 +58,7 @@ class ResponseEvents:
             self.started = True
 
     def answer(self) -> Answer:
-        """What has arrived so far, as an answer."""
+        """Read the answer as far as it has arrived."""
         if self._answer is not None:
             return self._answer
         answer = answer_of(self._response, self._items.whole())

@@ -27,13 +27,13 @@ ITEM = frozenset({"id", "type", "role", "content", "status", "phase"})
 
 
 def read(item: Any) -> tuple[SourceMessage, ...]:
-    """What an item of the input says. One without words, or of a kind that nobody knows yet, says nothing."""
+    """Read one item of the input. An item without text, or of an unknown kind, gives no message."""
     own = fields(item)
     return said_by(own) if known(own) else ()
 
 
 def known(own: dict[str, Any]) -> bool:
-    """Whether an item is of a kind that `said_by` understands, and a call says what it calls."""
+    """Return True if `said_by` reads this kind of item, and if a call names what it calls."""
     kind = own.get("type") or "message"
     if kind in NAMED and not own.get("name"):
         return _called(kind, own).calls[0].is_meant
@@ -41,13 +41,13 @@ def known(own: dict[str, Any]) -> bool:
 
 
 def said_by(own: dict[str, Any]) -> tuple[SourceMessage, ...]:
-    """What an item of a known kind says."""
+    """Read an item of a known kind."""
     kind = own.get("type") or "message"
     return _message(own) if kind == "message" else (_READERS[kind](kind, own),)
 
 
 def thoughts(own: dict[str, Any]) -> str:
-    """The summary, or else the text, of a reasoning item; what is encrypted stays unread."""
+    """Return the summary, or else the text, of a reasoning item; encrypted content stays unread."""
     texts = [string(fields(part).get("text")) for part in items(own.get("summary")) or items(own.get("content"))]
     return "\n".join(filter(None, texts))
 
@@ -67,7 +67,7 @@ def _message(own: dict[str, Any]) -> tuple[SourceMessage, ...]:
 
 
 def _answered(own: dict[str, Any], found: Content, metadata: dict[str, Any]) -> SourceMessage:
-    """A message of the model's, with what stands in it or beside its content that nobody here reads."""
+    """Read an assistant message, with the unread fields in it and beside its content."""
     more = tuple(beside(own, ITEM))
     words, embedded = taken_out(found.text) if embeds(found.text) else (found.text, ())
     text = "\n".join(filter(None, (words, *map(placeholder, more))))
@@ -80,7 +80,7 @@ def _answered(own: dict[str, Any], found: Content, metadata: dict[str, Any]) -> 
 
 
 def strange(own: dict[str, Any]) -> tuple[Any, SourceMessage | None]:
-    """An item of a kind that nobody knows yet, whole; and what is said of the pictures and files in it, if any."""
+    """Return an item of an unknown kind as it is, and a message that shows its pictures and files, if any."""
     attached = tuple(inside(own))
     text = "\n".join(map(placeholder, attached))
     source = SourceMessage("assistant", text, (), None, None, attached) if attached else None
@@ -110,7 +110,7 @@ def _extras(own: dict[str, Any], parts: Sequence[Any]) -> Iterator[tuple[str, An
 
 
 def _called(kind: str, own: dict[str, Any]) -> SourceMessage:
-    """A call that the app is to carry out. Results refer to `call_id`, not to the item's own id."""
+    """Read a call for the app to carry out. Results refer to `call_id`, not to the item's own id."""
     return SourceMessage("assistant", "", (SourceToolCall(_call_id(own), _tool(kind, own), _arguments(own)),))
 
 
@@ -120,14 +120,14 @@ def _result(_kind: str, own: dict[str, Any]) -> SourceMessage:
 
 
 def _approval(_kind: str, own: dict[str, Any]) -> SourceMessage:
-    """What the user decided about a call that had asked for approval."""
+    """Read the user's decision about a call that had asked for approval."""
     verdict, reason = "approved" if own.get("approve") is True else "denied", string(own.get("reason"))
     text = f"{verdict}: {reason}" if reason else verdict
     return SourceMessage("tool", text, (), identifier(own.get("approval_request_id")), string(own.get("name")))
 
 
 def _hosted(kind: str, own: dict[str, Any]) -> SourceMessage:
-    """A call that the provider carried out itself: call and result in one item, which is kept whole."""
+    """Read a call that the provider carried out itself: call and result in one item, which is kept as it is."""
     call = SourceToolCall(_call_id(own), _tool(kind, own), _arguments(own))
     attachments = _pictures(own)
     lines = filter(None, (_hosted_output(own), *map(placeholder, attachments)))
@@ -170,7 +170,7 @@ NAMED = ("function_call", "custom_tool_call")
 
 
 def is_empty_call(own: dict[str, Any]) -> bool:
-    """Whether an item is a call of nothing, as some gateways put beside a text."""
+    """Return True for a call of nothing, which some gateways put beside a text."""
     return own.get("type") in NAMED and not own.get("name") and is_blank(_arguments(own))
 
 
@@ -194,7 +194,7 @@ def _arguments(own: dict[str, Any]) -> Any:
 
 
 def _output(value: Any) -> Any:
-    """A tool's output as the content of a message: text, parts of it, or any object as JSON."""
+    """Return a tool's output as the content of a message: text, parts of it, or any object as JSON."""
     if isinstance(value, str) or value is None:
         return value
     parts = items(value) or (value,)
@@ -208,7 +208,7 @@ def _is_file(part: dict[str, Any]) -> bool:
 
 
 def _hosted_output(own: dict[str, Any]) -> str:
-    """What a hosted tool brought back, where that is text: MCP's output or error, a code interpreter's logs."""
+    """Return the textual output of a hosted tool: MCP's output or error, a code interpreter's logs."""
     output = own.get("output") if own.get("output") is not None else own.get("error")
     if output is not None:
         return content(_output(output)).text
@@ -217,7 +217,7 @@ def _hosted_output(own: dict[str, Any]) -> str:
 
 
 def _pictures(own: dict[str, Any]) -> tuple[Attachment, ...]:
-    """The picture of an image generation call, whose `result` is base64; what else there is in other calls."""
+    """Return the picture of an image generation call, whose `result` is base64; all media in other calls."""
     result = string(own.get("result")) if own.get("type") == "image_generation_call" else None
     if not result:
         return tuple(inside(own))

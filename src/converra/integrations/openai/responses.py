@@ -42,7 +42,7 @@ RESPONSE = frozenset(
 
 
 def request(body: dict[str, Any]) -> Request:
-    """What a call to `/responses` sends. Its input is all new where it names a response or a conversation to go on."""
+    """Read the body of a call to `/responses`. If it continues a response or conversation, all input is new."""
     source = body.get("input")
     conversation = body.get("conversation")
     return Request(
@@ -69,7 +69,7 @@ def retrieved_id(method: str, url: str) -> str | None:
 
 
 def _instructions(body: dict[str, Any]) -> str | None:
-    """The instructions. A prompt template is kept by the provider: a line names it, others what was put into it."""
+    """Return the instructions. The provider keeps prompt templates: lines name the template and its variables."""
     own, template = string(body.get("instructions")), fields(body.get("prompt"))
     if not template:
         return own
@@ -79,12 +79,12 @@ def _instructions(body: dict[str, Any]) -> str | None:
 
 
 def _value(variable: Any) -> str:
-    """What a variable of a prompt template is set to: a string, or a text, an image or a file."""
+    """Return the value of a template variable: a string, or a text, an image or a file."""
     return variable if isinstance(variable, str) else content([variable]).text
 
 
 def answer(response: Any) -> Answer:
-    """A whole response, also one that is queued, incomplete or failed."""
+    """Read a whole response, also one that is queued, incomplete or failed."""
     found = _plain_answer(response)
     if found is not None:
         return found
@@ -95,7 +95,7 @@ def answer(response: Any) -> Answer:
 
 
 def _plain_answer(response: Any) -> Answer | None:
-    """The answer of an SDK object that is one text and nothing else, at a third of the price; as for chats."""
+    """Read an SDK object that is one text and nothing else, at a third of the price; as for chats."""
     try:
         own = response.__dict__
         (item,) = own["output"]
@@ -133,7 +133,7 @@ def _plain_answer(response: Any) -> Answer | None:
 
 
 def answer_of(own: dict[str, Any], output: Sequence[Any]) -> Answer:
-    """The answer that a response's fields and its output items make.
+    """Build the answer from a response's fields and its output items.
 
     A response in a conversation is known by the conversation's id, since that is what the next request will name.
     """
@@ -164,7 +164,7 @@ def _finish_reason(own: dict[str, Any]) -> str | None:
 
 
 def _source(output: Sequence[Any]) -> tuple[list[SourceMessage], dict[str, Any]]:
-    """What the items say, in order, and what is left for the metadata: last thoughts, kinds that are not known."""
+    """Read the items in order; the metadata keeps reasoning after the last message, and unknown kinds."""
     source: list[SourceMessage] = []
     pending: list[str] = []
     opaque: list[Any] = []

@@ -27,7 +27,7 @@ class StreamedItems:
 
     @property
     def finished(self) -> int:
-        """How many items are whole."""
+        """Number of finished items."""
         return sum(item.done is not None for item in self._items)
 
     def begin(self, event: dict[str, Any]) -> None:
@@ -59,7 +59,7 @@ class StreamedItems:
         return item.deltas.setdefault((at if isinstance(at, int) else 0, kind), [])
 
     def whole(self) -> list[dict[str, Any]]:
-        """All items as far as they came, in the order of the output where their numbers tell one."""
+        """Return all items as far as they came, in the order of their indexes if these are distinct."""
         found = list(self._items)
         indexes = [item.index for item in found if isinstance(item.index, int)]
         if len(set(indexes)) == len(found):
@@ -72,12 +72,12 @@ class StreamedItems:
         return item
 
     def _exact(self, index: Any, item_id: str | None, sought: Any) -> StreamedItem | None:
-        """The open item with this index and id."""
+        """Find the open item with this index and id."""
         fitting = (item for item in reversed(self._items) if item.is_open_to(sought))
         return next((item for item in fitting if item_id and (item.index, item.id) == (index, item_id)), None)
 
     def _find(self, index: Any, item_id: str | None, sought: Any, *, oldest: bool = False) -> StreamedItem | None:
-        """The open item that an event is about: fragments go to the latest that may be meant."""
+        """Find the open item of an event: fragments go to the latest that fits."""
         fitting = [item for item in self._items if item.is_open_to(sought)]
         if not oldest:
             fitting.reverse()
@@ -106,7 +106,7 @@ class StreamedItem:
         """Content index and kind → fragments."""
 
     def is_open_to(self, sought: Any) -> bool:
-        """Say whether it is unfinished, and fits what an event is about: fragments of a kind, or an item."""
+        """Return True if unfinished and fitting `sought`: a kind of fragments, or an item."""
         if self.done is not None:
             return False
         kind = self.begun.get("type", MESSAGE)
@@ -116,11 +116,11 @@ class StreamedItem:
         return bool(kind == sought.get("type", MESSAGE) and (own == other or not (own and other)))
 
     def is_numbered(self, index: Any) -> bool:
-        """Say whether both this item and an event have an index."""
+        """Return True if both this item and an event have an index."""
         return isinstance(index, int) and isinstance(self.index, int)
 
     def whole(self) -> dict[str, Any]:
-        """All of it, or what its fragments make."""
+        """Return the finished item, or build it from its fragments."""
         if self.done is not None:
             return self.done
         item, deltas = dict(self.begun), list(self.deltas.items())
@@ -134,13 +134,13 @@ class StreamedItem:
 
 
 def _item(event: dict[str, Any]) -> dict[str, Any]:
-    """The item of an event, as plain data; one that is none holds nothing."""
+    """Return the item of an event as plain data; an empty one if it has none."""
     item = copied(event.get("item"))
     return item if isinstance(item, dict) else {}
 
 
 def _same(one: dict[str, Any], other: dict[str, Any] | None) -> bool:
-    """Whether two finished items are one, told twice: its status may differ."""
+    """Return True if two finished items are the same one, sent twice: the status may differ."""
     return other is not None and {**one, "status": None} == {**other, "status": None}
 
 

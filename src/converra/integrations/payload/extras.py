@@ -62,7 +62,7 @@ _ALPHABET = re.compile(r"[A-Za-z0-9+/_=\-]+")
 
 
 def unread(own: Mapping[str, Any], known: frozenset[str], hidden: Container[str] = ()) -> dict[str, Any]:
-    """The fields that are not known and hold something, as metadata; a name that is taken goes below `fields`."""
+    """Collect the fields outside `known` that hold something, as metadata; names that are taken go below `fields`."""
     found: dict[str, Any] = {}
     for name in list(own)[: MAX_FIELDS + len(known)] if own.keys() - known else ():
         value = own[name]
@@ -73,7 +73,7 @@ def unread(own: Mapping[str, Any], known: frozenset[str], hidden: Container[str]
 
 
 def _flagged(value: Any) -> bool:
-    """Whether a content filter found something: Azure adds its results to every answer."""
+    """Return True if a content filter found something: Azure adds its results to every answer."""
     if isinstance(value, list | tuple):
         return any(map(_flagged, value))
     own = fields(value)
@@ -82,12 +82,12 @@ def _flagged(value: Any) -> bool:
 
 
 def holds(value: Any) -> bool:
-    """Whether a field says anything: null, an empty text, list or object says nothing."""
+    """Return True unless a value is null, or an empty text, list or object."""
     return bool(value) if isinstance(value, str | list | tuple | dict) else value is not None
 
 
 def kept(value: Any, hidden: Container[str] = ()) -> Any:
-    """A copy as plain data, without encoded data and what is `hidden`; of what is large, only its size."""
+    """Copy as plain data, without encoded data and what is `hidden`; a large value becomes its size."""
     found = _small(copied(value), hidden, MAX_STRING)
     try:
         size = len(msgspec.json.encode(found))
@@ -97,7 +97,7 @@ def kept(value: Any, hidden: Container[str] = ()) -> Any:
 
 
 def screened(value: Any, hidden: Container[str] = ()) -> Any:
-    """A whole copy as plain data, without encoded data and what is `hidden`."""
+    """Copy as plain data at any size, without encoded data and what is `hidden`."""
     return _small(copied(value), hidden, sys.maxsize)
 
 
@@ -143,7 +143,7 @@ def _joined(before: Any, piece: Any) -> Any:
 
 
 def encoded(value: str) -> bool:
-    """Whether a string holds encoded binary data: a data URL, long base64, also in lines, or a known file's."""
+    """Return True for encoded binary data: a data URL, long base64, also in lines, or a known file's."""
     if value.startswith("data:"):
         return "," in value[:ENCODED]
     if len(value) < ENCODED:

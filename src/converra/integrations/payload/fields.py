@@ -15,7 +15,7 @@ _NOTHING: dict[str, Any] = {}
 
 
 def fields(value: Any) -> dict[str, Any]:
-    """The fields of an object or a dict, to be read only; no fields for anything else."""
+    """Return the fields of an object or a dict, to be read only; no fields for anything else."""
     if isinstance(value, dict):
         return value
     try:
@@ -29,22 +29,22 @@ def fields(value: Any) -> dict[str, Any]:
 
 
 def items(value: Any) -> list[Any] | tuple[Any, ...]:
-    """A list or tuple as it is; an empty one for anything else: what is iterable may be consumed by iterating."""
+    """Return a list or tuple as it is; an empty one for other values, which iterating might consume."""
     return value if isinstance(value, list | tuple) else ()
 
 
 def string(value: Any) -> str | None:
-    """A string as it is, None for anything else."""
+    """Return a string as it is, None for anything else."""
     return value if isinstance(value, str) else None
 
 
 def number(value: Any) -> int | None:
-    """A count as it is, None for anything else."""
+    """Return a count as it is, None for anything else."""
     return value if type(value) is int and value >= 0 else None
 
 
 def copied(value: Any, depth: int = 0) -> Any:
-    """A copy as plain data, without nulls: nothing of the SDK stays alive by it."""
+    """Copy as plain data, without nulls: the copy keeps no SDK object alive."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if depth >= MAX_DEPTH:
@@ -55,7 +55,7 @@ def copied(value: Any, depth: int = 0) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A copy as plain data for what is kept opaque; encoded binary data becomes its length."""
+    """Copy as plain data to be kept opaque; encoded binary data becomes its length."""
     return _without_blobs(copied(value))
 
 
@@ -70,5 +70,5 @@ def _without_blobs(value: Any) -> Any:
 
 
 def is_blob(value: str) -> bool:
-    """Whether a string is base64 or the like: long, and its beginning is one word."""
+    """Return True for base64 or the like: a long string whose beginning is one word."""
     return len(value) > BLOB_LENGTH and not any(c.isspace() for c in value[:512])

@@ -32,7 +32,7 @@ def fingerprint(messages: Sequence[Any]) -> list[int]:
 
 
 def _careful(message: Any) -> int:
-    """The digest that `fingerprint` gives where no message of the list is odd."""
+    """Return the same digest as `fingerprint`, for a list in which some message is odd."""
     try:
         source = message.get("content")
         if source.__class__ is str and len(message) == BARE:
@@ -43,7 +43,7 @@ def _careful(message: Any) -> int:
 
 
 def _digest(message: Any) -> int:
-    """A message with more than a role and a text, in the usual shapes first."""
+    """Hash a message with more than a role and a text; the usual shapes come first."""
     try:
         if "tool_call_id" in message:
             source = message["content"]

@@ -45,7 +45,7 @@ _NAMES = ("filename", "file_name", "name", "title", "file_id", "fileId")
 
 
 def attachment(value: Any, kind: str | None = None) -> Attachment | None:
-    """What one part embeds, links or names, if it is a picture, a sound, a video or a file; `kind` if that is known."""
+    """Read a part that embeds, links or names a picture, a sound, a video or a file; `kind` if that is known."""
     if isinstance(value, str):
         return _of_string(value, kind or "file")
     own = fields(value)
@@ -65,7 +65,7 @@ def attachment(value: Any, kind: str | None = None) -> Attachment | None:
 
 
 def beside(own: Mapping[str, Any], known: frozenset[str]) -> Iterator[Attachment]:
-    """The attachments in the fields of a message beside those that are known, such as `images`."""
+    """Yield the attachments in the unknown fields of a message, such as `images`."""
     for name in [name for name in own if name not in known]:  # in their order
         value, kind = own[name], MEDIA_FIELDS.get(name)
         if kind is None:
@@ -75,12 +75,12 @@ def beside(own: Mapping[str, Any], known: frozenset[str]) -> Iterator[Attachment
 
 
 def embeds(text: str | None) -> bool:
-    """Whether a text has a large data URL in it: gateways write pictures into it as Markdown."""
+    """Return True if a text contains a large data URL: gateways write pictures into it as Markdown."""
     return text is not None and len(text) > BLOB_LENGTH and ";base64," in text
 
 
 def taken_out(text: str) -> tuple[str, list[Attachment]]:
-    """A text with a line in the place of each large data URL in it, and what they hold."""
+    """Replace each large data URL in a text by a line, and return what they held."""
     found: list[Attachment] = []
 
     def line(match: re.Match[str]) -> str:
@@ -95,7 +95,7 @@ def taken_out(text: str) -> tuple[str, list[Attachment]]:
 
 
 def inside(value: Any) -> list[Attachment]:
-    """The attachments anywhere inside of an item, in order: what is embedded, and parts that say what they are."""
+    """Return the attachments anywhere inside of an item, in order: embedded data, and parts that name a kind."""
     found: list[Attachment] = []
     _search(value, found, 0)
     return found
@@ -120,7 +120,7 @@ def _search(value: Any, found: list[Attachment], depth: int) -> None:
 
 
 def data_mime(data: str | None) -> str | None:
-    """The MIME type that a data URL names."""
+    """Return the MIME type that a data URL names."""
     if data is None or not data.startswith("data:"):
         return None
     return data[len("data:") : ENCODED].partition(",")[0].partition(";")[0] or None
@@ -135,7 +135,7 @@ def _of_string(value: str, kind: str) -> Attachment:
 
 
 def _facts(own: dict[str, Any]) -> list[dict[str, Any]]:
-    """The objects that hold the facts of a part: its own, and those inside of it that are named for that."""
+    """Return the objects that describe a part: the part itself, and those in its `_HOLDERS` fields."""
     found = [own]
     for holder in found:
         for name in _HOLDERS:
@@ -156,7 +156,7 @@ def _first(facts: list[dict[str, Any]], names: tuple[str, ...]) -> str | None:
 
 
 def _kind(own: dict[str, Any]) -> str | None:
-    """The kind that a part's type names, or else the field that holds it."""
+    """Return the kind that a part's type names, or else the field that holds its data."""
     words = (string(own.get("type")) or "", *(name for name in _HOLDERS if own.get(name)))
     kinds = (word.removesuffix("_url").rpartition("_")[2] for word in words)
     return next((kind for kind in kinds if kind in KINDS), None)
@@ -168,7 +168,7 @@ def _by_mime(kind: str, mime: str | None) -> str:
 
 
 def placeholder(attachment: Attachment) -> str:
-    """A line such as `[image: image/png, 2.2 MB]` that stands in the text where the part stood."""
+    """Return a line such as `[image: image/png, 2.2 MB]`, for the place of the part in the text."""
     named = attachment.name or attachment.url
     facts = [named[:MAX_NAME]] if named else []
     if attachment.mime:

@@ -22,7 +22,7 @@ TEXT_PART = frozenset({"type", "text", "refusal", "annotations", "logprobs"})
 
 
 class Content(NamedTuple):
-    """What a message's content holds. `reasoning` is what the model thought aloud, kept apart from its text."""
+    """The content of a message. `reasoning` is kept apart from its text."""
 
     text: str
     attachments: tuple[Attachment, ...] = ()
@@ -46,7 +46,7 @@ def content(value: Any, glue: str = "\n") -> Content:
 
 
 class _Parts:
-    """What has been found so far, in order."""
+    """The parts read so far, in order."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, bool]] = []
@@ -86,7 +86,7 @@ def _read(part: Any, found: _Parts) -> None:
 
 
 def _other(kind: str, part: dict[str, Any], found: _Parts) -> None:
-    """A part of a kind that nobody knows yet: attached where it is recognised, else named."""
+    """Attach a part of an unknown kind if it holds media; else name its kind."""
     media = attachment(part)
     spoken = string(part.get("transcript")) if media else None
     if media is None:
@@ -170,7 +170,7 @@ def text_extras(parts: Iterable[Any]) -> dict[str, Any]:
 
 
 def unknown(parts: Any) -> list[Any]:
-    """The parts of kinds that nobody knows yet, for the metadata of an answer; never their data."""
+    """Collect the parts of unknown kinds for an answer's metadata, without their data."""
     strange = [own for part in items(parts) if (own := fields(part)) and not known(_kind(own))]
     found = ((own, attachment(own)) for own in strange)
     return [kept(own, (media.data,) if media and media.data else ()) for own, media in found]
@@ -181,12 +181,12 @@ def _kind(own: dict[str, Any]) -> str:
 
 
 def known(kind: str) -> bool:
-    """Whether a part is of a kind that is read, and not only named."""
+    """Return True if parts of this kind are read, not only named."""
     return kind in _READERS
 
 
 def linked(kind: str, part: dict[str, Any], key: str) -> Attachment:
-    """A part that holds a URL, as a string or as `{"url": …}`: a data URL, an address, or only a file id."""
+    """Read a part with a URL, as a string or `{"url": …}`: a data URL, an address, or only a file id."""
     value = part.get(key)
     url = string(value) or string(fields(value).get("url")) or ""
     name = string(part.get("file_id")) or string(part.get("document_name"))

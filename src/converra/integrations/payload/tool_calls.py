@@ -89,7 +89,7 @@ class StreamedCalls:
         self._note(pieces, index)
 
     def tool_calls(self) -> list[dict[str, Any]]:
-        """The calls as they would have been without streaming; more fragments may come afterwards."""
+        """Return the calls as they would be without streaming; more fragments may follow."""
         whole: list[CallPieces] = []
         holders: dict[CallPieces, CallPieces] = {}
         for pieces in list(self._calls):
@@ -111,7 +111,7 @@ class StreamedCalls:
         return self._at(index)
 
     def _at(self, index: Any) -> CallPieces | None:
-        """The latest call with an index; a call that has none yet may get it late."""
+        """Find the latest call with an index; a call may get its index late."""
         latest = self._latest
         if index is None or (latest is not None and latest.index is None and index not in self._by_index):
             return latest
@@ -162,7 +162,7 @@ class CallPieces:
             self.fragments.append(fragment)
 
     def copied(self) -> CallPieces:
-        """A copy, to which others can be added."""
+        """Return a copy, to which other calls can be added."""
         copy = CallPieces(self.index)
         copy.id, copy.name, copy._parsed = self.id, self.name, self._parsed
         copy.fragments = self.fragments.copy()
@@ -200,7 +200,7 @@ class CallPieces:
         return True
 
     def arguments(self) -> Any:
-        """All arguments: text, or what a server had parsed."""
+        """Return all arguments: text, or what a server had parsed."""
         return assembled(self.fragments) if self._parsed else joined(self.fragments)
 
     def function(self) -> dict[str, Any]:
@@ -208,15 +208,15 @@ class CallPieces:
         return {"name": self.name, "arguments": self.arguments()}
 
     def tool_call(self) -> dict[str, Any]:
-        """The call as an element of `message.tool_calls`."""
+        """Return the call as an element of `message.tool_calls`."""
         return {**self.extras.fields, "id": self.id, "function": self.function()}
 
     def _last(self) -> Any:
-        """The last fragment that is not blank."""
+        """Return the last fragment that is not blank."""
         return next((f for f in reversed(self.fragments) if not isinstance(f, str) or f.strip()), None)
 
     def _is_closed(self) -> bool:
-        """Whether the JSON may be whole, by its last character."""
+        """Return True if the JSON may be complete, by its last character."""
         last = self._last()
         return last is not None and (not isinstance(last, str) or last.rstrip().endswith(CLOSING))
 
@@ -236,5 +236,5 @@ def assembled(fragments: list[Any]) -> Any:
 
 
 def _goes_on(fragment: Any) -> bool:
-    """Whether a fragment is text, and not the beginning of an object."""
+    """Return True if a fragment is text that does not open an object."""
     return isinstance(fragment, str) and bool(fragment.strip()) and not fragment.lstrip().startswith(OPENING)

@@ -61,18 +61,18 @@ def snapshot(
 
 
 def _copy(reported: Any) -> dict[str, Any] | None:
-    """A copy of counts of any shape, with that of their details."""
+    """Copy counts of any shape, and their details."""
     whole = copied(reported)
     return whole if isinstance(whole, dict) and whole else None
 
 
 def counts(reported: Any) -> Counts:
-    """What was counted, and what of: see below."""
+    """Return `usage` and `usage_details`."""
     return usage(reported), usage_details(reported)
 
 
 def usage(reported: Any) -> Usage | None:
-    """Prompt and completion tokens, or None when the provider reported neither."""
+    """Return prompt and completion tokens, or None if the provider reported neither."""
     if reported is None:
         return None
     own = fields(reported)
@@ -82,7 +82,7 @@ def usage(reported: Any) -> Usage | None:
 
 
 def _with_cached(own: dict[str, Any], prompt: int | None, completion: int) -> int | None:
-    """The prompt's tokens with those that were read from a cache or written to one, where they stand beside them."""
+    """Add the tokens read from or written to a cache, if they are counted beside the prompt's."""
     hit, missed = number(own.get("prompt_cache_hit_tokens")), number(own.get(_MISSED))
     if hit is not None and missed is not None:
         return max(prompt or 0, hit + missed)
@@ -96,7 +96,7 @@ def _with_cached(own: dict[str, Any], prompt: int | None, completion: int) -> in
 
 
 def _cached(own: dict[str, Any]) -> int | None:
-    """The tokens that were read from a cache, by whichever name."""
+    """Return the tokens that were read from a cache, under any of their names."""
     details = (fields(own.get(key)).get("cached_tokens") for key in ("prompt_tokens_details", "input_tokens_details"))
     return next((count for value in details if (count := number(value))), None) or _first(own, _READ)
 
@@ -106,7 +106,7 @@ def _first(own: dict[str, Any], names: Iterable[str]) -> int | None:
 
 
 def usage_details(reported: Any) -> dict[str, Any] | None:
-    """What the tokens were, such as `cachedTokens` and `reasoningTokens`; counts of zero are left out.
+    """Return details such as `cachedTokens` and `reasoningTokens`; counts of zero are left out.
 
     What else a provider reports with them, such as a price, keeps its name.
     """
@@ -145,7 +145,7 @@ def _camel(name: str) -> str:
 
 
 def token_logprobs(choice_logprobs: Any) -> list[float]:
-    """The numbers of a chat choice's `logprobs`, of its text and of its refusal; of one chunk or of all."""
+    """Return the numbers in a chat choice's `logprobs`, of its text and refusal; of one chunk or of all."""
     own = fields(choice_logprobs)
     return _numbers([*items(own.get("content")), *items(own.get("refusal"))])
 
@@ -156,7 +156,7 @@ def logprobs(tokens: Sequence[Any]) -> dict[str, Any] | None:
 
 
 def logprobs_summary(numbers: Sequence[float]) -> dict[str, Any] | None:
-    """How many tokens, how probable they were in the mean, and the least probable of them."""
+    """Return the number of tokens, their mean log probability, and the lowest."""
     if not numbers:
         return None
     return {"tokens": len(numbers), "mean": round(sum(numbers) / len(numbers), 4), "lowest": round(min(numbers), 4)}

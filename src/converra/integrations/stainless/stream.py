@@ -23,7 +23,7 @@ READING = "reading a chunk of a stream"
 
 
 class Pieces(Protocol):
-    """What has arrived of a streamed answer."""
+    """A streamed answer as far as it has arrived."""
 
     started: bool
     """The first token has arrived."""
@@ -34,7 +34,7 @@ class Pieces(Protocol):
         """Read one chunk, keeping nothing but strings of it."""
 
     def answer(self) -> Answer:
-        """What has arrived so far."""
+        """Read the answer as far as it has arrived."""
 
 
 class WatchedStream:
@@ -53,18 +53,18 @@ class WatchedStream:
         call.streaming(self.so_far)
 
     def so_far(self) -> Answer:
-        """What has arrived, marked partial unless the model had already said that it was done."""
+        """Return the answer so far, marked partial unless the model had finished."""
         answer = self._pieces.answer()
         answer.partial = answer.partial or not self._pieces.finished
         return answer
 
     def complete(self) -> None:
-        """The stream was read to its end."""
+        """End the call: the stream was read to its end."""
         if self._end():
             self._call.end(self._pieces.answer(), self.last)
 
     def cut(self) -> None:
-        """The app closed or dropped the stream."""
+        """End the call: the app closed or dropped the stream."""
         if self._end():
             self._call.end(self.so_far(), self.last)
 
