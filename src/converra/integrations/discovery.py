@@ -1,4 +1,4 @@
-"""Which integrations there are: the entry points of installed packages, ours among them."""
+"""The integrations that are installed: entry points of all packages, this one included."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from converra.process.guard import guard
 GROUP = "converra.integrations"
 
 NAMES = ("openai", "langchain", "litellm")
-OURS = tuple(EntryPoint(name, f"converra.integrations.{name}:INTEGRATION", GROUP) for name in NAMES)
-"""Also found where the package was put on the path without being installed."""
+BUILT_IN = tuple(EntryPoint(name, f"converra.integrations.{name}:INTEGRATION", GROUP) for name in NAMES)
+"""Listed here as well, so that they are found if the package is on the path without being installed."""
 
 
 def integrations() -> list[Integration]:
-    """Load every integration; one that cannot be loaded is told of and left out."""
-    found = {point.name: point for point in (*OURS, *entry_points(group=GROUP))}
+    """Load every integration; one that cannot be loaded is logged and left out."""
+    found = {point.name: point for point in (*BUILT_IN, *entry_points(group=GROUP))}
     loaded = (_load(point) for point in found.values())
     return [integration for integration in loaded if integration is not None]
 
@@ -25,6 +25,6 @@ def _load(point: EntryPoint) -> Integration | None:
     with guard(f"loading the {point.name} integration"):
         integration = point.load()
         if not isinstance(integration, Integration):
-            raise TypeError(f"{point.value} is no converra.integrations.Integration")
+            raise TypeError(f"{point.value} is not a converra.integrations.Integration")
         return integration
     return None

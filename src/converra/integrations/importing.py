@@ -2,7 +2,7 @@
 
 wrapt's post-import hooks fire once for a name, so that a module that is imported again would go unseen. Here a finder
 stands first on `sys.meta_path` while anything is watched. It finds nothing by itself: it asks the finders after it, and
-has the loader of a watched module tell when the module was executed. The module keeps its own loader.
+wraps the loader of a watched module, to notice when the module was executed. The module keeps its own loader.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class ImportWatcher:
-    """A finder that tells of imports."""
+    """A finder that reports imports of watched modules."""
 
     def __init__(self) -> None:
         self._watched: dict[str, Seen] = {}
         self._asking = threading.local()
 
     def watch(self, name: str, seen: Seen) -> None:
-        """Have `seen` called with the module each time this one was executed."""
+        """Call `seen` with the module each time the module of this name was executed."""
         self._watched[name] = seen
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
@@ -55,7 +55,7 @@ class ImportWatcher:
         finally:
             names.discard(name)
         if spec is not None and hasattr(spec.loader, "exec_module"):
-            spec.loader = _TellingLoader(spec.loader, self._executed)  # type: ignore[assignment]  # stands in for it
+            spec.loader = _ReportingLoader(spec.loader, self._executed)  # type: ignore[assignment]  # stands in for it
         return spec
 
     def _found(self, name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
@@ -72,7 +72,7 @@ class ImportWatcher:
             seen(sys.modules.get(module.__name__, module))  # a module may put another in its place
 
 
-class _TellingLoader:
+class _ReportingLoader:
     """Stands in for a loader until it executes its module, and passes for it."""
 
     def __init__(self, loader: Any, executed: Seen) -> None:
@@ -95,7 +95,7 @@ class _TellingLoader:
         return None if create is None else create(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give the module its own loader back, execute it, and tell."""
+        """Give the module its own loader back, execute it, and report it."""
         for holder, name in ((module, "__loader__"), (getattr(module, "__spec__", None), "loader")):
             if getattr(holder, name, None) is self:
                 setattr(holder, name, self._loader)

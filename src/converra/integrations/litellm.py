@@ -1,4 +1,4 @@
-"""litellm: its calls that do not pass the openai client are not captured yet, and that is said, once per process.
+"""litellm: calls that do not pass the openai client are not captured yet; one warning per process says so.
 
 litellm asks OpenAI and Azure through the openai client, where they are captured. All other providers, and its
 `responses`, go through an HTTP handler of its own. A request there that one of litellm's functions for chats has made
@@ -33,7 +33,7 @@ CHATS = frozenset(
         *("generate_content_stream", "agenerate_content_stream", "fetch_stream", "fetch_sync_stream"),
     }
 )
-"""Functions of litellm's that ask a model for words."""
+"""Functions of litellm that ask a model for text."""
 
 OTHERS = frozenset(
     {
@@ -55,14 +55,14 @@ UNCAPTURED = (
 
 
 class Notice:
-    """Says once per process that there are calls of litellm's which are not captured."""
+    """Warns once per process that some calls of litellm are not captured."""
 
     def __init__(self) -> None:
         self.given = False
 
     def __call__(self, capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG002 - as `Patches` calls it
-        """Look at one request of litellm's own HTTP handler. Nothing is observed of it."""
-        if self.given or not asked_for_words(sys._getframe(1)):  # noqa: SLF001 - as `inspect.currentframe`, without importing it
+        """Check one request of litellm's own HTTP handler; the request is not observed."""
+        if self.given or not asked_for_text(sys._getframe(1)):  # noqa: SLF001 - as `inspect.currentframe`, without importing it
             return
         if context.layers and context.claimed(None):  # LangChain's run of it is recorded
             return
@@ -70,7 +70,7 @@ class Notice:
         logger.warning(UNCAPTURED, _host(args[0] if args else kwargs.get("url")))
 
 
-def asked_for_words(frame: FrameType | None) -> bool:
+def asked_for_text(frame: FrameType | None) -> bool:
     """Return True if the nearest public function of litellm on the stack is one for chats."""
     while frame is not None:
         module = frame.f_globals.get("__name__", "")

@@ -1,7 +1,7 @@
 """Patch points as rows, one installer, one uninstaller: the only door to wrapt.
 
-A wrapper here calls the original with the very arguments it was given, on a line of its own, and hands back the very
-result. All that is ours stands around that line, under the guard, and its outcome is ignored.
+A wrapper calls the original with the same arguments, on a line of its own, and returns the same result. Everything
+else stands around that line, under the guard, and its outcome is ignored.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("converra")
 
 READING, ENDING = "reading a request", "reading an answer"
-"""What a failure of ours is told to have interrupted."""
+"""What a failure inside `converra` has interrupted, for the log."""
 
 MAX_CHAIN = 64
-"""Wrappers around one function that are looked at; a longer chain is taken for a cycle."""
+"""Most wrappers around one function that are followed; a longer chain is taken for a cycle."""
 
 
 class PatchPoint(NamedTuple):
@@ -44,7 +44,7 @@ class PatchPoint(NamedTuple):
     attribute: str
     coroutine: bool = False
     bound: bool = False
-    """The instance is observed, too: it comes first among the arguments."""
+    """Pass the instance to the observer as well, as its first argument."""
 
 
 class Observed(Protocol):
@@ -58,7 +58,7 @@ class Observed(Protocol):
 
 
 class _Installed(NamedTuple):
-    """A wrapper of ours around a function of an owner, which is not kept alive: a library may be imported again."""
+    """One installed wrapper. Its owner is not kept alive, since a library may be imported again."""
 
     owner: weakref.ref[Any]
     attribute: str
@@ -88,7 +88,7 @@ class Patches:
             return [self._patch(module, point) for point in self._points]
 
     def uninstall(self) -> None:
-        """Put the originals back; a wrapper that somebody else has wrapped stays, and does nothing."""
+        """Put the originals back; a wrapper that another tool has wrapped stays, inactive."""
         self._capture = None
         with _lock:
             for point, everywhere in self._installed.items():
@@ -102,10 +102,10 @@ class Patches:
         except AttributeError as error:
             logger.debug("converra does not patch %s: %s", target, error)
             return Patched(target, "skipped", f"{getattr(module, '__file__', None) or 'the module'} has none")
-        known = self._installed[point] = [one for one in self._installed[point] if one.owner() is not None]
-        if not any(one.owner() is owner and _is_in_chain(one) for one in known):
-            known[:] = [one for one in known if one.owner() is not owner]
-            known.append(self._wrap(owner, point, original))
+        installed = self._installed[point] = [patch for patch in self._installed[point] if patch.owner() is not None]
+        if not any(patch.owner() is owner and _is_in_chain(patch) for patch in installed):
+            installed[:] = [patch for patch in installed if patch.owner() is not owner]
+            installed.append(self._wrap(owner, point, original))
         return Patched(target, "patched")
 
     def _wrap(self, owner: Any, point: PatchPoint, original: Any) -> _Installed:
@@ -166,7 +166,7 @@ class Patches:
                 report(ENDING, error)
             return result
 
-        # What Python calls the coroutine in a warning about one that was never awaited.
+        # The name in Python's warning about a coroutine that was never awaited.
         call.__qualname__ = getattr(original, "__qualname__", call.__qualname__)
         return call
 
@@ -208,7 +208,7 @@ def _is_in_chain(installed: _Installed) -> bool:
 
 
 def _remove(installed: _Installed) -> bool:
-    """Take our wrapper away; False where another one is around it and it stays, inactive."""
+    """Remove our wrapper; return False if another one is around it, so that it stays, inactive."""
     owner_of, attribute, wrapper, inherited = installed
     owner, above = owner_of(), None
     for wrapped in _chain(owner, attribute):
@@ -232,7 +232,7 @@ def _remove(installed: _Installed) -> bool:
 
 _lock = threading.RLock()
 _on: dict[str, tuple[Integration, Capture]] = {}
-"""What is switched on, by the integration's name: it is installed whenever its module is imported."""
+"""Integrations that are on, by name; each is installed whenever its module is imported."""
 
 
 def switch_on(integration: Integration, capture: Capture) -> list[Patched]:
@@ -295,7 +295,7 @@ def _absence(module: str) -> str:
 
 
 def _imported(module: ModuleType) -> None:
-    """Install what waits for this module, or was installed in an earlier one of its name."""
+    """Install the integrations that wait for this module, or were installed in an earlier one of its name."""
     with _lock:
         for integration, capture in list(_on.values()):
             if module.__name__ in (integration.module, *integration.parts):

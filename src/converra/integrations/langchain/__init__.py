@@ -1,4 +1,4 @@
-"""The langchain integration: a handler that LangChain attaches to every run, through the hook that it has for that.
+"""The langchain integration: a handler that LangChain attaches to every run, through its configure hook.
 
 The hook's module is imported by langchain-core itself when the first run is configured, just before it is asked for
 hooks: so nothing of LangChain's is imported for this, and the first run is captured already.
@@ -24,7 +24,7 @@ BASE = "langchain_core.callbacks.base"
 """Where the class of all handlers is: it is imported before a handler can be given to anything."""
 
 DERIVED = ("converra.integrations.langchain.handler", "converra.integrations.langchain.session", "converra.langchain")
-"""Modules of ours that import LangChain's."""
+"""Modules of `converra` that import LangChain's."""
 
 
 class Hook:
@@ -52,7 +52,7 @@ class Hook:
         return [Patched("langchain_core runs", "patched"), *patching.switch_on(PAUSES, capture)]
 
     def uninstall(self) -> None:
-        """Take the handler away. Runs under way are still told to it, and it does nothing."""
+        """Remove the handler. Runs under way still call it, and it does nothing."""
         self._capture = None
         patching.switch_off(PAUSES)
         for hooks, rows in self._entries:

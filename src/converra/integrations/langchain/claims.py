@@ -1,12 +1,12 @@
-"""Which calls of a client belong to a run of LangChain's that is recorded already: one provider call is one turn.
+"""Client calls that a recorded LangChain run makes: they are skipped, so that one provider call is one turn.
 
-A chat model of LangChain's may sit on a patched client. LangChain hands a run's manager down through its own frames,
-to every model's `_generate`, `_stream` and `_call`, always by the name of `run_manager`: so the stack of a request says
-exactly which run makes it, in threads and in tasks. No flag has to be set and taken back around a call that nobody can
-wrap, and an app that calls the client itself, between two chunks of LangChain's stream say, is not mistaken.
+A LangChain chat model may use a patched client. LangChain passes a run's manager through its own frames to every
+model's `_generate`, `_stream` and `_call`, always as `run_manager`. So the stack of a request shows which run makes it,
+in threads and in tasks. Why not a flag around the model's call? LangChain offers no place to reset it, and it would
+also claim calls that the app makes itself between two chunks of a stream.
 
-Where a model makes its request from a thread or a task of its own, the stack does not reach the manager. Then the
-context, which goes along, tells: until the first token has arrived, the request is the run's.
+If a model sends its request from a thread or a task of its own, the stack does not reach the manager. The context,
+which is copied there, then decides: until the first token has arrived, the request is the run's (`runs.RunClaim`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from converra.integrations.langchain.runs import Runs
 
 CALLBACKS = "langchain_core.callbacks.manager"
-"""Between a handler's callback and the run that it is told of stand frames of this module."""
+"""Module of the frames between a handler's callback and the run that it reports."""
 
 MANAGER = "run_manager"
 
@@ -46,7 +46,7 @@ class RunsLayer:
 
 
 def manager_above(frame: FrameType | None) -> tuple[bool, UUID | None]:
-    """Find the nearest run manager on the stack: (True, its run id), or (True, None) inside a callback, else False."""
+    """Find the nearest run manager on the stack: (True, run id); (True, None) in a callback; else (False, None)."""
     frame = _caller(frame)
     while frame is not None:
         if frame.f_globals.get("__name__") == CALLBACKS:
@@ -60,7 +60,7 @@ def manager_above(frame: FrameType | None) -> tuple[bool, UUID | None]:
 
 
 def _caller(frame: FrameType | None) -> FrameType | None:
-    """Go up past our own frames and, where we are told of a run that begins, past those that tell us."""
+    """Go up past our own frames and, inside a callback, past those of LangChain's callback managers."""
     while frame is not None and _ours(frame):
         frame = frame.f_back
     while frame is not None and frame.f_globals.get("__name__") == CALLBACKS:

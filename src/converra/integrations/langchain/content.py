@@ -18,13 +18,13 @@ from converra.integrations.payload.media import data_mime, placeholder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CALLED = frozenset(
+SKIPPED = frozenset(
     {
         *("tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call", "input_json_delta"),
         *("function_call", "custom_tool_call", "redacted_thinking", "function_call_signature", "cachePoint"),
     }
 )
-"""Blocks that say what stands elsewhere in the message (its tool calls), that nobody can read, or that say nothing."""
+"""Blocks that are skipped: they repeat the message's tool calls, are encrypted, or hold no content."""
 
 KINDS = frozenset({"image", "audio", "video"})
 
@@ -42,7 +42,7 @@ class Content(msgspec.Struct):
     """Calls of hosted tools that wait for their result, by id."""
     refusal: bool = False
     opaque: list[Any] | None = None
-    """Blocks of a kind that nobody knows yet, where they are to be kept; else a placeholder stands in the text."""
+    """Blocks of unknown kinds, if they are to be kept; if None, a placeholder stands in the text."""
 
     def text(self, glue: str) -> str:
         """Join all text; `glue` joins pieces that the model or the user wrote as one."""
@@ -78,8 +78,8 @@ def content(value: Any, *more: Any, opaque: bool = False) -> Content:
 
 def _read(block: Any, found: Content) -> None:
     own = fields(block)
-    kind = string(own.get("type")) or next((name for name in own if name in _DATA or name in CALLED), "")
-    if kind in CALLED:
+    kind = string(own.get("type")) or next((name for name in own if name in _DATA or name in SKIPPED), "")
+    if kind in SKIPPED:
         return
     reader = _READERS.get(kind)
     if reader is not None:
@@ -95,7 +95,7 @@ def _read(block: Any, found: Content) -> None:
 
 
 def _as_part(block: Any, found: Content) -> None:
-    """Read a block as OpenAI's parts are read; of a kind that nobody knows, a placeholder remains."""
+    """Read a block as OpenAI's parts are read; an unknown kind leaves a placeholder."""
     part = openai_parts.content([block])
     found.attachments.extend(part.attachments)
     found.reasoning.extend(part.reasoning)

@@ -1,8 +1,7 @@
 """The callback handler: LangChain's events, made into turns.
 
-Every callback takes its time from the app's own, so each does one thing and is done: the heavy reading is the
-flusher's. All state is that of the runs under way, see `langchain_runs`; a handler itself may be shared by any number
-of chains, and be given twice.
+Callbacks run on the app's time, so each does one small thing; the worker does the heavy reading. All state belongs to
+the runs under way (`runs.py`): any number of chains may share a handler, and one chain may have it twice.
 """
 
 from __future__ import annotations
@@ -172,7 +171,7 @@ class RunHandler(BaseCallbackHandler):
             return
         arrived = partial(response) or (run.so_far() if run.begun else None)
         completion = vars(error).get("completion")
-        if completion is not None:  # cut off or filtered, and said so by an exception: a whole turn all the same
+        if completion is not None:  # truncated or filtered: reported by an exception, but a whole turn
             run.call.end(_completed(chat.answer(completion), run))
         elif isinstance(error, GeneratorExit):
             run.call.end(_completed(arrived or run.so_far(), run))
@@ -291,7 +290,7 @@ class RunHandler(BaseCallbackHandler):
 
     @guarded("noting how a run of LangGraph's was left")
     def left_graph(self, run_id: UUID, config: dict[str, Any], *, paused: bool) -> None:
-        """Note that an outermost run of a graph has paused, or ended; see `langgraph_pauses`."""
+        """Note that an outermost run of a graph has paused, or ended; see `pauses.py`."""
         capture = self._capture()
         if capture is not None:
             capture.pause(Scope(session_in(config), self._origin, TRACES.get(run_id)), paused=paused)

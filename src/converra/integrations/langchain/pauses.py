@@ -1,9 +1,8 @@
-"""How a run of LangGraph's leaves its loop: paused to be resumed, or ended.
+"""The end of a LangGraph run: paused, to be resumed later, or ended.
 
 LangGraph swallows what pauses a run (`interrupt()`, `interrupt_before`, `interrupt_after`) when it leaves its loop, and
-then tells callbacks that the run has ended. Its own `GraphCallbackHandler` would know, but is only asked where the app
-hands it over with each call. So the exit of the loop is observed, which all pauses pass, and those handlers of ours are
-told that the run has.
+then reports the run to callbacks as ended. Why not its own `GraphCallbackHandler`? It is only called if the app passes
+it with each call. So the exit of the loop is observed, which all pauses pass, and the run's `RunHandler`s are notified.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Answers that a parser raised on: the provider gave and billed them.
 
-The client's own parser raises into the run of the model. No attribute of such an exception holds the answer, except for
-openai's own two. The frames of the libraries that parsed it do, and reading them changes nothing.
+The client's own parser raises into the run of the model. No attribute of such an exception holds the answer, except in
+two of openai's exceptions. The frames of the parsing library hold it, and reading them changes nothing.
 
-LangChain's parsers are runs of their own. The answer is recorded by then, and its message says which one it is.
+LangChain's parsers are runs of their own: the answer is recorded by then, and found by the id of its message.
 """
 
 from __future__ import annotations

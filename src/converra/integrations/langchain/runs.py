@@ -1,7 +1,7 @@
-"""What is kept of LangChain's runs while they are under way.
+"""State of LangChain's runs while they are under way.
 
-Not every run is told to end: one whose task is cancelled just disappears. But a run's id lives exactly as long as the
-run's manager, so whatever is kept of a run goes when its id goes, and a call that was under way then is recorded as
+Not every run reports its end: one whose task is cancelled just disappears. But a run's id lives exactly as long as the
+run's manager. So the state of a run is dropped with its id, and a call that was under way then is recorded as
 cancelled.
 """
 
@@ -64,7 +64,7 @@ def _thread_and_task() -> tuple[int, int]:
 
 
 class Run:
-    """One run of a model. Without a call, it is known and not recorded: it belongs nowhere, or another run has it."""
+    """One run of a model. Without a call it is not recorded: it has no conversation, or an outer run records it."""
 
     __slots__ = ("_last", "_texts", "call", "claim", "documents", "id")
 
@@ -102,7 +102,7 @@ class Run:
 
 
 class Runs:
-    """The runs of models that are under way in this process, whichever handler was told of them."""
+    """The model runs under way in this process, from all handlers."""
 
     def __init__(self) -> None:
         self._open: dict[int, Run] = {}
@@ -169,9 +169,8 @@ class Traces:
         return len(self._of)
 
     def begin(self, run_id: UUID, parent_run_id: UUID | None) -> Trace:
-        """Note a run; one without a parent that is known begins a trace."""
-        known = self.get(parent_run_id) or self._of.get(run_id)
-        trace = self._of[run_id] = known or Trace()
+        """Note a run; without a parent that is under way, it begins a trace."""
+        trace = self._of[run_id] = self.get(parent_run_id) or self._of.get(run_id) or Trace()
         if len(self._of) > MAX_RUNS:
             self.end(next(iter(self._of)))
         return trace
@@ -188,7 +187,7 @@ class Traces:
 RUNS = Runs()
 TRACES = Traces()
 PARSERS: weakref.WeakKeyDictionary[UUID, Any] = weakref.WeakKeyDictionary()
-"""What the parsers under way are given: a message."""
+"""The input of each parser under way: a message."""
 TOOLS: weakref.WeakKeyDictionary[UUID, ToolRun] = weakref.WeakKeyDictionary()
 FAILED: weakref.WeakKeyDictionary[UUID, list[tuple[SourceMessage, ToolRun]]] = weakref.WeakKeyDictionary()
 """Tools that raised, by the run that called them: it may yet answer in their place."""

@@ -1,4 +1,4 @@
-"""What the callbacks' arguments tell about a run: its session, its model, its tools."""
+"""Session, model and tools of a run, read from the arguments of callbacks and from the configuration of its chain."""
 
 from __future__ import annotations
 

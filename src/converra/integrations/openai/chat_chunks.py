@@ -38,7 +38,7 @@ class ChatChunks:
         self.started = False
         """The first token has arrived."""
         self.finished = False
-        """The model has said that it stopped: what may still come is usage."""
+        """The model has stopped; only usage may follow."""
         self._first = _Choice()
         self._choices = {0: self._first}
         self._text = self._first.text

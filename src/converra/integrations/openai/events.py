@@ -97,8 +97,8 @@ class ResponseEvents:
     def _under_way(self, own: dict[str, Any]) -> None:
         """Keep the id, the model and the rest of the facts."""
         response = fields(own.get("response"))
-        told = {key: copied(value) for key, value in response.items() if value is not None and key not in _LEFT_OUT}
-        self._response.update(told)
+        facts = {key: copied(value) for key, value in response.items() if value is not None and key not in _LEFT_OUT}
+        self._response.update(facts)
 
     def _over(self, own: dict[str, Any]) -> None:
         """Read the whole response at once; some providers leave its output, or a part of it, out."""
@@ -144,4 +144,4 @@ _FRAGMENTS = {
 _FACTS = ("id", "model", "status", "usage", "error", "incomplete_details", "conversation")
 
 _LEFT_OUT = RESPONSE.difference(_FACTS)
-"""Fields of the response that its events need not keep: its output, and what the request said."""
+"""Fields of the response that its events need not keep: its output, and copies from the request."""

@@ -102,7 +102,7 @@ def _extras(own: dict[str, Any], parts: Sequence[Any]) -> Iterator[tuple[str, An
             tokens += items(found["logprobs"])
     if annotations:
         yield "annotations", annotations
-    if own.get("phase") == "commentary":  # said on the way; the final answer is the plain case
+    if own.get("phase") == "commentary":  # an interim message; the final answer needs no mark
         yield "phase", "commentary"
     confidence = logprobs(tokens)
     if confidence:

@@ -30,7 +30,7 @@ RESPONSE = frozenset(
     {
         *("id", "object", "created_at", "completed_at", "model", "status", "output", "output_text", "usage", "error"),
         *("incomplete_details", "conversation", "background", "access_programs"),
-        # what the request said:
+        # copied from the request:
         *("instructions", "metadata", "parallel_tool_calls", "temperature", "tool_choice", "tools", "top_p"),
         *("max_output_tokens", "max_tool_calls", "previous_response_id", "prompt", "prompt_cache_key", "reasoning"),
         *("prompt_cache_retention", "prompt_cache_options", "prompt_cache_diagnostics", "safety_identifier"),

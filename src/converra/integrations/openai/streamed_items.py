@@ -47,7 +47,7 @@ class StreamedItems:
         item.done = own
 
     def pieces(self, event: dict[str, Any], kind: str) -> list[Any] | None:
-        """Find the list that fragments of a kind go to; None for arguments of a call that nobody has announced."""
+        """Find the list that fragments of a kind go to; None for arguments of a call that was not announced."""
         index, item_id = event.get("output_index"), identifier(event.get("item_id"))
         item = self._find(index, item_id, kind)
         if item is None:

@@ -1,4 +1,4 @@
-"""How to look into an SDK object, a plain dict or nonsense alike, without running any code of theirs.
+"""Fields of an SDK object, a plain dict or nonsense, read without running any of their code.
 
 Reading `__dict__` passes by pydantic's `__getattr__`, its properties, its serializer and its warnings.
 """

@@ -1,7 +1,7 @@
-"""One integer per message, equal when a message is sent again unchanged: `Dialect.look` of both wire formats.
+"""Fingerprints of JSON messages with a role and content: one integer each, equal if a message is resent unchanged.
 
-A whole history is looked at for every call, so the usual shapes have a way of their own: strings keep their hash, and
-a resent message mostly holds the very same strings.
+Every call fingerprints its whole history, so the usual shapes have fast paths: strings cache their hash, and a resent
+message mostly holds the same string objects.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ what the fragment has          the call it belongs to
 a known id                     the one with that id (and that index, where several share an id)
 no id and no name              the latest with that index; without an index, the latest of all
 another name                   a new one
-another id, and a name         a new one, unless it goes on in the middle of that call's JSON
+another id, and a name         a new one, unless it continues the middle of that call's JSON
 another id alone, or the       the latest with that index, unless that call's JSON is whole: then the fragment begins
 same name again                a new one
 =============================  =======================================================================================
@@ -90,15 +90,15 @@ class StreamedCalls:
 
     def tool_calls(self) -> list[dict[str, Any]]:
         """Return the calls as they would be without streaming; more fragments may follow."""
-        whole: list[CallPieces] = []
+        merged: list[CallPieces] = []
         holders: dict[CallPieces, CallPieces] = {}
         for pieces in list(self._calls):
             holder = holders.get(pieces.before) if pieces.before else None
             if holder is None or not holder.take(pieces):
                 holder = pieces.copied()
-                whole.append(holder)
+                merged.append(holder)
             holders[pieces] = holder
-        return [pieces.tool_call() for pieces in whole]
+        return [pieces.tool_call() for pieces in merged]
 
     def _known(self, index: Any, call_id: str | None, name: str | None) -> CallPieces | None:
         if call_id:
@@ -120,7 +120,7 @@ class StreamedCalls:
     def _begin(
         self, index: Any, call_id: str | None, name: str | None, fragment: Any, before: CallPieces | None
     ) -> CallPieces:
-        """Begin a call. Whether it goes on with the one before is open where nothing but its JSON tells them apart."""
+        """Begin a call. It may turn out to continue `before`, where only its JSON distinguishes them."""
         another = before is None or before.differs(call_id, name, fragment)
         pieces = CallPieces(index, None if another else before)
         self._calls.append(pieces)
@@ -145,12 +145,12 @@ class CallPieces:
         self.id: str | None = None
         self.name: str | None = None
         self.before = before
-        """The call that this may be a part of."""
+        """The call that this one may continue."""
         self.fragments: list[Any] = []
         self.extras = Unread(TOOL_CALL)
         """Fields beside the function, such as the signature of a thought."""
         self._parsed = False
-        """A fragment is no text."""
+        """True if a fragment is not text."""
 
     def merge(self, call_id: str | None, name: str | None, fragment: Any) -> None:
         """Add a fragment; ids and names that come again, or another id with every fragment, change nothing."""
@@ -172,7 +172,7 @@ class CallPieces:
     def is_over(self, call_id: str | None, name: str | None, fragment: Any) -> bool:
         """Return True if a fragment with an id or a name begins another call, or may do so."""
         return self.differs(call_id, name, fragment) or (
-            not (call_id and call_id == self.id and not name) and self._is_closed() and not _goes_on(fragment)
+            not (call_id and call_id == self.id and not name) and self._is_closed() and not _continues(fragment)
         )
 
     def differs(self, call_id: str | None, name: str | None, fragment: Any) -> bool:
@@ -182,7 +182,7 @@ class CallPieces:
         if self.name and name != self.name:
             return True
         other = bool(call_id and self.id and call_id != self.id)
-        return other and not (self._last() is not None and not self._is_closed() and _goes_on(fragment))
+        return other and not (self._last() is not None and not self._is_closed() and _continues(fragment))
 
     def take(self, later: CallPieces) -> bool:
         """Add a later call that is a part of this one, or the same once more; False if it is a call of its own."""
@@ -235,6 +235,6 @@ def assembled(fragments: list[Any]) -> Any:
     return joined(one if isinstance(one, str) else msgspec.json.encode(json_safe.plain(one)).decode() for one in source)
 
 
-def _goes_on(fragment: Any) -> bool:
+def _continues(fragment: Any) -> bool:
     """Return True if a fragment is text that does not open an object."""
     return isinstance(fragment, str) and bool(fragment.strip()) and not fragment.lstrip().startswith(OPENING)

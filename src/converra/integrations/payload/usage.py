@@ -1,6 +1,8 @@
-"""Token usage as the provider reported it, of both APIs: names and ways of counting differ, their meaning does not.
+"""Facts about an answer's tokens as the provider reported them: usage, and log probabilities.
 
-Prompt tokens include the cached ones. OpenAI counts so; a gateway that passes on Anthropic's counts does not.
+Providers differ in names and in ways of counting. Here, prompt tokens always include the cached ones, as OpenAI counts;
+a gateway that passes on Anthropic's counts does not include them. Log probabilities are summed up, since with their
+alternatives they take thirty times the space of the text.
 """
 
 from __future__ import annotations
@@ -29,14 +31,14 @@ _NAMES = {
     "reasoning_tokens": "reasoningTokens",
 }
 _READ = ("prompt_cache_hit_tokens", "cache_read_input_tokens", "cached_tokens", "num_cached_tokens")
-"""Where DeepSeek, Anthropic and others put the cached tokens, beside the details or without any."""
+"""Fields of cached tokens beside the details: DeepSeek, Anthropic and others."""
 
 _WRITTEN = ("cache_creation_input_tokens", "cache_write_input_tokens")
 _MISSED = "prompt_cache_miss_tokens"
 _PROMPT = ("prompt_tokens", "input_tokens")
 _COMPLETION = ("completion_tokens", "output_tokens")
 _PLAIN = frozenset({*_DETAILS, *_PROMPT, *_COMPLETION, "total_tokens"})
-"""What OpenAI's own usage consists of: nothing stands beside the details."""
+"""Fields of OpenAI's own usage: nothing stands beside the details."""
 _COUNTED = frozenset({*_PLAIN, *_READ, *_WRITTEN, _MISSED, "reasoning_tokens"})
 
 
@@ -108,7 +110,7 @@ def _first(own: dict[str, Any], names: Iterable[str]) -> int | None:
 def usage_details(reported: Any) -> dict[str, Any] | None:
     """Return details such as `cachedTokens` and `reasoningTokens`; counts of zero are left out.
 
-    What else a provider reports with them, such as a price, keeps its name.
+    Other facts that a provider reports with them, such as a price, keep their names.
     """
     if reported is None:
         return None

@@ -1,7 +1,7 @@
-"""Streams, watched in place: the object that the app gets stays the very `Stream` that openai made.
+"""Streams, watched in place: the app gets the same `Stream` object that the SDK made.
 
-Only its iterator is put behind a generator that looks at each chunk as it passes. The end of a stream shows in three
-places, each of which may be the only one: the iterator ends or raises, the HTTP response is closed (openai's stream
+Only its iterator is replaced, by a generator that reads each chunk as it passes. The end of a stream shows in three
+places, each of which may be the only one: the iterator ends or raises, the HTTP response is closed (the SDK's stream
 helpers close nothing else), or the stream is dropped and collected.
 """
 
@@ -28,7 +28,7 @@ class Pieces(Protocol):
     started: bool
     """The first token has arrived."""
     finished: bool
-    """The model has said that it is done."""
+    """The model has finished: no token follows."""
 
     def feed(self, chunk: Any) -> None:
         """Read one chunk, keeping nothing but strings of it."""
@@ -38,17 +38,17 @@ class Pieces(Protocol):
 
 
 class WatchedStream:
-    """One open stream: it sees every chunk, and ends its call once, however the stream ends."""
+    """One open stream. It reads every chunk, and ends its call once, in whichever way the stream ends."""
 
     def __init__(self, call: CapturedCall, pieces: Pieces) -> None:
         self.see = listener(READING, self._first)
-        """Look at one chunk."""
+        """Read one chunk; the first token replaces it by a quicker function."""
         self._call = call
         self._pieces = pieces
         self.last: float | None = None
-        """When the last chunk came, by `time.perf_counter`."""
+        """`time.perf_counter()` of the last chunk."""
         self._over = False
-        self._traces: list[tuple[weakref.ref[Any], str]] = []
+        self._shadowed: list[tuple[weakref.ref[Any], str]] = []
         self._finalizer: weakref.finalize[Any, Any] | None = None
         call.streaming(self.so_far)
 
@@ -76,15 +76,15 @@ class WatchedStream:
     def watch_drop(self, owner: Any) -> None:
         """End the call when its stream is collected: never read, or left in the middle.
 
-        From here on nothing that this object holds may lead to the stream, or it would never be collected.
+        From here on, nothing that this object holds may refer to the stream, or it would never be collected.
         """
         self._finalizer = weakref.finalize(owner, guarded("ending a dropped stream")(self.cut))
         self._finalizer.atexit = False  # at exit, the recorder asks for what has arrived
 
     def shadow(self, response: Any, name: str, method: Any) -> None:
-        """Put a method of ours before the class's, on this one response and until the stream ends."""
+        """Shadow a method of one response by `method`, until the stream ends."""
         setattr(response, name, method)
-        self._traces.append((weakref.ref(response), name))
+        self._shadowed.append((weakref.ref(response), name))
 
     def _end(self) -> bool:
         if self._over:
@@ -92,7 +92,7 @@ class WatchedStream:
         self._over = True
         if self._finalizer is not None:
             self._finalizer.detach()
-        for reference, name in self._traces:
+        for reference, name in self._shadowed:
             response = reference()
             if response is not None:
                 vars(response).pop(name, None)
@@ -106,7 +106,7 @@ class WatchedStream:
 
 
 def watch_stream(stream: Any, watched: WatchedStream) -> None:
-    """Watch an `openai.Stream` or `AsyncStream`."""
+    """Watch a `Stream` or an `AsyncStream` of the SDK."""
     watched.watch_drop(stream)
     chunks = stream._iterator  # noqa: SLF001 - the one place through which all ways of reading a stream go
     if hasattr(chunks, "__anext__"):
@@ -174,7 +174,7 @@ async def _async_tap(chunks: AsyncIterator[Any], watched: WatchedStream) -> Asyn
 
 
 def _watch_close(response: Any, watched: WatchedStream, reading: Callable[[], bool]) -> None:
-    """See the response being closed. One that is closed while it is read tells its reader, who knows more."""
+    """Notice that the response is closed. If it is being read, its reader notices, and knows more."""
     close = response.close
 
     def closing() -> Any:
