@@ -24,7 +24,7 @@ class CapturedConversation(msgspec.Struct, kw_only=True):
     metadata: dict[str, Any] = {}
 
     @property
-    def source(self) -> list[tuple[str, str]]:
+    def said(self) -> list[tuple[str, str]]:
         """Role and content of each message."""
         return [(message.role, message.content) for message in self.messages]
 
