@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from converra.api.results import Conversation
     from converra.server.run import LocalServer
 
-_SHIPPED = Path(__file__).with_name("quickstart.py")
-QUICKSTART = _SHIPPED if _SHIPPED.exists() else Path(__file__).parents[3] / "examples" / "quickstart.py"
+_SHIPPED = Path(__file__).parents[1] / "quickstart.py"
+QUICKSTART = _SHIPPED if _SHIPPED.exists() else Path(__file__).parents[4] / "examples" / "quickstart.py"
 """The example itself: in the wheel a copy of it lies beside this file, in a checkout it is where it always is."""
 
 _TIMEOUT = 60.0
