@@ -1,1 +1,1 @@
-"""What converra costs; `make bench` runs it all. Numbers are for reading, not for gating: see `docs/explanation/`."""
+"""Benchmarks of converra; `make bench` runs them all. Numbers are for reading, not for gating."""

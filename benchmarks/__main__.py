@@ -18,7 +18,7 @@ SINK = "from converra.server.run import serve\nwith serve() as server:\n print(s
 
 @contextmanager
 def sink() -> Iterator[str]:
-    """Where the turns go: the local server, outside this process so that its CPU is not counted."""
+    """Run the local server in another process, so that its CPU time is not counted."""
     with subprocess.Popen(
         [sys.executable, "-c", SINK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:

@@ -1,4 +1,4 @@
-"""What a captured call costs: each shape captured, plain, and plain again as the control."""
+"""Cost of a captured call: each shape captured, plain, and plain again as the control."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLAIN, AGAIN, CAPTURED = "plain", "plain again", "captured"
 
 
 class Overhead(NamedTuple):
-    """A shape's plain cost, what the control adds to it (the noise), and what capture adds."""
+    """Plain cost of a shape, the difference of the control (the noise), and the part that capture adds."""
 
     plain: Cost
     noise: Cost
@@ -24,7 +24,7 @@ class Overhead(NamedTuple):
 
 
 def overheads(shapes: Sequence[Shape]) -> Iterator[tuple[str, Overhead]]:
-    """Measure the shapes one after the other, so that each can be printed when it is done."""
+    """Measure the shapes one by one, so that each can be printed when it is done."""
     for shape in shapes:
         costs = measure(
             [Case(PLAIN, shape), Case(AGAIN, shape), Case(CAPTURED, shape, conversation, instrumented, flush)]
@@ -34,7 +34,7 @@ def overheads(shapes: Sequence[Shape]) -> Iterator[tuple[str, Overhead]]:
 
 @contextmanager
 def instrumented() -> Iterator[None]:
-    """Patched for a block, and put back after it."""
+    """Patch for a block, and restore after it."""
     converra.instrument()
     try:
         yield
@@ -43,11 +43,11 @@ def instrumented() -> Iterator[None]:
 
 
 def conversation() -> AbstractContextManager[object]:
-    """Each conversation of a shape is one of ours."""
+    """Record each conversation of a shape."""
     return converra.conversation("prompt_benchmark")
 
 
 def flush() -> None:
-    """What the background has still to do belongs to the block that caused it."""
+    """Wait for background work: it belongs to the block that caused it."""
     if not converra.flush(timeout=30):
         raise RuntimeError(f"the local server did not take what was captured: {converra.stats()}")

@@ -22,7 +22,7 @@ chain = ChatPromptTemplate.from_messages([("system", "Be kind."), ("user", "{que
 
 
 def invoked(scope: Scope) -> None:
-    """A chat of 20 short turns; the history grows from two messages to 40."""
+    """Run a chat of 20 short turns; the history grows from two messages to 40."""
     history: list[Any] = [SystemMessage("You are the support assistant of a shop for tents.")]
     with scope():
         for turn in range(20):
@@ -31,7 +31,7 @@ def invoked(scope: Scope) -> None:
 
 
 def awaited(scope: Scope) -> None:
-    """The same in an event loop."""
+    """Run the same chat in an event loop."""
 
     async def chat() -> None:
         history: list[Any] = [SystemMessage("You are the support assistant of a shop for tents.")]
@@ -44,14 +44,14 @@ def awaited(scope: Scope) -> None:
 
 
 def chained(scope: Scope) -> None:
-    """Twenty runs of a prompt, a model and a parser."""
+    """Run a chain of prompt, model and parser 20 times."""
     with scope():
         for turn in range(20):
             chain.invoke({"question": f"Question {turn}?"})
 
 
 def streamed(scope: Scope) -> None:
-    """Five answers, streamed in 300 chunks each."""
+    """Stream five answers in 300 chunks each."""
     with scope():
         for turn in range(5):
             for _ in model.stream([HumanMessage(f"Question {turn}?")]):

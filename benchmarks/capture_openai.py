@@ -30,7 +30,7 @@ TOOLS: Any = [
     for n in range(20)
 ]
 STEP = "Step"
-"""What begins so is answered with a tool call."""
+"""Prefix of questions that are answered with a tool call."""
 
 CHUNKS = 300
 TASKS = 64
@@ -108,7 +108,7 @@ PIECES = [_chunk({"role": "assistant"}), *[_chunk({"content": "word "})] * (CHUN
 
 
 class Raw:
-    """What `with_raw_response` gives."""
+    """Result of `with_raw_response`."""
 
     headers: ClassVar[dict[str, str]] = {}
 
@@ -178,7 +178,7 @@ def _asked(history: list[Any], **options: Any) -> Any:
 
 
 def small(scope: Scope) -> None:
-    """A chat of 20 short turns; the history grows from two messages to 40."""
+    """Run a chat of 20 short turns; the history grows from two messages to 40."""
     history: list[Any] = [SYSTEM]
     with scope():
         for turn in range(20):
@@ -187,7 +187,7 @@ def small(scope: Scope) -> None:
 
 
 def short(scope: Scope) -> None:
-    """The same question 20 times, each as if nothing had been asked before."""
+    """Ask the same question 20 times, each without a history."""
     with scope():
         for _ in range(20):
             messages: list[Any] = [SYSTEM, {"role": "user", "content": "Where is my order?"}]
@@ -195,7 +195,7 @@ def short(scope: Scope) -> None:
 
 
 def large(scope: Scope) -> None:
-    """Ten turns on top of a history of 60 messages of 500 characters, with 20 tools declared."""
+    """Run ten turns after a history of 60 messages of 500 characters, with 20 declared tools."""
     roles = ("user", "assistant")
     history: list[Any] = [{"role": roles[n % 2], "content": f"{n:03} " + "x" * 496} for n in range(60)]
     with scope():
@@ -206,7 +206,7 @@ def large(scope: Scope) -> None:
 
 
 def streamed(scope: Scope) -> None:
-    """Five answers, streamed in 300 chunks each."""
+    """Stream five answers in 300 chunks each."""
     history: list[Any] = [SYSTEM]
     with scope():
         for turn in range(5):
@@ -223,7 +223,7 @@ async def _one(number: int) -> None:
 
 
 def concurrent(scope: Scope) -> None:
-    """64 tasks at once, in one conversation."""
+    """Run 64 tasks at once, in one conversation."""
 
     async def all_at_once() -> None:
         with scope():
@@ -233,7 +233,7 @@ def concurrent(scope: Scope) -> None:
 
 
 def separate(scope: Scope) -> None:
-    """64 tasks at once, each with a conversation of one call."""
+    """Run 64 tasks at once, each with a conversation of one call."""
 
     async def one(number: int) -> None:
         with scope():
@@ -246,7 +246,7 @@ def separate(scope: Scope) -> None:
 
 
 def responses(scope: Scope) -> None:
-    """A chat of 20 turns through the Responses API, its items resent each time."""
+    """Run a chat of 20 turns through the Responses API, with its items resent each time."""
     items: list[Any] = []
     with scope():
         for turn in range(20):
@@ -256,7 +256,7 @@ def responses(scope: Scope) -> None:
 
 
 def agent(scope: Scope) -> None:
-    """Five steps: in each the model calls a tool, gets the result and answers."""
+    """Run five steps: in each the model calls a tool, gets the result and answers."""
     history: list[Any] = [SYSTEM]
     with scope():
         for step in range(5):

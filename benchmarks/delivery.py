@@ -1,4 +1,4 @@
-"""What delivery costs and how much it carries: `python -m benchmarks.delivery`.
+"""Cost and throughput of delivery: `python -m benchmarks.delivery`.
 
 - the caller's cost of a turn of two messages, with the memory outbox and with the durable one;
 - turns a second from the first append to the last answer, and requests per conversation;
@@ -39,7 +39,7 @@ for number in range(int(sys.argv[1])):
 
 
 class Note:
-    """A draft as small as possible."""
+    """Smallest possible draft."""
 
     __slots__ = ("_id", "_role")
     size = 600
@@ -50,19 +50,19 @@ class Note:
         self._id = identifier
 
     def message(self) -> Message:
-        """A sentence or two."""
+        """Return a sentence or two."""
         usage = Usage(100, 20) if self._role == "assistant" else None
         metadata = {"messageId": self._id}
         return Message(role=self._role, content="some words " * 20, usage=usage, metadata=metadata)
 
 
 def turn(identifier: str) -> list[Note]:
-    """A question and its answer."""
+    """Return a question and its answer."""
     return [Note("user", f"{identifier}u"), Note("assistant", f"{identifier}a")]
 
 
 def caller_cost(outbox: str | None, *, rounds: int = 30, turns: int = 200) -> float:
-    """Microseconds of CPU for one turn on the caller's thread."""
+    """Measure microseconds of CPU for one turn on the caller's thread."""
     sender = Delivery(Config(flush_interval=60, outbox=outbox, max_pending_bytes=2**30))
     queue = sender.open(Header(key="k", prompt_id="p"))
     queue.append(turn("first"))
@@ -78,7 +78,7 @@ def caller_cost(outbox: str | None, *, rounds: int = 30, turns: int = 200) -> fl
 
 
 def throughput(outbox: str | None) -> tuple[float, float, float]:
-    """Turns a second, requests per conversation, MiB of memory that it took."""
+    """Measure turns per second, requests per conversation, and MiB of memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with running() as sink:
         sender = Delivery(Config(api_key="k", base_url=sink.base_url, outbox=outbox, max_pending_bytes=2**30))
@@ -98,7 +98,7 @@ def throughput(outbox: str | None) -> tuple[float, float, float]:
 
 
 def exit_seconds(base_url: str, conversations: int) -> float:
-    """How much longer a process takes that has recorded so many conversations than one that has none."""
+    """Measure the seconds that recorded conversations add to the run time of a process."""
 
     def run(count: int) -> float:
         settings = {"CONVERRA_API_KEY": "k", "CONVERRA_BASE_URL": base_url, "CONVERRA_FLUSH_INTERVAL": "60"}
@@ -111,7 +111,7 @@ def exit_seconds(base_url: str, conversations: int) -> float:
 
 
 def main() -> None:
-    """Print all of it."""
+    """Print all results."""
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "outbox.sqlite3")
         print(f"{'µs of the caller per turn':<40}{caller_cost(None):>10.1f}  memory")

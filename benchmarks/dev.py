@@ -1,4 +1,4 @@
-"""How soon `converra dev` is ready, and how large it is: the promise is one second and 60 MB."""
+"""Start time and size of `converra dev`: the promise is one second and 60 MB."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMAND = (sys.executable, "-m", "converra", "dev", "--port", "0", "--db", ":mem
 
 
 class Start(NamedTuple):
-    """Milliseconds until the command says where it is and until the viewer's first page is there; MiB."""
+    """Milliseconds until the command prints its address, and until the viewer's first page is loaded; MiB of memory."""
 
     ready_ms: float
     page_ms: float
@@ -25,7 +25,7 @@ class Start(NamedTuple):
 
 
 def measure(runs: int = RUNS) -> Start:
-    """The median start."""
+    """Return the median start."""
     return Start(*map(median, zip(*(_start() for _ in range(runs)), strict=True)))
 
 

@@ -1,4 +1,4 @@
-"""What a flush costs by how many conversations wait: `python -m benchmarks.flush [COUNT ...]`.
+"""Cost of a flush by the number of pending conversations: `python -m benchmarks.flush [COUNT ...]`.
 
 Each conversation has one call: two messages, of which the answer has usage and latency. The sink is a process of its
 own. The CPU for each conversation must not grow with their number.
@@ -20,7 +20,7 @@ LONGEST = 600.0
 
 
 class Flush(NamedTuple):
-    """One flush: CPU of the process for each conversation, and seconds until all had arrived."""
+    """Cost of one flush: CPU of the process per conversation, and seconds until all had arrived."""
 
     cpu_ms: float
     seconds: float
@@ -28,7 +28,7 @@ class Flush(NamedTuple):
 
 
 def measure(count: int) -> Flush:
-    """A flush of so many conversations that wait, all of them ended."""
+    """Measure a flush of `count` pending conversations, all of them ended."""
     with running() as sink:
         settings = Config(api_key="k", base_url=sink.base_url, flush_interval=LONGEST, max_pending_bytes=2**30)
         sender = Delivery(settings)

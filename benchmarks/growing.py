@@ -1,4 +1,4 @@
-"""What call n of a chat costs that resends everything: it should not matter to the caller how long the chat has become.
+"""Cost of call n of a chat that resends its whole history: it should not grow with the chat for the caller.
 
 Whole chats are talked, plain, in a block, and found by their history, in shuffled order. The CPU time of the calling
 thread is taken for each call; the median is over the calls around a length, in all chats.
@@ -28,7 +28,7 @@ AROUND = 8
 
 
 class Row(NamedTuple):
-    """Microseconds of CPU of the caller for a call that resends so many messages, and what capture adds to it."""
+    """Microseconds of the caller's CPU for a call that resends a number of messages, and the part that capture adds."""
 
     resent: int
     plain: float
@@ -37,7 +37,7 @@ class Row(NamedTuple):
 
 
 def measure(lengths: tuple[int, ...] = LENGTHS, chats: int = CHATS) -> list[Row]:
-    """One row for each length."""
+    """Measure one row for each length."""
     calls = max(lengths) // 2 + AROUND
     ways = {"plain": _plain, "block": _in_block, "history": _by_history}
     taken: dict[str, list[list[int]]] = {way: [] for way in ways}
@@ -84,7 +84,7 @@ def _captured(prompt_id: str | None) -> Iterator[None]:
 
 
 def _chat(calls: int, scope: Scope) -> list[int]:
-    """Talk one chat; nanoseconds of each call."""
+    """Run one chat; return the nanoseconds of each call."""
     history: list[Any] = [SYSTEM]
     taken = []
     with scope():

@@ -1,4 +1,4 @@
-"""What `import converra` costs, and what switching it on costs an app that uses openai anyway.
+"""Cost of `import converra`, and of switching it on in an app that uses openai anyway.
 
 Each program runs in processes of its own, interleaved; CPU time, modules and memory are what it adds to the process.
 """
@@ -35,7 +35,7 @@ PROGRAMS = {
 
 
 class Footprint(NamedTuple):
-    """What a statement adds to a process: milliseconds of CPU, modules, and MiB of peak memory."""
+    """Additional cost of a statement to a process: milliseconds of CPU, modules, and MiB of peak memory."""
 
     cpu_ms: float
     modules: int
@@ -43,7 +43,7 @@ class Footprint(NamedTuple):
 
 
 def measure(runs: int = RUNS) -> dict[str, Footprint]:
-    """The median footprint of each program, by name."""
+    """Return the median footprint of each program, by name."""
     seen: dict[str, list[list[float]]] = {name: [] for name in PROGRAMS}
     for _ in range(runs):
         for name, (before, measured) in PROGRAMS.items():
@@ -52,7 +52,7 @@ def measure(runs: int = RUNS) -> dict[str, Footprint]:
 
 
 def _run(program: str) -> list[float]:
-    settings = {"CONVERRA_API_KEY": "benchmark", "CONVERRA_BASE_URL": "http://127.0.0.1:9/api/v1"}  # nobody listens
+    settings = {"CONVERRA_API_KEY": "benchmark", "CONVERRA_BASE_URL": "http://127.0.0.1:9/api/v1"}  # a closed port
     output = subprocess.check_output([sys.executable, "-c", program], env=os.environ | settings, text=True)
     numbers: list[float] = json.loads(output)
     return numbers

@@ -1,4 +1,4 @@
-"""How cost is measured: blocks of every case in turn, so that a busy machine is equally unfair to all of them.
+"""Measurement of cost: blocks of every case in turn, so that the load of the machine affects all cases alike.
 
 One round is one block per case, in shuffled order; a block is long enough for the clock (tens of milliseconds). What
 counts is the median over the rounds, and the difference to the plain case: absolute numbers grow with the load of the
@@ -22,11 +22,11 @@ BLOCK_SECONDS = 0.02
 
 
 Scope = Callable[[], AbstractContextManager[object]]
-"""What is put around each conversation: nothing, or a recorded one."""
+"""Context of each conversation: none, or a recorded one."""
 
 
 class Shape(NamedTuple):
-    """A way to talk to a model: `talk` has one conversation, or several, each inside a scope.
+    """One way to call a model: `talk` runs one conversation or several, each inside a scope.
 
     `calls` is how many model calls one `talk()` makes; costs are per model call.
     """
@@ -37,7 +37,7 @@ class Shape(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A shape to measure, with a scope, in the surroundings that `around` sets up for each block.
+    """Shape to measure, with a scope, in the environment that `around` sets up for each block.
 
     `settle` is what has to follow a block for its work to be done (a flush): it counts for the process, not the caller.
     """
@@ -60,7 +60,7 @@ class Cost(NamedTuple):
 
 
 def measure(cases: Sequence[Case], *, rounds: int = ROUNDS, block_seconds: float = BLOCK_SECONDS) -> dict[str, Cost]:
-    """The median cost of each case, by name."""
+    """Return the median cost of each case, by name."""
     order = list(cases)
     shuffle = Random(1).shuffle  # noqa: S311 - an order, not a secret
     talks = {case.name: _talks_per_block(case, block_seconds) for case in cases}

@@ -1,4 +1,4 @@
-"""A server that does as little as possible: it takes conversations, counts their messages, and can fail on purpose.
+"""Minimal API server: accepts conversations, counts their messages, and fails on request.
 
 Run as `python -m benchmarks.sink [share of requests that fail]`; it prints its address, and at the end of its input a
 line of JSON: requests, messages, messages that came twice, conversations, and those that were completed.
@@ -22,7 +22,7 @@ FAILURES = (500, 502, 503, 504)
 
 
 class Sink:
-    """What was received. Failures come before or after a request has its effect, at random."""
+    """Conversations received. Failures come before or after a request takes effect, at random."""
 
     def __init__(self, failing: float) -> None:
         self._failing = failing
@@ -33,7 +33,7 @@ class Sink:
         self.requests = self.messages = self.twice = 0
 
     def summary(self) -> dict[str, int]:
-        """The counts."""
+        """Return the counts."""
         return {
             "requests": self.requests,
             "messages": self.messages,
@@ -43,7 +43,7 @@ class Sink:
         }
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
-        """Status and body."""
+        """Return status and body of the answer to one request."""
         self.requests += 1
         status = self._random.choice(FAILURES) if self._random.random() < self._failing else 200
         if status != 200 and self._random.random() < 0.5:  # noqa: PLR2004 - an HTTP status, and a coin
@@ -80,7 +80,7 @@ class Sink:
             self._ended.add(conversation)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
+        """Serve one connection."""
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -95,7 +95,7 @@ class Sink:
 
 
 class Running(NamedTuple):
-    """A sink in a process of its own."""
+    """Sink in a process of its own."""
 
     base_url: str
     process: subprocess.Popen[str]
@@ -109,7 +109,7 @@ class Running(NamedTuple):
 
 @contextmanager
 def running(failing: float = 0.0) -> Iterator[Running]:
-    """A sink, outside this process so that its CPU is not counted."""
+    """Run a sink in another process, so that its CPU time is not counted."""
     command = [sys.executable, "-m", "benchmarks.sink", str(failing)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for

@@ -25,7 +25,7 @@ def _memory_mib() -> float:
 
 
 def main(turns: int = TURNS) -> None:
-    """Record as fast as the bound allows; say each tenth how much memory it takes."""
+    """Record as fast as the memory limit allows; print the memory in use after each tenth."""
     with running(FAILING) as sink:
         sender = Delivery(Config(api_key="k", base_url=sink.base_url, max_pending_bytes=PENDING_BYTES))
         for number in range(turns):

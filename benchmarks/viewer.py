@@ -1,4 +1,4 @@
-"""What the viewer costs with many conversations, and with a full one: `python -m benchmarks.viewer [COUNT]`."""
+"""Cost of the viewer with many conversations, and with a full one: `python -m benchmarks.viewer [COUNT]`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PAGES: Mapping[str, str] = {
 
 
 def fill(store: Store, count: int, messages: int = 8) -> None:
-    """So many conversations, alike each time, and one that is full: 500 messages of 1 KB each."""
+    """Store `count` conversations, the same each time, and a full one: 500 messages of 1 KB each."""
     random.seed(7)
     with store.transaction():
         for number in range(count):
@@ -80,7 +80,7 @@ def _message(place: int, number: int) -> dict[str, Any]:
 
 
 def measure(url: str, clock: Callable[[], float] = time.perf_counter, times: int = 9) -> dict[str, float]:
-    """Milliseconds of each page as a browser waits for it: the median of a few."""
+    """Return the milliseconds that a browser waits for each page: the median of a few."""
     headers = {"HX-Request": "true"}
     with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False, verify=False) as http:  # noqa: S501 - loopback
 

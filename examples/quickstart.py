@@ -1,7 +1,7 @@
 """A support chat with a tool call and a streamed answer, recorded turn by turn.
 
-With a key of Converra's in CONVERRA_API_KEY and one of OpenAI's in OPENAI_API_KEY: `python examples/quickstart.py`.
-Without any: `make demo`.
+With a Converra key in CONVERRA_API_KEY and an OpenAI key in OPENAI_API_KEY: `python examples/quickstart.py`.
+Without keys: `make demo`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ LOOK_UP_ORDER: Any = {
 
 
 def look_up_order(order_id: str) -> dict[str, str]:
-    """The shop's own system; here it knows every order."""
+    """Query the shop's system; in this example it knows every order."""
     return {"order_id": order_id, "status": "in transit", "arrives": "Thursday"}
 
 
 def answer(history: list[Any], question: str) -> str:
-    """Ask the model, and run the tools that it calls for, until it answers in words."""
+    """Ask the model and run the tools that it calls, until it answers in words."""
     history.append({"role": "user", "content": question})
     while True:
         completion = client.chat.completions.create(model=MODEL, messages=history, tools=[LOOK_UP_ORDER])
@@ -51,7 +51,7 @@ def answer(history: list[Any], question: str) -> str:
 
 
 def stream_answer(history: list[Any], question: str) -> str:
-    """Ask the model and print its answer as it comes."""
+    """Ask the model and print its answer as it streams."""
     history.append({"role": "user", "content": question})
     stream = client.chat.completions.create(
         model=MODEL, messages=history, stream=True, stream_options={"include_usage": True}
@@ -67,7 +67,7 @@ def stream_answer(history: list[Any], question: str) -> str:
 
 
 def main() -> None:
-    """Three turns of one conversation; the history is sent again with each, and recorded once."""
+    """Run three turns of one conversation; each resends the history, which is recorded once."""
     history: list[Any] = [{"role": "system", "content": "You are the support assistant of a shop for tents."}]
     with converra.conversation("prompt_support", metadata={"channel": "web"}):
         print(answer(history, "Hello, where is my order 4711?"))

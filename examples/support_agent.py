@@ -1,9 +1,9 @@
-"""A support agent on LangGraph: two customers, each a thread of its own, tools, and a refund that a human approves.
+"""A support agent on LangGraph: two customers in two threads, tools, and a refund that a human approves.
 
-Each thread is one conversation, recorded turn by turn, with its tool calls; nothing here names it but `thread_id`.
+Each thread is one conversation, recorded turn by turn, with its tool calls. Only `thread_id` identifies it.
 
-With a key of Converra's in CONVERRA_API_KEY and one of OpenAI's in OPENAI_API_KEY: `python examples/support_agent.py`.
-Without any: in one terminal `converra dev`, in another the same with the variables that it prints.
+With a Converra key in CONVERRA_API_KEY and an OpenAI key in OPENAI_API_KEY: `python examples/support_agent.py`.
+Without keys: run `converra dev` in one terminal, and the same command in another with the variables that it prints.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ converra.instrument(prompt_id="prompt_support")
 
 @tool
 def look_up_order(order_id: str) -> dict[str, str]:
-    """Where an order is and when it arrives."""
+    """Look up where an order is and when it arrives."""
     return {"order_id": order_id, "status": "in transit", "arrives": "Thursday"}
 
 
 @tool
 def refund(order_id: str) -> dict[str, str]:
-    """Give a customer the money of an order back."""
-    agreed = interrupt(f"Refund order {order_id}?")  # the graph stops here until somebody answers
+    """Refund an order to the customer."""
+    agreed = interrupt(f"Refund order {order_id}?")  # the run pauses here until it is resumed with an answer
     return {"order_id": order_id, "status": "refunded" if agreed == "yes" else "not refunded"}
 
 
@@ -43,7 +43,7 @@ agent: Any = create_agent(
 
 
 def run(thread_id: str, given: Any) -> None:
-    """One run of a thread; prints the model's words as they come, and what the graph waits for."""
+    """Run a thread once; print the model's words as they stream, and the question of an interrupt."""
     print(f"{thread_id}: ", end="")
     config = {"configurable": {"thread_id": thread_id}}
     for kind, part in agent.stream(given, config, stream_mode=["messages", "updates"]):
@@ -55,12 +55,12 @@ def run(thread_id: str, given: Any) -> None:
 
 
 def say(thread_id: str, words: str) -> None:
-    """A customer says something."""
+    """Send a customer's message."""
     run(thread_id, {"messages": [("user", words)]})
 
 
 def main() -> None:
-    """Two chats at the same time, turn by turn."""
+    """Run two chats in alternation."""
     say("ada", "Hello, where is my order 4711?")
     say("ben", "I would like a refund for 1234, please.")
     say("ada", "Can my neighbour take it in on Thursday?")

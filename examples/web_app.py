@@ -1,8 +1,8 @@
-"""A chat on the web, served by several worker processes: one recorded conversation for each browser's session.
+"""A web chat, served by several worker processes: one recorded conversation for each browser session.
 
     converra dev --fake-llm -- uvicorn web_app:app --app-dir examples --workers 2
 
-and open http://127.0.0.1:8000. With a key of Converra's in CONVERRA_API_KEY and one of OpenAI's in OPENAI_API_KEY it is
+Then open http://127.0.0.1:8000. With a Converra key in CONVERRA_API_KEY and an OpenAI key in OPENAI_API_KEY, run
 `uvicorn web_app:app --app-dir examples --workers 2`.
 """
 
@@ -36,13 +36,13 @@ converra.instrument()
 @lifespan  # delivers when a worker stops
 @asynccontextmanager
 async def connected(_: Starlette) -> AsyncIterator[dict[str, AsyncOpenAI]]:
-    """One connection to the model for each worker."""
+    """Open one connection to the model for each worker."""
     async with AsyncOpenAI() as client:
         yield {"client": client}
 
 
 async def page(_: Request) -> Response:
-    """What the browser shows. It keeps the history, and sends all of it with each question."""
+    """Serve the page. The browser keeps the history, and sends all of it with each question."""
     return HTMLResponse(PAGE)
 
 
@@ -58,7 +58,7 @@ async def chat(request: Request) -> Response:
 
 
 async def streamed(client: AsyncOpenAI, conversation: converra.Conversation, history: list[Any]) -> AsyncIterator[str]:
-    """Pass the answer on as it comes, as a turn of the session's conversation."""
+    """Stream the answer, and record it as a turn of the session's conversation."""
     with conversation:
         stream = await client.chat.completions.create(
             model=MODEL, messages=[SYSTEM, *history], stream=True, stream_options={"include_usage": True}
@@ -66,13 +66,13 @@ async def streamed(client: AsyncOpenAI, conversation: converra.Conversation, his
         async for chunk in stream:
             for choice in chunk.choices:
                 yield choice.delta.content or ""
-    # The browser has the whole answer, and may ask again or end the session once this response ends: perhaps at another
-    # worker. Then this turn should have arrived. It has mostly left already, so there is little to wait for.
+    # When this response ends, the browser may ask again or end the session, perhaps at another worker. By then this
+    # turn should have arrived. Usually it was sent while the answer streamed, so the wait is short.
     await asyncio.to_thread(converra.flush, 2)
 
 
 async def end(request: Request) -> Response:
-    """Complete a session, whichever workers have answered in it."""
+    """Complete a session, also one that other workers have answered in."""
     asked = await request.json()
     try:
         converra.complete(PROMPT, asked["session"])

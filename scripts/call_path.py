@@ -115,7 +115,7 @@ def _call(client: OpenAI) -> None:
 
 
 def main() -> int:
-    """Print the figures; return 1 where `--check` is given and one of them is over its bound."""
+    """Print the figures; return 1 if `--check` is given and one of them is over its bound."""
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("--check", action="store_true", help="fail where a figure is over its bound")
     path = measure()

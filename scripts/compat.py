@@ -1,8 +1,8 @@
-"""Run the integrations' tests with other versions of what they patch, and beside other instrumentations.
+"""Run the integrations' tests with other versions of the patched libraries, and beside other instrumentations.
 
     python scripts/compat.py [ROW ...]
 
-Each row gets a virtual environment of its own under .venvs/, made once.
+Each row gets its own virtual environment under .venvs/, made once.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ RUNNER = (
     *("inline-snapshot", "opentelemetry-sdk"),
 )
 PROJECT = ".[server]"
-"""With the local API, where what is captured is read back."""
+"""Tests that read captured conversations back from the local API."""
 
 NOT_IN_LANGCHAIN_0_3 = (
     "another_process",  # the program has an agent of `langchain`, which asks for langchain-core 1
     "interrupted_twice",  # as above
     "breakpoint_after",  # LangGraph 0.6 does not say whether a step follows: the thread stays open
-    "responses_v1",  # there is no such output version
-    "third_version",  # nor these events
+    "responses_v1",  # this output version does not exist there
+    "third_version",  # nor do these events
     "compaction",  # langchain-openai drops items of this kind and of the three below
     "apply_patch_call",
     "tool_search_call",
     "tool_search_output",
     "brings_the_agent_down",  # its agent answers in place of a tool that raised
-    "whose_error_is_an_answer",  # a handler is not told which call a tool runs for: a failure has no name and no time
+    "whose_error_is_an_answer",  # a handler does not get the id of a tool's call: a failure has neither name nor time
     "called_by_hand",  # as above
 )
 
 
 class Row(NamedTuple):
-    """What is installed together, and which tests are run with it."""
+    """Requirements that are installed together, and the tests that run with them."""
 
     requirements: tuple[str, ...]
     tests: tuple[str, ...] = SUITE
@@ -71,7 +71,7 @@ ROWS = {
 
 
 def environment(name: str, row: Row) -> Path:
-    """The row's environment, made anew when its requirements or the project's own have changed."""
+    """Create the row's environment, again if its requirements or the project's have changed."""
     directory = ROOT / ".venvs" / f"compat-{name}"
     stamp, python = directory / ".made-from", directory / "bin" / "python"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -87,7 +87,7 @@ def environment(name: str, row: Row) -> Path:
 
 
 def tested(python: Path, row: Row) -> tuple[bool, str]:
-    """Whether all tests of a row passed, and the last line of the report."""
+    """Run a row; return True if all its tests passed, and the last line of the report."""
     paths = [str(path) for pattern in row.tests for path in sorted(ROOT.glob(pattern))]
     command = [str(python), "-m", "pytest", "-q", "--no-header", *row.options, *paths]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -102,7 +102,7 @@ def _run(*command: str) -> None:
 
 
 def main(names: list[str]) -> int:
-    """Run the rows that are named, or all of them."""
+    """Run the named rows, or all."""
     failed = False
     for name in names or list(ROWS):
         row = ROWS[name]

@@ -1,4 +1,4 @@
-"""Draws docs/demo.svg: what `make demo` shows in a terminal. Run it as `make picture`.
+"""Draw docs/demo.svg, the terminal output of `make demo`. Run it as `make picture`.
 
 The picture is of one real run, so its ids, port and milliseconds are that run's; everything else is the same each time,
 and a test holds the picture against a run of its own.
@@ -21,14 +21,14 @@ PICTURE = Path(__file__).parents[1] / "docs" / "demo.svg"
 COLUMNS = 96
 
 _FETCHED = re.compile(r"\s*(@font-face \{.*?\}|<!--.*?-->)", re.DOTALL)
-"""The fonts that rich takes from the web: this picture fetches nothing."""
+"""Fonts that rich would load from the web: this picture fetches nothing."""
 
 _BY_CHANCE = re.compile(r"conv_[0-9a-f]{16}|127\.0\.0\.1:\d+|\d+ms")
 _WORDS = re.compile(r'<text class="demo-r\d+"[^>]*>(.*?)</text>')
 
 
 def run() -> str:
-    """What a terminal gets from the demo."""
+    """Run the demo and return its terminal output."""
     seen = in_a_terminal([sys.executable, "-m", "converra", "demo"], columns=COLUMNS)
     if seen.status:
         raise SystemExit(seen.screen)
@@ -36,14 +36,14 @@ def run() -> str:
 
 
 def drawn(screen: str) -> str:
-    """The screen as a picture."""
+    """Draw the screen as a picture."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(screen))
     return _FETCHED.sub("", console.export_svg(title="make demo", unique_id="demo"))
 
 
 def words(picture: str) -> str:
-    """All words of a picture, without white space and what is by chance."""
+    """Return all words of a picture, without white space and random parts."""
     text = html.unescape("".join(_WORDS.findall(picture)))
     return _BY_CHANCE.sub("*", re.sub(r"\s", "", text))
 

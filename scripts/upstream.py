@@ -26,7 +26,7 @@ from tests.compat.upstream_model import serve  # noqa: E402 - as above
 
 
 def outcomes(suite: Suite, paths: list[str], kind: str, base_url: str) -> dict[str, str]:
-    """Run the tests; test → passed, failure, skipped or error."""
+    """Run the tests; return passed, failure, skipped or error for each."""
     report = suite.environment.directory / "report.xml"
     environment = {**os.environ, "TEST_API_BASE_URL": base_url, "PYTHONPATH": str(ROOT / "scripts")}
     environment |= {"CONVERRA_UPSTREAM": kind, **dict(suite.variables)}
@@ -51,7 +51,7 @@ def _outcome(case: ET.Element) -> str:
 
 
 def difference(suite: Suite, paths: list[str], base_url: str) -> tuple[int, dict[str, str]]:
-    """How many tests were run, and those that come out differently, with what became of them."""
+    """Return the number of tests, and those whose outcomes differ, with both outcomes."""
     plain = outcomes(suite, paths, suite.beside, base_url)
     captured = outcomes(suite, paths, CAPTURE, base_url)
     names = plain.keys() | captured.keys()
@@ -65,7 +65,7 @@ def difference(suite: Suite, paths: list[str], base_url: str) -> tuple[int, dict
 
 
 def changes(suite: Suite, patterns: tuple[str, ...], base_url: str) -> int:
-    """Compare, compare again what differs, and say what differs both times; how many tests do."""
+    """Compare, repeat the tests that differ, and print those that differ both times; return their number."""
     suite.prepare()
     count, first = difference(suite, suite.files(patterns), base_url)
     files = sorted({_file(suite, name) for name in first})
@@ -78,7 +78,7 @@ def changes(suite: Suite, patterns: tuple[str, ...], base_url: str) -> int:
 
 
 def _file(suite: Suite, name: str) -> str:
-    """The file of a test that junit names `tests.lib.test_azure.TestAzure::test_it`."""
+    """Return the file of a test that junit names `tests.lib.test_azure.TestAzure::test_it`."""
     parts = name.partition("::")[0].split(".")
     while not suite.sources.joinpath(*parts).with_suffix(".py").exists():
         parts.pop()
@@ -86,7 +86,7 @@ def _file(suite: Suite, name: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Compare the suites, or the one that is named."""
+    """Compare all suites, or the named one."""
     package, patterns = (arguments or [None])[0], tuple(arguments[1:])
     suites = [suite for suite in SUITES if package in (None, suite.package)]
     if not suites:

@@ -1,4 +1,4 @@
-"""A pytest plugin: another project's own tests, with what `CONVERRA_UPSTREAM` names switched on for all of them.
+"""Pytest plugin for other projects' tests: switches on what `CONVERRA_UPSTREAM` names for all of them.
 
 Capture delivers to a local server. An empty handler is attached to LangChain's runs as ours is, through its own hook:
 what its mere presence changes is not of our making. All kinds of runs load this plugin, and so the same packages.
@@ -27,7 +27,7 @@ KIND = "CONVERRA_UPSTREAM"
 
 @pytest.fixture(scope="session", autouse=True)
 def _switched_on() -> Iterator[None]:
-    """What is asked for, for the whole session."""
+    """Switch on the requested capture for the whole session."""
     switch_on = {CAPTURE: _capture, EMPTY_HANDLER: _empty_handler}.get(os.environ.get(KIND, ""), contextlib.nullcontext)
     with switch_on():
         yield
@@ -38,7 +38,7 @@ SERVER = "from converra.server.run import serve\nwith serve() as server:\n print
 
 @contextlib.contextmanager
 def _server() -> Iterator[str]:
-    """In a process of its own: some tests are about time, and its work is not the app's."""
+    """Run the server in a process of its own: some tests measure time, and its work is not the app's."""
     command = [sys.executable, "-c", SERVER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None  # noqa: S101 - a pipe was asked for
@@ -64,7 +64,7 @@ def _empty_handler() -> Iterator[None]:
     from langchain_core.tracers.context import register_configure_hook
 
     class Empty(BaseCallbackHandler):
-        """Does nothing."""
+        """Handler that does nothing."""
 
     handler: ContextVar[Any] = ContextVar("upstream_handler", default=Empty())  # noqa: B039 - it has no state
     register_configure_hook(handler, inheritable=True, handle_class=Empty)

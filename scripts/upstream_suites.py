@@ -1,4 +1,4 @@
-"""Which tests of other projects are run with and without capture: what they need, where they are, what they ask."""
+"""Tests of other projects that run with and without capture: requirements, locations, environment."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ CAPTURE = "capture"
 
 
 class Environment(NamedTuple):
-    """A virtual environment under .venvs/, made once."""
+    """Virtual environment under .venvs/, made once."""
 
     name: str
     requirements: tuple[str, ...]
 
     @property
     def directory(self) -> Path:
-        """Where it is."""
+        """Directory of the environment."""
         return ROOT / ".venvs" / f"upstream-{self.name}"
 
     @property
     def python(self) -> Path:
-        """Its interpreter."""
+        """Python of the environment."""
         return self.directory / "bin" / "python"
 
     def prepare(self) -> None:
-        """Make it, and make it anew when what it needs has changed."""
+        """Create it, and create it again when its requirements have changed."""
         stamp, wanted = self.directory / ".made-from", repr(self.requirements)
         if stamp.exists() and stamp.read_text() == wanted:
             return
@@ -44,23 +44,23 @@ class Environment(NamedTuple):
 
 
 class Suite(NamedTuple):
-    """The tests that the source distribution of a package ships."""
+    """Tests that the source distribution of a package ships."""
 
     package: str
     environment: Environment
     tests: tuple[str, ...]
     """Patterns of files or directories."""
     beside: str = EMPTY_HANDLER
-    """What the run without capture has in its place."""
+    """Replaces it in the run without capture."""
     variables: tuple[tuple[str, str], ...] = ()
 
     @property
     def sources(self) -> Path:
-        """The unpacked source distribution."""
+        """Directory of the unpacked source distribution."""
         return self.environment.directory / "sources" / self.package
 
     def prepare(self) -> None:
-        """The environment, and the sources of the very version that is installed in it."""
+        """Create the environment, and unpack the sources of the version that is installed in it."""
         self.environment.prepare()
         code = f"import importlib.metadata; print(importlib.metadata.version({self.package!r}))"
         asked = subprocess.run([self.environment.python, "-c", code], capture_output=True, text=True, check=True)
@@ -84,7 +84,7 @@ class Suite(NamedTuple):
         (directory / archive.name.removesuffix(".tar.gz")).rename(self.sources)
 
     def files(self, patterns: tuple[str, ...] = ()) -> list[str]:
-        """The paths to run, those of `patterns` or all, as pytest takes them in the sources' directory."""
+        """Return the paths to run, those of `patterns` or all, relative to the sources' directory."""
         found = [path for pattern in patterns or self.tests for path in sorted(self.sources.glob(pattern))]
         return [str(path.relative_to(self.sources)) for path in found]
 

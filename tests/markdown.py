@@ -26,11 +26,11 @@ class Page:
 
     @cached_property
     def tokens(self) -> list[Token]:
-        """The page as markdown-it reads it, tables included."""
+        """Tokens of the page, tables included."""
         return MarkdownIt().enable("table").parse(self.path.read_text())
 
     def code(self, language: str) -> str:
-        """All its code blocks of one language, each on the lines where it stands in the page."""
+        """Return its code blocks of one language, each on its lines of the page."""
         lines: list[str] = []
         for token in self.tokens:
             if token.type == "fence" and token.info.split()[:1] == [language] and token.map:
@@ -40,30 +40,30 @@ class Page:
 
     @property
     def inline_code(self) -> list[str]:
-        """What stands in the text as code."""
+        """Inline code of the text."""
         inner = (child for token in self.tokens for child in token.children or [])
         return [child.content for child in inner if child.type == "code_inline"]
 
     @property
     def headings(self) -> list[str]:
-        """The text of its headings, marks of code included."""
+        """Texts of its headings, marks of code included."""
         follows = zip(self.tokens, self.tokens[1:], strict=False)
         return [after.content for token, after in follows if token.type == "heading_open"]
 
     @property
     def anchors(self) -> set[str]:
-        """What a link to a part of it may end in."""
+        """Fragments that a link to this page may have."""
         return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in self.headings}
 
     @property
     def links(self) -> list[str]:
-        """Where its links and pictures lead."""
+        """Targets of its links and pictures."""
         inner = (child for token in self.tokens for child in token.children or [])
         targets = (str(child.attrs.get("href") or child.attrs.get("src") or "") for child in inner)
         return [target for target in targets if target]
 
     def rows(self) -> Iterator[list[str]]:
-        """The cells of every table row but the heads, as written."""
+        """Yield the cells of every table row except the heads, as written."""
         cells: list[str] = []
         for token, after in zip(self.tokens, self.tokens[1:], strict=False):
             if token.type == "td_open":
@@ -83,5 +83,5 @@ PAGES = [
 
 
 def page(name: str) -> Page:
-    """The page at a path from the root of the project."""
+    """Return the page at a path from the root of the project."""
     return next(page for page in PAGES if page.name == name)

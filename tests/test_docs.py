@@ -32,7 +32,7 @@ MAKE_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), r
 
 @pytest.fixture
 def server() -> Iterator[LocalServer]:
-    """An API and a model for one page's code."""
+    """Run an API and a model for one page's code."""
     with serve() as server:
         yield server
 
@@ -93,7 +93,7 @@ def answer(question):
         history += [message, {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "in transit"}]
         return client.chat.completions.create(model="m", messages=history, tools=[TOOL]).choices[0].message.content
 """
-"""The app of the reader, where a page has a test for it."""
+"""App of the reader, for pages with tests."""
 
 
 @pytest.mark.parametrize("page", _with_code("py"), ids=lambda page: page.name)
@@ -109,14 +109,14 @@ def test_tests_pass(page: Page, server: LocalServer, tmp_path: Path) -> None:
 
 
 def _typed(page: Page) -> Iterator[str]:
-    """The commands that a page tells one to type, in a block of the shell or in the text."""
+    """Yield the commands of a page, from its shell blocks and its text."""
     yield from re.findall(r"^\$? ?((?:make|converra) .+)", page.code("sh"), re.MULTILINE)
     yield from (code for code in page.inline_code if re.match(r"(make|converra) [a-z]", code))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if [*_typed(page)]], ids=lambda page: page.name)
 def test_commands_exist(page: Page) -> None:
-    """A make target or a command of `converra` that a page tells you to type is one, with these options."""
+    """Each make target and each `converra` command on a page exists, with these options."""
     for line in _typed(page):
         if not set(line) & set("|[<"):  # a pattern, not a command
             program, *words = shlex.split(line, comments=True)
@@ -129,7 +129,7 @@ def _is_understood(words: list[str]) -> bool:
     while isinstance(command, click.Group) and words:
         command = command.get_command(context, words.pop(0))
     assert command is not None
-    command.make_parser(context).parse_args(words)  # raises for an option that there is not
+    command.make_parser(context).parse_args(words)  # raises for an unknown option
     return True
 
 
@@ -143,7 +143,7 @@ def test_names_exist(page: Page) -> None:
 
 
 def _is_there(name: str) -> bool:
-    """Whether a dotted name leads from the package to something, by attributes or by importing."""
+    """Return True if a dotted name can be resolved from the package, by attributes or imports."""
     try:
         pkgutil.resolve_name(name)
     except (ImportError, AttributeError):
@@ -161,6 +161,6 @@ def test_the_index_is_complete() -> None:
 
 
 def test_the_two_commands_are_on_the_first_screen() -> None:
-    """What a newcomer types is what the README begins with."""
+    """The README begins with the commands for a newcomer."""
     first_screen = (ROOT / "README.md").read_text().splitlines()[:20]
     assert {"make demo", "make test"} <= set(first_screen)

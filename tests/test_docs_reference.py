@@ -57,7 +57,7 @@ def test_every_name_for_tests_is_documented() -> None:
 
 
 def _signature(function: Any) -> str:
-    """Names, kinds and defaults, as documented: the types are in the prose."""
+    """Return names, kinds and defaults, as documented: the types are in the prose."""
     bare = [
         parameter.replace(annotation=inspect.Parameter.empty)
         for parameter in inspect.signature(function).parameters.values()
@@ -75,7 +75,7 @@ def test_documented_signatures_are_the_real_ones() -> None:
 
 
 def _commands(group: click.Group, names: tuple[str, ...]) -> Iterator[tuple[str, click.Command]]:
-    """Every command that can be typed, with all its names, in the order of the help."""
+    """Yield every command with its full name, in the order of the help."""
     with click.Context(group) as context:
         for name in group.list_commands(context):
             command = group.get_command(context, name)
@@ -97,7 +97,7 @@ def test_every_command_is_documented() -> None:
 
 
 def _longest(option: click.Option) -> str:
-    """The option as one types it in full."""
+    """Return the long form of an option."""
     return max(option.opts, key=len)
 
 

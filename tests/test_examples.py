@@ -1,4 +1,4 @@
-"""The examples run, and what they record is what they show."""
+"""The examples run, and record the conversations that they show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Recorded(NamedTuple):
-    """What an example left with the API, by session, how the viewer shows it, and the requests that it took."""
+    """Conversations of one example by session, their pages in the viewer, and the requests."""
 
     conversations: dict[str | None, Conversation]
     pages: dict[str | None, str]
@@ -28,7 +28,7 @@ class Recorded(NamedTuple):
 
 
 def _run(example: str) -> Recorded:
-    """Run an example on its own, against an API and a model of its own; it ends well and warns of nothing."""
+    """Run an example against an API and a model of its own; it must succeed without warnings."""
     with serve() as server:
         environment = os.environ | {
             **UNHURRIED,
@@ -63,14 +63,14 @@ def quickstart_run() -> Recorded:
 
 @pytest.fixture
 def quickstart(quickstart_run: Recorded) -> Conversation:
-    """The conversation of one run of the quickstart for all that is promised of it."""
+    """Return the conversation of the one run of the quickstart."""
     (conversation,) = quickstart_run.conversations.values()
     return conversation
 
 
 @pytest.fixture(scope="module")
 def support_agent() -> Recorded:
-    """One run of the support agent for all that is promised of it."""
+    """Run the support agent once for all tests."""
     return _run("support_agent.py")
 
 
