@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.markdown import Page
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -18,11 +20,36 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 FILE_LINES = 400
 FUNCTION_LINES = 50
 CATCH_EVERYTHING = {
-    "guard.py": "where a failure of ours ends, counted and told",
-    "decorators.py": "hands on to a generator what its consumer throws into it",
+    "guard.py": "failures of our own code end here, counted and logged",
+    "decorators.py": "passes to a generator what its consumer throws into it",
 }
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK|NotImplementedError)\b")
 FOREIGN_PATH = re.compile(r"(?<![\w/])/(?:work|root|home)/")
+
+PROSE = sorted(
+    [
+        *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+        *(ROOT / "docs").rglob("*.md"),
+        *(path for name in ("examples", "benchmarks", "scripts") for path in (ROOT / name).glob("*.py")),
+    ]
+)
+
+AVOIDED = re.compile(
+    r"\b(nobody|whoever|of ours|told|(is|are) said|so many|where there is|goes on|as ever|how-manieth|steady clock)\b",
+    re.IGNORECASE,
+)
+"""Words for which this project has a better one: see the rules in `CONTRIBUTING.md`."""
+
+VAGUE = re.compile(r"(What|Whether|Which|How)\b")
+"""Beginnings of docstrings that name neither an action nor a thing."""
+
+UNREVISED = {
+    *("__init__", "_default", "api", "asgi", "capture", "cli", "config", "delivery", "errors", "history"),
+    *("integrations", "langchain", "process", "server", "testing", "transcript", "wire"),
+}
+"""Rooms of `src/converra` whose words are not revised yet."""
+
+MAX_SENTENCE = 25
 
 
 def _named(path: Path) -> str:
@@ -39,7 +66,7 @@ def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 def _offenders(paths: Iterable[Path], find: Callable[[Path], Sequence[object]]) -> dict[str, Sequence[object]]:
-    """What is wrong in each file, by its name, for the files in which anything is."""
+    """Return the findings of each file that has any, by its name."""
     return {_named(path): found for path in paths if (found := find(path))}
 
 
@@ -59,7 +86,7 @@ def test_functions_stay_small() -> None:
 
 
 def test_only_the_guard_swallows_everything() -> None:
-    """A failure of any kind is swallowed in one file, where it is counted and told; others pass it on, or to there."""
+    """Only one file swallows failures of any kind, where they are counted and logged; others pass them on to it."""
 
     def swallowing(path: Path) -> list[int]:
         handlers = (node for node in _nodes(path) if isinstance(node, ast.ExceptHandler))
@@ -71,7 +98,7 @@ def test_only_the_guard_swallows_everything() -> None:
 
 
 def test_nothing_is_left_for_later() -> None:
-    """What is shipped is finished, and knows no machine that it was written on."""
+    """Shipped files are finished, and contain no path of the machine that they were written on."""
 
     def unfinished(path: Path) -> list[str]:
         text = path.read_text()
@@ -81,7 +108,7 @@ def test_nothing_is_left_for_later() -> None:
 
 
 def test_every_test_is_a_promise() -> None:
-    """Each test says in one sentence what a user may rely on."""
+    """Each test states in one sentence the promise to the user."""
 
     def silent(path: Path) -> list[str]:
         tests = (node for node in _functions(path) if node.name.startswith("test_"))
@@ -90,7 +117,68 @@ def test_every_test_is_a_promise() -> None:
     assert _offenders(TESTS, silent) == {}
 
 
+def _lines(find: re.Pattern[str]) -> Callable[[Path], list[str]]:
+    """Find the lines that match, as `number: match`."""
+
+    def found(path: Path) -> list[str]:
+        lines = enumerate(path.read_text().splitlines(), 1)
+        return [f"{number}: {match[0]}" for number, line in lines if (match := find.search(line))]
+
+    return found
+
+
+def _vague(path: Path) -> list[str]:
+    """Find the docstrings, also those of attributes, that begin with a question word."""
+    texts = (
+        (node.lineno, node.value.value)
+        for node in _nodes(path)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    )
+    return [f"{line}: {text.splitlines()[0]}" for line, text in sorted(texts) if VAGUE.match(text)]
+
+
+def _sentences(path: Path) -> Iterator[str]:
+    """Yield the sentences of a page's paragraphs and list items; tables, code and headings have their own form."""
+    page = Page(path)
+    outside = [
+        token for token, before in zip(page.tokens[1:], page.tokens, strict=False) if before.type == "paragraph_open"
+    ]
+    for token in outside:
+        text = "".join(
+            "code" if child.type == "code_inline" else " " if child.type == "softbreak" else child.content
+            for child in token.children or []
+        )
+        yield from re.split(r"(?<=[.!?:;])\s+", text)
+
+
+def test_pages_use_the_fields_terms() -> None:
+    """README, docs, changelog, examples, benchmarks and scripts use the field's terms."""
+    assert _offenders(PROSE, _lines(AVOIDED)) == {}
+    assert _offenders((path for path in PROSE if path.suffix == ".py"), _vague) == {}
+
+
+def test_sentences_stay_short() -> None:
+    """A sentence of README, docs and changelog has at most 25 words, lists after a colon counted on their own."""
+
+    def long(path: Path) -> list[str]:
+        return [sentence for sentence in _sentences(path) if len(sentence.split()) > MAX_SENTENCE]
+
+    assert _offenders((path for path in PROSE if path.suffix == ".md"), long) == {}
+
+
+def test_source_uses_the_fields_terms() -> None:
+    """Docstrings, comments, log lines and errors use the field's terms; docstrings begin with a verb or a noun."""
+    revised = [path for path in SOURCES if _room(path) not in UNREVISED]
+    assert _offenders(revised, _lines(AVOIDED)) == {}
+    assert _offenders(revised, _vague) == {}
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(ROOT / "src" / "converra").parts[0].removesuffix(".py")
+
+
 def test_there_is_something_to_check() -> None:
-    """The rules above would hold for nothing at all, too."""
+    """The rules above find files to check: they would hold for none as well."""
     assert len(SOURCES) > 100
     assert len(TESTS) > 100
+    assert len(PROSE) > 40
