@@ -15,7 +15,7 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from converra.delivery.protocol.entry import Fit
-from converra.delivery.protocol.progress import Batch, Opening
+from converra.delivery.protocol.progress import Batch, Opening, OpeningForm
 from converra.wire import limits
 
 if TYPE_CHECKING:
@@ -92,13 +92,13 @@ def opening(
     """The create: with everything, or with the leading messages, or with the first one, or with a word of ours."""
     form = progress.state.form
     status = next((name for name in _OPEN_STATUSES if name not in refused), "")
-    if form == "neutral" or not ready:
-        return Opening(0, status, "neutral")
+    if form is OpeningForm.WITHOUT_MESSAGES or not ready:
+        return Opening(0, status, OpeningForm.WITHOUT_MESSAGES)
     last = _last_word(progress, ready, refused) if ended and len(ready) == len(progress.entries) else ""
     if last:
         return Opening(len(ready), last, form, _ids(ready))
     count = _leading(progress, ready) or _first(ready)
-    return Opening(count, status, form if count else "neutral", _ids(ready[:count]))
+    return Opening(count, status, form if count else OpeningForm.WITHOUT_MESSAGES, _ids(ready[:count]))
 
 
 def _last_word(progress: Progress, ready: Sequence[EncodedMessage], refused: Collection[str]) -> str:

@@ -7,6 +7,7 @@ on in a further one; `State` is about the current one of that chain.
 from __future__ import annotations
 
 from collections import deque
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,14 +30,22 @@ _COUNTER = "sdkDelivered"
 _MARK = "sdkOpenedBy"
 
 
+class OpeningForm(Enum):
+    """The messages that a create holds. A durable outbox keeps the values."""
+
+    WITH_MESSAGES = "whole"
+    """Waiting messages; the first attempt."""
+    WITHOUT_MESSAGES = "neutral"
+    """One synthetic system message: the API rejected a create with the app's own, which then go with an append."""
+
+
 class Opening(msgspec.Struct, frozen=True):
     """A create that was decided on. It is repeated unchanged until it is answered, whatever else arrives."""
 
     entries: int
     """How many waiting messages its content holds."""
     status: str
-    form: str = "whole"
-    """whole; neutral: only a system message of ours."""
+    form: OpeningForm = OpeningForm.WITH_MESSAGES
     ids: tuple[str, ...] = ()
 
 
@@ -74,8 +83,8 @@ class State(msgspec.Struct):
     """Sent, and not yet known to be stored."""
     again: bool = False
     """The next append was sent before, and seemed not to be stored."""
-    form: str = "whole"
-    """The first form of opening that was not refused."""
+    form: OpeningForm = OpeningForm.WITH_MESSAGES
+    """The first form of a create that was not rejected."""
     joining: bool = False
     """The create was answered, but whether it made the conversation is not yet known."""
     suspects: int = 0

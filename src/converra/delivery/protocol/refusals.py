@@ -23,6 +23,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
+from converra.delivery.protocol.progress import OpeningForm
 from converra.errors import APIStatusError, ConverraError, PayloadTooLargeError
 from converra.process.guard import log_limited
 
@@ -95,8 +96,8 @@ class Refusals:
             self._other_form(progress, opening, error)
 
     def _other_form(self, progress: Progress, opening: Opening, error: ConverraError) -> None:
-        if opening.form != "neutral":
-            progress.state.form = "neutral"
+        if opening.form is OpeningForm.WITH_MESSAGES:
+            progress.state.form = OpeningForm.WITHOUT_MESSAGES
         elif progress.drop_metadata():
             log_limited(
                 "metadata", "converra: the API refused the metadata of a conversation, which goes without: %s", error
