@@ -182,7 +182,7 @@ def test_an_answer_that_says_so_is_the_last_for_a_while() -> None:
         pytest.param({"ended": True, "always": True}, 0.0, id="ended whatever was recorded here"),
         pytest.param({"ended": True, "state": State(id="c")}, 0.0, id="ended with all sent"),
         pytest.param({"ended": True, "state": State(id="c", closed=True)}, None, id="over"),
-        pytest.param({"state": State(id="c", joining=True)}, 0.0, id="who opened it is not known"),
+        pytest.param({"state": State(id="c", opener_unknown=True)}, 0.0, id="who opened it is not known"),
     ],
 )
 def test_when_a_conversation_is_due(setup: dict[str, object], expected: float | None) -> None:

@@ -56,10 +56,37 @@ def create_conversation(
     the content has no place for are sent in its metadata; see `conversation.details`. Over the limits it raises
     ContentLimitError. Without an idempotency key the request cannot safely be sent again.
     """
-    text = _content(content)
+    return _create(_content(content), prompt_id, status, llm_model, company_name, idempotency_key)
+
+
+def create_encoded(
+    *,
+    prompt_id: str,
+    content: str,
+    status: Status | None = None,
+    llm_model: str | None = None,
+    company_name: str | None = None,
+    idempotency_key: str | None = None,
+) -> Operation[Conversation]:
+    """As `create_conversation`, for structured content whose messages are checked and encoded already.
+
+    Raises ContentLimitError if the content as a whole is over the limit: it is not decoded to count its messages.
+    """
+    limits.check_content(content, (), structured=True)
+    return _create(content, prompt_id, status, llm_model, company_name, idempotency_key)
+
+
+def _create(
+    content: str,
+    prompt_id: str,
+    status: Status | None,
+    llm_model: str | None,
+    company_name: str | None,
+    idempotency_key: str | None,
+) -> Operation[Conversation]:
     fields = {
         "promptId": _identifier("prompt_id", prompt_id),
-        "content": text,
+        "content": content,
         "status": _one_of("status", status, get_args(Status)),
         "llmModel": _optional_text("llm_model", llm_model),
         "companyName": _optional_text("company_name", company_name),

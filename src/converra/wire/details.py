@@ -42,8 +42,11 @@ def detach(messages: Sequence[Mapping[str, T]]) -> tuple[list[dict[str, T]], dic
     return held, {str(position): each for position, each in enumerate(rest) if each}
 
 
-def add(metadata: Mapping[str, Any], details: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the conversation's metadata with the details; those that it holds already stay, unless replaced."""
+def add(metadata: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the conversation's metadata with the details, which may be encoded already.
+
+    Details that the metadata holds already stay, unless they are replaced.
+    """
     if not details:
         return dict(metadata)
     return {**metadata, DETAILS: {**take(metadata).details, **details}}

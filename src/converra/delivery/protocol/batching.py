@@ -59,7 +59,7 @@ def due_at(progress: Progress, interval: float) -> float | None:
 
 def _pressing(progress: Progress) -> bool:
     state = progress.state
-    begun = state.unsettled or state.joining or state.opening
+    begun = state.unsettled or state.opener_unknown or state.opening
     return bool(begun or progress.ended or progress.send_now or progress.depth >= FULL_MESSAGES)
 
 
@@ -72,7 +72,7 @@ def rank(progress: Progress) -> float:
 def plan(progress: Progress, *, ended: bool, held_back: int = 0, refused: Collection[str] = ()) -> Step:
     """The next request. `held_back` of the newest messages stay; `refused` are statuses that this API does not know."""
     state = progress.state
-    if state.unsettled or state.joining:
+    if state.unsettled or state.opener_unknown:
         return ReadBack()
     if state.opening:
         return state.opening

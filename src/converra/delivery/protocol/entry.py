@@ -1,55 +1,76 @@
-"""A message that waits to be sent: already encoded, with the few facts that batching asks about."""
+"""A message that waits to be sent: encoded once, with the facts that batching asks for beside the bytes.
+
+A worker encodes a message when it makes it from its draft. An append holds those bytes as they are. A create holds the
+first part of them, up to `details_at`, and the second part in its metadata (see `wire.details`). Neither decodes them.
+"""
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import msgspec
 
-from converra.wire import limits
-from converra.wire.models import Message, encode
+from converra.wire import details, limits
+from converra.wire.models import Message, Usage, encode
 
 _NAMES = frozenset({"messageId", "traceId", "spanId"})
-"""Metadata that only names a message."""
+"""Metadata that only identifies a message."""
 
 
 class Fit(IntEnum):
-    """How well a create's content suits a message (API document, "Content Format"); see `conversation.details`."""
+    """Suitability of a message for a create (API document, "Content Format"); a higher value loses more of it."""
 
     PLAIN = 0
-    """It has only role, content and timestamp, and ids among its details."""
+    """Only role, content, timestamp and ids."""
     ANSWER = 1
-    """It has model or token count besides."""
+    """Also a model or a token count."""
     NAMED = 2
     """A user or system message with more metadata than ids."""
     DETAILED = 3
     """A text with usage or latency, or an answer with more metadata than ids."""
     RICH = 4
-    """A tool message, or one with tool calls: only an append holds it."""
+    """A tool message, or a message with tool calls: only an append holds it."""
 
 
 class EncodedMessage(msgspec.Struct, gc=False, frozen=True):
-    """One message of the wire. `charge` is what it gives back to the outbox when it is gone."""
+    """One message in the API's JSON. `charge` is the number of bytes that it occupies in the outbox."""
 
     raw: bytes
     role: str
     id: str
+    """Its `metadata.messageId`."""
     size: int
     """UTF-8 bytes of its content."""
     fit: Fit
     since: float
+    """Monotonic time since when it has waited."""
+    details_at: int
+    """Offset in `raw` of the first field that a create's content has no place for; that of the last brace if none."""
+    model: str | None = None
     charge: int = 0
     whole: int = 1
-    """1 where a recorded message ends with it; 0 for all parts of a split one but the last, and for our own words."""
+    """Recorded messages that end with this one: 0 for a synthetic message, and for all but the last part of a split."""
     already_known: bool = False
-    """To be dropped where the conversation is there already: whoever opened it has sent it."""
+    """It was recorded before this process joined the session; see `joining`."""
     row: int = 0
-    """Where it stands in a durable outbox: negative for a piece of what stands there, 0 for nowhere."""
+    """Its row in a durable outbox; negative for a part of the message in that row, 0 if it is only in memory."""
 
     @property
     def weight(self) -> int:
-        """What it may add to the content that the server limits: no server's form is longer than the JSON."""
+        """Most bytes that it adds to the content that the API limits: JSON is the longest form that a server keeps."""
         return len(self.raw) + 1
+
+    @property
+    def content_fields(self) -> bytes:
+        """The message without its details, as a create's content holds it."""
+        return self.raw[: self.details_at] + b"}"
+
+    @property
+    def details(self) -> bytes | None:
+        """Its other fields, as a create's metadata holds them; None if it has none."""
+        fields = self.raw[self.details_at + 1 :]
+        return b"{" + fields if fields else None
 
 
 def entries_of(
@@ -60,7 +81,7 @@ def entries_of(
     already_known: bool = False,
     limit: int = limits.MAX_MESSAGE_BYTES,
 ) -> list[EncodedMessage]:
-    """A recorded message as entries: one, or several where it is over the limit."""
+    """Encode a recorded message as one entry, or as several if its content has more than `limit` bytes."""
     parts = limits.split(message, limit)
     first = [entry(part, since, charge=0, whole=0, already_known=already_known) for part in parts[:-1]]
     return [*first, entry(parts[-1], since, charge=charge, already_known=already_known)]
@@ -75,51 +96,71 @@ def entry(
     already_known: bool = False,
     raw: bytes | None = None,
 ) -> EncodedMessage:
-    """One message as one entry; `raw` is its encoding where that is known."""
+    """Encode one message as one entry. `raw` is its encoding if an outbox has kept that."""
+    content, rest = _encoded_apart(message) if raw is None else _cut_apart(raw)
     return EncodedMessage(
-        raw=encode(message) if raw is None else raw,
+        raw=content if rest == b"{}" else content[:-1] + b"," + rest[1:],
         role=message.role,
         id=str((message.metadata or {}).get("messageId", "")),
         size=len(message.content.encode()),
         fit=_fit(message),
         since=since,
+        details_at=len(content) - 1,
+        model=message.model,
         charge=charge,
         whole=whole,
         already_known=already_known,
     )
 
 
-def entry_text(waiting: EncodedMessage) -> str:
-    """The words of a waiting message."""
-    return str(msgspec.json.decode(waiting.raw)["content"])
+class _Details(msgspec.Struct, rename="camel", omit_defaults=True):
+    """The fields of a message that a create's content has no place for, in the order of `Message`."""
+
+    tool_calls: list[Any] | None = None
+    usage: Usage | None = None
+    latency_ms: float | None = None
+    metadata: dict[str, Any] | None = None
 
 
-def message_of(waiting: EncodedMessage) -> Message:
-    """The message again."""
-    return msgspec.json.decode(waiting.raw, type=Message)
+def _encoded_apart(message: Message) -> tuple[bytes, bytes]:
+    """Encode the fields that a create's content has, and the others, as two objects: each value once."""
+    content = msgspec.structs.replace(message, tool_calls=None, usage=None, latency_ms=None, metadata=None)
+    rest = _Details(message.tool_calls, message.usage, message.latency_ms, message.metadata)
+    return encode(content), encode(rest)
 
 
-def resplit(waiting: EncodedMessage, limit: int) -> list[EncodedMessage]:
-    """A message over the limit of a server that takes less than the API document says, in smaller parts."""
-    again = entries_of(
-        message_of(waiting), waiting.since, charge=waiting.charge, already_known=waiting.already_known, limit=limit
-    )
-    row = -abs(waiting.row)
-    first = [msgspec.structs.replace(part, row=row) for part in again[:-1]]
-    return [*first, msgspec.structs.replace(again[-1], row=row, whole=waiting.whole)]
-
-
-def own_words(text: str, message_id: str) -> EncodedMessage:
-    """A system message of ours, which counts as nobody's."""
-    return entry(Message(role="system", content=text, metadata={"messageId": message_id}), 0.0, whole=0)
-
-
-def fields_of(waiting: EncodedMessage) -> dict[str, msgspec.Raw]:
-    """The fields of the message, their values still encoded."""
-    return _fields.decode(waiting.raw)
+def _cut_apart(raw: bytes) -> tuple[bytes, bytes]:
+    """Divide an encoded message in the same way; its values stay encoded, in whatever order they were written."""
+    fields = _fields.decode(raw)
+    content = {name: value for name, value in fields.items() if name in details.CONTENT_FIELDS}
+    return encode(content), encode({name: value for name, value in fields.items() if name not in content})
 
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def entry_text(waiting: EncodedMessage) -> str:
+    """Decode the content of a waiting message. Only what reads a conversation back needs it: it is not kept twice."""
+    return str(msgspec.json.decode(waiting.raw)["content"])
+
+
+def resplit(waiting: EncodedMessage, limit: int) -> list[EncodedMessage]:
+    """Split a message into smaller parts, for a server that takes less than the API document says."""
+    parts = entries_of(
+        msgspec.json.decode(waiting.raw, type=Message),
+        waiting.since,
+        charge=waiting.charge,
+        already_known=waiting.already_known,
+        limit=limit,
+    )
+    row = -abs(waiting.row)
+    first = [msgspec.structs.replace(part, row=row) for part in parts[:-1]]
+    return [*first, msgspec.structs.replace(parts[-1], row=row, whole=waiting.whole)]
+
+
+def synthetic(text: str, message_id: str) -> EncodedMessage:
+    """Make a system message that was not recorded; the delivery counters exclude it."""
+    return entry(Message(role="system", content=text, metadata={"messageId": message_id}), 0.0, whole=0)
 
 
 def _fit(message: Message) -> Fit:

@@ -1,8 +1,22 @@
-"""Who sends the beginning of a shared session, where its processes deliver in another order than they recorded in.
+"""Sessions that several processes share: the messages that the opener of the conversation has sent for the others.
 
-A process that comes into a chat has learned what was said before from the history that it was given. If it is the first
-to open the conversation, it sends that too. Whoever recorded it, and delivers later, must not send it once more. So the
-opener leaves the signs of what it has learned in the conversation's metadata, and who joins compares. Pure.
+==============  ====================================================================================================
+term            meaning
+==============  ====================================================================================================
+shared session  a conversation that several processes record under the same idempotency key (`keep_open=True`)
+opener          the process whose create made the conversation
+joiner          a process whose create was answered with the opener's conversation
+already known   a message that was recorded before this process joined: its first request resent it as history
+signature       the number of a message in the session, with a digest of its role, text and call ids
+==============  ====================================================================================================
+
+Processes may deliver in another order than they recorded in. A process that joins a chat late, and is the first to
+deliver, opens the conversation with all that it already knows. The process that recorded those messages delivers
+later, and must not send them again. So:
+
+1. The opener sends its already known messages too, and keeps their signatures in the conversation's metadata.
+2. A joiner drops the messages that it already knew: the process that recorded them sends them.
+3. A joiner drops its own messages whose signatures are in the metadata, and system messages that are stored already.
 """
 
 from __future__ import annotations
@@ -19,42 +33,52 @@ if TYPE_CHECKING:
 
     from converra.delivery.protocol.entry import EncodedMessage
 
-LEARNED = "sdkLearned"
-"""The name of the signs in the metadata."""
+OPENED_BY = "sdkOpenedBy"
+"""Name of the opener's id in the conversation's metadata."""
 
-MOST = 64
-"""Signs that are left, those of the latest messages: nobody has more waiting while another goes on with the chat."""
+SIGNATURES = "sdkLearned"
+"""Name of the signatures in the conversation's metadata."""
 
-
-def signs(entries: Iterable[EncodedMessage]) -> list[str]:
-    """What the learned ones of these messages are known by."""
-    return [_sign(entry) for entry in entries if entry.already_known][-MOST:]
+MAX_SIGNATURES = 64
+"""Signatures in the metadata, those of the latest messages: no process has more waiting while another continues."""
 
 
-def known(
+def signatures(entries: Iterable[EncodedMessage]) -> list[str]:
+    """Sign the already known messages among those that wait."""
+    return [_signature(entry) for entry in entries if entry.already_known][-MAX_SIGNATURES:]
+
+
+def sent_by_opener(
     entries: Iterable[EncodedMessage],
     system_texts: Container[str],
-    already_known: Container[str],
+    opener_signatures: Container[str],
     *,
-    over: bool = False,
+    closed: bool = False,
 ) -> list[EncodedMessage]:
-    """Which of our messages the opener has sent: what we had learned, the same system texts, and what it has learned.
+    """Select the waiting messages that a joiner must not send.
 
-    Where the conversation is `over`, what is left goes to a further one, and the system texts with it.
+    Args:
+        entries: The messages that wait, in order.
+        system_texts: The system texts that are stored in the conversation.
+        opener_signatures: The signatures in its metadata.
+        closed: The conversation takes no more messages. What is left then opens a further one, so its system messages
+            are kept if there is anything else to send.
+
     """
-    ours = [entry for entry in entries if not entry.already_known and _sign(entry) not in already_known]
-    if not (over and any(entry.role != "system" for entry in ours)):
-        ours = [entry for entry in ours if not (entry.role == "system" and entry_text(entry) in system_texts)]
-    kept = set(map(id, ours))
+    recorded_here = [e for e in entries if not e.already_known and _signature(e) not in opener_signatures]
+    if not (closed and any(entry.role != "system" for entry in recorded_here)):
+        recorded_here = [e for e in recorded_here if not (e.role == "system" and entry_text(e) in system_texts)]
+    kept = set(map(id, recorded_here))
     return [entry for entry in entries if id(entry) not in kept]
 
 
-def _sign(entry: EncodedMessage) -> str:
-    """Which message of the chat it is, and a digest of what the answer and its resent copy have in common.
+def _signature(entry: EncodedMessage) -> str:
+    """Digest what a message and its resent copy have in common, under its number in the session.
 
-    Whoever has heard the whole chat numbers its messages alike. Who has not has other signs, and nothing is withheld.
+    Processes that have seen the whole chat number its messages alike. One that has seen less (a sliding window) makes
+    other signatures: then nothing is dropped, and a message may be stored twice rather than never.
     """
     fields = msgspec.json.decode(entry.raw)
     calls = [call.get("id") for call in fields.get("toolCalls") or ()]
-    told = msgspec.json.encode([fields["role"], fields["content"].strip(), calls])
-    return f"{entry.id.rpartition('-')[2]}:{hashlib.blake2b(told, digest_size=4).hexdigest()}"
+    common = msgspec.json.encode([fields["role"], fields["content"].strip(), calls])
+    return f"{entry.id.rpartition('-')[2]}:{hashlib.blake2b(common, digest_size=4).hexdigest()}"

@@ -1,7 +1,34 @@
-"""How far the delivery of one conversation has come, and what each answer of the API changes in it.
+"""The progress of one conversation's delivery: its state, and the effect of each answer of the API. Pure.
 
-Pure: the caller sends, this file remembers. A conversation that is too long for the API, or that was lost there, goes
-on in a further one; `State` is about the current one of that chain.
+`batching.plan` decides the next step from the state, the sender carries it out, and the methods of `Progress` record
+what came of it. A durable outbox saves the state before each request: after a crash the next process knows what may
+have been stored.
+
+================  ===========================  =======================  ================================================
+state             fields of `State`            next request             then
+================  ===========================  =======================  ================================================
+not opened        no `id`, no `opening`        none until `plan` makes  opening
+                                               an `Opening`
+opening           `opening`, no `id`           the create, unchanged    answered: open, or closed if it held everything.
+                                                                        In a shared session: opener unknown.
+                                                                        Rejected: not opened, with another form or fewer
+                                                                        messages; at last closed, its messages set aside
+opener unknown    `opening`, `opener_unknown`  GET                      this process is the opener: its messages are
+                                                                        delivered; another is: those it sent are
+                                                                        dropped (see `joining`). Both: open
+open              `id`                         an append                append unsettled, from before it is sent
+append unsettled  `unsettled`                  GET, unless the answer   stored: open, or closed if it completes.
+                                               to the append came       Not stored: open, and sent again.
+                                                                        Rejected: open, with fewer messages, or one
+                                                                        set aside. 404, or the conversation is full:
+                                                                        moved on
+closed            `closed`                     none                     moved on, if messages wait
+moved on          the next `part`, and the     as not opened            a further conversation of the same chain, which
+                  id of the `previous` one                              names the one before it
+================  ===========================  =======================  ================================================
+
+A create is idempotent by its key, so it may be repeated until it is answered. An append has no key: one without an
+answer is never repeated before a GET has shown that it was not stored.
 """
 
 from __future__ import annotations
@@ -13,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra.delivery.protocol import joining
-from converra.delivery.protocol.entry import own_words, resplit
+from converra.delivery.protocol.entry import resplit, synthetic
 from converra.wire import details, limits
 
 if TYPE_CHECKING:
@@ -26,8 +53,10 @@ OPENING_WORDS = "Conversation started."
 CONTINUING_WORDS = "Conversation continued."
 CLOSING_WORDS = "Conversation ended."
 _CONTINUES = "continues"
+"""Name of the id of the previous conversation in the metadata of a further one."""
+
 _COUNTER = "sdkDelivered"
-_MARK = "sdkOpenedBy"
+"""Name of the number of appended messages in the metadata."""
 
 
 class OpeningForm(Enum):
@@ -40,240 +69,271 @@ class OpeningForm(Enum):
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """A create that was decided on. It is repeated unchanged until it is answered, whatever else arrives."""
+    """A create. It is repeated unchanged until it is answered, whatever else arrives: its key promises the same."""
 
     entries: int
-    """How many waiting messages its content holds."""
+    """Number of waiting messages that its content holds."""
     status: str
     form: OpeningForm = OpeningForm.WITH_MESSAGES
     ids: tuple[str, ...] = ()
+    """The `messageId` of each."""
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """An append that was decided on."""
+    """An append."""
 
     entries: int
+    """Number of waiting messages that it holds."""
     completes: bool = False
+    """It sets the status to `completed`."""
     closing: bool = False
-    """It carries our closing system message besides the entries."""
+    """It holds the synthetic closing message instead of entries: nothing waits, and an append must not be empty."""
     ids: tuple[str, ...] = ()
+    """The `messageId` of each message."""
     metadata: dict[str, Any] | None = None
+    """Merged into the conversation's metadata by the API."""
 
 
 class State(msgspec.Struct):
-    """What must survive the process, in a durable outbox, so that nothing is lost or doubled."""
+    """The state of the current conversation of a chain; a durable outbox keeps it, so nothing is lost or doubled.
+
+    The outbox keeps the encoded names and values: a later version must read what an earlier one wrote.
+    """
 
     part: int = 1
-    """Which conversation of the chain."""
+    """Number of the conversation in its chain, from 1."""
     id: str | None = None
+    """The API's id of the conversation; None until its create is answered."""
     previous: str | None = None
-    """The server's id of the conversation before."""
+    """The API's id of the conversation before it."""
     count: int = 0
-    """Messages of ours in the conversation."""
+    """Messages that this process has stored in the conversation."""
     weight: int = 0
-    """Their weight against the content limit."""
+    """Bytes of these against the limit of the content."""
     appended: int = 0
-    """Messages appended by us: the counter that every append writes into the metadata."""
+    """Messages that this process has appended: the counter that every append writes into the metadata."""
     metadata: dict[str, Any] = {}
-    """To be merged with the next append."""
+    """Metadata that the next append carries."""
     annotations: dict[str, Any] = {}
-    """All metadata so far: what a further conversation of the chain starts with."""
+    """All metadata so far: a further conversation of the chain starts with it."""
     opening: Opening | None = None
+    """The create, from before it is sent until the conversation is open."""
     unsettled: Batch | None = None
-    """Sent, and not yet known to be stored."""
+    """The append, from before it is sent until it is known whether it was stored."""
     again: bool = False
-    """The next append was sent before, and seemed not to be stored."""
+    """The next append was sent before, and was found not to be stored: perhaps it is stored later."""
     form: OpeningForm = OpeningForm.WITH_MESSAGES
     """The first form of a create that was not rejected."""
-    joining: bool = False
-    """The create was answered, but whether it made the conversation is not yet known."""
+    opener_unknown: bool = msgspec.field(default=False, name="joining")
+    """The create of a shared session was answered; a GET has not yet shown which process made the conversation."""
     suspects: int = 0
-    """So many of the first waiting messages hold at least one that the API refuses."""
+    """Number of waiting messages, from the first, among which the API rejects at least one; 0 if none is suspected."""
     most: int = limits.MAX_MESSAGES
     """Most messages of the next request: halved by a 413, doubled by a success."""
     closed: bool = False
-    """Completed or abandoned: nothing more can be sent to it."""
+    """It is completed or abandoned, and takes no more messages."""
 
 
 class OutboxRows:
-    """Where a conversation stands in a durable outbox."""
+    """The rows of a conversation in a durable outbox."""
 
     def __init__(self) -> None:
         self.row = 0
+        """Row of the conversation; 0 while it has none."""
         self.left: list[int] = []
-        """Rows of messages that have left but are still written there."""
+        """Rows of messages that are delivered or set aside, to be deleted with the next save."""
         self.noted = 0
-        """Up to which row its notes are in the state."""
+        """Last row of its notes that are merged into the state."""
 
 
 class Progress:
-    """One conversation of this process on its way to the API. One worker at a time holds it."""
+    """One conversation of this process on its way to the API: its state, its waiting messages, its retries.
 
+    One worker at a time holds it, so it needs no lock.
+    """
+
+    first_id: str | None = None
+    """The API's id of the first conversation of the chain: the id that the app sees."""
+    ended = False
+    """No more messages will arrive."""
+    always = False
+    """It is completed even if nothing was recorded here: another process may have opened it."""
+    send_now = False
+    """A flush, or the end of a block, asks to send it without waiting for the interval."""
+    held = False
+    """A worker is sending it."""
+    attempts = 0
+    """Requests that failed in a row."""
+    refusals = 0
+    """Requests that the API rejected in a row."""
+    retry_at = 0.0
+    """Monotonic time before which it is not sent."""
     accepted = False
-    """The last append was answered by a success that could not be read: it is stored, more likely than not."""
+    """The last append was answered with a success that could not be read, so it is probably stored."""
     scarce = False
-    """The rate limit holds conversations back: this one is to be sent in as few requests as possible."""
+    """The rate limit holds conversations back, so this one is sent in as few requests as possible."""
+    received = 0
+    """Recorded messages that have arrived."""
+    gone = 0
+    """Recorded messages that are delivered, rejected or dropped."""
+    orphan = False
+    """Another process recorded it, and has died."""
+    ends_at: float | None = None
+    """Monotonic time at which an orphan is completed."""
 
     def __init__(
         self, header: Header, writer: str = "", state: State | None = None, file: OutboxRows | None = None
     ) -> None:
         self.header = header
         self.writer = writer
-        """Tells those apart who share the conversation; empty for one that is nobody else's."""
-        self.state = state or State(metadata=(own := details.renamed(header.metadata)), annotations=dict(own))
-        self.first_id: str | None = None
+        """Identifies this process among those that share the session; empty if the session is not shared."""
+        if state is None:
+            metadata = details.renamed(header.metadata)
+            state = State(metadata=metadata, annotations=dict(metadata))
+        self.state = state
         self.arrived: deque[tuple[float, Any]] = deque()
-        """Since when, and what the outbox keeps; not yet made into entries."""
+        """What the outbox keeps of messages that are not encoded yet, each with the monotonic time of its arrival."""
         self.entries: deque[EncodedMessage] = deque()
+        """The encoded messages that wait, in order; they come before those in `arrived`."""
         self.notes: deque[tuple[int, dict[str, Any]]] = deque()
-        """Metadata to be merged, each with its row in a durable outbox."""
-        self.ended = False
-        self.always = False
-        """It is completed although nothing was recorded here: another process may have opened it."""
-        self.send_now = False
-        self.attempts = 0
-        """Requests in a row that failed, …"""
-        self.refusals = 0
-        """… or were refused."""
-        self.retry_at = 0.0
-        self.held = False
-        """A worker has it."""
-        self.received = 0
-        """Recorded messages that came in, …"""
-        self.gone = 0
-        """… and that left, by being delivered or refused."""
+        """Metadata to be merged into the state, each with its row in a durable outbox."""
         self.file = file or OutboxRows()
-        self.orphan = False
-        """Another process has left it behind, …"""
-        self.ends_at: float | None = None
-        """… and it is completed at this time."""
 
     @property
     def key(self) -> str:
-        """The idempotency key of the current conversation of the chain: the same in every process that shares it."""
+        """The idempotency key of the current conversation of the chain, equal in every process that shares it."""
         return self.header.key if self.state.part == 1 else f"{self.header.key}:{self.state.part}"
 
     @property
     def counter(self) -> str:
-        """The name in the conversation's metadata under which we count what we appended."""
+        """The name of this process's counter of appended messages in the conversation's metadata."""
         return f"{_COUNTER}.{self.writer}" if self.writer else _COUNTER
 
     @property
-    def mark(self) -> str:
-        """The name in the metadata under which the one who creates the conversation leaves its sign."""
-        return _MARK
-
-    @property
     def depth(self) -> int:
-        """How many messages wait."""
+        """The number of messages that wait."""
         return len(self.entries) + len(self.arrived)
 
     @property
-    def already_known(self) -> bool:
-        """Whether something waits that is only sent where the conversation is not there yet."""
+    def has_already_known(self) -> bool:
+        """Report whether a message waits that was recorded before this process joined the session."""
         return any(entry.already_known for entry in self.entries)
 
     @property
     def waiting(self) -> bool:
-        """Whether a recorded message has not left yet."""
+        """Report whether any message waits."""
         return bool(self.arrived or self.entries)
 
     @property
     def oldest(self) -> float:
-        """Since when the message that came first has waited."""
+        """Monotonic time since when the first message has waited."""
         return self.entries[0].since if self.entries else self.arrived[0][0]
 
     @property
     def newest(self) -> float:
-        """Since when the message that came last has waited."""
+        """Monotonic time since when the last message has waited."""
         return self.arrived[-1][0] if self.arrived else self.entries[-1].since
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything left to do for it, now or later."""
+        """Report whether a request is still to be sent for it, now or later."""
         state = self.state
         begun = self.always or state.id is not None or state.opening is not None
         unfinished = self.ended and begun and not state.closed
-        return self.waiting or unfinished or state.unsettled is not None or state.joining
+        return self.waiting or unfinished or state.unsettled is not None or state.opener_unknown
 
     def settled(self, mark: int) -> bool:
-        """Whether the first `mark` recorded messages have left, and nothing about them is in question."""
+        """Report whether the first `mark` recorded messages are dealt with, and no request is unanswered."""
         state = self.state
-        if self.gone < mark or state.unsettled is not None or state.joining or state.opening is not None:
+        if self.gone < mark or state.unsettled is not None or state.opener_unknown or state.opening is not None:
             return False
         return not (self.ended and self.busy)
 
     def annotate(self, metadata: dict[str, Any]) -> None:
-        """Merge metadata into what the next append carries."""
-        self.state.annotations |= (own := details.renamed(metadata))
-        self.state.metadata |= own
+        """Merge metadata into what the next request carries."""
+        added = details.renamed(metadata)
+        self.state.annotations |= added
+        self.state.metadata |= added
 
     def drop_metadata(self) -> bool:
-        """Go on without metadata of the user's; False where there was none."""
+        """Continue without the user's metadata; return False if there was none."""
         had = bool(self.state.metadata)
         self.state.annotations = {}
         self.state.metadata = {}
         return had
 
     def opened(self, conversation_id: str, opening: Opening, *, ours: bool) -> list[EncodedMessage]:
-        """The create was answered; what it held has left, unless the conversation was there before."""
+        """Record that the conversation is open; return the messages that its create has delivered.
+
+        Args:
+            conversation_id: The API's id.
+            opening: The create that was answered.
+            ours: This process is the opener. Otherwise the conversation was there before, and the create stored
+                nothing.
+
+        """
         state = self.state
-        state.id, state.opening, state.joining = conversation_id, None, False
+        state.id, state.opening, state.opener_unknown = conversation_id, None, False
         self.first_id = self.first_id or conversation_id
         sent = self._leave(opening.entries) if ours else []
-        state.count += max(len(sent), 1)
+        state.count += max(len(sent), 1)  # a create without messages holds a synthetic one
         if opening.status in ("completed", "abandoned"):
             state.closed = True
         return sent
 
-    def known(self, texts: Container[str], already_known: Container[str]) -> list[EncodedMessage]:
-        """Let go of what whoever opened the conversation has sent."""
-        left = joining.known(self.entries, texts, already_known, over=self.state.closed)
-        gone = set(map(id, left))
+    def drop_sent_by_opener(self, system_texts: Container[str], signatures: Container[str]) -> list[EncodedMessage]:
+        """Drop the waiting messages that the opener of a shared session has sent, and return them; see `joining`."""
+        dropped = joining.sent_by_opener(self.entries, system_texts, signatures, closed=self.state.closed)
+        gone = set(map(id, dropped))
         self.entries = deque(entry for entry in self.entries if id(entry) not in gone)
-        self.gone += sum(entry.whole for entry in left)
-        return left
+        self.gone += sum(entry.whole for entry in dropped)
+        return dropped
 
     def stored(self, batch: Batch) -> list[EncodedMessage]:
-        """The append is known to be stored."""
+        """Record that an append is stored; return the messages that it has delivered."""
         state = self.state
         state.unsettled, state.again = None, False
         sent = self._leave(batch.entries)
-        state.count += len(sent) + batch.closing
-        state.appended += len(sent) + batch.closing
+        stored = 1 if batch.closing else len(sent)
+        state.count += stored
+        state.appended += stored
         state.suspects = max(0, state.suspects - len(sent))
         state.most = min(limits.MAX_MESSAGES, state.most * 2)
-        state.metadata = {k: v for k, v in state.metadata.items() if (batch.metadata or {}).get(k, _NONE) != v}
+        carried = batch.metadata or {}
+        state.metadata = {k: v for k, v in state.metadata.items() if k not in carried or carried[k] != v}
         if batch.completes:
             state.closed = True
         return sent
 
     def not_stored(self) -> None:
-        """The append is known not to be stored: its messages are sent again."""
+        """Record that an append is not stored: its messages still wait, and are sent again."""
         self.state.unsettled = None
 
     def refused(self, batch: Batch) -> list[EncodedMessage]:
-        """The append was refused as invalid: look for the message; alone, it is set aside and returned."""
+        """Record that an append was rejected as invalid; return the message that is set aside, if it was alone.
+
+        Otherwise the next append has half of the messages, until the invalid one is found.
+        """
         state = self.state
         state.unsettled = None
         if batch.entries > 1:
             state.suspects = batch.entries
             return []
         state.suspects = 0
-        if not batch.entries:  # our own closing message: there is no other way to end it
+        if not batch.entries:  # the synthetic closing message: nothing else could complete the conversation
             state.closed = True
         return self._set_aside(batch.entries)
 
     def refuse_all(self) -> list[EncodedMessage]:
-        """The conversation itself was refused, and with it everything that waits."""
+        """Record that the conversation itself was rejected; return everything that waited, which is set aside."""
         self.state.opening, self.state.unsettled, self.state.closed = None, None, True
         return self._set_aside(len(self.entries))
 
     def too_large(self, batch: Batch, largest: int) -> list[EncodedMessage]:
-        """The append was refused as too large: send fewer, or go on in a new conversation, or split the message.
+        """Record that an append was rejected as too large; return the message that is set aside, if any.
 
-        `largest` is the size of the largest message that this API has accepted: one that is no larger cannot be the
-        reason, so the conversation must be full.
+        The next append has fewer messages. A single message is split, unless `largest`, the size in bytes of the
+        largest message that this API has accepted, shows that the conversation must be full: then it moves on.
         """
         state = self.state
         state.unsettled = None
@@ -294,7 +354,7 @@ class Progress:
         self.entries.extendleft(reversed(resplit(first, max(_SMALLEST_PART, first.size // 2 + 4))))
 
     def move_on(self) -> None:
-        """Go on in a further conversation that names this one."""
+        """Continue in a further conversation, which names this one in its metadata."""
         state = self.state
         previous = state.id or state.previous
         self.state = State(
@@ -307,13 +367,13 @@ class Progress:
 
     @property
     def closing(self) -> EncodedMessage:
-        """The system message that completes a conversation with nothing else left to send."""
-        return own_words(CLOSING_WORDS, f"{self.key}:end")
+        """The synthetic message that completes a conversation when no other message waits."""
+        return synthetic(CLOSING_WORDS, f"{self.key}:end")
 
     @property
     def first_words(self) -> EncodedMessage:
-        """The system message that opens a conversation whose own first message no create can hold."""
-        return own_words(CONTINUING_WORDS if self.state.previous else OPENING_WORDS, f"{self.key}:begin")
+        """The synthetic message of a create that holds no recorded one."""
+        return synthetic(CONTINUING_WORDS if self.state.previous else OPENING_WORDS, f"{self.key}:begin")
 
     def _leave(self, count: int) -> list[EncodedMessage]:
         left = [self.entries.popleft() for _ in range(count)]
@@ -327,6 +387,5 @@ class Progress:
         return left
 
 
-_NONE = object()
 _SMALLEST_PART = 1024
-"""Messages of this many bytes are not split further: the size cannot be what is wrong with them."""
+"""Bytes of a message that is not split further: its size cannot be the reason for a 413."""

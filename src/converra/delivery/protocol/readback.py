@@ -1,7 +1,17 @@
-"""Reading a conversation back, to learn whether an append was stored, and who opened the conversation.
+"""Reading a conversation back: whether an append was stored, and which process opened a shared session.
 
-An answer may show the messages, only the metadata, or only the content, so each question is asked of what is shown,
-most telling first (API document, "Get Conversation" promises the content alone).
+The API document promises only the content ("Get Conversation"). An answer may also show the messages, the metadata or
+the status. `is_stored` takes the first of these that gives an answer:
+
+==============  ==========================================================  ============================================
+shown           stored                                                      undecided
+==============  ==========================================================  ============================================
+message ids     one of the append's ids is there, or more messages than     messages are shown without ids
+                before (if no other process appends)
+counter         `sdkDelivered` in the metadata has reached the append's     the metadata has no counter
+status          `completed`, if the append completes                        other processes may have completed it
+content         it ends with the append's texts                             other processes may have appended since
+==============  ==========================================================  ============================================
 """
 
 from __future__ import annotations
@@ -12,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra.delivery.protocol.entry import entry_text
-from converra.delivery.protocol.joining import LEARNED
+from converra.delivery.protocol.joining import OPENED_BY, SIGNATURES
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -22,8 +32,19 @@ if TYPE_CHECKING:
     from converra.delivery.protocol.progress import Batch, Progress
 
 
+_LONGEST_LABEL = len("Assistant: ")
+"""Characters that may stand before the first text in the text form."""
+
+
 def is_stored(answer: Conversation, progress: Progress, batch: Batch) -> bool | None:
-    """Whether an append took effect; None where the answer does not tell. It is stored as a whole or not at all."""
+    """Report whether an append was stored, as a whole or not at all; None if the answer does not show it.
+
+    Args:
+        answer: The conversation as the API shows it ("Get Conversation").
+        progress: The delivery; the messages of the append still wait in it.
+        batch: The append.
+
+    """
     for found in (
         _by_message_id(answer.messages, progress, batch),
         _by_counter(answer.metadata, progress, batch),
@@ -32,15 +53,22 @@ def is_stored(answer: Conversation, progress: Progress, batch: Batch) -> bool | 
     ):
         if found is not None:
             return found
-    first = progress.state.appended == 0  # then the counter, which is not there, was never seen to be kept
-    return False if answer.metadata is not None and first else None
+    # Metadata without our counter: after an earlier append this API is known to lose it, so its absence proves nothing.
+    return False if answer.metadata is not None and progress.state.appended == 0 else None
 
 
 def is_ours(answer: Conversation, progress: Progress, opening: Sequence[EncodedMessage]) -> bool:
-    """Whether our create made the conversation: it holds our mark, or nothing but what we opened it with."""
-    marks = [str((answer.metadata or {}).get(progress.mark, "")), _mark_in(answer.content, progress.mark)]
-    if any(marks):
-        return progress.writer in marks
+    """Report whether this process is the opener: its id is in the metadata, or else its messages come first.
+
+    Args:
+        answer: The conversation as the API shows it.
+        progress: The delivery of this process.
+        opening: The messages of its create.
+
+    """
+    openers = [str(metadata.get(OPENED_BY, "")) for metadata in _metadata_shown(answer)]
+    if any(openers):
+        return progress.writer in openers
     texts = [entry_text(entry) for entry in opening]
     if answer.messages is not None:
         return [message.content for message in answer.messages[: len(texts)]] == texts
@@ -48,26 +76,26 @@ def is_ours(answer: Conversation, progress: Progress, opening: Sequence[EncodedM
 
 
 def system_texts(answer: Conversation) -> Container[str]:
-    """The system messages that are there; the whole content where messages are not shown, which may contain them."""
+    """Return the stored system texts, or the whole content if messages are not shown: `in` finds a text there too."""
     if answer.messages is not None:
         return {str(message.content) for message in answer.messages if message.role == "system"}
     return answer.content or ""
 
 
-def already_known(answer: Conversation) -> list[str]:
-    """The signs of what whoever opened the conversation had learned; see `joining`."""
-    shown = (answer.metadata or {}).get(LEARNED) or _metadata_in(answer.content).get(LEARNED)
-    return [str(sign) for sign in shown] if isinstance(shown, list) else []
+def opener_signatures(answer: Conversation) -> list[str]:
+    """Return the signatures of the messages that the opener already knew; see `joining`."""
+    shown = next(filter(None, (metadata.get(SIGNATURES) for metadata in _metadata_shown(answer))), None)
+    return [str(signature) for signature in shown] if isinstance(shown, list) else []
 
 
 def _by_message_id(shown: list[StoredMessage] | None, progress: Progress, batch: Batch) -> bool | None:
-    """None where messages are not shown, or are shown without the ids that we gave them."""
+    """Decide by the ids of the messages, or by their number if this process alone appends."""
     if shown is None or not batch.ids:
         return None
     ids = {str((message.metadata or {}).get("messageId")) for message in shown}
     if not ids.isdisjoint(batch.ids):
         return True
-    if progress.state.appended == 0 and not progress.header.shared:  # how many there were before is known
+    if progress.state.appended == 0 and not progress.header.shared:  # then `count` is the number before the append
         return len(shown) > progress.state.count
     return None if ids == {"None"} else False
 
@@ -84,21 +112,21 @@ def _by_status(status: str | None, progress: Progress, batch: Batch) -> bool | N
 
 
 def _by_content(content: str | None, progress: Progress, batch: Batch) -> bool | None:
-    """By the words themselves, at the end. Tool messages without words say nothing, nor do words said elsewhere."""
+    """Decide by the last texts of the content; tool messages without text decide nothing."""
     sent = [progress.closing] if batch.closing else list(islice(progress.entries, batch.entries))
     texts = [text for entry in sent if (text := entry_text(entry).strip())]
     if content is None or not texts:
         return None
-    said = _messages_in(content)
-    if said is not None:
-        return said[-len(texts) :] == texts
+    shown = _texts_in(content)
+    if shown is not None:
+        return shown[-len(texts) :] == texts
     if content.rstrip().endswith(texts[-1]) and _in_order(content, texts):
         return True
     return None if progress.header.shared and texts[-1] in content else False
 
 
 def _in_order(content: str, texts: Sequence[str]) -> bool:
-    """Looking from the end, since the same words may have been said before."""
+    """Report whether the last occurrences of the texts are in order: the same texts may also occur earlier."""
     end = len(content)
     for text in reversed(texts):
         end = content.rfind(text, 0, end)
@@ -108,9 +136,9 @@ def _in_order(content: str, texts: Sequence[str]) -> bool:
 
 
 def _begins_with(content: str, texts: Sequence[str]) -> bool:
-    said = _messages_in(content)
-    if said is not None:
-        return said[: len(texts)] == [text.strip() for text in texts]
+    shown = _texts_in(content)
+    if shown is not None:
+        return shown[: len(texts)] == [text.strip() for text in texts]
     at = 0
     for text in texts:
         at = content.find(text, at)
@@ -120,8 +148,8 @@ def _begins_with(content: str, texts: Sequence[str]) -> bool:
     return content.find(texts[0]) <= _LONGEST_LABEL
 
 
-def _messages_in(content: str) -> list[str] | None:
-    """What is said in structured content, leaving out messages without words; None for text."""
+def _texts_in(content: str) -> list[str] | None:
+    """Return the texts of structured content, without empty ones; None for the text form."""
     messages = _structured(content).get("messages")
     if not isinstance(messages, list):
         return None
@@ -129,23 +157,16 @@ def _messages_in(content: str) -> list[str] | None:
     return [text for text in texts if text]
 
 
-def _mark_in(content: str | None, name: str) -> str:
-    return str(_metadata_in(content).get(name, ""))
-
-
-def _metadata_in(content: str | None) -> dict[str, Any]:
-    """The metadata in structured content that is shown as it was sent."""
-    metadata = _structured(content or "").get("metadata")
-    return metadata if isinstance(metadata, dict) else {}
+def _metadata_shown(answer: Conversation) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the conversation's metadata, and that in its content if the API shows the content as it was sent."""
+    in_content = _structured(answer.content or "").get("metadata")
+    return answer.metadata or {}, in_content if isinstance(in_content, dict) else {}
 
 
 def _structured(content: str) -> dict[str, Any]:
-    """The JSON of structured content; empty for text."""
+    """Decode structured content; return an empty dict for the text form."""
     try:
         decoded = msgspec.json.decode(content) if content.lstrip().startswith("{") else {}
     except ValueError:
         return {}
     return decoded if isinstance(decoded, dict) else {}
-
-
-_LONGEST_LABEL = len("Assistant: ")

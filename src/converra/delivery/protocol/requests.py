@@ -1,4 +1,4 @@
-"""From a step to the request that carries it out. Pure."""
+"""The request that carries out a step of a delivery."""
 
 from __future__ import annotations
 
@@ -11,25 +11,30 @@ from converra.api import operations
 from converra.api.operations import Operation
 from converra.api.results import Conversation
 from converra.delivery.protocol import joining
-from converra.delivery.protocol.entry import fields_of
 from converra.wire import details
 from converra.wire.models import encode
 
 if TYPE_CHECKING:
     from converra.delivery.protocol.progress import Batch, Opening, Progress
 
+_FIRST_ANSWERS = 4
+"""Waiting answers that are searched for the conversation's model: the first may be an error that names none."""
+
 
 class Accepted(msgspec.Struct):
-    """What is read of the answer to an append: that it is one. The whole conversation in it is skipped, not decoded."""
+    """The answer to an append. The conversation that it holds is skipped, not decoded: it may have 500 messages."""
 
     id: Any = None
     status: Any = None
 
 
+_accepted = msgspec.json.Decoder(Accepted)
+
+
 def create(progress: Progress, opening: Opening) -> Operation[Conversation]:
-    """POST /conversations."""
+    """Create the conversation (API document, "Create Conversation")."""
     header = progress.header
-    return operations.create_conversation(
+    return operations.create_encoded(
         prompt_id=header.prompt_id,
         content=_content(progress, opening),
         status=opening.status or None,  # type: ignore[arg-type]  # one of Status by construction
@@ -39,15 +44,28 @@ def create(progress: Progress, opening: Opening) -> Operation[Conversation]:
     )
 
 
+def _content(progress: Progress, opening: Opening) -> str:
+    """Put the content field together from messages that are encoded already."""
+    sent = list(islice(progress.entries, opening.entries))
+    found = {str(at): msgspec.Raw(fields) for at, entry in enumerate(sent) if (fields := entry.details) is not None}
+    metadata = progress.state.annotations | progress.state.metadata
+    if progress.writer:
+        metadata[joining.OPENED_BY] = progress.writer
+        signatures = joining.signatures(progress.entries)
+        if signatures:
+            metadata[joining.SIGNATURES] = signatures
+    messages = [msgspec.Raw(entry.content_fields) for entry in sent or [progress.first_words]]
+    return encode({"messages": messages, "metadata": details.add(metadata, found)}).decode()
+
+
 def _model(progress: Progress) -> str | None:
-    """The model of the first answer that waits: what the conversation is opened with."""
+    """Find the model that the conversation is created with: that of the first waiting answer that names one."""
     answers = (entry for entry in progress.entries if entry.role in ("assistant", "tool"))
-    models = (msgspec.json.decode(entry.raw).get("model") for entry in islice(answers, _FIRST_ANSWERS))
-    return next(filter(None, models), None)
+    return next((entry.model for entry in islice(answers, _FIRST_ANSWERS) if entry.model), None)
 
 
 def append(progress: Progress, batch: Batch) -> Operation[Accepted]:
-    """POST /conversations/:id/messages."""
+    """Append messages (API document, "Append Messages")."""
     sent = islice(progress.entries, batch.entries) if batch.entries else (progress.closing,)
     operation = operations.append_encoded(
         progress.state.id or "",
@@ -61,22 +79,9 @@ def append(progress: Progress, batch: Batch) -> Operation[Accepted]:
 
 
 def read_back(progress: Progress) -> Operation[Conversation]:
-    """GET /conversations/:id, read as the API shows it: ids among the details of a create say nothing of an append."""
+    """Get the conversation (API document, "Get Conversation"), with the details of its messages left in its metadata.
+
+    They hold the ids of the messages of the create, which must not be taken for messages of an append.
+    """
     operation = operations.get_conversation(progress.state.id or "", include_insights=False)
     return msgspec.structs.replace(operation, read=Conversation.read_as_sent)
-
-
-_FIRST_ANSWERS = 4
-
-_accepted = msgspec.json.Decoder(Accepted)
-
-
-def _content(progress: Progress, opening: Opening) -> str:
-    held, found = details.detach([fields_of(entry) for entry in islice(progress.entries, opening.entries)])
-    metadata = progress.state.annotations | progress.state.metadata
-    if progress.writer:
-        metadata[progress.mark] = progress.writer
-        already_known = joining.signs(progress.entries)
-        metadata |= {joining.LEARNED: already_known} if already_known else {}
-    messages = held or details.detach([fields_of(progress.first_words)])[0]
-    return encode({"messages": messages, "metadata": details.add(metadata, found)}).decode()

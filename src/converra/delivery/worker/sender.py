@@ -163,17 +163,17 @@ class Sender:
             self._delivered(progress, progress.stored(step))
         elif isinstance(step, Opening):
             self._created(progress, step, answer)
-        elif progress.state.joining:
+        elif progress.state.opener_unknown:
             self._joined(progress, answer)
         else:
             self._settled(progress, answer)
 
     def _created(self, progress: Progress, opening: Opening, answer: Conversation) -> None:
         progress.state.id = answer.id
-        if not (progress.header.shared and (opening.entries or progress.already_known)):
+        if not (progress.header.shared and (opening.entries or progress.has_already_known)):
             self._opened(progress, opening, answer, ours=True)
         else:
-            progress.state.joining = True
+            progress.state.opener_unknown = True
 
     def _joined(self, progress: Progress, answer: Conversation) -> None:
         opening = progress.state.opening
@@ -182,7 +182,8 @@ class Sender:
             ours = readback.is_ours(answer, progress, held)
             self._opened(progress, opening, answer, ours=ours)
             if not ours:
-                self._withhold(progress, progress.known(readback.system_texts(answer), readback.already_known(answer)))
+                texts, signatures = readback.system_texts(answer), readback.opener_signatures(answer)
+                self._withhold(progress, progress.drop_sent_by_opener(texts, signatures))
 
     def _withhold(self, progress: Progress, left: list[EncodedMessage]) -> None:
         """Let go of messages that are not ours to send."""
