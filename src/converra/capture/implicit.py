@@ -15,8 +15,8 @@ from collections import OrderedDict, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from converra.history import edits
-from converra.history.overlap import overlap
+from converra.history import comparison
+from converra.history.alignment import overlap
 from converra.history.record import call_key
 
 if TYPE_CHECKING:
@@ -279,6 +279,6 @@ def _marks(source: SourceMessage) -> Iterator[Key]:
     """By what an assistant's words and calls are known again, even edited."""
     if source.role == "assistant":
         if source.text or not source.calls:
-            yield "line", hash(edits.first_line(source.text))
+            yield "line", hash(comparison.first_line(source.text))
         for called in source.calls:
             yield call_key(called.id, called.name, called.arguments)

@@ -1,28 +1,43 @@
-"""A request laid beside a record: what of it is old.
+"""Alignment of a request with the record of its conversation: which of its messages are recorded already.
 
-================  ====================================================================================
-what              rule
-================  ====================================================================================
-unchanged prefix  the request extends one that was seen: nothing of that part is new (the common case)
-system text       in the set of those recorded
-tool call         by id and name, counted; without an id by name and arguments
-tool result       by the id of its call, counted; a reused id with another text is another result
-words             a run that ends where the record ends; else the longest common subsequence with the
-                  recorded words, in which an assistant's count double
-moved words       before the last answer of the request, recorded words are old in any order
-edited words      an assistant's text that only gained or lost something is old, what was appended is new
-================  ====================================================================================
+Chat APIs are stateless, so an app resends the history with each call. It may resend it unchanged, as a window, with a
+summary in place of the beginning, with edits, or in another order. The record holds hashes of what was recorded. These
+rules decide what a request repeats (*old*); everything else is new. Each rule applies to what the ones before it left
+undecided.
+
+===================  ==========================================================================================
+part of the request  old if
+===================  ==========================================================================================
+unchanged prefix     its fingerprints are those of an earlier request: nothing in it is looked at again. This is
+                     the common case, and costs one comparison of lists
+system text          it was recorded before, anywhere in the conversation
+tool call            its id and name were recorded at least as often as the request has them; without an id, its
+                     name and arguments. A call that was recorded without an id may come back with an invented one
+tool result          the same, by the id of its call; a reused id with another text is another result (see `fold`)
+texts that follow    they are the texts that were recorded right after the prefix, in order
+run at the end       they are the last texts of the record: a window. The texts after the run are new, even if they
+                     repeat something: a user may say "yes" again
+other texts          they are in the longest common subsequence with the recorded texts. There a reply counts
+                     double: an assistant's text identifies a place in the chat better than a user's "yes"
+edited replies       a reply between two old texts is a recorded one with other formatting, or with text appended
+                     to it, which is new
+moved texts          a reply follows in the request, and the text was recorded somewhere: calls ran side by side
+===================  ==========================================================================================
+
+A request that names what it continues (`previous_response_id`) resends nothing: all of it is new. If texts before a
+reply stay undecided after a prefix, the prefix is given up and the whole request is aligned: the same words may have
+been said in two places.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from converra.history import edits
-from converra.history.lcs import lcs
-from converra.history.record import KEYED, REPLY, START, SYSTEM, WORDS, MatchKey, MatchKeys, Record, system_key
+from converra.history import comparison
+from converra.history.record import KEYED, REPLY, START, SYSTEM, TEXT, MatchKey, MatchKeys, Record, system_key
+from converra.history.snapshot import take_snapshot
 from converra.history.turn import SourceMessage
 
 if TYPE_CHECKING:
@@ -30,49 +45,60 @@ if TYPE_CHECKING:
 
     from converra.history.record import KnownPrefix
     from converra.history.snapshot import Snapshot
+    from converra.history.turn import Request
 
 MAX_EDITED = 8
-"""How many recorded texts an edited one is compared with: those next to its neighbours."""
+"""Recorded replies that an edited one is compared with: those next to its neighbours."""
 
-
-SILENCE = SourceMessage(role="assistant")
+EMPTY_REPLY = SourceMessage(role="assistant")
 
 
 class Item(msgspec.Struct):
-    """One thing said in the request: its words (if it has any), and calls, a result or a system text."""
+    """One source message of the request: a text with or without tool calls, a tool result, or a system text."""
 
     index: int
-    """Of its message."""
+    """Index of its message in the request."""
     part: int
+    """Index among the source messages that were read from that message."""
     kind: int
+    """Kind of its first match key."""
     key: Any
-    """Kind and key of its first atom."""
+    """Key of its first match key."""
     match_keys: MatchKeys
     old: tuple[bool, ...] = ()
-    """Whether each atom is recorded, without that of the words."""
+    """For each match key, except that of a text: it is recorded."""
     at: int | None = None
-    """Position of its words, if they are recorded."""
+    """Position of its text in the record, if it is recorded."""
     appended: list[str] = []
+    """Pieces of text that were appended to a recorded reply."""
+
+    @property
+    def is_text(self) -> bool:
+        """Report whether it has a text whose place in the order matters."""
+        return self.kind >= TEXT
 
     @property
     def is_old(self) -> bool:
-        """Whether all of it is recorded."""
-        return (self.kind < WORDS or self.at is not None) and all(self.old)
+        """Report whether all of it is recorded."""
+        return (not self.is_text or self.at is not None) and all(self.old)
 
 
 class Alignment:
-    """What of a request is old. Records nothing."""
+    """A request laid beside a record. It records nothing.
+
+    `known_prefix` is the prefix, or None; `items` are the source messages after it, each with what of it is old.
+    """
 
     def __init__(self, record: Record, snapshot: Snapshot) -> None:
         self.record = record
         self.snapshot = snapshot
         self.known_prefix = self._known_prefix()
-        if not self._align() and self.known_prefix:  # its words were said in another place too, and this is that place
+        if not self._align() and self.known_prefix:  # the same texts occur twice, and the prefix is the wrong place
             self.known_prefix = None
             self._align()
 
     def _known_prefix(self) -> KnownPrefix | None:
-        """What the request extends: as when the call began, if no other call has come between."""
+        """Find the prefix: the one found when the call began, unless another call has been folded since."""
         snapshot, record = self.snapshot, self.record
         if snapshot.previous is not None:
             return None
@@ -85,37 +111,37 @@ class Alignment:
         return record.continued(snapshot.fingerprints)[0]
 
     def _align(self) -> bool:
-        """Lay the request beside the record; False if recorded words of an assistant found no place."""
+        """Align all that follows the prefix; return False if the prefix must be given up."""
         self.base = self.known_prefix.last + 1 if self.known_prefix else 0
         """Texts before this position are matched by the prefix."""
         self.counts: dict[Any, int] = {}
-        """Occurrences of KEYED atoms in the request, after the prefix."""
+        """Occurrences of KEYED match keys in the request, after the prefix."""
         self.items = self._items()
-        return self._match_texts([item for item in self.items if item.kind >= WORDS])
+        return self._match_texts([item for item in self.items if item.is_text])
 
     def source(self, item: Item) -> SourceMessage:
-        """Read what an item says; nothing, if its message has been changed since the call began."""
+        """Return the source message of an item; an empty one if the app has changed its message during the call."""
         parts = self.snapshot.source(item.index)
-        return parts[item.part] if item.part < len(parts) else SILENCE
+        return parts[item.part] if item.part < len(parts) else EMPTY_REPLY
 
     def prefix_replies(self) -> int:
-        """How many texts of an assistant the prefix holds."""
+        """Count the replies in the prefix."""
         return self.known_prefix.replies if self.known_prefix else 0
 
     def answers(self) -> int:
-        """How many things in the request are answers that a model has given here."""
+        """Count the source messages of the request that a recorded call generated."""
         return (self.known_prefix.answers if self.known_prefix else 0) + sum(map(self._is_answer, self.items))
 
     def _is_answer(self, item: Item) -> bool:
-        if item.at is not None and self.record.recorded_texts[item.at].given:
+        if item.at is not None and self.record.recorded_texts[item.at].generated:
             return True
         calls = [
             match_key.key for match_key in item.match_keys if match_key.kind == KEYED and match_key.key[0] == "call"
         ]
-        return not self.record.keyed.given.isdisjoint((*calls, *(("unnamed", key[2]) for key in calls)))
+        return not self.record.keyed.generated.isdisjoint((*calls, *(("unnamed", key[2]) for key in calls)))
 
     def system(self) -> int | None:
-        """Hash the first system text of the request: what tells a side call from a new question."""
+        """Hash the first system text of the request, which tells a side call from a new question; None without one."""
         if self.known_prefix:
             return self.known_prefix.system
         if self.snapshot.instructions:
@@ -127,7 +153,7 @@ class Alignment:
         return None
 
     def is_old(self, match_key: MatchKey) -> bool:
-        """Whether an atom is old, for the kinds whose order does not matter; counts it."""
+        """Count a match key whose order does not matter (SYSTEM, KEYED); return True if it is recorded."""
         if match_key.kind == SYSTEM:
             return match_key.key in self.record.systems
         if self.snapshot.previous is not None:
@@ -135,7 +161,7 @@ class Alignment:
         return self._count(match_key.key) or self._invented_id(match_key.key)
 
     def accounts_for(self, key: Any) -> bool:
-        """Whether every occurrence of a KEYED atom in the request is taken for a recorded one."""
+        """Report whether the record has a KEYED match key at least as often as the request so far."""
         before = self.known_prefix.counts.get(key, 0) if self.known_prefix else 0
         return before + self.counts.get(key, 0) <= self.record.keyed.counts.get(key, 0)
 
@@ -144,132 +170,174 @@ class Alignment:
         for index in range(len(self.known_prefix.fingerprints) if self.known_prefix else 0, len(snapshot.fingerprints)):
             for part, match_keys in enumerate(snapshot.match_keys(index, record)):
                 kind, key = match_keys[0]
-                unordered = match_keys if kind < WORDS else match_keys[1:]
+                unordered = match_keys[1:] if kind >= TEXT else match_keys
                 old = tuple(map(self.is_old, unordered)) if unordered else ()
                 items.append(Item(index, part, kind, key, match_keys, old))
         return items
 
     def _count(self, key: Any) -> bool:
-        """Count an occurrence; it is old if no more than that are recorded."""
+        """Count an occurrence; it is old if at least as many are recorded."""
         self.counts[key] = self.counts.get(key, 0) + 1
         return self.accounts_for(key)
 
     def _invented_id(self, key: Any) -> bool:
-        """A call that was recorded without an id may come back with one that a framework made up."""
+        """Report whether a call was recorded without the id that a framework has invented for it since."""
         return key[0] == "call" and key[1] is not None and self._count(("unnamed", key[2]))
 
-    # -- words ---------------------------------------------------------------------------------------------------
+    # -- texts ---------------------------------------------------------------------------------------------------
 
-    def _match_texts(self, source: list[Item]) -> bool:
-        """Align the words of the request with those recorded since the prefix that is known to be old."""
+    def _match_texts(self, texts: list[Item]) -> bool:
+        """Align the texts of the request with those recorded since the prefix; False if the prefix must be given up."""
         if self.snapshot.previous is not None:
             return True
-        start, rest = self._follow(source) if self.known_prefix else (0, source)
+        start, rest = self._follow(texts) if self.known_prefix else (0, texts)
         latest = self.record.latest
         shared = [item for item in rest if latest.get(item.key, START) >= start]
         if shared and not self._slide(rest, start):
             self._subsequence(shared, start)
-        answered = False
+        followed_by_reply = False
         for item in reversed(rest):
-            answered = answered or item.kind == REPLY
-            if answered and item.at is None:
+            followed_by_reply = followed_by_reply or item.kind == REPLY
+            if followed_by_reply and item.at is None:
                 return self._match_loosely(rest, start)
         return True
 
-    def _match_loosely(self, source: list[Item], start: int) -> bool:
-        """Find a place for what stands before the last answer; False if another prefix might have one."""
-        answers = [n for n, item in enumerate(source) if item.kind == REPLY]
-        displaced = [item for item in source[: answers[-1] + 1] if item.at is None and item.key in self.record.latest]
+    def _match_loosely(self, texts: list[Item], start: int) -> bool:
+        """Match the texts before the last reply as edited or moved; False if a shorter prefix may match them better."""
+        last_reply = max(n for n, item in enumerate(texts) if item.kind == REPLY)
+        displaced = [item for item in texts[: last_reply + 1] if item.at is None and item.key in self.record.latest]
         if displaced and self.known_prefix:
             return False
-        self._match_edited(source, start)
-        self._match_moved(displaced, source)
+        self._match_edited(texts, start)
+        self._match_moved(displaced, texts)
         return True
 
-    def _follow(self, source: list[Item]) -> tuple[int, list[Item]]:
-        """Match the texts that were recorded right after the prefix; say where the rest begins."""
+    def _follow(self, items: list[Item]) -> tuple[int, list[Item]]:
+        """Match the texts that were recorded right after the prefix.
+
+        Returns:
+            The position after the last match, and the items that are left.
+
+        """
         at, texts = self.base, self.record.texts
-        for n, item in enumerate(source):
+        for n, item in enumerate(items):
             if at == len(texts) or texts[at] != item.key:
-                return at, source[n:]
+                return at, items[n:]
             item.at = at
             at += 1
         return at, []
 
-    def _slide(self, source: list[Item], start: int) -> bool:
+    def _slide(self, items: list[Item], start: int) -> bool:
         """Match a run that ends where the record ends, as in a window that slides along a chat.
 
-        What follows the run is new even where it repeats something, unless an assistant has said it.
+        The texts after the run are new even if they repeat something, unless a recorded reply is among them.
         """
-        texts, keys = self.record.texts, [item.key for item in source]
+        texts, keys = self.record.texts, [item.key for item in items]
         if texts[-1] not in keys:
             return False
         end = len(keys) - keys[::-1].index(texts[-1])
         first = len(texts) - end
         if first < start or texts[first:] != keys[:end]:
             return False
-        if any(item.kind == REPLY and item.key in self.record.latest for item in source[end:]):
+        if any(item.kind == REPLY and item.key in self.record.latest for item in items[end:]):
             return False
-        for at, item in enumerate(source[:end], first):
+        for at, item in enumerate(items[:end], first):
             item.at = at
         return True
 
-    def _subsequence(self, source: list[Item], start: int) -> None:
-        """Match the longest common subsequence, of those texts that request and record have both."""
+    def _subsequence(self, items: list[Item], start: int) -> None:
+        """Match the longest common subsequence of the texts that both the request and the record have."""
         texts, recorded_texts = self.record.texts, self.record.recorded_texts
-        keys = {item.key for item in source}
-        places = [at for at in range(start, len(texts)) if texts[at] in keys]
-        old, old_at = _weighted((texts[at], recorded_texts[at].assistant) for at in places)
-        new, new_at = _weighted((item.key, item.kind == REPLY) for item in source)
-        for j, i in lcs(old, new).items():
-            source[new_at[j]].at = places[old_at[i]]
+        keys = {item.key for item in items}
+        positions = [at for at in range(start, len(texts)) if texts[at] in keys]
+        old, old_at = _weighted((texts[at], recorded_texts[at].assistant) for at in positions)
+        new, new_at = _weighted((item.key, item.kind == REPLY) for item in items)
+        for j, i in comparison.lcs(old, new).items():
+            items[new_at[j]].at = positions[old_at[i]]
 
-    def _match_edited(self, source: list[Item], start: int) -> None:
-        """Between two texts that match, an assistant's that only gained or lost something is still the same."""
+    def _match_edited(self, items: list[Item], start: int) -> None:
+        """Match the edited replies, each with the recorded replies between its old neighbours."""
         until, before = len(self.record.texts), start
         limits: list[int] = []
-        for item in reversed(source):
+        for item in reversed(items):
             limits.append(until)
             until = until if item.at is None else item.at
-        for item in source:
+        for item in items:
             limit = limits.pop()
             if item.at is None and item.kind == REPLY and item.key not in self.record.latest:
                 self._edited(item, range(before, limit))
             before = before if item.at is None else item.at + 1
 
     def _edited(self, item: Item, gap: range) -> None:
-        resent, words = self.source(item).text, self.record.words
+        """Match a reply with the first recorded one, among the positions of `gap`, of which it is an edited copy."""
+        resent, texts = self.source(item).text, self.record.reply_texts
         half = MAX_EDITED // 2
         for at in gap if len(gap) <= MAX_EDITED else (*gap[:half], *gap[-half:]):
-            recorded = words.get(at)
-            rest = None if recorded is None else edits.appended(recorded, resent)
+            recorded = texts.get(at)
+            rest = None if recorded is None else comparison.appended(recorded, resent)
             if rest is None:
                 continue
             item.at = at
             if rest:
                 later = gap[at - gap.start + 1 :][:MAX_EDITED]
-                item.appended, found = edits.divided(rest, [(n, words.get(n, "")) for n in later])
+                item.appended, found = comparison.divided(rest, [(n, texts.get(n, "")) for n in later])
                 item.at = max((at, *found))
             return
 
-    def _match_moved(self, displaced: list[Item], source: list[Item]) -> None:
-        """Recorded words are old in whatever order, where an answer follows them: calls ran side by side."""
-        taken, keys = {item.at for item in source}, {item.key for item in displaced}
-        places: dict[int, list[int]] = {key: [] for key in keys}
+    def _match_moved(self, displaced: list[Item], items: list[Item]) -> None:
+        """Match texts in any order, since a reply follows: calls that ran side by side are recorded as they end."""
+        taken, keys = {item.at for item in items}, {item.key for item in displaced}
+        positions: dict[int, list[int]] = {key: [] for key in keys}
         for at, key in enumerate(self.record.texts):
             if key in keys and at not in taken:
-                places[key].append(at)
+                positions[key].append(at)
         for item in displaced:
-            if item.at is None and places[item.key]:
-                item.at = places[item.key].pop(0)
+            if item.at is None and positions[item.key]:
+                item.at = positions[item.key].pop(0)
 
 
 def _weighted(texts: Iterable[tuple[int, bool]]) -> tuple[list[tuple[int, int]], list[int]]:
-    """Write an assistant's text twice: nobody else can have said it, while a user may well say "yes" again."""
+    """Write a reply twice, so that it counts double: it identifies its place better than a user's repeated "yes".
+
+    Args:
+        texts: Key of each text, and whether it is a reply.
+
+    Returns:
+        The keys, and for each of them the index of its text.
+
+    """
     keys: list[tuple[int, int]] = []
     positions: list[int] = []
-    for position, (key, assistant) in enumerate(texts):
-        for copy in range(1 + assistant):
+    for position, (key, is_reply) in enumerate(texts):
+        copies = 2 if is_reply else 1
+        for copy in range(copies):
             keys.append((key, copy))
             positions.append(position)
     return keys, positions
+
+
+class Overlap(NamedTuple):
+    """What a request and a record have in common; compared in the order of the fields, more is better."""
+
+    shared: int
+    """Recorded replies, tool calls and tool results in the request; 0 if no recorded call generated any of them.
+
+    So chats that only open with the same greeting, or the same examples, have nothing in common.
+    """
+    beyond: int
+    """Minus the number of recorded replies that the request does not have."""
+    retried: bool
+    """The request is the one that failed last."""
+
+
+def overlap(record: Record, request: Request, fingerprints: list[int]) -> Overlap:
+    """Measure how well a request continues a conversation, without recording anything."""
+    trial = Alignment(record, take_snapshot(record, request, fingerprints))
+    prefix = trial.prefix_replies()
+    old = sum(item.kind in (REPLY, KEYED) and item.is_old for item in trial.items)
+    old_replies = sum(item.kind == REPLY and item.at is not None for item in trial.items)
+    return Overlap(
+        shared=prefix + old if trial.answers() else 0,
+        beyond=prefix + old_replies - sum(text.assistant for text in record.recorded_texts),
+        retried=record.failed_fingerprints == fingerprints,
+    )

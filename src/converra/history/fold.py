@@ -1,7 +1,23 @@
-"""Fold a call into the record of its conversation, and get what is new: resent history is recorded once.
+"""Folding a call into the record of its conversation: resent history is recorded once.
 
-`alignment.py` says what of a request is old. The rest is new, in the order of the request; then comes the answer, which
-is always new.
+`alignment` decides which parts of a request are old. The rest is new, in the order of the request, and the answer is
+always new. For each new message, a fold decides:
+
+============  =================================================================================================
+question      rule
+============  =================================================================================================
+thread        that of the history that the request extends or shares; else that of the last call with the same
+              system text; else a new one. Thread 0 is the conversation itself, others are side calls
+replaces      a text in the place of an earlier one (same text before it, same thread, same system text) is an
+              edited or regenerated turn. Calls under way at the same time replace nothing
+a reused id   a result whose call id has an old result is new if a later call had that id too, and the result
+              ends the request or has another text
+appended      text that a ReAct framework appended to a resent reply is a tool's result: it exists nowhere else
+shared        in a session of several processes, the history up to the last reply was recorded by others: in the
+              first request it is marked as already known, in later ones it is only noted in the record
+a failed      its new messages stay recorded; the same request again brings nothing new
+request
+============  =================================================================================================
 """
 
 from __future__ import annotations
@@ -16,7 +32,6 @@ from converra.history.record import (
     REPLY,
     START,
     SYSTEM,
-    WORDS,
     KnownPrefix,
     MatchKey,
     call_key,
@@ -39,38 +54,50 @@ class NewMessage(NamedTuple):
 
     source: SourceMessage
     number: int
+    """From 0 in the order of recording."""
     thread: int
     """0 for the conversation itself, 1 and up for side calls (a router, a judge) that share no history with it."""
     replaces: int | None = None
-    """The number of the message in whose place this one stands: an edited or regenerated turn."""
+    """The number of the message that this one replaces: an edited or regenerated turn."""
     answer: bool = False
+    """The model generated it; otherwise the request brought it."""
     already_known: bool = False
-    """Said before this process joined the conversation: whoever opened it has recorded it, unless that is us."""
+    """It was said before this process joined a shared session. It is sent only if this process opens the conversation."""
 
 
 def fold(record: Record, snapshot: Snapshot, answer: Answer | None) -> list[NewMessage]:
-    """Record one call and return its new messages in order; without an answer it failed, and the request stands."""
+    """Record one call.
+
+    Args:
+        record: What is recorded of the conversation.
+        snapshot: The request, as it was when the call began.
+        answer: The answer; None if the call failed. Then the new messages of the request are recorded all the same.
+
+    Returns:
+        The new messages of the request and the answer, in order.
+
+    """
     return _Fold(record, snapshot).run(answer)
 
 
 class Asked:
-    """A question that is recorded before its answer is there; the answer is recorded where it belongs, once."""
+    """A request that is recorded before its answer: a background response is polled for, perhaps in vain."""
 
     def __init__(self, record: Record, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._fold = _Fold(record, snapshot)
 
     def ask(self) -> list[NewMessage]:
-        """Record the request; its new messages in order."""
+        """Record the request; return its new messages in order."""
         return self._fold.run(None, failed=False)
 
     def reply(self, answer: Answer) -> list[NewMessage]:
-        """Record the answer; its messages in order."""
+        """Record the answer after the messages of its request; return its messages in order."""
         return self._fold.reply(answer)
 
 
 def write(record: Record, source: SourceMessage) -> int:
-    """Record a message that was written by hand; say its number."""
+    """Record a message that was added by hand; return its number."""
     number = record.messages
     record.messages += 1
     record.add(source, match_keys_of(source), number, (0, None, len(record.texts) - 1))
@@ -78,7 +105,7 @@ def write(record: Record, source: SourceMessage) -> int:
 
 
 def record_tool_result(record: Record, source: SourceMessage) -> NewMessage | None:
-    """Record a tool's result before any request brings it; None where it is recorded already."""
+    """Record a tool's result before any request brings it; return None if it is recorded already."""
     key, keyed = result_key(source), record.keyed
     if keyed.counts.get(key, 0) and not keyed.awaited(key):
         return None
@@ -90,7 +117,7 @@ def record_tool_result(record: Record, source: SourceMessage) -> NewMessage | No
 
 
 class _Fold:
-    """One fold. A class, because every step reads and writes the same few things."""
+    """One fold. A class, because every step reads and writes the same few values."""
 
     def __init__(self, record: Record, snapshot: Snapshot) -> None:
         self.record = record
@@ -100,49 +127,52 @@ class _Fold:
         self.known_prefix = self.alignment.known_prefix
         self.system = self.alignment.system()
         self.last = self.known_prefix.last if self.known_prefix else START
-        """Position of the last text so far of the request, while walking through it."""
+        """Position of the text before the current item, during the walk through the request."""
         self.thread = 0
         self.new: list[NewMessage] = []
 
     def run(self, answer: Answer | None, *, failed: bool | None = None) -> list[NewMessage]:
+        """Record the request, and the answer if there is one. `failed` is by default that there is none."""
         self.record.version += 1
         self.thread = self._thread()
         if self.record.shared:
-            self._beside_others()
+            self._record_shared()
         else:
-            self._ask(self.items)
+            self._record_instructions()
+            for item in self.items:
+                self._record_item(item)
         self._remember(failed=answer is None if failed is None else failed)
         if answer is not None:
-            self._answer(answer)
+            self._record_answer(answer)
         return self.new
 
     def reply(self, answer: Answer) -> list[NewMessage]:
         """Record the answer of a request that was recorded before."""
         asked = len(self.new)
         self.record.version += 1
-        self._answer(answer)
+        self._record_answer(answer)
         return self.new[asked:]
 
     def _unless_retried(self, items: list[Item]) -> list[Item]:
-        """All items, but none of a request that names what it continues and has failed before."""
-        retried = self.snapshot.previous is not None and self._named() in self.record.failed
+        """Return no items for the retry of a failed request that names what it continues, else all."""
+        retried = self.snapshot.previous is not None and self._continuation() in self.record.failed_continuations
         return [] if retried else items
 
-    # -- whose turn it is ----------------------------------------------------------------------------------------
+    # -- threads -------------------------------------------------------------------------------------------------
 
     def _thread(self) -> int:
-        """Which line of talk the call belongs to: see `NewMessage.thread`."""
+        """Return the thread that the call belongs to."""
         if self.known_prefix is not None:
             return self.known_prefix.thread
         if self.snapshot.previous is not None:
-            return self.record.answers.get(self.snapshot.previous, 0)
+            return self.record.answer_threads.get(self.snapshot.previous, 0)
         shared = self._shared_history()
         if shared is not None:
             return shared
         return self.record.system_threads.get(self.system, self.record.threads)
 
     def _shared_history(self) -> int | None:
-        """Find the thread of the last thing in the request that an assistant said or a tool answered."""
+        """Find the thread of the last old reply or tool item in the request; None if there is none."""
         for item in reversed(self.items):
             if item.at is not None and item.kind == REPLY:
                 return self.record.recorded_texts[item.at].thread
@@ -152,35 +182,32 @@ class _Fold:
 
     # -- recording -----------------------------------------------------------------------------------------------
 
-    def _ask(self, items: list[Item]) -> None:
-        self._instructions()
-        for item in items:
-            self._item(item)
+    def _record_shared(self) -> None:
+        """Record a request of a session that other processes record too.
 
-    def _beside_others(self) -> None:
-        """Record what was said here; what was said elsewhere since is recorded there, and only noted here.
-
-        The first time, everything up to the last assistant message may have been said elsewhere, and the instructions,
-        which every process begins with: that is marked as learned. Later, everything up to an answer that is not ours.
+        In the first request, everything up to the last reply may have been recorded elsewhere, and so may the system
+        texts, which every process sends: these are new messages, marked as already known. In a later request, new
+        messages up to a reply that this process has not seen are recorded elsewhere: they are noted in the record so
+        that they are old from now on, but they are not new messages.
         """
         first = self.record.version == 1
-        elsewhere = self.items[: self._last_answer(ours=first) + 1]
-        self._instructions(already_known=first)
+        elsewhere = self.items[: self._last_reply(even_old=first) + 1]
+        self._record_instructions(already_known=first)
         for item in elsewhere:
-            self._item(item, already_known=first)
+            self._record_item(item, already_known=first)
         if not first:
             self.new = [new for new in self.new if new.source.role == "system"]
         for item in self.items[len(elsewhere) :]:
-            self._item(item, already_known=first and item.kind == SYSTEM)
+            self._record_item(item, already_known=first and item.kind == SYSTEM)
 
-    def _last_answer(self, *, ours: bool) -> int:
-        """The last item that an assistant said, or only of those that are new; -1 if there is none."""
+    def _last_reply(self, *, even_old: bool) -> int:
+        """Return the index of the last item of an assistant that is new, or `even_old`; -1 if there is none."""
         if self.snapshot.previous is not None:
             return -1
-        asking = (n for n, item in enumerate(self.items) if ours or not item.is_old)
-        return max((n for n in asking if self.alignment.source(self.items[n]).role == "assistant"), default=-1)
+        candidates = (n for n, item in enumerate(self.items) if even_old or not item.is_old)
+        return max((n for n in candidates if self.alignment.source(self.items[n]).role == "assistant"), default=-1)
 
-    def _instructions(self, *, already_known: bool = False) -> None:
+    def _record_instructions(self, *, already_known: bool = False) -> None:
         text = self.snapshot.instructions
         if text and system_key(text) not in self.record.systems:
             self._record(
@@ -189,30 +216,30 @@ class _Fold:
                 already_known=already_known,
             )
 
-    def _item(self, item: Item, *, already_known: bool = False) -> None:
+    def _record_item(self, item: Item, *, already_known: bool = False) -> None:
         if item.at is not None:
             self.last = item.at
         if not item.is_old:
-            self._new(item, already_known=already_known)
+            self._record_new(item, already_known=already_known)
         elif item.kind == KEYED:
-            self._reused_id(item)
+            self._record_reused_id(item)
         for text in item.appended:
-            self._observation(text)
+            self._record_appended(text)
 
-    def _new(self, item: Item, *, already_known: bool) -> None:
+    def _record_new(self, item: Item, *, already_known: bool) -> None:
         source = self.alignment.source(item)
         if source.role == "assistant" and not (source.text.strip() or source.calls or source.attachments):
-            return  # an answer that is resent by reference (audio): it was recorded when it was given
+            return  # a reply that is resent by reference (audio) was recorded when it was generated
         if item.kind == SYSTEM and item.key in self.record.systems:
             return  # the same system text twice in one request
-        replaces = self._replaced(assistant=item.kind == REPLY) if item.kind >= WORDS and item.at is None else None
+        replaces = self._replaced(assistant=item.kind == REPLY) if item.is_text and item.at is None else None
         match_keys = item.match_keys
         if item.old and (item.at is not None or any(item.old)):
             source, match_keys = _without_old(source, item)
         self._record(source, match_keys, replaces, already_known=already_known)
 
-    def _reused_id(self, item: Item) -> None:
-        """A result whose id has been answered before is new where a later call had that id, and this is its result."""
+    def _record_reused_id(self, item: Item) -> None:
+        """Record a result whose id has an old result, if it is that of a later call with the same id."""
         key, keyed = item.key, self.record.keyed
         if keyed.awaited(key) and self.alignment.accounts_for(key):
             source = self.alignment.source(item)
@@ -220,12 +247,12 @@ class _Fold:
                 self._record(source, item.match_keys)
 
     def _ends_request(self, item: Item) -> bool:
-        """Whether no answer follows in the request: the model is to hear this now."""
+        """Report whether no reply or call follows in the request: then the item is new to the model."""
         later = (i for i in self.items if i.index > item.index)
         return not any(i.kind == REPLY or i.key[0] == "call" for i in later if i.kind in (REPLY, KEYED))
 
-    def _observation(self, text: str) -> None:
-        """What a ReAct framework appended to a resent text is the tool's result: it exists nowhere else."""
+    def _record_appended(self, text: str) -> None:
+        """Record what a ReAct framework appended to a resent reply as a tool's result, once."""
         match_key = MatchKey(KEYED, ("appended", hash(text)))
         if not self.alignment.is_old(match_key):
             self._record(SourceMessage(role="tool", text=text), (match_key,))
@@ -242,13 +269,13 @@ class _Fold:
         record = self.record
         number = record.messages
         record.messages += 1
-        self.last = record.add(source, match_keys, number, (self.thread, self.system, self.last), given=answer)
+        self.last = record.add(source, match_keys, number, (self.thread, self.system, self.last), generated=answer)
         if source.call_id is not None and source.name is None:
             source = msgspec.structs.replace(source, name=self._called(source.call_id))
         self.new.append(NewMessage(source, number, self.thread, replaces, answer, already_known))
 
     def _called(self, call_id: str) -> str | None:
-        """Which tool has this call id: as it was recorded, or as the request says where it made the id up."""
+        """Return the name of the tool with this call id: as recorded, or as in the request if its id is invented."""
         name = self.record.keyed.names.get(call_id)
         calls = (
             a.key for item in self.items for a in item.match_keys if a.kind == KEYED and a.key[:2] == ("call", call_id)
@@ -256,9 +283,10 @@ class _Fold:
         return name or next((key[2] for key in calls), None)
 
     def _replaced(self, *, assistant: bool) -> int | None:
-        """Number the latest message that had this place: after the same text, under the same system text.
+        """Return the number of the latest message that had the same place; None if there is none.
 
-        A request without shared history replaces nothing, nor does one that was under way at the same time.
+        A request without shared history replaces nothing. Neither does one that began before that message was
+        recorded: the two calls were under way at the same time.
         """
         if self.last == START and not any(item.at is not None for item in self.items):
             return None
@@ -270,23 +298,25 @@ class _Fold:
                 return None if any(item.at == at for item in self.items) else other.number
         return None
 
-    # -- remembering ---------------------------------------------------------------------------------------------
+    # -- the next request ----------------------------------------------------------------------------------------
 
     def _remember(self, *, failed: bool) -> None:
-        """Keep this request as the trail that the next call of the thread extends."""
+        """Keep what the next request of this thread is compared with first."""
         record = self.record
         record.threads = max(record.threads, self.thread + 1)
         record.system_threads[self.system] = self.thread
         record.failed_fingerprints = self.snapshot.fingerprints if failed else None
         if self.snapshot.previous is not None:
-            change = record.failed.add if failed else record.failed.discard
-            change(self._named())
+            if failed:
+                record.failed_continuations.add(self._continuation())
+            else:
+                record.failed_continuations.discard(self._continuation())
         elif self.snapshot.fingerprints:
-            self._keep_trail()
+            self._keep_prefix()
 
-    def _keep_trail(self) -> None:
-        """Extend the trail that was followed; else take the place of the one of the same thread and system text."""
-        known_prefix = self.known_prefix or next((t for t in self.record.known_prefixes if self._is_ours(t)), None)
+    def _keep_prefix(self) -> None:
+        """Make the request a known prefix, in place of the one it extends, or of the same thread and system text."""
+        known_prefix = self.known_prefix or next(filter(self._is_same_series, self.record.known_prefixes), None)
         if known_prefix is None:
             known_prefix = KnownPrefix(
                 thread=self.thread, system=self.system, fingerprints=[], last=START, counts={}, replies=0, answers=0
@@ -300,34 +330,38 @@ class _Fold:
         known_prefix.fingerprints, known_prefix.last = self.snapshot.fingerprints, self.last
         self.record.keep(known_prefix)
 
-    def _is_ours(self, known_prefix: KnownPrefix) -> bool:
+    def _is_same_series(self, known_prefix: KnownPrefix) -> bool:
         return known_prefix.thread == self.thread and known_prefix.system == self.system
 
-    def _named(self) -> tuple[str, tuple[int, ...]]:
+    def _continuation(self) -> tuple[str, tuple[int, ...]]:
+        """Identify a request that names what it continues."""
         return self.snapshot.previous or "", tuple(self.snapshot.fingerprints)
 
-    def _answer(self, answer: Answer) -> None:
-        asked = bool(self.new)
+    def _record_answer(self, answer: Answer) -> None:
+        """Record the messages of the answer. It replaces an earlier one only if the request brought nothing new."""
+        has_new_request = bool(self.new)
         for source in answer.messages:
             match_keys = match_keys_of(source)
             self._expect(source, match_keys)
-            replaces = None if asked or match_keys[0].kind != REPLY else self._replaced(assistant=True)
+            replaces = None if has_new_request or match_keys[0].kind != REPLY else self._replaced(assistant=True)
             self._record(source, match_keys, replaces, answer=True)
         if answer.response_id:
-            self.record.answers[answer.response_id] = self.thread
+            self.record.answer_threads[answer.response_id] = self.thread
 
     def _expect(self, source: SourceMessage, match_keys: MatchKeys) -> None:
-        """Know the answer in advance, as it will look when it is resent: then nobody has to read it."""
+        """Store the fingerprint that the answer will have when it is resent: then the app's thread need not read it."""
         fingerprint = echo(self.snapshot.dialect, source)
         if fingerprint is not None:
-            self.record.known[fingerprint] = (match_keys,)
+            self.record.match_keys[fingerprint] = (match_keys,)
 
 
 def _without_old(source: SourceMessage, item: Item) -> tuple[SourceMessage, MatchKeys]:
-    """Take only the part of a message that is new: a text without its old calls, calls without their old text."""
-    words = item.match_keys[: item.kind >= WORDS]
-    calls, match_keys = source.calls, item.match_keys[len(words) :]
+    """Take only the new part of a message: a text without its old calls, calls without their old text."""
+    text, text_keys, call_keys = source.text, item.match_keys[:0], item.match_keys
+    if item.is_text:
+        text_keys, call_keys = item.match_keys[:1], item.match_keys[1:]
+    if item.at is not None:
+        text, text_keys = "", ()
     new = [n for n, old in enumerate(item.old) if not old]
-    text, words = (source.text, words) if item.at is None else ("", ())
-    source = msgspec.structs.replace(source, text=text, calls=tuple(calls[n] for n in new))
-    return source, (*words, *(match_keys[n] for n in new))
+    source = msgspec.structs.replace(source, text=text, calls=tuple(source.calls[n] for n in new))
+    return source, (*text_keys, *(call_keys[n] for n in new))

@@ -1,6 +1,6 @@
-"""What is recorded of one conversation, in the form in which resent history can be recognised.
+"""The record of one conversation: what was recorded, as hashes by which resent history is recognised.
 
-Nothing of the words is kept but their hashes, except the latest of an assistant: frameworks resend them edited.
+Texts are not kept, except the latest replies: frameworks resend those edited, which a hash does not show.
 """
 
 from __future__ import annotations
@@ -14,43 +14,50 @@ from converra.history.arguments import canonical
 if TYPE_CHECKING:
     from converra.history.turn import SourceMessage
 
-SYSTEM, KEYED, WORDS, REPLY = range(4)
+SYSTEM, KEYED, TEXT, REPLY = range(4)
+"""Kinds of match keys. Those from TEXT on are compared in order."""
 
-MAX_TRAILS = 32
-"""How many different resent histories one conversation is compared with; beyond them, the general alignment is used."""
+MAX_KNOWN_PREFIXES = 32
+"""Resent histories that a request is compared with; beyond them, it is aligned as a whole."""
 
-MAX_WORDS = 64
-"""How many of an assistant's texts are kept, the latest ones, to recognise them when they come back edited."""
+MAX_REPLY_TEXTS = 64
+"""Replies whose text is kept, the latest ones."""
 
 START = -1
 """The position before the first text."""
 
 
 class MatchKey(NamedTuple):
-    """The unit in which messages are recognised.
+    """The unit in which messages are recognised. A message has one for its text and one for each tool call.
 
-    SYSTEM: a system text, a member of the set of those recorded. KEYED: a tool call or a tool result, known by its id
-    (else by name and content), counted. WORDS and REPLY: what the user and what the assistant said, compared in order.
+    ======  ==========================================  ====================================
+    kind    recognises                                  by
+    ======  ==========================================  ====================================
+    SYSTEM  a system text                               being among those recorded
+    KEYED   a tool call, or a tool result               its id, or its name and content; counted
+    TEXT    a text of the user, or a result with no id  its place in the order
+    REPLY   a text of the assistant                     its place in the order
+    ======  ==========================================  ====================================
     """
 
     kind: int
     key: Any
-    """A hash; for KEYED a tuple whose first element says whether it is a call, a result or something appended."""
+    """A hash; for KEYED a tuple that begins with "call", "result" or "appended"."""
 
 
 MatchKeys = tuple[MatchKey, ...]
 
 Place = tuple[int, int | None, int]
-"""Where something is said: thread, hash of the system text, position of the text before it."""
+"""Place of a text in the conversation: thread, hash of the system text, position of the text before it."""
 
 
 def match_keys_of(source: SourceMessage) -> MatchKeys:
-    """Take one message apart."""
+    """Make the match keys of one source message."""
     if source.role == "system":
         return (MatchKey(SYSTEM, system_key(source.text)),)
     if source.role == "tool" and (source.call_id is not None or source.name is not None):
         return (MatchKey(KEYED, result_key(source)),)
-    words = MatchKey(REPLY if source.role == "assistant" else WORDS, text_key(source))
+    words = MatchKey(REPLY if source.role == "assistant" else TEXT, text_key(source))
     if not source.calls:
         return (words,)
     calls = tuple(MatchKey(KEYED, call_key(call.id, call.name, call.arguments)) for call in source.calls)
@@ -58,12 +65,12 @@ def match_keys_of(source: SourceMessage) -> MatchKeys:
 
 
 def system_key(text: str) -> int:
-    """A system text; white space around it does not count."""
+    """Hash a system text without the white space around it."""
     return hash(text.strip())
 
 
 def text_key(source: SourceMessage) -> int:
-    """Words and attachments; white space around them gets lost on the way through frameworks."""
+    """Hash role, text and attachments, without white space around the text: frameworks lose it."""
     if not source.attachments:
         return hash((source.role, source.text.strip()))
     attached = tuple(hash(a.data or a.url or a.name) for a in source.attachments)
@@ -71,71 +78,73 @@ def text_key(source: SourceMessage) -> int:
 
 
 def call_key(call_id: str | None, name: str | None, arguments: object) -> tuple[object, ...]:
-    """Id and name, since some providers use an id again; without an id, name and arguments."""
+    """Identify a call by id and name, since some providers use an id again; without an id, by name and arguments."""
     if call_id:
         return ("call", call_id, name)
     return ("call", None, name, canonical(arguments))
 
 
 def result_key(source: SourceMessage) -> tuple[object, ...]:
-    """The id of the call that is answered; without one, name and text."""
+    """Identify a result by the id of its call; without one, by name and text."""
     if source.call_id:
         return ("result", source.call_id)
     return ("result", None, source.name, hash(source.text.strip()))
 
 
 class RecordedText(msgspec.Struct, gc=False, frozen=True):
-    """One text of the user or the assistant that is recorded."""
+    """One recorded text of the user or the assistant."""
 
     number: int
-    """Of the message, counted from 0 in the order of recording."""
+    """Number of its message, from 0 in the order of recording."""
     thread: int
     """0 for the conversation itself, 1 and up for side calls."""
     system: int | None
-    """Hash of the system text it was said under."""
+    """Hash of the system text of its request; None if that had none."""
     parent: int
-    """Position of the text before it in the request that brought it; START if there is none."""
+    """Position of the text before it in its request; START if there is none."""
     assistant: bool
     version: int
-    given: bool = False
-    """It was the answer of a call; otherwise a request brought it, such as a greeting or an example."""
+    """Version of the record that it was added in."""
+    generated: bool = False
+    """It is the answer of a recorded call. Otherwise a request brought it, such as a greeting or an example."""
 
 
 class KnownPrefix(msgspec.Struct, kw_only=True):
-    """The history that one line of calls resent last, as looks; a request that extends it needs no alignment."""
+    """The history that a series of calls resent last. In a request that extends it, only the rest is aligned."""
 
     thread: int
     system: int | None
     fingerprints: list[int]
+    """Of its messages. Replaced, not changed, when the next call extends it."""
     last: int
-    """Position of the last text of that request: its answer comes after it."""
+    """Position of the last text of that request: its answer follows."""
     counts: dict[tuple[object, ...], int]
-    """Occurrences of KEYED atoms in that request."""
+    """Occurrences of KEYED match keys in that request."""
     replies: int
-    """How many texts of an assistant are in that request."""
+    """Number of replies in that request."""
     answers: int
-    """How many answers of calls are in that request."""
+    """Number of source messages in that request that recorded calls generated."""
 
 
 class Keyed:
-    """The tool calls and tool results that are recorded."""
+    """The recorded tool calls and tool results, by the keys of their KEYED match keys."""
 
     def __init__(self) -> None:
         self.counts: dict[Any, int] = {}
-        """Key → how often it is recorded; `("unnamed", tool)` for the calls without an id."""
+        """Key → how often it is recorded. Calls without an id also count as `("unnamed", tool)`."""
         self.threads: dict[Any, int] = {}
         """Key → thread in which it was recorded last."""
         self.names: dict[str, str | None] = {}
         """Call id → name of the tool."""
-        self.given: set[Any] = set()
-        """Keys of the calls that a model made here, and not a request brought; `("unnamed", tool)` as above."""
+        self.generated: set[Any] = set()
+        """Keys of the calls that recorded answers made, not requests brought; `("unnamed", tool)` as above."""
         self._calls: dict[str, int] = {}
-        """Call id → how many calls had it."""
+        """Call id → number of calls that had it."""
         self._results: dict[Any, set[int]] = {}
-        """Key → hashes of the texts."""
+        """Key of a result → hashes of its texts."""
 
     def add(self, source: SourceMessage, key: Any, thread: int) -> None:
-        """Note that a call or a result is recorded now."""
+        """Add a call or a result."""
         self.counts[key] = self.counts.get(key, 0) + 1
         self.threads[key] = thread
         kind, identity, *rest = key
@@ -149,78 +158,102 @@ class Keyed:
             self.names[identity] = rest[0]
 
     def awaited(self, key: Any) -> bool:
-        """Whether a result is still to come for a later call that had an answered id again."""
+        """Report whether a later call with the same id is still without a result."""
         return key[0] == "result" and key[1] is not None and self.counts.get(key, 0) < self._calls.get(key[1], 0)
 
     def answered_with(self, key: Any, text: str) -> bool:
-        """Whether a result with this text is recorded."""
+        """Report whether a result with this text is recorded under the key."""
         return hash(text.strip()) in self._results.get(key, ())
 
 
 class Record:
-    """What is recorded of one conversation. `version` grows with every fold: what it says of time."""
+    """What is recorded of one conversation.
+
+    Args:
+        shared: Other processes record the same conversation.
+
+    """
 
     def __init__(self, *, shared: bool = False) -> None:
         self.shared = shared
-        """Whether other processes record the same conversation."""
         self.version = 0
+        """Number of folds: each call that is recorded makes a new version."""
         self.messages = 0
+        """Number of messages, and so the number of the next one."""
         self.threads = 0
         self.known_prefixes: list[KnownPrefix] = []
-        """The one used last is last."""
-        self.known: dict[int, tuple[MatchKeys, ...]] = {}
-        """Look of a message → its atoms, one tuple for each thing said."""
+        """In the order of their use: the one used last is last."""
+        self.match_keys: dict[int, tuple[MatchKeys, ...]] = {}
+        """Fingerprint of a message → match keys of each source message that was read from it."""
         self.systems: set[int] = set()
+        """Hashes of the recorded system texts."""
         self.system_threads: dict[int | None, int] = {}
-        """System text → thread of the last call under it."""
+        """Hash of a system text → thread of the last call that had it."""
         self.keyed = Keyed()
         self.texts: list[int] = []
-        """Keys of WORDS and REPLY, in the order of recording: an index into it is a position."""
+        """Keys of the texts (TEXT and REPLY) in the order of recording. A *position* is an index into this list."""
         self.recorded_texts: list[RecordedText] = []
-        """Parallel to `texts`, and never shorter."""
+        """Parallel to `texts`. It is extended first, so a reader in another thread never finds it shorter."""
         self.latest: dict[int, int] = {}
         """Key of a text → its last position."""
-        self.words: dict[int, str] = {}
+        self.reply_texts: dict[int, str] = {}
         """Position → text, of the latest replies."""
-        self.answers: dict[str, int] = {}
-        """Provider's answer id → its thread."""
+        self.answer_threads: dict[str, int] = {}
+        """The provider's id of an answer → its thread."""
         self.failed_fingerprints: list[int] | None = None
-        """The request of the last call, if that failed."""
-        self.failed: set[tuple[str, tuple[int, ...]]] = set()
-        """Failed calls that named what they continue; a retry of one brings nothing new."""
+        """Fingerprints of the last request, if its call failed."""
+        self.failed_continuations: set[tuple[str, tuple[int, ...]]] = set()
+        """Failed requests that name what they continue: that id, and fingerprints. A retry brings nothing new."""
 
     def continued(self, fingerprints: list[int]) -> tuple[KnownPrefix | None, list[int]]:
-        """Find the trail that these looks extend, the longest if several do; and its looks, which may change soon."""
+        """Find the longest known prefix that these fingerprints extend.
+
+        Returns:
+            The prefix or None, and its fingerprints as they are now: another call may replace them.
+
+        """
         best: KnownPrefix | None = None
         prefix: list[int] = []
         for known_prefix in reversed(self.known_prefixes):
-            own = known_prefix.fingerprints
-            length = len(own)
+            candidate = known_prefix.fingerprints
+            length = len(candidate)
             longer = length <= len(fingerprints) and (best is None or length > len(prefix))
-            if longer and own == (fingerprints if length == len(fingerprints) else fingerprints[:length]):
-                best, prefix = known_prefix, own
+            if longer and candidate == (fingerprints if length == len(fingerprints) else fingerprints[:length]):
+                best, prefix = known_prefix, candidate
         return best, prefix
 
     def keep(self, known_prefix: KnownPrefix) -> None:
-        """Make a trail the newest one."""
+        """Make a known prefix the newest one; forget the oldest if there are too many."""
         known_prefixes = self.known_prefixes
         if known_prefixes and known_prefixes[-1] is known_prefix:
             return
         if known_prefix in known_prefixes:
             known_prefixes.remove(known_prefix)
         known_prefixes.append(known_prefix)
-        if len(known_prefixes) > MAX_TRAILS:
+        if len(known_prefixes) > MAX_KNOWN_PREFIXES:
             del known_prefixes[0]
 
     def add(
-        self, source: SourceMessage, match_keys: MatchKeys, number: int, place: Place, *, given: bool = False
+        self, source: SourceMessage, match_keys: MatchKeys, number: int, place: Place, *, generated: bool = False
     ) -> int:
-        """Note that these atoms of a message are recorded now; say the position of its text, or else its parent's."""
+        """Add a message.
+
+        Args:
+            source: The message.
+            match_keys: Its match keys, or those of its new part.
+            number: Its number.
+            place: Thread, hash of the system text, position of the text before it.
+            generated: It is the answer of a call.
+
+        Returns:
+            The position of its text; that of the text before it if it has none.
+
+        """
         at = place[2]
         for kind, key in match_keys:
-            if kind >= WORDS:
+            if kind >= TEXT:
                 at = len(self.texts)
-                self.recorded_texts.append(RecordedText(number, *place, kind == REPLY, self.version, given))
+                self.recorded_texts.append(RecordedText(number, *place, kind == REPLY, self.version, generated))
                 self.texts.append(key)
                 self.latest[key] = at
                 if kind == REPLY:
@@ -229,11 +262,11 @@ class Record:
                 self.systems.add(key)
             else:
                 self.keyed.add(source, key, place[0])
-                if given:
-                    self.keyed.given |= {key, ("unnamed", key[2])} if key[1] is None else {key}
+                if generated:
+                    self.keyed.generated |= {key, ("unnamed", key[2])} if key[1] is None else {key}
         return at
 
     def _add_reply(self, at: int, text: str) -> None:
-        self.words[at] = text
-        if len(self.words) > MAX_WORDS:
-            del self.words[next(iter(self.words))]
+        self.reply_texts[at] = text
+        if len(self.reply_texts) > MAX_REPLY_TEXTS:
+            del self.reply_texts[next(iter(self.reply_texts))]

@@ -1,4 +1,8 @@
-"""A request as it was when its call began."""
+"""Snapshots: a request as it was when its call began, taken on the app's thread.
+
+Taking one costs a fingerprint for each message, one comparison of lists, and the reading of the messages that are new.
+The worker folds it into the record later, when the app may have changed its own list of messages.
+"""
 
 from __future__ import annotations
 
@@ -16,52 +20,53 @@ if TYPE_CHECKING:
 
 
 NOTHING: dict[int, tuple[MatchKeys, ...]] = {}
-"""What is known before anything was recorded."""
+"""The match keys before anything was recorded."""
 
 
 class Snapshot(msgspec.Struct, gc=False):
-    """The messages of a request, and what its new ones said: later changes of the app's own list are not seen."""
+    """The messages of a request, with fingerprints, and the new ones read. The app may change its list afterwards."""
 
     dialect: Dialect
     messages: Sequence[Any]
     fingerprints: list[int]
     read: dict[int, tuple[SourceMessage, ...]]
+    """Index of a message → the source messages that were read from it."""
     instructions: str | None
     previous: str | None
     version: int
-    """Turns that were over when the call began, assembled or not: the version of the record that it could know."""
+    """Calls that had ended when this one began, folded or not: the version of the record that it could know."""
     known_prefix: KnownPrefix | None
-    """What the request extended then."""
+    """The known prefix that the request extended then."""
     prefix: list[int]
-    """The looks of that trail: they are not those of it any more when another call has moved it on."""
+    """The fingerprints of that prefix then. Another call that extends the prefix replaces its list by another."""
     weight: int
-    """Characters of what was read."""
+    """Characters of the source messages that were read."""
     model: str | None = None
-    """The model that was asked for."""
+    """The model that the request names."""
 
     def source(self, index: int) -> tuple[SourceMessage, ...]:
-        """What the message at `index` says; read now if the record knew it when the call began."""
+        """Return the source messages of the message at `index`; read it now if it was known when the call began."""
         found = self.read.get(index)
         if found is None:
             found = self.read[index] = self.dialect.read(self.messages[index])
         return found
 
     def echo(self, answer: Answer) -> int | None:
-        """The look that an answer will have when it is resent, where that can be told."""
+        """Return the fingerprint that an answer will have when it is resent; None if it cannot be foretold."""
         source = answer.messages[0] if len(answer.messages) == 1 else None
         return None if source is None else echo(self.dialect, source)
 
     def match_keys(self, index: int, record: Record) -> tuple[MatchKeys, ...]:
-        """The atoms of each thing that the message at `index` says."""
+        """Return the match keys of each source message of the message at `index`."""
         fingerprint = self.fingerprints[index]
-        parts = record.known.get(fingerprint)
+        parts = record.match_keys.get(fingerprint)
         if parts is None or index in self.read:
-            parts = record.known[fingerprint] = tuple(map(match_keys_of, self.source(index)))
+            parts = record.match_keys[fingerprint] = tuple(map(match_keys_of, self.source(index)))
         return parts
 
 
 def echo(dialect: Dialect, source: SourceMessage) -> int | None:
-    """The look of the message in which most apps will resend something that an assistant said."""
+    """Return the fingerprint of the message in which most apps will resend a reply; None if it cannot be foretold."""
     if dialect.echo is None or source.role != "assistant" or source.attachments:
         return None
     return dialect.fingerprint((dialect.echo(source),))[0]
@@ -74,15 +79,22 @@ def take_snapshot(
     turns: int | None = None,
     old: list[int] | None = None,
 ) -> Snapshot:
-    """Look at every message (unless that was done already), and read those that are not known yet.
+    """Fingerprint every message of a request, and read those that are not recorded yet.
 
-    The newest is read in any case: it is most probably new, even where it repeats something. While some of the
-    `turns` so far are not in the record yet, the request of the last of them, as it looked, says what is `old`.
-    There is no record as long as nothing was assembled.
+    The last message is always read: it is most probably new, even if it repeats an earlier one.
+
+    Args:
+        record: What is recorded; None before the first fold.
+        request: The request.
+        fingerprints: Those of its messages, if they are known already.
+        turns: Number of calls that have ended so far. By default all of them are folded.
+        old: Fingerprints of the last request of these, to be compared with while it is not folded.
+
     """
     messages = tuple(request.messages)
-    fingerprints = request.dialect.fingerprint(messages) if fingerprints is None else fingerprints
-    known, version = (NOTHING, 0) if record is None else (record.known, record.version)
+    if fingerprints is None:
+        fingerprints = request.dialect.fingerprint(messages)
+    known, version = (NOTHING, 0) if record is None else (record.match_keys, record.version)
     turns = version if turns is None else turns
     known_prefix: KnownPrefix | None = None
     prefix: list[int] = []
@@ -96,7 +108,8 @@ def take_snapshot(
             known_prefix, prefix = record.continued(fingerprints)
             start = len(prefix)
             fingerprints = prefix + fingerprints[start:]  # as above
-    newest, read, weight = len(messages) - 1, {}, 0
+    newest = len(messages) - 1
+    read, weight = {}, 0
     for index in range(start, newest + 1):
         if index == newest or fingerprints[index] not in known:
             read[index] = parts = request.dialect.read(messages[index])
@@ -104,7 +117,7 @@ def take_snapshot(
                 weight += len(source.text)
                 if source.calls or source.attachments or source.metadata:
                     weight += source.beside
-    return Snapshot(
+    snapshot = Snapshot(
         request.dialect,
         messages,
         fingerprints,
@@ -115,5 +128,6 @@ def take_snapshot(
         known_prefix,
         prefix,
         weight,
-        request.model,
     )
+    snapshot.model = request.model
+    return snapshot

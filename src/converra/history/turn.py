@@ -1,7 +1,7 @@
-"""A turn as it is captured: what was asked, what was answered, and the facts of the call.
+"""A turn as it is captured: the request, the answer, and the facts of the call.
 
-Everything here is frozen on the caller's thread in a few microseconds: strings are kept by reference, nothing is
-copied, hashed, parsed or encoded. `draft.py` makes the wire's messages of it later, on the flusher's thread.
+All of it is made on the app's thread in a few microseconds: strings are kept by reference, and nothing is copied,
+hashed, parsed or encoded. `draft` makes the API's messages from it later, on a worker thread.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Counts = tuple[Usage | None, dict[str, Any] | None]
-"""The tokens of a turn, and what they were."""
+"""Token usage of a call, and its details."""
 
 ODD = 400
-"""What the arguments of a call are taken to weigh that are no string, in characters."""
+"""Assumed size of a tool call's arguments that are not a string, in characters."""
 
 
 class SourceToolCall(NamedTuple):
-    """A tool call made by the model. `arguments` is as the provider sent it, mostly a JSON string."""
+    """A tool call of the model. `arguments` is as the provider sent it, mostly a JSON string."""
 
     id: str | None
     name: str | None
@@ -33,18 +33,21 @@ class SourceToolCall(NamedTuple):
 
     @property
     def is_meant(self) -> bool:
-        """Whether the model called something; gateways put empty calls beside a text.
+        """Report whether it is a real call: some gateways add empty ones to a text.
 
-        Without a name it takes arguments, and an id to which a result can refer.
+        A real call has a name, or else arguments and an id to which a result can refer.
         """
         return bool(self.name or (self.id and not is_blank(self.arguments)))
 
 
 class Attachment(NamedTuple):
-    """A non-text part. `data` is base64 or a data URL and never leaves the process; only its digest does."""
+    """A part of a message that is not text.
+
+    `data` is base64 or a data URL. It never leaves the process: only its size and digest do.
+    """
 
     kind: str
-    """image, audio, file, video, document"""
+    """`image`, `audio`, `file`, `video` or `document`."""
     mime: str | None = None
     data: str | None = None
     url: str | None = None
@@ -53,10 +56,10 @@ class Attachment(NamedTuple):
 
 
 class SourceMessage(msgspec.Struct, frozen=True, gc=False):
-    """One message, as the provider's or the framework's format was read.
+    """One message, read from the format of a provider or a framework.
 
-    `text` is what goes into `content`, with a placeholder line where each attachment stood. A tool result has
-    `call_id` and, when known, `name`; `calls` are the tool calls of an assistant turn.
+    `text` becomes the `content`, with a placeholder line for each attachment. `calls` are the tool calls of an
+    assistant turn. A tool result has `call_id` and, if it is known, `name`.
     """
 
     role: str
@@ -70,12 +73,12 @@ class SourceMessage(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def weight(self) -> int:
-        """Characters of all strings that it keeps alive, nearly."""
+        """Approximate number of characters of all strings that it keeps alive."""
         return len(self.text) + self.beside
 
     @property
     def beside(self) -> int:
-        """Characters of all strings beside its text."""
+        """Approximate number of characters of all strings except its text."""
         size = 0
         for call in self.calls:
             size += len(call.arguments) if type(call.arguments) is str else ODD
@@ -85,33 +88,33 @@ class SourceMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Dialect(NamedTuple):
-    """How to read one wire format. All functions are pure, quick, and must not raise on odd input.
+    """The reader of one message format. Its functions are pure and fast, and must not raise on odd input.
 
-    `fingerprint` gives one integer per message: equal when a message was resent unchanged. It reads every message of
-    every request, so it must cost well under a microsecond each.
-    `read` turns one message into what was said; called only for messages that `fingerprint` has not shown to be old.
-    One message may hold several things said (a Responses item list), or none (an item kind without words).
+    `fingerprint` returns one integer for each message, equal if a message is resent unchanged. It is called for all
+    messages of all requests, so it must cost well under a microsecond for each.
+    `read` returns the source messages of one message: several for a list of Responses items, none for an item without
+    text. It is called only for messages whose fingerprint is unknown.
     """
 
     name: str
     fingerprint: Callable[[Sequence[Any]], list[int]]
     read: Callable[[Any], tuple[SourceMessage, ...]]
     echo: Callable[[SourceMessage], Any] | None = None
-    """The message in which most apps resend an answer that said this; only to be looked at."""
+    """The message in which most apps resend a reply; only its fingerprint is used."""
 
 
 class Failure(NamedTuple):
-    """Why a call ended without a whole answer: the class name of the error and its HTTP status, if any."""
+    """The error that ended a call before its answer was complete: its class name, and its HTTP status if it has one."""
 
     type: str
     status: int | None = None
 
 
 class Answer(msgspec.Struct, gc=False):
-    """What the model said, and what the provider reported about it.
+    """The answer of the model, and the facts that the provider reported about it.
 
-    `messages` is in the order of the output; the facts (model, usage, latency, finish reason) go on the last assistant
-    message of it, once.
+    `messages` is in the order of the output. Its last assistant message carries the facts (model, usage, latency,
+    finish reason), once.
     """
 
     messages: tuple[SourceMessage, ...] = ()
@@ -124,18 +127,18 @@ class Answer(msgspec.Struct, gc=False):
     partial: bool = False
     metadata: dict[str, Any] | None = None
     unread: Any = None
-    """What the provider counted, where nobody waits for that to be read."""
+    """The usage as the provider sent it, to be read later by `read` on a worker thread."""
     read: Callable[[Any], Counts] | None = None
-    """Makes `usage` and `usage_details` of it."""
+    """Reads `usage` and `usage_details` from `unread`."""
 
     @property
     def is_begun(self) -> bool:
-        """Whether the provider has answered anything; a stream may end before its first chunk."""
-        source = any(one.text or one.calls or one.attachments for one in self.messages)
-        return bool(source or self.finish_reason or self.response_id or self.usage)
+        """Report whether the provider has answered anything; a stream may end before its first chunk."""
+        has_output = any(source.text or source.calls or source.attachments for source in self.messages)
+        return bool(has_output or self.finish_reason or self.response_id or self.usage)
 
     def settle(self) -> None:
-        """Read what was put off."""
+        """Read the usage, if that was deferred."""
         read, unread = self.read, self.unread
         if read is not None:
             self.read = self.unread = None
@@ -143,7 +146,7 @@ class Answer(msgspec.Struct, gc=False):
 
     @property
     def weight(self) -> int:
-        """Characters of all strings that it keeps alive, nearly."""
+        """Approximate number of characters of all strings that it keeps alive."""
         size = 0
         for source in self.messages:
             size += len(source.text)
@@ -153,16 +156,16 @@ class Answer(msgspec.Struct, gc=False):
 
     @property
     def beside(self) -> int:
-        """Characters of the strings beside what was said: thoughts, alternatives."""
+        """Approximate number of characters of the strings outside the messages: reasoning, alternatives."""
         return opaque_weight(self.metadata) + opaque_weight(self.alternatives)
 
 
 def opaque_weight(value: Any) -> int:
-    """Characters of the strings in opaque data, two levels deep, where the long ones are."""
+    """Count the characters of the strings in opaque data, two levels deep: the long ones are there."""
     if not value:
         return 0
     outer = value.values() if type(value) is dict else value
-    return sum(len(text) for one in outer for text in _members(one) if type(text) is str)
+    return sum(len(text) for inner in outer for text in _members(inner) if type(text) is str)
 
 
 def _members(value: Any) -> Iterable[Any]:
@@ -172,23 +175,23 @@ def _members(value: Any) -> Iterable[Any]:
 
 
 class Trace:
-    """One run of a framework, with all that runs inside of it: where nothing else tells, its calls belong together."""
+    """A run of a framework with all runs inside it. Its calls belong to one conversation if nothing else decides."""
 
     __slots__ = ("answers", "documents", "recording", "thread")
 
     def __init__(self) -> None:
         self.recording: Any = None
-        """Where the last call of it is recorded; for the recorder."""
+        """The recording that its last call went to; set by the router."""
         self.thread: str | None = None
-        """The framework's session of the outermost run, where it has one."""
+        """The framework's session of the outermost run; None if it has none."""
         self.documents: list[Any] = []
-        """What was retrieved for the next call."""
+        """Documents that were retrieved for the next call."""
         self.answers: dict[str, Answer] = {}
-        """The latest answers, by the id of their message: a parser may raise on one."""
+        """The latest answers by message id: an output parser may reject one after its call has ended."""
 
 
 class Origin:
-    """What the user gave to a framework's handler: prompt, session and metadata. Known by identity."""
+    """Prompt, session and metadata that the user gave to a framework's handler. Compared by identity."""
 
     __slots__ = ("metadata", "prompt_id", "session_id", "used")
 
@@ -202,11 +205,11 @@ class Origin:
         self.session_id = session_id
         self.metadata = dict(metadata or {})
         self.used = False
-        """Whether anything was recorded on its behalf."""
+        """A call was recorded for it."""
 
 
 class Scope(NamedTuple):
-    """Where a framework says that something belongs, outside of any `conversation()` block."""
+    """The conversation that a framework names for a call outside any `conversation()` block."""
 
     thread: str | None = None
     """The framework's own session, such as a LangGraph thread id."""
@@ -215,15 +218,15 @@ class Scope(NamedTuple):
 
     @property
     def session(self) -> str | None:
-        """The framework's session, else its handler's."""
+        """The framework's session, or else that of its handler."""
         return self.thread or (self.origin.session_id if self.origin else None)
 
 
 class Request(msgspec.Struct, gc=False):
-    """What a call sent: its messages in order, system first, in one dialect.
+    """The request of a call: its messages in order, system messages first, in one dialect.
 
-    `previous` is the id that says which answer this continues (Responses `previous_response_id` or conversation id):
-    the messages are then all new. `fresh=True` says the same without naming an answer.
+    `previous` names the answer that it continues (`previous_response_id` or conversation id of the Responses API).
+    Then all of its messages are new.
     """
 
     dialect: Dialect
@@ -236,12 +239,12 @@ class Request(msgspec.Struct, gc=False):
 
     @property
     def thread(self) -> str | None:
-        """The framework's own session, such as a LangGraph thread id, if it has one."""
+        """The framework's own session, such as a LangGraph thread id; None if it has none."""
         return self.scope.thread if self.scope else None
 
 
 class Facts(msgspec.Struct, frozen=True, gc=False):
-    """When a call happened and how long it took. `started` is seconds since the epoch."""
+    """Times of a call, and the OpenTelemetry span that it ran in (0 if none). `started` is seconds since the epoch."""
 
     started: float
     latency_ms: float | None = None

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from converra.history.lcs import lcs
+from converra.history.comparison import lcs
 from tests.effort import examples
 
 if TYPE_CHECKING:
