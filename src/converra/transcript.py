@@ -1,21 +1,21 @@
-"""Both forms of the content field, built and parsed (API document, "Content Format").
+"""Building and parsing of both forms of the content field (API document, "Content Format").
 
-The structured form is JSON and holds everything: what it has no field for is in its metadata, see `details`. The text
-form is lines that begin with a role label, in one of three pairs::
+The structured form is JSON. Fields that it has no place for are kept in its metadata; see `wire.details`. In the text
+form, the first line of a message begins with a role label, from one of three pairs::
 
     User: Hello                 Human: Hello            Customer: Hello
     Assistant: Hi!              AI: Hi!                 Agent: Hi!
 
-A message may go on over several lines. The text form has no way to quote a label, so the first label decides which
-lines begin a message:
+A message may have several lines. The text form cannot quote a label, so the first label decides which lines begin a
+message:
 
-1. Where both labels of its pair are in use, only they count: "AI: ..." inside a User/Assistant transcript is words.
-2. Else, where both labels of another pair are in use, they are quoted: only the first label counts.
-3. Else the pairs are mixed: the first label counts, and the first one that stands for the other role.
+1. If both labels of its pair are used, only they count: "AI: ..." in a User/Assistant transcript is text.
+2. Else, if both labels of another pair are used, they are quoted text: only the first label counts.
+3. Else the pairs are mixed: the first label counts, and the first label of the other role.
 
-`build_text` picks the first pair with which everything survives. What the text form cannot hold: roles other than user
-and assistant, any field but role and content, white space around a message, CRLF line ends (they become LF), and words
-that would read as labels whichever pair is picked.
+`build_text` takes the first pair with which the text parses back to the same messages. The text form cannot hold roles
+other than user and assistant, fields other than role and content, white space around a message, CRLF line ends (they
+become LF), or text that would parse as labels of every pair.
 """
 
 from __future__ import annotations
@@ -45,17 +45,25 @@ _FIELDS = {field.name: field.encode_name for field in msgspec.structs.fields(Mes
 
 
 class Transcript(NamedTuple):
-    """What a content field says. Only the structured form has metadata."""
+    """A parsed content field: its messages, and the metadata of the structured form."""
 
     messages: list[Message]
     metadata: dict[str, Any] | None = None
 
 
 def build_structured(messages: Sequence[Message | Mapping[str, Any]], metadata: Mapping[str, Any] | None = None) -> str:
-    """The structured form: JSON with a `messages` list and, where there is any, `metadata`.
+    """Build the structured form: JSON with a `messages` list and, if there is any, `metadata`.
 
-    Fields that the API document lists for appended messages only (usage, latency, ...) are kept in the metadata, where
+    Fields that the API document has for appended messages only (usage, latency, ...) are kept in the metadata, where
     `parse` finds them.
+
+    Args:
+        messages: At least one message of a user, assistant or system, as `Message` or dict.
+        metadata: Metadata of the conversation.
+
+    Raises:
+        InvalidArgumentError: A message is invalid, or has the role `tool`.
+
     """
     given = messages_from(messages)
     for index, message in enumerate(given):
@@ -76,16 +84,24 @@ def _wire(message: Message) -> dict[str, Any]:
 
 
 def build_text(messages: Sequence[Message | Mapping[str, Any]]) -> str:
-    """The text form; raises InvalidArgumentError where it cannot hold the messages (see the module's docstring)."""
-    said: list[tuple[str, str]] = [(message.role, _trimmed(message.content)) for message in messages_from(messages)]
-    for index, (role, text) in enumerate(said):
+    """Build the text form.
+
+    Args:
+        messages: At least one message of a user or assistant, as `Message` or dict. Only role and content are kept.
+
+    Raises:
+        InvalidArgumentError: The text form cannot hold the messages; see the module's docstring.
+
+    """
+    turns: list[tuple[str, str]] = [(message.role, _trimmed(message.content)) for message in messages_from(messages)]
+    for index, (role, text) in enumerate(turns):
         if role not in _ROLE.values():
             raise InvalidArgumentError(f"messages[{index}]: the text form has no label for a {role} message")
         if not text:
             raise InvalidArgumentError(f"messages[{index}]: the text form cannot hold white space alone")
     for pair in LABEL_PAIRS:
-        text = _labelled(said, *pair)
-        if _split(text) == said:
+        text = _labelled(turns, *pair)
+        if _split(text) == turns:
             return text
     raise InvalidArgumentError(
         "the messages quote labels that the text form would read as messages; the structured form can hold them"
@@ -93,45 +109,53 @@ def build_text(messages: Sequence[Message | Mapping[str, Any]]) -> str:
 
 
 def parse(content: str) -> Transcript:
-    """Either form, told apart by itself; raises InvalidArgumentError that says what cannot be read.
+    """Parse a content field of either form.
 
-    Broken JSON counts as text. In the structured form unknown fields are ignored. In the text form labels count in
-    any case and after white space, empty messages are left out, and words before the first label are a system message.
+    Invalid JSON counts as the text form. In the structured form, unknown fields are ignored. In the text form, labels
+    count in any case and after white space, empty messages are omitted, and text before the first label becomes a
+    system message.
+
+    Args:
+        content: The content field, as `client.conversations.get(...)` returns it.
+
+    Raises:
+        InvalidArgumentError: The text has no role label, or a message of the structured form is invalid.
+
     """
     structured = _structured(content)
     if structured is not None:
         return _read_structured(structured)
-    said = [(role, text) for role, text in _split(content) if text]
-    if not any(role != "system" for role, _ in said):
+    turns = [(role, text) for role, text in _split(content) if text]
+    if not any(role != "system" for role, _ in turns):
         expected = ", ".join("/".join(pair) for pair in LABEL_PAIRS)
         raise InvalidArgumentError(f"the transcript has no role label at the start of a line; known are {expected}")
-    return Transcript([message_from({"role": role, "content": text}) for role, text in said])
+    return Transcript([message_from({"role": role, "content": text}) for role, text in turns])
 
 
 class Weighed(NamedTuple):
-    """The texts of the messages in a content field, as the API's limits count them."""
+    """The texts of the messages in a content field, which the API's limits apply to."""
 
     texts: list[str]
     structured: bool
 
 
 def weighed(content: str) -> Weighed:
-    """What the limits apply to, told without judging: whatever cannot be read counts as no text."""
+    """Return the texts that the limits apply to, without validation: content that is no string counts as empty."""
     return fitted(content)[1]
 
 
 def fitted(content: str) -> tuple[str, Weighed]:
-    """The content field with no message beyond the fields that it has there, and what the limits apply to."""
+    """Return the content field with all details in its metadata, and the texts that the limits apply to."""
     structured = _structured(content)
     if structured is None:
         return content, Weighed([text for _, text in _split(content)], structured=False)
     texts = (item.get("content") if isinstance(item, dict) else None for item in structured["messages"])
-    told = Weighed([text if isinstance(text, str) else "" for text in texts], structured=True)
-    return _with_details_apart(content, structured), told
+    weighed_texts = Weighed([text if isinstance(text, str) else "" for text in texts], structured=True)
+    return _with_details_apart(content, structured), weighed_texts
 
 
 def _with_details_apart(content: str, structured: dict[str, Any]) -> str:
-    """The content as it is, unless a message has a field that it has no place for."""
+    """Move fields that the content has no place for to its metadata; return it unchanged if there are none."""
     messages, metadata = structured["messages"], structured.get("metadata", {})
     if not (isinstance(metadata, dict) and all(isinstance(item, dict) for item in messages)):
         return content
@@ -141,13 +165,13 @@ def _with_details_apart(content: str, structured: dict[str, Any]) -> str:
     return to_json({**structured, "messages": held, "metadata": details.add(metadata, found)}).decode()
 
 
-def _labelled(said: list[tuple[str, str]], user: str, assistant: str) -> str:
+def _labelled(turns: list[tuple[str, str]], user: str, assistant: str) -> str:
     label = {"user": user, "assistant": assistant}
-    return "\n".join(f"{label[role]}: {text}" for role, text in said)
+    return "\n".join(f"{label[role]}: {text}" for role, text in turns)
 
 
 def _structured(content: str) -> dict[str, Any] | None:
-    """The decoded structured form; None where the content is text."""
+    """Decode the structured form; return None for the text form."""
     text = content.lstrip("\ufeff \t\r\n")
     if not text.startswith("{"):
         return None
@@ -163,8 +187,8 @@ def _read_structured(decoded: dict[str, Any]) -> Transcript:
     if not isinstance(metadata, dict | None):
         raise InvalidArgumentError(f"metadata of the transcript is {type(metadata).__name__}, expected an object")
     rest, found = details.take(metadata or {})
-    whole = details.put_back(decoded["messages"], found)
-    messages = [_read_message(index, item) for index, item in enumerate(whole)]
+    items = details.put_back(decoded["messages"], found)
+    messages = [_read_message(index, item) for index, item in enumerate(items)]
     return Transcript(messages, (rest or None) if found else metadata)
 
 
@@ -180,30 +204,30 @@ def _known_fields(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _split(content: str) -> list[tuple[str, str]]:
-    """Roles and trimmed texts; what stands before the first label has the role `system`."""
+    """Split the text form into roles and trimmed texts; text before the first label has the role `system`."""
     text = content.removeprefix("\ufeff").replace("\r\n", "\n")
     labels = _labels(text)
     starts = [("system", 0, 0), *labels]
     ends = [start for _, start, _ in labels] + [len(text)]
-    said = [(role, _trimmed(text[body:end])) for (role, _, body), end in zip(starts, ends, strict=True)]
-    return said[1:] if not said[0][1] else said
+    turns = [(role, _trimmed(text[body:end])) for (role, _, body), end in zip(starts, ends, strict=True)]
+    return turns if turns[0][1] else turns[1:]
 
 
 def _labels(text: str) -> list[tuple[str, int, int]]:
-    """Role, start of the line, start of the words of every label that begins a message."""
+    """Find the labels that begin messages: role, start of the line, start of the text."""
     found = [(match[1].lower(), match.start(), match.end()) for match in _LABEL.finditer(text)]
     counted = _counted([label for label, _, _ in found])
     return [(_ROLE[label], start, end) for label, start, end in found if label in counted]
 
 
 def _counted(labels: list[str]) -> set[str]:
-    """Which of the labels at line starts, in their order, begin messages (rules 1 to 3)."""
+    """Select the labels that begin messages, from all labels at line starts in their order (rules 1 to 3)."""
     first, used = labels[:1], set(labels)
-    whole = [pair for pair in _PAIRS if pair <= used]
-    for pair in whole:
+    pairs_in_use = [pair for pair in _PAIRS if pair <= used]
+    for pair in pairs_in_use:
         if first[0] in pair:
             return pair
-    if whole:
+    if pairs_in_use:
         return set(first)
     other = (label for label in labels if _ROLE[label] != _ROLE[first[0]])
     return {*first, *itertools.islice(other, 1)}

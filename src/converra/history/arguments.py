@@ -1,4 +1,4 @@
-"""Arguments of a tool call: mostly JSON text that a model wrote, sometimes the object itself."""
+"""Arguments of tool calls: mostly JSON text that a model wrote, sometimes the object itself."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import msgspec
 from converra.wire import json_safe
 
 BLANK = frozenset({"", "{}", "[]", "null"})
-"""Texts that hold no argument."""
+"""Texts without an argument."""
 
 
 def arguments(value: Any) -> Any:
-    """Return the parsed object; the raw string when it is no JSON object; UNSET when there was none."""
+    """Return the parsed object; the raw string if it is not a JSON object; UNSET if there are no arguments."""
     if value is None or value is msgspec.UNSET:
         return msgspec.UNSET
     if not issubclass(type(value), str):
@@ -24,7 +24,7 @@ def arguments(value: Any) -> Any:
 
 
 def parse(text: str) -> Any:
-    """Parse JSON; None where the text is none."""
+    """Parse JSON; return None if the text is not JSON."""
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
@@ -32,16 +32,16 @@ def parse(text: str) -> Any:
 
 
 def canonical(value: Any) -> str:
-    """Text by which the same arguments are recognised: parsed or not, with any white space and order of keys.
+    """Return a text that is equal for equal arguments: parsed or not, with any white space and order of keys.
 
-    An empty object is no text at all: `""` comes back as `"{}"`.
+    It is empty for an empty object: some frameworks resend `""` as `"{}"`.
     """
     found = arguments(value)
     if found is msgspec.UNSET:
         return ""
-    words = found if isinstance(found, str) else msgspec.json.encode(found, order="sorted").decode()
-    words = "".join(words.split())
-    return "" if words in BLANK else words
+    text = found if isinstance(found, str) else msgspec.json.encode(found, order="sorted").decode()
+    text = "".join(text.split())
+    return "" if text in BLANK else text
 
 
 def is_blank(value: Any) -> bool:

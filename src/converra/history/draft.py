@@ -1,19 +1,22 @@
-"""From what was said to the wire's messages: contract between a captured turn and "Append Messages".
+"""Drafts: captured messages that become messages of the API (API document, "Append Messages").
 
-A draft keeps what was said as it was captured. Everything that takes longer (parsing arguments, digesting
-attachments, formatting times) waits for `message()`.
+A draft keeps a message as it was captured. All that takes longer (parsing arguments, digesting attachments, formatting
+times) waits for `message()`, which a worker calls.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
 import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from converra.history.arguments import arguments
-from converra.history.attachments import describe
 from converra.history.turn import Answer, Failure, SourceMessage, opaque_weight
 from converra.wire import json_safe
 from converra.wire.models import ROLES, Message, ToolCall
@@ -21,46 +24,56 @@ from converra.wire.models import ROLES, Message, ToolCall
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from converra.history.turn import SourceToolCall
+    from converra.history.turn import Attachment, SourceToolCall
 
     Finish = Callable[[Message], Message | None]
 
 PLAIN_STOPS = frozenset(
     {None, "", "stop", "tool_calls", "function_call", "completed", "end_turn", "eos", "stop_sequence"}
 )
-"""Finish reasons that say nothing: the answer ended where the model wanted it to end."""
+"""Finish reasons that are not recorded: the answer ended where the model wanted it to end."""
 
 OVERHEAD = 400
-"""What a waiting draft weighs besides its strings, in bytes; a measured round number."""
+"""Bytes of a waiting draft without its strings; measured, and rounded."""
+
+
+DIGEST_CHUNK = 4 * 64 * 1024
+"""Base64 characters decoded at once: a multiple of four, small enough not to hold the interpreter's lock for long."""
+
+MAX_URL = 2_048
+"""Characters of an attachment's URL that are kept."""
 
 
 class Draft(msgspec.Struct, kw_only=True):
-    """One message to be. `size` bounds the memory of what waits: the bytes of all strings it keeps alive."""
+    """One captured message, not yet in the API's form."""
 
     source: SourceMessage
     id: str
+    """Its `metadata.messageId`: unique, and known before the message is sent."""
     finish: Finish
+    """Applies the user's redaction; returns None if that dropped the message."""
     started: float
-    """Seconds since the epoch."""
+    """Start of the call, in seconds since the epoch."""
     answer: Answer | None = None
-    """The provider's facts, on the one message of an answer that carries them."""
+    """The answer, on the one message that carries its facts."""
     failure: Failure | None = None
     latency_ms: float | None = None
     first_token_ms: float | None = None
     span: tuple[int, int] = (0, 0)
+    """OpenTelemetry trace id and span id; zeros if there was no span."""
     extra: dict[str, Any] | None = None
-    """More metadata: thread, replaces."""
+    """Further metadata: `thread`, `replaces`."""
     already_known: bool = False
-    """To be dropped where the conversation turns out to exist on the server: whoever opened it has sent this."""
+    """It was recorded by another process of a shared session; see `delivery.protocol.joining`."""
 
     @property
     def size(self) -> int:
-        """Bytes, nearly: one per character, plus what the structure weighs."""
+        """Approximate bytes of memory, counting one for each character: bounds what waits."""
         size = OVERHEAD + self.source.weight
         return size + self.answer.beside if self.answer else size
 
     def message(self) -> Message | None:
-        """The message, made safe for strict JSON and through the user's redaction; None when that dropped it."""
+        """Make the message, safe for strict JSON and redacted; None if redaction dropped it."""
         return self.finish(self._message())
 
     def _message(self) -> Message:
@@ -103,7 +116,7 @@ class Draft(msgspec.Struct, kw_only=True):
         if answer.usage_details:
             yield "usageDetails", answer.usage_details
         if answer.alternatives:
-            yield "alternatives", [_alternative(one) for one in answer.alternatives]
+            yield "alternatives", [_alternative(record) for record in answer.alternatives]
         if answer.partial:
             yield "partial", True
         if self.first_token_ms is not None:
@@ -112,13 +125,13 @@ class Draft(msgspec.Struct, kw_only=True):
 
 
 def _alternative(record: dict[str, Any]) -> dict[str, Any]:
-    """One of the other choices, its attachments described like those of a message."""
+    """Describe the attachments of one of the other choices like those of a message."""
     attached = record.get("attachments")
     return {**record, "attachments": [describe(a) for a in attached]} if attached else record
 
 
 def _role_and_content(source: SourceMessage, answer: Answer | None) -> tuple[str, str]:
-    """Contract, section 3: only `tool` may be empty, so a turn that only calls tools is a `tool` message."""
+    """Return role and content. Only `tool` may be empty, so a turn that only calls tools is a `tool` message."""
     role = json_safe.text(source.role) if source.role in ROLES else "user"
     content = json_safe.text(source.text)
     if role == "tool" or content.strip():
@@ -130,14 +143,17 @@ def _role_and_content(source: SourceMessage, answer: Answer | None) -> tuple[str
 
 
 def _whole_usage(message: Message) -> Message:
-    """The API document's usage has both counts; where only one is known, it goes with the details."""
+    """Move a usage with only one count to `metadata.usageDetails`: the API document's usage has both counts."""
     usage = message.usage
     if usage is None or not (usage.prompt_tokens is None or usage.completion_tokens is None):
         return message
     metadata = message.metadata or {}
-    known = metadata.get("usageDetails")
-    details = {**msgspec.to_builtins(usage), **(known if isinstance(known, dict) else {})}
-    metadata = {**metadata, **({"usageDetails": details} if details else {})}
+    details = msgspec.to_builtins(usage)
+    reported = metadata.get("usageDetails")
+    if isinstance(reported, dict):
+        details |= reported
+    if details:
+        metadata = {**metadata, "usageDetails": details}
     return msgspec.structs.replace(message, usage=None, metadata=metadata)
 
 
@@ -158,7 +174,7 @@ def _name(value: Any) -> str | None:
 
 
 def failure_record(failure: Failure) -> dict[str, Any]:
-    """`metadata.error`: the type, and the HTTP status where there was one. Never the words of the exception."""
+    """Make `metadata.error`: the type, and the HTTP status if there was one; never the exception's message."""
     record: dict[str, Any] = {"type": failure.type}
     if failure.status is not None:
         record["status"] = failure.status
@@ -177,7 +193,7 @@ def _milliseconds(value: float | None) -> float | None:
 
 
 class ManualDraft(msgspec.Struct, kw_only=True):
-    """A message that was added by hand: already in the wire's form."""
+    """A message that was added by hand: already in the API's form."""
 
     written: Message
     id: str
@@ -186,24 +202,72 @@ class ManualDraft(msgspec.Struct, kw_only=True):
 
     @property
     def size(self) -> int:
-        """Bytes, nearly: one per character, plus what the structure weighs."""
+        """Approximate bytes of memory, counting one for each character: bounds what waits."""
         return 2 * OVERHEAD + len(self.written.content) + opaque_weight(self.written.metadata)
 
     def message(self) -> Message | None:
-        """The message with its id, after the user's redaction; None when that dropped it."""
-        written, name = self.written, {"messageId": self.id}
+        """Make the message with its id, safe for strict JSON and redacted; None if redaction dropped it."""
+        written, identity = self.written, {"messageId": self.id}
         message = msgspec.structs.replace(
             written,
             content=json_safe.text(written.content),
             model=None if written.model is None else json_safe.text(written.model),
             tool_calls=_written_calls(written.tool_calls),
-            metadata=json_safe.plain({**name, **(written.metadata or {}), **name}),
+            metadata=json_safe.plain({**identity, **(written.metadata or {}), **identity}),
         )
         return self.finish(_whole_usage(message))
 
 
 def _written_calls(calls: list[Any] | None) -> list[Any] | None:
-    """Tool calls as they were given: those given as dicts stay so, since the API document leaves their fields open."""
+    """Make tool calls safe for JSON. Dicts keep all their fields: the API document leaves them open."""
     if calls is None:
         return None
     return [_tool_call(call) if isinstance(call, ToolCall) else json_safe.plain(call) for call in calls]
+
+
+# -- attachments -----------------------------------------------------------------------------------------------------
+
+
+def describe(attachment: Attachment) -> dict[str, Any]:
+    """Make an entry of `metadata.attachments`: kind, type, size and digest of a part, never its content."""
+    record: dict[str, Any] = {"kind": attachment.kind}
+    mime = attachment.mime
+    digest: dict[str, Any] = {}
+    if attachment.data is not None:
+        embedded_mime, digest = _digest(attachment.data)
+        mime = mime or embedded_mime
+    if mime:
+        record["mime"] = mime
+    record.update(digest)
+    if attachment.url:
+        record["url"] = attachment.url[:MAX_URL]
+    if attachment.name:
+        record["name"] = attachment.name
+    return record
+
+
+def _digest(data: str) -> tuple[str | None, dict[str, Any]]:
+    """Return the MIME type of a data URL, and the size in bytes and SHA-256 of the decoded content."""
+    mime, encoded, payload = _data_url(data)
+    if not encoded:
+        content = unquote_to_bytes(json_safe.text(payload))
+        return mime, {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    digest, size = hashlib.sha256(), 0
+    start = len(data) - len(payload)
+    try:
+        for at in range(start, len(data), DIGEST_CHUNK):
+            piece = base64.b64decode(data[at : at + DIGEST_CHUNK], validate=True)
+            digest.update(piece)
+            size += len(piece)
+    except (binascii.Error, ValueError):  # not base64 after all; its length is still useful
+        return mime, {"bytes": len(payload) * 3 // 4}
+    return mime, {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _data_url(data: str) -> tuple[str | None, bool, str]:
+    """Return the MIME type, whether the payload is base64, and the payload; a string without scheme is base64."""
+    if not data.startswith("data:"):
+        return None, True, data
+    head, _, payload = data[:MAX_URL].partition(",")
+    kind, *options = head[len("data:") :].split(";")
+    return kind or None, "base64" in options, data[len(head) + 1 :] if payload else ""

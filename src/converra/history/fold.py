@@ -62,7 +62,7 @@ class NewMessage(NamedTuple):
     answer: bool = False
     """The model generated it; otherwise the request brought it."""
     already_known: bool = False
-    """It was said before this process joined a shared session. It is sent only if this process opens the conversation."""
+    """It was said before this process joined a shared session: it is sent only if this process is the opener."""
 
 
 def fold(record: Record, snapshot: Snapshot, answer: Answer | None) -> list[NewMessage]:

@@ -1,4 +1,4 @@
-"""Message details: what a create carries of its messages beside the five fields of its content. Pure.
+"""Message details: the fields of a message that a create's content has no place for.
 
 The content of a create has fields for a message's role, content, timestamp, model and token count (API document,
 "Content Format"). Everything else is sent in the conversation's metadata, which the document leaves open, under the
@@ -29,14 +29,19 @@ CONTENT_FIELDS = frozenset({"role", "content", "timestamp", "model", "tokens"})
 
 
 class Taken(NamedTuple):
-    """A conversation's metadata without the details, and the details by position."""
+    """A conversation's metadata without the details, and the details by position of their message."""
 
     metadata: dict[str, Any]
     details: dict[str, dict[str, Any]]
 
 
 def detach(messages: Sequence[Mapping[str, T]]) -> tuple[list[dict[str, T]], dict[str, dict[str, T]]]:
-    """Split messages, spelled as on the wire, into what a create's content holds and their details by position."""
+    """Split messages into the fields of a create's content, and their details by position.
+
+    Args:
+        messages: The fields of each message, by their names in the API.
+
+    """
     held = [{name: value for name, value in message.items() if name in CONTENT_FIELDS} for message in messages]
     rest = ({name: value for name, value in message.items() if name not in CONTENT_FIELDS} for message in messages)
     return held, {str(position): each for position, each in enumerate(rest) if each}
@@ -53,7 +58,7 @@ def add(metadata: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, An
 
 
 def take(metadata: Mapping[str, Any]) -> Taken:
-    """Split a conversation's metadata; a value of another shape under the same name is the user's, and stays."""
+    """Split a conversation's metadata. A value of another shape under the same name is the user's, and stays."""
     found = metadata.get(DETAILS)
     if not (isinstance(found, dict) and found and all(map(_is_entry, found.items()))):
         return Taken(dict(metadata), {})
@@ -61,13 +66,13 @@ def take(metadata: Mapping[str, Any]) -> Taken:
 
 
 def renamed(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a user's metadata with a value of theirs called `messageDetails` as `messageDetails_`."""
+    """Return a user's metadata with their own `messageDetails`, if they have one, as `messageDetails_`."""
     return {f"{DETAILS}_" if name == DETAILS else name: value for name, value in metadata.items()}
 
 
 def put_back(messages: Sequence[Any], details: Mapping[str, Mapping[str, Any]]) -> list[Any]:
-    """Return the messages with their details. What a message has itself is not replaced."""
-    return [_whole(message, details.get(str(position))) for position, message in enumerate(messages)]
+    """Return the messages with their details; fields that a message has itself are kept."""
+    return [_merged(message, details.get(str(position))) for position, message in enumerate(messages)]
 
 
 def _is_entry(entry: tuple[Any, Any]) -> bool:
@@ -75,11 +80,11 @@ def _is_entry(entry: tuple[Any, Any]) -> bool:
     return isinstance(position, str) and position.isdecimal() and isinstance(details, dict)
 
 
-def _whole(message: Any, details: Mapping[str, Any] | None) -> Any:
+def _merged(message: Any, details: Mapping[str, Any] | None) -> Any:
     if not details or not isinstance(message, dict):
         return message
-    whole = {**message, **{name: value for name, value in details.items() if message.get(name) is None}}
-    own, told = message.get("metadata"), details.get("metadata")
-    if isinstance(own, dict) and isinstance(told, dict):
-        whole["metadata"] = {**told, **own}
-    return whole
+    merged = {**message, **{name: value for name, value in details.items() if message.get(name) is None}}
+    metadata, detached = message.get("metadata"), details.get("metadata")
+    if isinstance(metadata, dict) and isinstance(detached, dict):
+        merged["metadata"] = {**detached, **metadata}
+    return merged

@@ -1,4 +1,4 @@
-"""Any value, made safe for strict JSON: valid UTF-8, no NaN, no cycles, bounded in depth and size."""
+"""Safe copies of any value for strict JSON: valid UTF-8, no NaN, no cycles, bounded in depth and size."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from uuid import UUID
 
 MAX_DEPTH = 32
 MAX_VALUES = 100_000
-"""Values in one copy. Only what contains itself many times over has more: nothing that fits into a message does."""
+"""Values in one copy. Only a value that contains itself many times over has more."""
 
 MAX_INTEGER = 2**63 - 1
+"""Larger ones become text: not every JSON parser reads them."""
+
 MAX_BITS = 8_192
+"""Larger integers are written in hexadecimal: Python refuses to write their decimal digits."""
+
 MAX_DESCRIPTION = 2_000
+"""Characters of the description of an unknown object."""
 
 Describe = Callable[[Any], str]
 
 
 def text(value: str) -> str:
-    """The same string, with lone surrogates replaced; pairs that were split by a bad decoder are joined.
+    """Return a string with lone surrogates replaced, and with pairs joined that a bad decoder has split.
 
-    A string of a type of its own (a template engine's, an enumeration's) becomes a plain one: JSON takes no other.
+    A subclass of `str` (a template engine's, an enumeration's) becomes a plain string: msgspec encodes no other.
     """
     if type(value) is not str:
         value = str.__str__(value)
@@ -38,7 +43,7 @@ def text(value: str) -> str:
 
 
 def joined(pieces: Iterable[str]) -> str:
-    """Join pieces of a text; a surrogate pair that was cut between two of them becomes one character again."""
+    """Join pieces of a text; a surrogate pair that was cut between two pieces becomes one character again."""
     value = "".join(pieces)
     if value.isascii():
         return value
@@ -50,24 +55,31 @@ def joined(pieces: Iterable[str]) -> str:
 
 
 def identifier(value: Any) -> str | None:
-    """Return an id as a string, None for what is none: some servers, and the apps on them, use numbers."""
+    """Return an id as a string; None if it is neither a string nor a number, which some servers use."""
     if isinstance(value, str):
         return value
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def type_name(value: Any) -> str:
-    """What is said of an object whose `repr` cannot be trusted."""
+    """Describe an object by its type: its `repr` may be slow, raise, or show secrets."""
     kind = type(value)
     return f"<{kind.__module__}.{kind.__qualname__}>"
 
 
 def plain(value: Any, describe: Describe = type_name) -> Any:
-    """JSON-ready copy of `value`. `describe` turns an unknown object into words and must not raise.
+    """Copy a value into JSON's own types.
 
-    Values of JSON's own types, and of their subclasses, never make it raise, nor do objects that are described. Of
-    mappings, dates and numbers of other types it uses `items()`, `isoformat()`, `int()` and `float()`, and raises what
-    those raise. Only types are asked what they are: a lazy proxy would ask what it stands for, which may be gone.
+    Subclasses are tested on the type, not with `isinstance`: a lazy proxy would load its target, which may be gone.
+
+    Args:
+        value: Any value.
+        describe: Turns an unknown object into text; must not raise.
+
+    Raises:
+        Exception: Whatever `items()`, `isoformat()`, `int()` or `float()` of a mapping, date or number raises that is
+            not of a built-in type. Nothing else raises.
+
     """
     return _Copy(describe).of(value, ())
 
@@ -77,11 +89,11 @@ class _Copy:
 
     def __init__(self, describe: Describe) -> None:
         self._describe = describe
-        self._left = MAX_VALUES
+        self._remaining = MAX_VALUES
 
     def of(self, value: Any, above: tuple[int, ...]) -> Any:
-        """The copy of a value inside of containers with these identities."""
-        self._left -= 1
+        """Copy a value inside containers with these identities."""
+        self._remaining -= 1
         scalar = _SCALARS.get(type(value))
         if scalar is not None:
             return scalar(value)
@@ -94,7 +106,7 @@ class _Copy:
             return "<cycle>"
         if len(above) >= MAX_DEPTH:
             return "<too deep>"
-        if self._left <= 0:
+        if self._remaining <= 0:
             return "<too much>"
         above = (*above, id(value))
         if issubclass(type(value), Mapping):
@@ -121,12 +133,12 @@ class _Copy:
 
 
 def _pairs(value: Any) -> list[tuple[Any, Any]]:
-    """Without asking a subclass of dict, which may have overwritten anything."""
+    """Return the items of a mapping; those of a dict without calling a method that a subclass may override."""
     return list(dict.items(value) if issubclass(type(value), dict) else value.items())
 
 
 def _members(value: Any) -> Iterable[Any]:
-    """As `_pairs`, for lists, tuples and sets."""
+    """Return the members of a list, tuple or set, in the same way."""
     for base in (list, tuple):
         if issubclass(type(value), base):
             return base.__getitem__(value, slice(None))
@@ -134,7 +146,7 @@ def _members(value: Any) -> Iterable[Any]:
 
 
 def _number(value: Any) -> Any:
-    """A string or a number of a type derived from JSON's own, such as a numpy float or a marked-up string."""
+    """Convert a string or number of a type derived from JSON's own, such as a numpy float; None for others."""
     if issubclass(type(value), str):
         return text(str.__str__(value))
     if issubclass(type(value), int):
@@ -156,7 +168,7 @@ def _bytes(value: bytes) -> str:
 def _integer(value: int) -> int | str:
     if -MAX_INTEGER <= value <= MAX_INTEGER:
         return value
-    return str(value) if value.bit_length() <= MAX_BITS else f"{value:#x}"  # Python refuses to write out longer ones
+    return str(value) if value.bit_length() <= MAX_BITS else f"{value:#x}"
 
 
 def _float(value: float) -> float | str:

@@ -1,4 +1,4 @@
-"""The limits of the API (API document, "Content Limits"), in one place. A KB is 1,024 bytes of UTF-8."""
+"""Limits of the API (API document, "Content Limits"). A KB is 1,024 bytes of UTF-8."""
 
 from __future__ import annotations
 
@@ -11,21 +11,29 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_CONTENT_BYTES = 512 * 1024
-"""One conversation's `content` field."""
+"""Bytes of one conversation's `content` field."""
 
 MAX_MESSAGES = 500
-"""Messages of one conversation in structured content."""
+"""Messages of one conversation, in structured content."""
 
 MAX_MESSAGE_BYTES = 100 * 1024
-"""One message's content."""
+"""Bytes of one message's content."""
 
 _OF_EVERY_PART = ("traceId", "spanId")
+"""Metadata that each part of a split message has."""
 
 
 def check_content(content: str, messages: Sequence[str], *, structured: bool) -> None:
-    """Raise ContentLimitError for a content field that the API would refuse.
+    """Check a content field against the limits.
 
-    `messages` are the texts of the messages within. Their number is limited in the structured format only.
+    Args:
+        content: The content field.
+        messages: The texts of the messages in it.
+        structured: It is in the structured form, where the number of messages is limited too.
+
+    Raises:
+        ContentLimitError: The API would reject it.
+
     """
     _check("max content size", "the content field", len(content.encode()), MAX_CONTENT_BYTES, "bytes")
     if structured:
@@ -45,7 +53,7 @@ def _check(limit: str, subject: str, actual: int, maximum: int, unit: str) -> No
 
 
 def pieces(text: str, limit: int = MAX_MESSAGE_BYTES) -> list[str]:
-    """A text cut at character boundaries into pieces of at most `limit` bytes of UTF-8 (4 or more)."""
+    """Cut a text between characters into pieces of at most `limit` bytes of UTF-8 (4 or more)."""
     data = text.encode()
     cut: list[str] = []
     start = 0
@@ -63,10 +71,10 @@ def _continues_character(byte: int) -> bool:
 
 
 def split(message: Message, limit: int = MAX_MESSAGE_BYTES) -> list[Message]:
-    """The message, or its consecutive parts of at most `limit` bytes, numbered in `metadata.part` and `parts`.
+    """Split a message into parts of at most `limit` bytes of content, numbered in `metadata.part` and `parts`.
 
-    Nothing is told twice: the message's metadata is on the first part, the facts of its call (usage, latency, tool
-    calls) on the last. Every part has a `messageId` of its own.
+    Nothing is stored twice: the first part has the metadata, the last part has tokens, usage, latency and tool calls.
+    Each part has its own `messageId`.
     """
     texts = pieces(message.content, limit)
     if len(texts) == 1:
@@ -79,11 +87,12 @@ def split(message: Message, limit: int = MAX_MESSAGE_BYTES) -> list[Message]:
 
 
 def _part(message: Message, text: str, number: int, count: int) -> Message:
-    whole = message.metadata or {}
-    metadata = dict(whole) if number == 1 else {name: whole[name] for name in _OF_EVERY_PART if name in whole}
-    if "messageId" in whole:
-        metadata["messageId"] = f"{whole['messageId']}.{number}"
-    if "part" in whole:  # split before, and now again for a server with a smaller limit
-        metadata["partOf"] = whole.get("messageId")
+    original = message.metadata or {}
+    names = original if number == 1 else [name for name in _OF_EVERY_PART if name in original]
+    metadata = {name: original[name] for name in names}
+    if "messageId" in original:
+        metadata["messageId"] = f"{original['messageId']}.{number}"
+    if "part" in original:  # it is a part itself: a server has a smaller limit than the API document says
+        metadata["partOf"] = original.get("messageId")
     metadata |= {"part": number, "parts": count}
     return Message(role=message.role, content=text, timestamp=message.timestamp, model=message.model, metadata=metadata)

@@ -1,6 +1,6 @@
-"""A message as the API stores it (API document, "Append Messages").
+"""Messages as the API stores them (API document, "Append Messages").
 
-Encoding leaves out every field that is None: the API never sees a null.
+Fields that are None are not encoded: the API never sees a null.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ Status = Literal["active", "in_progress", "completed", "abandoned"]
 
 
 class Usage(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
-    """Token usage as the provider reported it, in tokens."""
+    """Token usage as the provider reported it; both counts are in tokens."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
 
 class ToolCall(msgspec.Struct, rename="camel", omit_defaults=True):
-    """A tool call, or in a tool result the call that it answers.
+    """A tool call; in a tool result, the call that it answers.
 
-    `arguments` is the parsed object, or the raw string when it does not parse; a result has none.
+    `arguments` is the parsed object, or the raw string if it is not a JSON object. A result has none.
     """
 
     id: str | None = None
@@ -35,7 +35,10 @@ class ToolCall(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 class Message(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """One message of a conversation. Only a `tool` message may have empty content."""
+    """One message of a conversation. Only a `tool` message may have empty content.
+
+    The fields of a create's content come first (see `details`): a message is encoded in two parts.
+    """
 
     role: Role
     content: str
@@ -49,7 +52,7 @@ class Message(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
 
 
 def _as_written(value: Any) -> str:
-    """A datetime of a subclass, which msgspec does not take: while a test has frozen time, every datetime is one."""
+    """Encode a datetime of a subclass, which msgspec rejects: libraries that freeze time in tests use one."""
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     raise TypeError(f"{type(value).__name__} is not JSON")
@@ -59,10 +62,10 @@ _encoder = msgspec.json.Encoder(enc_hook=_as_written)
 
 
 def encode(value: Any) -> bytes:
-    """Strict UTF-8 JSON of a message, or of plain data that `safe.plain` has been through."""
+    """Encode a message, or plain data from `json_safe.plain`, as strict UTF-8 JSON."""
     return _encoder.encode(value)
 
 
 def size(message: Message) -> int:
-    """What a message weighs against the API's limits, in UTF-8 bytes of its content."""
+    """Return the UTF-8 bytes of a message's content, which the API limits."""
     return len(message.content.encode())

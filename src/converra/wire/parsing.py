@@ -1,4 +1,4 @@
-"""Messages as a programmer writes them: a `Message`, or a dict spelled like the API or like Python."""
+"""Parsing of messages given by a programmer: a `Message`, or a dict with the API's or Python's field names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from converra.wire.models import ROLES, Message, ToolCall, Usage
 
 
 def _spellings(cls: type[msgspec.Struct]) -> dict[str, str]:
-    """The wire's name of every field, by either of its names."""
+    """Map both names of every field to the API's name."""
     fields = msgspec.structs.fields(cls)
     return {name: field.encode_name for field in fields for name in (field.name, field.encode_name)}
 
@@ -23,10 +23,14 @@ _USAGE = _spellings(Usage)
 
 
 def message_from(value: Message | Mapping[str, Any]) -> Message:
-    """The message that was meant; raises InvalidArgumentError that says what is wrong with it.
+    """Make a message (API document, "Append Messages").
 
-    A field that is None counts as not given. Tool calls given as dicts stay as they are: the API document leaves
+    A field that is None counts as not given. Tool calls given as dicts are kept unchanged: the API document leaves
     their fields open.
+
+    Raises:
+        InvalidArgumentError: A field is unknown, or has a value that the API rejects.
+
     """
     wire = _wire(value)
     calls = _tool_calls(wire.pop("toolCalls", None))
@@ -39,16 +43,21 @@ def message_from(value: Message | Mapping[str, Any]) -> Message:
 
 
 def tool_call(given: ToolCall | Mapping[str, Any]) -> ToolCall:
-    """A tool call as the API spells it. One given by hand may have its provider's spelling, a function inside."""
+    """Make a tool call with the API's fields, also from a provider's form that nests them in `function`."""
     if isinstance(given, ToolCall):
         return given
     function = given.get("function")
-    own = {**given, **function} if isinstance(function, Mapping) else given
-    return ToolCall(id=own.get("id"), name=own.get("name"), arguments=own.get("arguments", msgspec.UNSET))
+    fields = {**given, **function} if isinstance(function, Mapping) else given
+    return ToolCall(id=fields.get("id"), name=fields.get("name"), arguments=fields.get("arguments", msgspec.UNSET))
 
 
 def messages_from(values: Sequence[Message | Mapping[str, Any]]) -> list[Message]:
-    """At least one message; an error says which of them is wrong."""
+    """Make at least one message.
+
+    Raises:
+        InvalidArgumentError: There is none, or one is invalid; the error has its index.
+
+    """
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sequence):
         raise InvalidArgumentError(f"messages is {_name(values)}, expected a list of messages")
     if not values:
@@ -57,7 +66,7 @@ def messages_from(values: Sequence[Message | Mapping[str, Any]]) -> list[Message
 
 
 def to_json(value: Any) -> bytes:
-    """JSON of what a programmer wrote; raises InvalidArgumentError for what JSON cannot say."""
+    """Encode data given by a programmer; raises InvalidArgumentError for values that JSON does not have."""
     try:
         return msgspec.json.encode(value, enc_hook=_plain)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -65,7 +74,7 @@ def to_json(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Subclasses of JSON's own types, such as a template engine's safe string, are sent as what they are."""
+    """Convert subclasses of JSON's own types, such as a template engine's safe string, which msgspec rejects."""
     for kind in (str, int, float):
         if isinstance(value, kind):
             return kind(value)
