@@ -192,7 +192,7 @@ def test_a_message_that_no_limit_explains_is_set_aside(server: LocalServer, capl
     conversation.end()
     assert not sender.flush(LONG)
     assert sender.stats().rejected == 1
-    assert "the API refused 1 messages" in caplog.text
+    assert "the API rejected 1 messages" in caplog.text
     sender.shutdown(5)
 
 

@@ -136,7 +136,7 @@ def test_a_redirect_is_waited_out(
 
 WHAT_TO_DO = (
     "not followed, because the API key must not travel to another host: set base_url (CONVERRA_BASE_URL) to the "
-    "address that answers itself. What is recorded waits, and is tried again."
+    "address that answers itself. Recorded messages wait, and are sent again later."
 )
 
 LOGGED = """

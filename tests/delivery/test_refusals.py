@@ -35,7 +35,7 @@ def test_one_bad_message_costs_no_other(server: LocalServer, place: int, caplog:
     assert Held(server).status == "completed"
     stats = sender.stats()
     assert (stats.delivered, stats.rejected, stats.pending, stats.pending_bytes) == (50, 1, 0, 0)
-    assert "converra: the API refused 1 messages, which are set aside: " in caplog.text
+    assert "converra: the API rejected 1 messages, which are set aside: " in caplog.text
     assert len(posts(server)) < 20
     assert sender.shutdown(LONG)
 
@@ -121,7 +121,7 @@ def test_a_conversation_that_is_refused_is_said(
     assert not sender.flush(LONG)
     assert [one.words for one in held(server)] == [words(2)]
     assert (sender.stats().rejected, sender.stats().delivered) == (2, 2)
-    assert "the API refused 2 messages" in caplog.text
+    assert "the API rejected 2 messages" in caplog.text
     assert sender.shutdown(LONG)
 
 
@@ -133,7 +133,7 @@ def test_metadata_that_is_refused_is_left_out(server: LocalServer, caplog: pytes
     conversation.end()
     assert sender.shutdown(LONG)
     assert [word for word in Held(server).words if word.split()[0] != "Conversation"] == words(1)
-    assert "refused the metadata" in caplog.text
+    assert "the API rejected a conversation's metadata; continuing without it" in caplog.text
 
 
 def test_a_conversation_that_is_gone_goes_on_in_a_new_one(server: LocalServer) -> None:

@@ -317,7 +317,7 @@ def _weighted(texts: Iterable[tuple[int, bool]]) -> tuple[list[tuple[int, int]],
 
 
 class Overlap(NamedTuple):
-    """What a request and a record have in common; compared in the order of the fields, more is better."""
+    """Measure of what a request and a record have in common. Fields are compared in order; more is better."""
 
     shared: int
     """Recorded replies, tool calls and tool results in the request; 0 if no recorded call generated any of them.

@@ -167,7 +167,7 @@ class Keyed:
 
 
 class Record:
-    """What is recorded of one conversation.
+    """The messages of one conversation that are recorded, as far as it takes to recognise them.
 
     Args:
         shared: Other processes record the same conversation.

@@ -1,7 +1,8 @@
 """Snapshots: a request as it was when its call began, taken on the app's thread.
 
 Taking one costs a fingerprint for each message, one comparison of lists, and the reading of the messages that are new.
-The worker folds it into the record later, when the app may have changed its own list of messages.
+The worker folds it into the record later, when the app may have changed its own list of messages. While an earlier call
+is not folded yet, its request is compared with instead of the record; before the first fold there is no record at all.
 """
 
 from __future__ import annotations
@@ -79,17 +80,9 @@ def take_snapshot(
     turns: int | None = None,
     old: list[int] | None = None,
 ) -> Snapshot:
-    """Fingerprint every message of a request, and read those that are not recorded yet.
+    """Fingerprint every message of a request, unless that is done, and read the last and those not recorded yet.
 
-    The last message is always read: it is most probably new, even if it repeats an earlier one.
-
-    Args:
-        record: What is recorded; None before the first fold.
-        request: The request.
-        fingerprints: Those of its messages, if they are known already.
-        turns: Number of calls that have ended so far. By default all of them are folded.
-        old: Fingerprints of the last request of these, to be compared with while it is not folded.
-
+    `turns` counts the calls that have ended, by default those folded; `old`: fingerprints of the last one's request.
     """
     messages = tuple(request.messages)
     if fingerprints is None:
@@ -108,7 +101,7 @@ def take_snapshot(
             known_prefix, prefix = record.continued(fingerprints)
             start = len(prefix)
             fingerprints = prefix + fingerprints[start:]  # as above
-    newest = len(messages) - 1
+    newest = len(messages) - 1  # read in any case: most probably new, even if it repeats an earlier message
     read, weight = {}, 0
     for index in range(start, newest + 1):
         if index == newest or fingerprints[index] not in known:
@@ -117,7 +110,7 @@ def take_snapshot(
                 weight += len(source.text)
                 if source.calls or source.attachments or source.metadata:
                     weight += source.beside
-    snapshot = Snapshot(
+    return Snapshot(
         request.dialect,
         messages,
         fingerprints,
@@ -128,6 +121,5 @@ def take_snapshot(
         known_prefix,
         prefix,
         weight,
+        request.model,
     )
-    snapshot.model = request.model
-    return snapshot

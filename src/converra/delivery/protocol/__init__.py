@@ -1,1 +1,1 @@
-"""One conversation against the API: the next request, and the effect of each answer. Pure."""
+"""The protocol of one conversation with the API: its next request, and the effect of each answer. Pure."""

@@ -192,7 +192,7 @@ class Progress:
             state = State(metadata=metadata, annotations=dict(metadata))
         self.state = state
         self.arrived: deque[tuple[float, Any]] = deque()
-        """What the outbox keeps of messages that are not encoded yet, each with the monotonic time of its arrival."""
+        """Messages that are not encoded yet, as the outbox keeps them, each with the monotonic time of its arrival."""
         self.entries: deque[EncodedMessage] = deque()
         """The encoded messages that wait, in order; they come before those in `arrived`."""
         self.notes: deque[tuple[int, dict[str, Any]]] = deque()
