@@ -53,7 +53,7 @@ def create_conversation(
     """Create a conversation ("Create Conversation").
 
     `content` is either form of the content field, or messages that become the structured form. Fields of a message that
-    the content has no place for are sent in its metadata; see `conversation.details`. Over the limits it raises
+    the content has no place for are sent in its metadata; see `wire.details`. Over the limits it raises
     ContentLimitError. Without an idempotency key the request cannot safely be sent again.
     """
     return _create(_content(content), prompt_id, status, llm_model, company_name, idempotency_key)

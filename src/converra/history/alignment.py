@@ -24,9 +24,9 @@ edited replies       a reply between two old texts is a recorded one with other 
 moved texts          a reply follows in the request, and the text was recorded somewhere: calls ran side by side
 ===================  ==========================================================================================
 
-A request that names what it continues (`previous_response_id`) resends nothing: all of it is new. If texts before a
-reply stay undecided after a prefix, the prefix is given up and the whole request is aligned: the same words may have
-been said in two places.
+A request that names what it continues (`previous_response_id`) resends nothing: all of it is new. If a text before the
+last reply is recorded, but not after the prefix, the prefix is given up and the whole request is aligned: chats repeat
+texts, and the prefix may have been matched in the wrong place.
 """
 
 from __future__ import annotations
@@ -102,6 +102,7 @@ class Alignment:
         snapshot, record = self.snapshot, self.record
         if snapshot.previous is not None:
             return None
+        # Identity, not equality, of the lists: another call that extends the prefix replaces its list.
         if (
             snapshot.known_prefix
             and snapshot.version == record.version
@@ -156,7 +157,7 @@ class Alignment:
         """Count a match key whose order does not matter (SYSTEM, KEYED); return True if it is recorded."""
         if match_key.kind == SYSTEM:
             return match_key.key in self.record.systems
-        if self.snapshot.previous is not None:
+        if self.snapshot.previous is not None:  # nothing is resent, so an equal call is another call
             return False
         return self._count(match_key.key) or self._invented_id(match_key.key)
 
@@ -193,6 +194,7 @@ class Alignment:
         start, rest = self._follow(texts) if self.known_prefix else (0, texts)
         latest = self.record.latest
         shared = [item for item in rest if latest.get(item.key, START) >= start]
+        # The run first: the longest common subsequence would match a repeated "yes" after a window with the old one.
         if shared and not self._slide(rest, start):
             self._subsequence(shared, start)
         followed_by_reply = False
@@ -247,6 +249,7 @@ class Alignment:
 
     def _subsequence(self, items: list[Item], start: int) -> None:
         """Match the longest common subsequence of the texts that both the request and the record have."""
+        # Only texts that both have: that leaves a few of thousands in a long chat.
         texts, recorded_texts = self.record.texts, self.record.recorded_texts
         keys = {item.key for item in items}
         positions = [at for at in range(start, len(texts)) if texts[at] in keys]

@@ -148,10 +148,10 @@ class _Fold:
 
     def reply(self, answer: Answer) -> list[NewMessage]:
         """Record the answer of a request that was recorded before."""
-        asked = len(self.new)
+        before = len(self.new)
         self.record.version += 1
         self._record_answer(answer)
-        return self.new[asked:]
+        return self.new[before:]
 
     def _unless_retried(self, items: list[Item]) -> list[Item]:
         """Return no items for the retry of a failed request that names what it continues, else all."""
@@ -173,7 +173,7 @@ class _Fold:
 
     def _shared_history(self) -> int | None:
         """Find the thread of the last old reply or tool item in the request; None if there is none."""
-        for item in reversed(self.items):
+        for item in reversed(self.items):  # a user's text does not count: a router or a judge gets it too
             if item.at is not None and item.kind == REPLY:
                 return self.record.recorded_texts[item.at].thread
             if item.kind == KEYED and item.old[0] and item.key in self.record.keyed.threads:
@@ -195,7 +195,7 @@ class _Fold:
         self._record_instructions(already_known=first)
         for item in elsewhere:
             self._record_item(item, already_known=first)
-        if not first:
+        if not first:  # the process that recorded them sends them; a new system text is this process's own
             self.new = [new for new in self.new if new.source.role == "system"]
         for item in self.items[len(elsewhere) :]:
             self._record_item(item, already_known=first and item.kind == SYSTEM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -172,7 +173,7 @@ def _integer(value: int) -> int | str:
 
 
 def _float(value: float) -> float | str:
-    return value if value - value == 0 else str(value)
+    return value if math.isfinite(value) else str(value)
 
 
 def _same(value: Any) -> Any:
