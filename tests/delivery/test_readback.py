@@ -1,4 +1,4 @@
-"""What an answer says about a request in question, whatever part of the conversation it shows."""
+"""An unsettled request is decided by whatever part of the conversation an answer shows."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ STORED: dict[str, tuple[dict[str, Any], dict[str, Any], bool | None]] = {
 
 @pytest.mark.parametrize(("case", "answer", "expected"), STORED.values(), ids=STORED)
 def test_whether_an_append_was_stored(case: dict[str, Any], answer: dict[str, Any], expected: bool | None) -> None:
-    """Ids before the counter, the counter before the status, the status before the words; and None for "who knows"."""
+    """Ids before the counter, the counter before the status, the status before the words; and None if undecided."""
     progress = _progress(**{name: value for name, value in case.items() if name != "completes"})
     batch = _batch(progress, completes="completes" in case)
     found = readback.is_stored(Conversation.from_dict(answer), progress, batch)
@@ -85,10 +85,10 @@ def test_whether_an_append_was_stored(case: dict[str, Any], answer: dict[str, An
 
 
 OURS: dict[str, tuple[dict[str, Any], bool]] = {
-    "our mark": ({"metadata": {"sdkOpenedBy": "w"}}, True),
-    "another's mark": ({"metadata": {"sdkOpenedBy": "v"}, "messages": _shown(None)}, False),
-    "our mark in the content": ({"content": _structured("more?", sdkOpenedBy="w")}, True),
-    "another's mark in the content": ({"content": _structured("more?", sdkOpenedBy="v")}, False),
+    "our id": ({"metadata": {"sdkOpenedBy": "w"}}, True),
+    "another's id": ({"metadata": {"sdkOpenedBy": "v"}, "messages": _shown(None)}, False),
+    "our id in the content": ({"content": _structured("more?", sdkOpenedBy="w")}, True),
+    "another's id in the content": ({"content": _structured("more?", sdkOpenedBy="v")}, False),
     "our words first": ({"messages": [{"role": "user", "content": "more?"}, *_shown("x")]}, True),
     "other words first": ({"messages": _shown("x")}, False),
     "our words first in the text": ({"content": "User: more?\nUser: x"}, True),
@@ -102,7 +102,7 @@ OURS: dict[str, tuple[dict[str, Any], bool]] = {
 
 @pytest.mark.parametrize(("answer", "expected"), OURS.values(), ids=OURS)
 def test_whether_our_create_made_the_conversation(answer: dict[str, Any], expected: bool) -> None:
-    """By the mark that the one who creates it leaves; where that is not shown, by the words."""
+    """By the opener's id in the metadata; if that is not shown, by the texts."""
     progress = _progress(shared=True)
     opening = [_entry("user", "more?", "m3")]
     assert readback.is_ours(Conversation.from_dict(answer), progress, opening) is expected

@@ -1,4 +1,4 @@
-"""A chat with one record, told in short lines: `3 user: Hi (replaces 1)`."""
+"""A chat with one record, shown in short lines: `3 user: Hi (replaces 1)`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def result(call_id: str, text: str) -> Message:
 
 
 def answered(*parts: str | Message | SourceMessage, response_id: str | None = None) -> Answer:
-    """An answer of a text, of tool calls, of both, or of whatever was said."""
+    """An answer of a text, of tool calls, of both, or of given source messages."""
     given = tuple(part for part in parts if isinstance(part, SourceMessage))
     text = "".join(part for part in parts if isinstance(part, str))
     calls = tuple(read_call(part) for part in parts if isinstance(part, dict))

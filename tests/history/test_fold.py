@@ -1,4 +1,4 @@
-"""Which messages of a call are new: histories that grow, shrink, are edited, retried or told by someone else."""
+"""New messages of a call: histories that grow, shrink, are edited or retried, or come from another process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_growing_list_is_recorded_once() -> None:
 
 
 def test_the_same_words_twice_are_two_turns() -> None:
-    """Who says "yes" three times has said it three times, whoever else says the same things again."""
+    """A "yes" that a user writes three times is three turns, even if the assistant repeats itself too."""
     chat, history, lines = Chat(), [S], []
     for _ in range(3):
         history.append(user("yes"))
@@ -48,7 +48,7 @@ def test_the_same_words_twice_are_two_turns() -> None:
     ]
 
 
-def test_a_user_who_writes_twice_in_a_row_is_heard_twice() -> None:
+def test_two_messages_of_a_user_in_a_row_are_two_turns() -> None:
     """Two messages of one side without an answer between them stay two, also when they say the same."""
     chat = Chat()
     assert chat.ask([user("a"), user("a")], "b") == ["0 user: a", "1 user: a", "2 assistant: b"]
@@ -456,7 +456,7 @@ def test_a_chat_that_begins_with_the_assistant() -> None:
 
 
 def test_joining_a_session_that_another_process_has_begun() -> None:
-    """What came before the last answer is marked as learned, so that it is sent only if nobody has sent it."""
+    """Messages up to the last reply are marked as already known: they are sent only if this process is the opener."""
     chat = Chat(shared=True)
     assert chat.ask([S, user("a"), assistant("A"), user("b")], "B") == [
         "0 system: Be kind. (learned)",
@@ -590,7 +590,7 @@ def test_no_messages_at_all() -> None:
 
 
 def test_empty_words_are_recorded() -> None:
-    """A user who says nothing has said something; an answer of nothing is an answer, and is not resent as another."""
+    """An empty text of a user is recorded; an empty answer is recorded once, and not again when it is resent."""
     chat = Chat()
     assert chat.ask([user("")], "") == ["0 user:", "1 assistant:"]
     assert chat.ask([user(""), assistant(""), user("a")], "A") == ["2 user: a", "3 assistant: A"]
@@ -622,7 +622,7 @@ def test_looking_records_nothing() -> None:
 
 
 def test_the_answer_is_marked() -> None:
-    """What the model said can be told from what was asked."""
+    """Messages of the answer are marked, so that they can be distinguished from those of the request."""
     from converra.history.fold import fold
 
     chat = Chat()

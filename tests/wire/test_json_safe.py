@@ -1,4 +1,4 @@
-"""Any value can be said in strict JSON."""
+"""Any value has a safe copy in strict JSON."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_a_small_value_that_unfolds_without_end() -> None:
     assert size < 30 * json_safe.MAX_VALUES
 
 
-def test_unknown_objects_are_described_by_whoever_asks() -> None:
+def test_unknown_objects_are_described_by_the_caller() -> None:
     """`describe` finds the words for what is unknown, which are made safe and kept short."""
     assert json_safe.plain({"x": object()}, lambda _: "\ud800" + "y" * 5_000) == {"x": "\ufffd" + "y" * 1_999}
 

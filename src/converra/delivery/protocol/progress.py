@@ -28,7 +28,8 @@ moved on          the next `part`, and the     as not opened            a furthe
 ================  ===========================  =======================  ================================================
 
 A create is idempotent by its key, so it may be repeated until it is answered. An append has no key: one without an
-answer is never repeated before a GET has shown that it was not stored.
+answer is not repeated before a GET. If the GET does not show whether it was stored, it is sent again, and its messages
+are counted as `duplicated_risk`.
 """
 
 from __future__ import annotations
