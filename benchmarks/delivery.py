@@ -20,7 +20,8 @@ from typing import Any
 
 from benchmarks.sink import running
 from converra.config import Config
-from converra.delivery.delivery import Delivery, Header
+from converra.delivery.delivery import Delivery
+from converra.delivery.header import Header
 from converra.wire.models import Message, Usage
 
 CONVERSATIONS, TURNS = 1000, 20
@@ -28,7 +29,8 @@ CONVERSATIONS, TURNS = 1000, 20
 EXIT = """
 from benchmarks.delivery import turn
 from converra.config import load
-from converra.delivery.delivery import Delivery, Header
+from converra.delivery.delivery import Delivery
+from converra.delivery.header import Header
 import sys
 sender = Delivery(load({}))
 for number in range(int(sys.argv[1])):

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from benchmarks.delivery import turn
 from benchmarks.sink import running
 from converra.config import Config
-from converra.delivery.delivery import Delivery, Header
+from converra.delivery.delivery import Delivery
+from converra.delivery.header import Header
 
 COUNTS = (1_000, 10_000, 20_000)
 LONGEST = 600.0

@@ -12,7 +12,8 @@ from pathlib import Path
 from benchmarks.delivery import turn
 from benchmarks.sink import running
 from converra.config import Config
-from converra.delivery.delivery import Delivery, Header
+from converra.delivery.delivery import Delivery
+from converra.delivery.header import Header
 
 TURNS = 200_000
 FAILING = 0.2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from converra.delivery.conversation_queue import Header
+from converra.delivery.header import Header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

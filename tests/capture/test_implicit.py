@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from converra.capture.call import OpenCall
     from converra.capture.implicit import ImplicitConversations
-    from converra.delivery.conversation_queue import Header
+    from converra.delivery.header import Header
     from converra.history.turn import Origin
 
 S = system("Be kind.")

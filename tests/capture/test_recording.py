@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra.capture.recording import Recording
-from converra.delivery.conversation_queue import Header
+from converra.delivery.header import Header
 from converra.history.turn import Request
 from converra.integrations.openai.chat import CHAT
 from converra.process.jobs import JobQueue

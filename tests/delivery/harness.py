@@ -7,7 +7,8 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from converra.config import Config
-from converra.delivery.delivery import Delivery, Header
+from converra.delivery.delivery import Delivery
+from converra.delivery.header import Header
 from converra.wire.models import Message, Usage
 from tests.patience import LONG
 

@@ -11,10 +11,11 @@ import pytest
 from converra.api import retry
 from converra.config import Config
 from converra.delivery import delivery as delivering
-from converra.delivery import losses
-from converra.delivery.delivery import Delivery, Header
+from converra.delivery import stats
+from converra.delivery.delivery import Delivery
+from converra.delivery.header import Header
 from converra.delivery.worker import flusher as flushing
-from converra.delivery.worker.flush_request import FlushRequest
+from converra.delivery.worker.commands import FlushRequest
 from converra.errors import RateLimitError
 from tests.delivery.fake_api import FakeAPI
 from tests.delivery.harness import turn
@@ -91,7 +92,7 @@ class Limited(FakeAPI):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (flushing, delivering, losses):
+    for module in (flushing, delivering, stats):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(retry, "FIRST_DELAY", 0.5)
     monkeypatch.setattr(retry, "MAX_DELAY", 8.0)

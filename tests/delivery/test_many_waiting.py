@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra.config import Config
-from converra.delivery.delivery import Delivery, Header
+from converra.delivery.delivery import Delivery
+from converra.delivery.header import Header
 from converra.delivery.protocol.progress import Progress
 from converra.delivery.worker.schedule import Schedule
 from tests.delivery.harness import turn

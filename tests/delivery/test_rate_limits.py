@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from converra.config import Config
-from converra.delivery.conversation_queue import Header
 from converra.delivery.delivery import Delivery
+from converra.delivery.header import Header
 from converra.delivery.protocol.batching import HEAD_START, due_at, rank
 from converra.delivery.protocol.progress import Progress, State
 from converra.delivery.worker.rate_limiter import RateLimiter

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from converra.api.results import Conversation
-from converra.delivery.conversation_queue import Header
+from converra.delivery.header import Header
 from converra.delivery.protocol import readback
 from converra.delivery.protocol.entry import EncodedMessage, entry
 from converra.delivery.protocol.progress import Batch, Progress, State

@@ -111,7 +111,7 @@ def test_a_conversation_that_is_refused_is_said(
     server: LocalServer, header: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A create that can never work sets its messages aside, and no other conversation is touched."""
-    from converra.delivery.delivery import Header
+    from converra.delivery.header import Header
 
     sender = delivery(server)
     bad = sender.open(Header(**{"key": "bad", "prompt_id": "p", **header}))

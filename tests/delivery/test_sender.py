@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converra.config import Config
-from converra.delivery.conversation_queue import Header
+from converra.delivery.header import Header
 from converra.delivery.outbox.memory import MemoryOutbox
 from converra.delivery.protocol.batching import due_at
 from converra.delivery.protocol.progress import Progress

@@ -19,10 +19,11 @@ reader = InMemoryMetricReader()
 metrics.set_meter_provider(MeterProvider([reader]))
 from converra.config import Config
 from converra.wire.models import Message
-from converra.delivery.delivery import Delivery, Header
+from converra.delivery.delivery import Delivery
+from converra.delivery.header import Header
 
 class Note:
-    size, learned = 400, False
+    size, already_known = 400, False
     def message(self): return Message(role="user", content="hello", metadata={"messageId": "m"})
 
 sender = Delivery(Config(api_key="k", base_url=sys.argv[1], max_pending_bytes=1000, flush_interval=3600.0))

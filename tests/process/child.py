@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from converra.config import load
-from converra.delivery.delivery import Delivery, Header
+from converra.delivery.delivery import Delivery
+from converra.delivery.header import Header
 from converra.delivery.outbox import schema
 from converra.process import forks
 from tests.delivery.harness import turn

@@ -181,7 +181,7 @@ def test_signal_handlers_and_finalizers_may_record(server: LocalServer, start: C
     """They interrupt a caller anywhere, also inside an append, and neither hang nor lose anything."""
     code = """
     import gc
-    from converra.delivery.delivery import Header
+    from converra.delivery.header import Header
     from tests.delivery.harness import turn
     sender = started(flush_interval=0.01)
     count = {"main": 0, "signal": 0, "finalizer": 0}

@@ -80,7 +80,7 @@ def test_a_child_of_a_busy_parent_delivers(run: Callable[[str], Any]) -> None:
 def test_an_inherited_conversation_goes_on_as_the_childs_own(run: Callable[[str], Any], server: LocalServer) -> None:
     """A child that goes on in a conversation of its parent does so in one of its own, which names the parent's."""
     code = """
-    from converra.delivery.delivery import Header
+    from converra.delivery.header import Header
     from tests.delivery.harness import turn
     sender = started()
     lane = sender.open(Header(key="shared", prompt_id="prompt"))

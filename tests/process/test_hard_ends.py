@@ -91,7 +91,7 @@ def test_the_outbox_is_for_its_owner_only(start: Callable[..., Any], outbox: Pat
 def test_redaction_comes_before_the_disk(start: Callable[..., Any], outbox: Path) -> None:
     """What redaction drops never touches the disk."""
     code = """
-    from converra.delivery.delivery import Header
+    from converra.delivery.header import Header
     from tests.delivery.harness import Note, said
     sender = started()
     lane = sender.open(Header(key="a", prompt_id="prompt"))
@@ -114,7 +114,7 @@ def test_a_request_under_way_at_the_end_is_settled(
     server.faults.hide_messages = hidden
     server.faults.add(endpoint, "hang", when=when, skip=1 if endpoint == "append" else 0)
     code = """
-    from converra.delivery.delivery import Header
+    from converra.delivery.header import Header
     from tests.delivery.harness import turn
     sender = started(timeout=3600)
     lane = sender.open(Header(key="a", prompt_id="prompt"))
@@ -195,7 +195,7 @@ def test_four_processes_share_a_file_and_one_is_killed(
 def test_a_fork_in_the_middle_of_a_write(server: LocalServer, start: Callable[..., Any], outbox: Path) -> None:
     """Children of a process whose threads are writing have the file to themselves: what they record is in it too."""
     code = """
-    from converra.delivery.delivery import Header
+    from converra.delivery.header import Header
     from tests.delivery.harness import turn
     unhurried()
     sender = started()
@@ -254,7 +254,7 @@ def test_killed_at_any_point_nothing_is_missing_and_nothing_doubled(
 ) -> None:
     """SIGKILL at random points of a run of turns: what the run said it recorded is there after the next start, once."""
     code = """
-    from converra.delivery.delivery import Header
+    from converra.delivery.header import Header
     from tests.delivery.harness import turn
     sender = started(flush_interval=0.01)
     print("ready", flush=True)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from converra.capture.call import OpenCall
     from converra.capture.implicit import ImplicitConversations
-    from converra.delivery.delivery import ConversationQueue, Header
+    from converra.delivery.delivery import ConversationQueue
+    from converra.delivery.header import Header
     from converra.history.turn import Origin, Request, Scope, SourceMessage
     from converra.integrations import Integration
 

@@ -28,7 +28,7 @@ from converra._version import __version__
 from converra.capture.handle import Conversation, checked_id
 from converra.capture.implicit import ImplicitConversations
 from converra.capture.sessions import Sessions
-from converra.delivery.delivery import Header
+from converra.delivery.header import Header
 from converra.errors import InvalidArgumentError
 from converra.history.turn import Scope
 from converra.process import context

@@ -12,48 +12,37 @@ from converra.delivery.protocol.progress import OutboxRows
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from converra.delivery.delivery import Delivery
+    from converra.delivery.header import Draft, Header
     from converra.delivery.protocol.progress import Progress
-    from converra.wire.models import Message
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What a conversation is opened with."""
-
-    key: str
-    """Becomes the idempotency key."""
-    prompt_id: str
-    company_name: str | None = None
-    shared: bool = False
-    """The conversation may exist already: its session is shared with other processes, and goes on after this one."""
-    metadata: dict[str, Any] = {}
-
-
-class Draft(Protocol):
-    """A message to be."""
+class QueueOwner(Protocol):
+    """The delivery that a queue hands its commands to."""
 
     @property
-    def size(self) -> int:
-        """Bytes that it holds, for the bound of what waits."""
+    def generation(self) -> int:
+        """Changes when messages recorded so far are no longer this process's to send: after a fork, for example."""
 
-    @property
-    def already_known(self) -> bool:
-        """Said before this process joined a shared session: only sent where the conversation is not there yet."""
+    def append(self, queue: ConversationQueue, drafts: Sequence[Draft], at: float | None = None) -> None:
+        """See `ConversationQueue.append`."""
 
-    def message(self) -> Message | None:
-        """The message, redacted and safe for strict JSON, with `metadata.messageId`; None where redaction dropped it.
+    def annotate(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> None:
+        """See `ConversationQueue.annotate`."""
 
-        Called once, on the flusher's thread for the memory outbox. Never raises.
-        """
+    def send_now(self, queue: ConversationQueue) -> None:
+        """See `ConversationQueue.send_now`."""
+
+    def end(self, queue: ConversationQueue, *, always: bool = False) -> None:
+        """See `ConversationQueue.end`."""
 
 
 class ConversationQueue:
     """One conversation's way to the API. Any thread may call any method; none waits for the network or raises."""
 
-    __slots__ = ("__weakref__", "_delivery", "file", "generation", "header", "progress", "used", "writer")
+    __slots__ = ("__weakref__", "_owner", "file", "generation", "header", "progress", "used", "writer")
 
-    def __init__(self, delivery: Delivery, header: Header) -> None:
-        self._delivery = delivery
+    def __init__(self, owner: QueueOwner, header: Header) -> None:
+        self._owner = owner
         self.header = header
         self.start()
 
@@ -64,7 +53,7 @@ class ConversationQueue:
         self.used = False
         """Something was appended."""
         self.writer = os.urandom(4).hex() if self.header.shared else ""
-        self.generation = self._delivery.generation
+        self.generation = self._owner.generation
 
     def begin_with(self, metadata: Mapping[str, Any]) -> None:
         """Merge metadata into what the conversation will be opened with."""
@@ -88,19 +77,19 @@ class ConversationQueue:
 
     def append(self, drafts: Sequence[Draft], at: float | None = None) -> None:
         """Add messages at the end; they are as old as they were `at` a time of the monotonic clock."""
-        self._delivery.append(self, drafts, at)
+        self._owner.append(self, drafts, at)
 
     def annotate(self, metadata: Mapping[str, Any]) -> None:
         """Merge into the conversation's metadata, with the next request."""
-        self._delivery.annotate(self, metadata)
+        self._owner.annotate(self, metadata)
 
     def send_now(self) -> None:
         """Send what waits now: another process may go on with the conversation."""
-        self._delivery.send_now(self)
+        self._owner.send_now(self)
 
     def end(self, *, always: bool = False) -> None:
         """Complete the conversation once everything in it was delivered. Idempotent.
 
         Where nothing was recorded nothing is sent, unless `always`: another process may have opened it.
         """
-        self._delivery.end(self, always=always)
+        self._owner.end(self, always=always)

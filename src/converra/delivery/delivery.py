@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from converra.config import freezes_between_calls
 from converra.delivery import exits
-from converra.delivery.conversation_queue import ConversationQueue, Draft, Header
-from converra.delivery.losses import Losses
+from converra.delivery.conversation_queue import ConversationQueue
 from converra.delivery.outbox.memory import MemoryOutbox
-from converra.delivery.stats import Counters, DeliveryStats, totals
+from converra.delivery.stats import Counters, DeliveryStats, Losses, totals
 from converra.delivery.worker.commands import Command
 from converra.delivery.worker.flusher import Flusher
 from converra.delivery.worker.transport import open_connection
@@ -24,11 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from converra.config import Config
-    from converra.delivery.outbox.memory import Outbox
-    from converra.delivery.worker.flush_request import FlushRequest
-    from converra.delivery.worker.sender import Connection
+    from converra.delivery.header import Draft, Header
+    from converra.delivery.outbox import Outbox
+    from converra.delivery.worker.commands import FlushRequest
+    from converra.delivery.worker.transport import Connection
 
-__all__ = ["ConversationQueue", "Delivery", "DeliveryStats", "Draft", "Header"]
+__all__ = ["ConversationQueue", "Delivery", "DeliveryStats"]
 
 WAKE_EVERY = 64
 """So many jobs at a time wake a worker; fewer wait until one looks around."""

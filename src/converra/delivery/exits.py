@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from converra.delivery.delivery import Delivery
-    from converra.delivery.worker.flush_request import FlushRequest
+    from converra.delivery.worker.commands import FlushRequest
 
 SHARE = 0.95
 """What of `shutdown_timeout` goes to delivering; the rest is for Python to take itself down."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from converra.config import Config
-    from converra.delivery.conversation_queue import Draft, Header
+    from converra.delivery.header import Draft, Header
     from converra.process.jobs import JobQueue
     from converra.testing.capture import Capture
     from converra.wire.models import Message

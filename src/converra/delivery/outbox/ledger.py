@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from converra.delivery.conversation_queue import Header
+from converra.delivery.header import Header
 from converra.delivery.protocol.progress import Batch, Opening, Progress, State
 from converra.process.lockfile import ProcessLock
 from converra.wire.models import encode

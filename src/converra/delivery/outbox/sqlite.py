@@ -17,8 +17,7 @@ import msgspec
 
 from converra.delivery.outbox import schema
 from converra.delivery.outbox.ledger import Row
-from converra.delivery.outbox.open_file import OpenFile
-from converra.delivery.outbox.schema import UnusableError
+from converra.delivery.outbox.schema import OpenFile, UnusableError
 from converra.delivery.protocol.entry import EncodedMessage, entries_of, entry
 from converra.process import forks
 from converra.process.guard import guard, log_limited
@@ -28,7 +27,8 @@ from converra.wire.models import Message, encode
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from converra.delivery.conversation_queue import ConversationQueue, Draft
+    from converra.delivery.conversation_queue import ConversationQueue
+    from converra.delivery.header import Draft
     from converra.delivery.outbox.memory import MemoryOutbox
     from converra.delivery.protocol.progress import Progress
 

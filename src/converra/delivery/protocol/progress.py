@@ -47,7 +47,7 @@ from converra.wire import details, limits
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from converra.delivery.conversation_queue import Header
+    from converra.delivery.header import Header
     from converra.delivery.protocol.entry import EncodedMessage
 
 OPENING_WORDS = "Conversation started."

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 from converra.api import rate, retry
 from converra.delivery.protocol import batching
 from converra.delivery.protocol.progress import Progress
-from converra.delivery.worker.commands import Command
-from converra.delivery.worker.flush_request import FlushRequest, Tickets
+from converra.delivery.worker.commands import Command, FlushRequest, Tickets
 from converra.delivery.worker.rate_limiter import RateLimiter
 from converra.delivery.worker.schedule import Schedule
 from converra.delivery.worker.sender import Outcome, Sender
@@ -30,10 +29,9 @@ if TYPE_CHECKING:
 
     from converra.config import Config
     from converra.delivery.conversation_queue import ConversationQueue
-    from converra.delivery.losses import Losses
-    from converra.delivery.outbox.memory import Outbox
-    from converra.delivery.stats import Counters
-    from converra.delivery.worker.sender import Connection
+    from converra.delivery.outbox import Outbox
+    from converra.delivery.stats import Counters, Losses
+    from converra.delivery.worker.transport import Connection
     from converra.process.jobs import JobQueue
     from converra.process.periodic import PeriodicTask
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from converra.api import retry
@@ -17,18 +17,18 @@ from converra.process.guard import guard, log_limited
 from converra.wire import json_safe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from converra.api.operations import Operation
     from converra.api.results import Conversation
     from converra.config import Config
-    from converra.delivery.outbox.memory import Outbox
+    from converra.delivery.outbox import Outbox
     from converra.delivery.protocol.batching import Step
     from converra.delivery.protocol.entry import EncodedMessage
     from converra.delivery.protocol.progress import Progress
     from converra.delivery.stats import Counters
+    from converra.delivery.worker.transport import Connection
 
-T = TypeVar("T")
 _OVER = ("completed", "abandoned")
 
 QUICK_REFUSALS = 20
@@ -41,22 +41,6 @@ TELL_AFTER = 3
 
 BLIND_AFTER = 3
 """So many tries in a row that bring no answer which can be read, and a conversation is not read back any more."""
-
-
-class Connection(Protocol):
-    """What carries a request: `converra.api.connection.Connection`, or a fake."""
-
-    on_headers: Callable[[Mapping[str, str]], None]
-    """Told the headers of each answer."""
-
-    def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
-        """Send once and read the answer; raises the errors of `converra.errors`."""
-
-    def close(self) -> None:
-        """Close the sockets."""
-
-    def abandon(self) -> None:
-        """Forget the sockets of the parent process."""
 
 
 class Outcome(NamedTuple):

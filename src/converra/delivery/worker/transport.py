@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from converra.errors import ConverraError
 from converra.process import forks
@@ -12,9 +12,9 @@ from converra.process.guard import log_limited
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from converra.api.operations import Operation
     from converra.config import Config
     from converra.delivery.stats import Counters
-    from converra.delivery.worker.sender import Connection
 
 KEY_MISSING = (
     "converra: no API key: set CONVERRA_API_KEY, or pass api_key= to instrument(). Nothing is sent until then; "
@@ -22,6 +22,25 @@ KEY_MISSING = (
 )
 
 WAITS = "converra: what is recorded waits, and is tried again: %s"
+
+
+T = TypeVar("T")
+
+
+class Connection(Protocol):
+    """What carries a request: `converra.api.connection.Connection`, or a fake."""
+
+    on_headers: Callable[[Mapping[str, str]], None]
+    """Told the headers of each answer."""
+
+    def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
+        """Send once and read the answer; raises the errors of `converra.errors`."""
+
+    def close(self) -> None:
+        """Close the sockets."""
+
+    def abandon(self) -> None:
+        """Forget the sockets of the parent process."""
 
 
 class Transport:
