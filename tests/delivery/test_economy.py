@@ -15,6 +15,7 @@ from converra.delivery import stats
 from converra.delivery.delivery import Delivery
 from converra.delivery.header import Header
 from converra.delivery.worker import flusher as flushing
+from converra.delivery.worker import transport
 from converra.delivery.worker.commands import FlushRequest
 from converra.errors import RateLimitError
 from tests.delivery.fake_api import FakeAPI
@@ -92,7 +93,7 @@ class Limited(FakeAPI):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (flushing, delivering, stats):
+    for module in (flushing, transport, delivering, stats):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(retry, "FIRST_DELAY", 0.5)
     monkeypatch.setattr(retry, "MAX_DELAY", 8.0)

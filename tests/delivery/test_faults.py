@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra.api.connection import Connection
-from converra.delivery import delivery as delivering
+from converra.delivery.worker import transport
 from tests.delivery.harness import Held, delivery, queue, turn, words
 from tests.patience import LONG
 
@@ -85,7 +85,7 @@ def spoil(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
             return
         monkeypatch.setattr(Refused, "left", 2)
         monkeypatch.setattr(Refused, "endpoint", endpoint)
-        monkeypatch.setattr(delivering, "open_connection", Refused)
+        monkeypatch.setattr(transport, "open_connection", Refused)
 
     return fail
 

@@ -177,7 +177,7 @@ def test_shutdown_waits_until_the_file_is_closed(
     asleep, inside = threading.Event(), threading.Event()
     wait = FlushRequest.wait
     monkeypatch.setattr(FlushRequest, "wait", delivered)
-    monkeypatch.setattr(Losses, "say", slow)
+    monkeypatch.setattr(Losses, "log", slow)
     sender = delivery(server, outbox=str(outbox), flush_interval=0.01)
     queue(sender).append(turn(1))
     assert sender.shutdown(LONG)
@@ -298,11 +298,11 @@ def test_a_session_that_a_dead_process_shared_stays_open(server: LocalServer, ou
     assert _rows(outbox, "conversation") == 0
 
 
-def test_a_lease_lasts_as_long_as_its_process(tmp_path: Path) -> None:
+def test_a_process_lock_lasts_as_long_as_its_process(tmp_path: Path) -> None:
     """The system takes it back, however the process ends."""
     code = (
         "import sys; from converra.process.lockfile import ProcessLock;"
-        " l = ProcessLock.take(sys.argv[1], 't'); print(l, flush=True); input()"
+        " lock = ProcessLock.take(sys.argv[1], 't'); print(lock, flush=True); input()"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "box")], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -15,7 +15,7 @@ from converra.delivery.outbox.memory import MemoryOutbox
 from converra.delivery.protocol.batching import due_at
 from converra.delivery.protocol.progress import Progress
 from converra.delivery.stats import Counters
-from converra.delivery.worker.sender import Sender
+from converra.delivery.worker.sender import OutcomeKind, Sender
 from converra.process import guard
 from converra.wire.models import Usage, encode
 from tests.delivery.fake_api import FAULTS, FakeAPI
@@ -59,7 +59,7 @@ class Bench:
             if due is None:
                 return
             self.now = max(self.now, due)
-            if self.sender.serve(self.progress, self.api, 1.0).kind == "refused":
+            if self.sender.serve(self.progress, self.api, 1.0).kind is OutcomeKind.KEY_REFUSED:
                 return
         raise AssertionError("it does not come to an end")
 

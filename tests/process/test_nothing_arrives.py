@@ -24,7 +24,7 @@ sys.stdin.read()
 """
 
 WAITS = "converra: what is recorded waits, and is tried again: "
-PAUSES = "converra: sending pauses, and is tried again now and then: "
+PAUSES = "converra: sending pauses and is retried now and then: "
 
 
 @pytest.mark.parametrize(

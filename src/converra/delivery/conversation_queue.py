@@ -39,7 +39,7 @@ class QueueOwner(Protocol):
 class ConversationQueue:
     """One conversation's way to the API. Any thread may call any method; none waits for the network or raises."""
 
-    __slots__ = ("__weakref__", "_owner", "file", "generation", "header", "progress", "used", "writer")
+    __slots__ = ("__weakref__", "_owner", "generation", "header", "progress", "rows", "used", "writer")
 
     def __init__(self, owner: QueueOwner, header: Header) -> None:
         self._owner = owner
@@ -49,7 +49,7 @@ class ConversationQueue:
     def start(self) -> None:
         """Begin, or begin anew in a forked child: what was recorded before is the parent's."""
         self.progress: Progress | None = None
-        self.file = OutboxRows()
+        self.rows = OutboxRows()
         self.used = False
         """Something was appended."""
         self.writer = os.urandom(4).hex() if self.header.shared else ""

@@ -1,4 +1,4 @@
-"""Where recorded messages go: `Delivery` opens lanes, takes messages in, and has them sent."""
+"""The delivery: takes in recorded messages, and has them sent."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from converra.delivery import exits
 from converra.delivery.conversation_queue import ConversationQueue
 from converra.delivery.outbox.memory import MemoryOutbox
 from converra.delivery.stats import Counters, DeliveryStats, Losses, totals
-from converra.delivery.worker.commands import Command
-from converra.delivery.worker.flusher import Flusher
-from converra.delivery.worker.transport import open_connection
+from converra.delivery.worker.commands import Annotate, Append, End, SendNow
+from converra.delivery.worker.flusher import Flusher, Mode
 from converra.process import identity, uwsgi
 from converra.process.guard import log_limited
 from converra.process.jobs import LOCK_SECONDS, JobQueue
@@ -31,17 +30,22 @@ if TYPE_CHECKING:
 __all__ = ["ConversationQueue", "Delivery", "DeliveryStats"]
 
 WAKE_EVERY = 64
-"""So many jobs at a time wake a worker; fewer wait until one looks around."""
+"""Waiting jobs per wake-up of a worker; fewer wait until one polls."""
 
 FLUSH_TIMEOUT = 30.0
-"""Seconds that a flush may take when no other number is given."""
+"""Seconds that a flush may take by default."""
+
+_BACKGROUND = Mode.BACKGROUND  # an attribute of an enum is slow to look up on Python 3.11
 
 
 class Delivery:
-    """Any thread may call any method; none raises for what happens at run time.
+    """Delivers the conversations of one configuration. Any thread may call any method; none raises at run time.
 
-    Nothing starts until the first append, or `start`. `connect` makes the connection from a key; tests put their own
-    there. `periodic_task` is done by a worker now and then.
+    Nothing starts until the first append, or `start`. `connect` makes the connection from a key, `open_connection` by
+    default. A worker runs `periodic_task`. `jobs` assemble messages; they are this delivery's own by default.
+
+    State is renewed as a whole, outbox and flusher together: in a forked child, and when a durable outbox is closed.
+    `generation` counts these renewals where the messages recorded so far are left to another process.
     """
 
     def __init__(
@@ -55,77 +59,76 @@ class Delivery:
         self.config = config
         self.jobs = JobQueue(config.max_pending_bytes) if jobs is None else jobs
         self._periodic_task = periodic_task
-        self._connect = connect or self._connection
+        self._connect = connect
         self.generation = 0
-        """Counts the forks since this was made: what was recorded before one is the parent's."""
-        self._loading = False
-        """uWSGI loads the app in this process, and will fork it."""
-        self._postponed = False
-        """`start` was called meanwhile."""
-        self._begin()
+        self._start_postponed = False
+        """`start` was called while uWSGI was loading the app."""
+        self._begin(usual_mode(config), Counters(), MemoryOutbox(config.max_pending_bytes))
         exits.watch(self)
 
     def __repr__(self) -> str:
         return f"Delivery({self.config.base_url!r})"
 
-    def _begin(self, counters: Counters | None = None, memory: MemoryOutbox | None = None) -> None:
-        self._counters = counters or Counters()
-        self._memory = memory or MemoryOutbox(self.config.max_pending_bytes)
-        self._outbox = self._new_outbox(self._memory)
-        self._losses = Losses(self._outbox, self._counters)
+    def _begin(self, mode: Mode, counters: Counters, memory: MemoryOutbox) -> None:
+        self._counters = counters
+        self._memory = memory
+        self._outbox = self._new_outbox(memory)
+        self._losses = Losses(self._outbox, counters)
         self._flusher = Flusher(
             self.config,
             self._outbox,
-            self._counters,
+            counters,
             self._losses,
             self._connect,
+            mode=mode,
             periodic_task=self._periodic_task,
             jobs=self.jobs,
         )
         self.started = False
-        """Workers run, and the ends of the process are prepared for."""
+        """The flusher runs, and exit hooks are set."""
         self._gave_up_at = -1
-        self._made_with: object = threading.Lock
-        """gevent and eventlet replace it."""
-        self._send_by_thread()
+        """Messages captured when delivery at an exit was last tried: without new ones it is not tried again."""
+        self._lock_type: object = threading.Lock
+        """The type of the locks in use. gevent and eventlet replace it when they patch `threading`."""
 
     def _new_outbox(self, memory: MemoryOutbox) -> Outbox:
         if self.config.outbox is None:
             return memory
-        from converra.delivery.outbox.sqlite import SQLiteOutbox  # noqa: PLC0415 - most never need SQLite
+        from converra.delivery.outbox.sqlite import SQLiteOutbox  # noqa: PLC0415 - most processes never need SQLite
 
         return SQLiteOutbox(self.config.outbox, memory, idle_timeout=self.config.idle_timeout)
 
-    def _connection(self, api_key: str) -> Connection:
-        return open_connection(api_key, self.config.base_url, self.config.timeout)
-
-    # -- lanes ---------------------------------------------------------------------------------------------------------
+    # -- recording -----------------------------------------------------------------------------------------------------
 
     def open(self, header: Header) -> ConversationQueue:
-        """Make a lane for one conversation; nothing is sent until something is appended."""
+        """Return the queue of a new conversation. Nothing is sent until a message is appended."""
         return ConversationQueue(self, header)
 
     def submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, wake: bool = False) -> None:
-        """Have a job done that assembles something, mostly by a worker; see `Backlog.add`.
+        """Run a job that assembles messages, mostly on a worker; see `JobQueue.add`.
 
-        A worker that is not watchful anyway is woken where one is to be done `wake`, or many wait.
+        A worker that polls anyway finds it. Else one is woken if it is to `wake`, if all rest, or if many jobs wait.
         """
         identity.check()
         if not self.started:
             self._start()
         waiting = self.jobs.add(at, weight, call, args)
-        wake_hint = self._flusher.wake_hint
-        if self.direct:
-            if self._flusher.workers.closed:
-                self._periodic_task.turn(at)  # no worker does it
-            self.jobs.work()
-            if self._loading:
-                self._send_all()
-        elif not wake_hint.watchful and (wake or wake_hint.parked or waiting % WAKE_EVERY == 0):
-            self._flusher.wake()
+        flusher = self._flusher
+        if flusher.mode is _BACKGROUND:
+            flusher.notify(urgent=wake or waiting % WAKE_EVERY == 0)
+        else:
+            self._assemble(flusher.mode, at)
+
+    def _assemble(self, mode: Mode, now: float) -> None:
+        """Do a worker's part in the caller, as far as the mode asks for it."""
+        if mode >= Mode.CALLER_SENDS:
+            self._periodic_task.turn(now)
+        self.jobs.work()
+        if mode is Mode.LOADING:
+            self._send_all()
 
     def append(self, queue: ConversationQueue, drafts: Sequence[Draft], at: float | None = None) -> None:
-        """Add messages to a lane; they have waited since `at`, by the monotonic clock."""
+        """Add messages to a queue, recorded `at` a time of the monotonic clock (default: now)."""
         identity.check()
         if not self.started:
             self._start()
@@ -136,30 +139,28 @@ class Delivery:
             items = self._outbox.put(queue, drafts)
             flusher = self._flusher
             if items is not None:
-                flusher.commands.append(Command("append", queue, items, time.monotonic() if at is None else at))
-        if flusher.wake_hint.parked and not flusher.wake_hint.watchful:
-            flusher.wake()
+                flusher.commands.append(Append(queue, items, time.monotonic() if at is None else at))
+        flusher.notify()
 
     def annotate(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> None:
-        """Merge into the metadata of a lane's conversation."""
+        """Merge metadata into that of a queue's conversation."""
         identity.check()
         with self.jobs.lock:
             if queue.generation != self.generation:
                 queue.fork()
             if queue.used:
-                self._flusher.commands.append(Command("annotate", queue, self._outbox.note(queue, metadata)))
+                self._flusher.commands.append(Annotate(queue, *self._outbox.note(queue, metadata)))
             else:
                 queue.begin_with(metadata)
 
     def send_now(self, queue: ConversationQueue) -> None:
-        """Send what waits in a lane now, and wait for nothing; where nothing runs in the background, send it here."""
+        """Send a queue's messages now. Returns at once, unless the mode has the caller wait."""
         if queue.used and queue.generation == self.generation:
-            self._flusher.post(Command("send_now", queue))
-            if self._at_once:
-                self._flush(self.config.shutdown_timeout)
+            self._flusher.post(SendNow(queue))
+            self._flush_in_caller()
 
     def end(self, queue: ConversationQueue, *, always: bool = False) -> None:
-        """Complete a lane's conversation."""
+        """Complete a queue's conversation; see `ConversationQueue.end`."""
         identity.check()
         with self.jobs.lock:
             if queue.generation != self.generation:
@@ -169,56 +170,52 @@ class Delivery:
             if not self.started:
                 self._start()
             self._outbox.end(queue, always=always)
-            self._flusher.post(Command("end", queue, always))
-        if self._at_once:
+            self._flusher.post(End(queue, always))
+        self._flush_in_caller()
+
+    def _flush_in_caller(self) -> None:
+        if self._flusher.mode >= Mode.CALLER_WAITS:
             self._flush(self.config.shutdown_timeout)
 
+    # -- start ---------------------------------------------------------------------------------------------------------
+
     def start(self) -> None:
-        """Deliver what an earlier process has left in the durable outbox; without one there is nothing to start."""
+        """Deliver what an earlier process left in the durable outbox; does nothing without one."""
         if self.config.outbox is not None and not self.started:
             if uwsgi.is_loading():
-                self._postponed = True
+                self._start_postponed = True
             else:
                 self._start()
 
     def resume(self) -> None:
         """Start now if `start` was called while uWSGI was loading the app."""
-        if self._postponed:
-            self._postponed = False
+        if self._start_postponed:
+            self._start_postponed = False
             self.start()
 
     def _start(self) -> None:
-        if self._made_with is not threading.Lock and not self._counts().pending:
+        if self._lock_type is not threading.Lock and not self._counts().pending:
             self._renew_locks()
-        if self._loading:  # perhaps no more: this process may be the first worker
-            self._send_by_thread()
-        self._loading = uwsgi.is_loading()
+        if self._flusher.mode is Mode.LOADING:  # this process may be the first worker by now
+            self._flusher.switch(usual_mode(self.config))
         self.started = True
         exits.arm(self)
-        if self._loading:
-            self._send_here()
+        if uwsgi.is_loading():
+            self._leave_to_callers(Mode.LOADING)
         elif uwsgi.runs_threads():
-            self._flusher.workers.start()
+            self._flusher.start()
         else:
             log_limited("uwsgi", uwsgi.NO_THREADS)
-            self._send_here()
+            self._leave_to_callers(Mode.CALLER_SENDS)
+
+    def _leave_to_callers(self, mode: Mode) -> None:
+        self._flusher.switch(mode)
+        self.jobs.work()
 
     def _renew_locks(self) -> None:
-        """Replace locks that were made before gevent patched `threading`: they would stop all green threads at once."""
+        """Replace locks made before gevent patched `threading`: they would block all green threads at once."""
         self.jobs.renew_lock()
         self._renew(0)
-
-    def _send_by_thread(self) -> None:
-        self._flusher.workers.closed = False
-        self._at_once = freezes_between_calls()
-        """What ends is sent by the caller, before it goes on."""
-        self.direct = self._at_once or self.config.outbox is not None or self.config.console
-        """What is recorded is assembled by the caller, before it goes on."""
-
-    def _send_here(self) -> None:
-        """Have the callers send what they record: no thread can run."""
-        self._flusher.workers.closed = self._at_once = self.direct = True
-        self.jobs.work()
 
     def _send_all(self) -> None:
         """Send what was recorded while uWSGI loads the app, and close all files and sockets: it will be forked."""
@@ -230,72 +227,78 @@ class Delivery:
     # -- flush and stop ------------------------------------------------------------------------------------------------
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Send everything that waits; True only if all of it was delivered within `timeout` seconds."""
+        """Send everything that waits.
+
+        Returns True only if all of it was delivered within `timeout` seconds (default: `FLUSH_TIMEOUT`).
+        """
         return self._flush(FLUSH_TIMEOUT if timeout is None else timeout)
 
     def shutdown(self, timeout: float | None = None) -> bool:
-        """Complete what is open, send everything and stop. A later append starts anew."""
+        """Complete open conversations, send everything and stop. A later append starts delivery again.
+
+        Returns True only if all was delivered within `timeout` seconds (default: `shutdown_timeout`).
+        """
         seconds = self.config.shutdown_timeout if timeout is None else timeout
         until = time.monotonic() + seconds
         return self._stop(until, delivered=self._flush(seconds, ends=True))
 
     def _stop(self, until: float, *, delivered: bool) -> bool:
         with self.jobs.lock:
-            left = self.stats().pending - self._memory.elsewhere
-            if delivered and left > 0:  # it was recorded meanwhile, as after a shutdown: delivery goes on
+            undelivered = self.stats().pending - self._memory.elsewhere
+            if delivered and undelivered > 0:  # recorded meanwhile, as after a shutdown: delivery continues
                 return True
             flusher, self.started = self._flusher, False
-            flusher.workers.stop()
+            flusher.stop()
             if self._outbox.durable:
-                self._renew(max(0, left))
+                self._renew(max(0, undelivered))
         flusher.close(until - time.monotonic(), idle=delivered)
         self._gave_up_at = self._outbox.captured
         return delivered
 
-    def _renew(self, left: int) -> None:
+    def _renew(self, undelivered: int) -> None:
         """Record into a new outbox from now on, while the file is being closed.
 
-        What is `left` in it is for whoever opens it next, perhaps us: sent from memory as well, it would be doubled.
+        The file keeps the `undelivered` messages for the next process that opens it, perhaps this one. Sending them
+        from memory as well would double them.
         """
-        closed, at_once = self._flusher.workers.closed, self._at_once
-        self.generation += 1 if left else 0
-        self._begin(self._counters, self._memory.emptied(left))
-        self._flusher.workers.closed, self._at_once = closed, at_once
+        if undelivered:
+            self.generation += 1
+        self._begin(self._flusher.mode, self._counters, self._memory.emptied(undelivered))
 
     def _flush(self, timeout: float, *, ends: bool = False) -> bool:
         identity.check()
         until = time.monotonic() + timeout
         assembled = self.jobs.work(seconds=max(0.0, min(timeout, LOCK_SECONDS)))
         lost = self._lost()
-        flush_request = self._ask(ends=ends)
-        return (
-            (flush_request is None or self._flusher.wait(flush_request, until)) and assembled and self._lost() == lost
-        )
+        request = self._ask(ends=ends)
+        return (request is None or self._flusher.wait(request, until)) and assembled and self._lost() == lost
 
     def _ask(self, *, ends: bool) -> FlushRequest | None:
-        """Ask for a flush; None where nothing was ever recorded."""
+        """Request a flush; None if nothing was ever recorded."""
         if not self.started and not self._flusher.commands and not self._counts().pending:
             return None
-        if not self.started and not self._flusher.workers.closed:
+        if not self.started and self._flusher.mode < Mode.CALLER_SENDS:
             self._start()
         return self._flusher.ask(ends=ends)
 
     def _lost(self) -> int:
         return self._outbox.dropped + self._counters.rejected
 
-    def begin_exit(self, *, finalising: bool) -> FlushRequest | None:
-        """Begin to deliver what the process leaves behind; None where there is nothing, or it was tried in vain.
+    # -- exit and fork -------------------------------------------------------------------------------------------------
 
-        Where Python is `finalising`, no thread can be started any more; what is still recorded then, by other exit
-        handlers, is delivered as each conversation ends.
+    def begin_exit(self, *, finalising: bool) -> FlushRequest | None:
+        """Begin to deliver everything before the process ends; None if there is nothing, or it was tried in vain.
+
+        While Python is `finalising`, no thread can be started any more. What other exit handlers still record then is
+        sent by the caller, at the end of each conversation.
         """
-        self.jobs.work()  # what has ended so far is sent together, not one conversation after the other
-        self._flusher.workers.closed |= finalising
-        self._at_once, self.direct = self._at_once or finalising, self.direct or finalising
+        self.jobs.work()  # conversations that have ended so far are sent together, not one after the other
+        if finalising:
+            self._flusher.switch(max(self._flusher.mode, Mode.CALLER_SENDS))
         return None if self._gave_up_at == self._outbox.captured else self._ask(ends=True)
 
     def finish_exit(self, flush_request: FlushRequest | None, until: float) -> None:
-        """Wait for that, and say what could not be delivered."""
+        """Wait for that request until a time of the monotonic clock, and log what could not be delivered."""
         if flush_request is not None:
             self._flusher.wait(flush_request, until)
         self._gave_up_at = self._outbox.captured
@@ -303,18 +306,29 @@ class Delivery:
         self._losses.total(self.stats().pending, kept=self._outbox.durable, keyless=keyless)
 
     def after_fork(self) -> None:
-        """Start clean in a child process: nothing of the parent's is sent, and none of its sockets or locks is used."""
+        """Start clean in a child process: it sends nothing of the parent's, and uses none of its sockets or locks."""
         self.generation += 1
         self.jobs.after_fork()
         self._flusher.abandon()
-        self._begin()
+        self._begin(usual_mode(self.config), Counters(), MemoryOutbox(self.config.max_pending_bytes))
+
+    # -- statistics ----------------------------------------------------------------------------------------------------
 
     def stats(self) -> DeliveryStats:
-        """What has become of everything so far."""
+        """Return the counters, after the waiting jobs have been assembled."""
         identity.check()
         self.jobs.work()
         return self._counts()
 
     def _counts(self) -> DeliveryStats:
-        """As `stats`, but what cannot be assembled just now counts as one message a job."""
+        """Return the counters; a job that cannot be assembled at present counts as one message."""
         return totals(self._counters, self._outbox, jobs=len(self.jobs))
+
+
+def usual_mode(config: Config) -> Mode:
+    """Return the mode of a process that can start threads."""
+    if freezes_between_calls():
+        return Mode.CALLER_WAITS
+    if config.outbox is not None or config.console:
+        return Mode.CALLER_ASSEMBLES
+    return Mode.BACKGROUND

@@ -10,6 +10,7 @@ import msgspec
 
 from converra.delivery.conversation_queue import ConversationQueue
 from converra.delivery.delivery import Delivery, DeliveryStats
+from converra.delivery.worker.flusher import Mode
 from converra.history.draft import ManualDraft
 from converra.testing.capture import CapturedConversation
 
@@ -56,7 +57,7 @@ class MemoryDelivery(Delivery):
         self._ids: dict[str, str] = {}
         """What the messages are called here, by the ids that they were given."""
         super().__init__(config, jobs=jobs)
-        self.direct = True
+        self._flusher.switch(Mode.CALLER_ASSEMBLES)
 
     def open(self, header: Header) -> ConversationQueue:
         """Make a lane into memory."""

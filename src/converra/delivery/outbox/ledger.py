@@ -63,15 +63,15 @@ class Ledger:
         """Write down a conversation, and strike out what of it has left."""
         with self._transaction():
             self._write_pieces(progress)
-            self._strike_out(progress.file.left)
+            self._strike_out(progress.rows.left)
             self._db.execute(
                 "UPDATE conversation SET state = ?, ended = max(ended, ?), touched = ? WHERE id = ?",
-                (encode(progress.state), progress.ended, now, progress.file.row),
+                (encode(progress.state), progress.ended, now, progress.rows.row),
             )
             self._db.execute(
-                "DELETE FROM note WHERE conversation = ? AND id <= ?", (progress.file.row, progress.file.noted)
+                "DELETE FROM note WHERE conversation = ? AND id <= ?", (progress.rows.row, progress.rows.noted)
             )
-        progress.file.left.clear()
+        progress.rows.left.clear()
 
     def forget(self, row: int) -> None:
         """Strike out a conversation that is over."""
@@ -131,7 +131,7 @@ class Ledger:
             writer,
             msgspec.json.decode(state, type=State) if state else None,
         )
-        progress.file.row, progress.ended, progress.always = number, bool(ended), bool(always)
+        progress.rows.row, progress.ended, progress.always = number, bool(ended), bool(always)
         progress.arrived = deque(self._messages(number, clock))
         progress.notes = deque(self._notes(number))
         progress.received = sum(row.whole for _, item in progress.arrived for row in item)
@@ -190,7 +190,7 @@ class Ledger:
                 "INSERT INTO message (conversation, place, piece, whole, learned, since, body)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
-                    progress.file.row,
+                    progress.rows.row,
                     place or row,
                     f"{piece}{number:05}",
                     entry.whole,

@@ -98,25 +98,25 @@ class SQLiteOutbox:
         plain = json_safe.plain(dict(metadata))
         with self._entering, self._failing():
             file = self._opened()
-            if file is not None and queue.file.row:
+            if file is not None and queue.rows.row:
                 sql = "INSERT INTO note (conversation, body) VALUES (?, ?)"
-                return file.front.execute(sql, (queue.file.row, encode(plain))).lastrowid or 0, plain
+                return file.front.execute(sql, (queue.rows.row, encode(plain))).lastrowid or 0, plain
         return 0, plain
 
     def end(self, queue: ConversationQueue, *, always: bool) -> None:
         """Write down that a conversation has ended."""
         with self._entering, self._failing():
             file = self._opened()
-            if file is not None and queue.file.row:
+            if file is not None and queue.rows.row:
                 sql = "UPDATE conversation SET ended = 1, always = ? WHERE id = ?"
-                file.front.execute(sql, (always, queue.file.row))
+                file.front.execute(sql, (always, queue.rows.row))
 
     def _written(self, queue: ConversationQueue, made: Sequence[EncodedMessage]) -> Sequence[int] | None:
         with self._entering, self._failing():
             file = self._opened()
             if file is not None:
-                queue.file.row = queue.file.row or self._conversation(file, queue)
-                return _insert(file.front, queue.file.row, made)
+                queue.rows.row = queue.rows.row or self._conversation(file, queue)
+                return _insert(file.front, queue.rows.row, made)
         return None
 
     def _conversation(self, file: OpenFile, queue: ConversationQueue) -> int:
@@ -148,20 +148,20 @@ class SQLiteOutbox:
     def release(self, progress: Progress, left: Sequence[EncodedMessage]) -> None:
         """Give back the room in memory, and remember what to strike out in the file."""
         self._memory.release(progress, left)
-        progress.file.left.extend(made.row for made in left if made.row > 0)
+        progress.rows.left.extend(made.row for made in left if made.row > 0)
 
     def save(self, progress: Progress) -> None:
         """Strike out what has left and write down the rest, in one transaction."""
         with self._failing():
-            if self._file is not None and progress.file.row:
+            if self._file is not None and progress.rows.row:
                 self._file.ledger.save(progress, time.time())
 
     def forget(self, progress: Progress) -> None:
         """Strike out the conversation."""
         with self._failing():
-            if self._file is not None and progress.file.row:
-                self._file.ledger.forget(progress.file.row)
-                progress.file.row = 0
+            if self._file is not None and progress.rows.row:
+                self._file.ledger.forget(progress.rows.row)
+                progress.rows.row = 0
 
     def recover(self) -> list[Progress]:
         """Take over what dead owners of the file have left behind."""

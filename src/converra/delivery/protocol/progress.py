@@ -183,7 +183,7 @@ class Progress:
     """Monotonic time at which an orphan is completed."""
 
     def __init__(
-        self, header: Header, writer: str = "", state: State | None = None, file: OutboxRows | None = None
+        self, header: Header, writer: str = "", state: State | None = None, rows: OutboxRows | None = None
     ) -> None:
         self.header = header
         self.writer = writer
@@ -198,7 +198,7 @@ class Progress:
         """The encoded messages that wait, in order; they come before those in `arrived`."""
         self.notes: deque[tuple[int, dict[str, Any]]] = deque()
         """Metadata to be merged into the state, each with its row in a durable outbox."""
-        self.file = file or OutboxRows()
+        self.rows = rows or OutboxRows()
 
     @property
     def key(self) -> str:

@@ -54,23 +54,26 @@ _FIELDS = ("promptId", "companyName", "idempotencyKey")
 """Fields of a create without which there is no conversation."""
 
 
-class Leave(Protocol):
-    """A callable that lets go of messages."""
+class Settlement(Protocol):
+    """Takes the messages that leave the outbox."""
 
-    def __call__(self, progress: Progress, left: list[EncodedMessage], *, rejected: bool = True) -> None:
-        """Count messages as rejected or delivered, and remove them from the outbox."""
+    def delivered(self, progress: Progress, messages: list[EncodedMessage]) -> None:
+        """Settle messages that the API has stored."""
+
+    def rejected(self, progress: Progress, messages: list[EncodedMessage]) -> None:
+        """Settle messages that the API refuses for good."""
 
 
 class Refusals:
     """Decides what follows a rejection, and remembers for all conversations what this API rejects.
 
     Args:
-        leave: Called with the messages that are set aside.
+        settlement: Takes the messages that are set aside or delivered.
 
     """
 
-    def __init__(self, leave: Leave) -> None:
-        self._leave = leave
+    def __init__(self, settlement: Settlement) -> None:
+        self._settlement = settlement
         self._largest = 0
         """Bytes of content of the largest message that was accepted."""
         self._moved_to: set[str] = set()
@@ -140,7 +143,7 @@ class Refusals:
     def _completed_before(self, progress: Progress, batch: Batch) -> None:
         """Record that the conversation is completed: by this append, if it was sent before, or by another process."""
         if progress.state.again and not progress.header.shared:
-            self._leave(progress, progress.stored(batch), rejected=False)
+            self._settlement.delivered(progress, progress.stored(batch))
         progress.not_stored()
         progress.state.closed = True
 
@@ -149,7 +152,7 @@ class Refusals:
 
     def _reject(self, progress: Progress, left: list[EncodedMessage], error: ConverraError) -> None:
         if left:
-            self._leave(progress, left)
+            self._settlement.rejected(progress, left)
             log_limited("rejected", "converra: the API rejected %d messages, which are set aside: %s", len(left), error)
 
 

@@ -1,49 +1,81 @@
-"""What callers tell the workers."""
+"""Commands that callers post to the workers. A caller posts one in a single step in C, and never waits for a lock."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from converra.delivery.conversation_queue import ConversationQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from converra.delivery.conversation_queue import ConversationQueue
     from converra.delivery.protocol.progress import Progress
 
 
-class Command(NamedTuple):
-    """What a caller has to say. It is carried out by a worker."""
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """Add messages to a conversation."""
 
-    kind: str
-    queue: ConversationQueue | None = None
-    payload: Any = None
-    since: float = 0.0
+    queue: ConversationQueue
+    items: Sequence[Any]
+    """One for each message, in the form that the outbox keeps; see `Outbox.put`."""
+    since: float
+    """When they were recorded, by the monotonic clock."""
+
+
+class Annotate(msgspec.Struct, frozen=True, gc=False):
+    """Merge metadata into that of a conversation."""
+
+    queue: ConversationQueue
+    row: int
+    """Its row in a durable outbox; 0 for none."""
+    metadata: dict[str, Any]
+
+
+class SendNow(msgspec.Struct, frozen=True, gc=False):
+    """Send a conversation's waiting messages without waiting for the flush interval."""
+
+    queue: ConversationQueue
+
+
+class End(msgspec.Struct, frozen=True, gc=False):
+    """Complete a conversation once its messages are delivered."""
+
+    queue: ConversationQueue
+    always: bool
+    """Complete it even if this process recorded nothing: another one may have opened it."""
 
 
 class FlushRequest:
-    """Done when every conversation has come as far as it was when the flush was asked for."""
+    """A flush that a caller waits for: done when each conversation has sent what it had received when this was posted.
+
+    `ends`: open conversations are completed as well.
+    """
 
     def __init__(self, *, ends: bool = False) -> None:
         self.ends = ends
-        """Whether open conversations end with it."""
-        self.marks: dict[Progress, int] = {}
-        self._done = threading.Event()
         self.complete = False
+        """Everything was delivered or set aside; False if the workers gave up."""
+        self.marks: dict[Progress, int] = {}
+        """Conversations to wait for: how many messages each had received."""
+        self._done = threading.Event()
 
     @property
     def done(self) -> bool:
-        """Whether nobody needs to wait any more."""
+        """Return True once the caller need not wait any longer."""
         return self._done.is_set()
 
     def start(self, progresses: Iterable[Progress]) -> None:
-        """Remember what is to be waited for; tell the one who waits where that is nothing."""
+        """Mark how far each conversation must come; finish at once if all of them are there."""
         found = ((progress, progress.received) for progress in progresses)
         self.marks = {progress: mark for progress, mark in found if not progress.settled(mark)}
         self._finish_if_over()
 
     def check(self, progress: Progress) -> None:
-        """Look at the one conversation that has changed; tell the one who waits if it was the last."""
+        """Look at the one conversation that has changed; finish if it was the last to wait for."""
         mark = self.marks.get(progress)
         if mark is not None and progress.settled(mark):
             del self.marks[progress]
@@ -54,36 +86,39 @@ class FlushRequest:
             self.finish(complete=True)
 
     def finish(self, *, complete: bool) -> None:
-        """Tell the one who waits."""
+        """Release the waiting caller."""
         self.complete = complete
         self._done.set()
 
     def wait(self, timeout: float) -> bool:
-        """Wait; True where everything was worked off in time."""
+        """Wait at most `timeout` seconds; return True if the flush is complete by then."""
         self._done.wait(timeout)
         return self.complete
 
 
-class Tickets:
-    """The flushes that are waited for."""
+Command = Append | Annotate | SendNow | End | FlushRequest
+
+
+class FlushRequests:
+    """The flush requests under way."""
 
     def __init__(self) -> None:
         self._waiting: list[FlushRequest] = []
 
-    def start(self, flush_request: FlushRequest, progresses: Iterable[Progress]) -> None:
-        """Have a flush wait for what some conversations have received so far."""
-        flush_request.start(progresses)
-        if not flush_request.done:
-            self._waiting.append(flush_request)
+    def start(self, request: FlushRequest, progresses: Iterable[Progress]) -> None:
+        """Have a request wait for what these conversations have received so far."""
+        request.start(progresses)
+        if not request.done:
+            self._waiting.append(request)
 
     def check(self, progress: Progress) -> None:
-        """Look at a conversation that has changed; no other one costs a step."""
-        for flush_request in self._waiting:
-            flush_request.check(progress)
-        self._waiting = [flush_request for flush_request in self._waiting if not flush_request.done]
+        """Update the requests for one conversation that has changed. The others need no look."""
+        for request in self._waiting:
+            request.check(progress)
+        self._waiting = [request for request in self._waiting if not request.done]
 
     def give_up(self) -> None:
-        """Nobody should wait for what cannot be sent."""
-        for flush_request in self._waiting:
-            flush_request.finish(complete=False)
+        """Release all waiting callers: nothing can be sent at present."""
+        for request in self._waiting:
+            request.finish(complete=False)
         self._waiting = []

@@ -1,7 +1,23 @@
-"""Sends what waits: takes in events, picks the conversation that is next, has it served, and plans again.
+"""The flusher: takes in the callers' commands, picks the conversation that is next, has it served, and plans again.
 
-Callers only ever append to a queue of events and a backlog of jobs, one step in C: no app's thread ever waits for a
-worker's lock, whatever hangs. Workers assemble under the callers' lock, and only where that is free.
+Callers only append to a deque of commands and a queue of jobs, each one step in C. So no app thread ever waits for a
+worker's lock, whatever hangs. Workers assemble under the callers' lock, and only while it is free.
+
+A conversation as the flusher sees it; `protocol/progress.py` has the states of its requests:
+
+=========  ================================================  =====================================================
+state      the conversation is in                            and leaves it
+=========  ================================================  =====================================================
+queued     `commands`                                        when a worker takes the commands in
+planned    `_open`, `_schedule`: due at `batching.due_at`    when it is due, first by `batching.rank`, and the rate
+                                                             limiter lets a request go
+held       `_open`, `_held`: one worker sends one request    when the request has an outcome: it is planned again
+quiet      `_open` only: nothing to send yet                 by another command, or when it is idle for too long
+over       none: completed or rejected                       the outbox forgets it
+=========  ================================================  =====================================================
+
+Outcomes and the other conversations: answered, they speed up; failed, this one backs off, and after `OUTAGE_AFTER` in a
+row all of them do; rate limited, all wait as long as the API asks; key refused, all wait for a slow probe.
 """
 
 from __future__ import annotations
@@ -10,22 +26,22 @@ import random
 import threading
 import time
 from collections import deque
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from converra.api import rate, retry
 from converra.delivery.protocol import batching
 from converra.delivery.protocol.progress import Progress
-from converra.delivery.worker.commands import Command, FlushRequest, Tickets
+from converra.delivery.worker.commands import Annotate, Append, Command, End, FlushRequest, FlushRequests, SendNow
 from converra.delivery.worker.rate_limiter import RateLimiter
 from converra.delivery.worker.schedule import Schedule
-from converra.delivery.worker.sender import Outcome, Sender
+from converra.delivery.worker.sender import Outcome, OutcomeKind, Sender
 from converra.delivery.worker.transport import Transport
 from converra.process.guard import guard, log_limited
 from converra.process.wake_hint import WakeHint
 from converra.process.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from converra.config import Config
     from converra.delivery.conversation_queue import ConversationQueue
@@ -36,11 +52,37 @@ if TYPE_CHECKING:
     from converra.process.periodic import PeriodicTask
 
 POLL_INTERVAL = 1.0
-"""Longest rest while something waits, in seconds: an append then needs to wake nobody."""
+"""Longest rest of a worker while something waits, in seconds: so an append needs to wake no worker."""
+
+PAUSES = "converra: sending pauses and is retried now and then: %s"
+
+
+class Mode(IntEnum):
+    """The part of the work that callers do. Each mode adds to the one before.
+
+    ================  ===================================  =======================================================
+    mode              used                                 what a caller does before it continues
+    ================  ===================================  =======================================================
+    BACKGROUND        by default                           nothing: workers assemble and send
+    CALLER_ASSEMBLES  with a durable outbox or console     assembles the messages: they are on disk by then
+    CALLER_WAITS      where the process is frozen between  waits at the end of a conversation until the workers
+                      calls, such as Lambda                have delivered it
+    CALLER_SENDS      where no thread can run: Python      sends at the end of a conversation, on its own thread
+                      finalises, uWSGI has no threads
+    LOADING           while uWSGI loads the app            sends after each turn, and closes files and sockets:
+                                                           the process will be forked
+    ================  ===================================  =======================================================
+    """
+
+    BACKGROUND = 0
+    CALLER_ASSEMBLES = 1
+    CALLER_WAITS = 2
+    CALLER_SENDS = 3
+    LOADING = 4
 
 
 class Flusher:
-    """One per delivery. Everything with an underscore is done by workers, under their lock."""
+    """One per delivery. Methods with an underscore run on workers, under their lock."""
 
     def __init__(
         self,
@@ -48,79 +90,105 @@ class Flusher:
         outbox: Outbox,
         counters: Counters,
         losses: Losses,
-        connect: Callable[[str], Connection],
+        connect: Callable[[str], Connection] | None,
         *,
+        mode: Mode,
         periodic_task: PeriodicTask,
         jobs: JobQueue,
     ) -> None:
         self.commands: deque[Command] = deque()
-        self.wake_hint = WakeHint()
+        self.mode = mode
+        """Changed by `switch` only."""
         self.deadline: float | None = None
-        """When the process must be gone."""
+        """When a caller that sends on its own thread must stop, by the monotonic clock."""
         self.workers = Workers(self.turn, self._finish)
+        self._wake_hint = WakeHint()
         self._config = config
         self._outbox = outbox
+        self._counters = counters
         self._losses = losses
         self._periodic_task = periodic_task
         self._jobs = jobs
-        self._transport = Transport(config, counters, connect, self._on_headers)
         self._lock = threading.Lock()
         self._schedule = Schedule()
         self._rate_limiter = RateLimiter()
+        self._transport = Transport(config, counters, connect, self._rate_limiter, self._lock)
         self._open: set[Progress] = set()
-        self._flush_requests = Tickets()
         self._held: set[Progress] = set()
-        """Those that workers are at."""
+        """Conversations that workers are sending."""
+        self._flush_requests = FlushRequests()
         self._recover_at = 0.0
-        self._counters = counters
-        jitter = random.SystemRandom().random  # the global one may be seeded, and is the app's
+        jitter = random.SystemRandom().random  # the global generator belongs to the app, which may have seeded it
         self._sender = Sender(outbox, counters, config=config, monotonic=time.monotonic, now=time.time, jitter=jitter)
+        self.switch(mode)
 
     # -- callers -------------------------------------------------------------------------------------------------------
 
+    def switch(self, mode: Mode) -> None:
+        """Change the mode; from CALLER_SENDS on no thread is started."""
+        self.mode = mode
+        self.workers.closed = mode >= Mode.CALLER_SENDS
+
+    def start(self) -> None:
+        """Have at least one worker."""
+        self.workers.start()
+
+    def stop(self) -> None:
+        """Have the workers leave once they have finished their requests."""
+        self.workers.stop()
+
     def post(self, command: Command) -> None:
-        """Tell the workers something that they should look at soon."""
+        """Add a command and wake a worker for it."""
         self.commands.append(command)
         self.wake()
 
+    def notify(self, *, urgent: bool = False) -> None:
+        """Wake a worker if all of them rest until they are woken, or if it is urgent; not if one polls anyway."""
+        hint = self._wake_hint
+        if not hint.watchful and (urgent or hint.parked):
+            self.wake()
+
     def wake(self) -> None:
-        """Have a worker look for what there is to do."""
-        self.wake_hint.parked = False
+        """Wake a worker."""
+        self._wake_hint.parked = False
         self.workers.wake()
 
     def ask(self, *, ends: bool = False) -> FlushRequest:
-        """Ask for everything to be sent; with `ends`, for what is open to be completed."""
-        flush_request = FlushRequest(ends=ends)
-        self.post(Command("flush", payload=flush_request))
-        return flush_request
+        """Request that everything is sent; with `ends`, that open conversations are completed too."""
+        request = FlushRequest(ends=ends)
+        self.post(request)
+        return request
 
-    def wait(self, flush_request: FlushRequest, until: float) -> bool:
-        """Wait for that, until a time of the monotonic clock."""
+    def wait(self, request: FlushRequest, until: float) -> bool:
+        """Wait for a flush until a time of the monotonic clock; return True if it is complete by then."""
         if self.workers.here:  # a logging handler that flushes: it would wait for itself
             return False
         if not self.workers.alive:
-            self._work_here(flush_request, until)
-        return flush_request.wait(max(0.0, until - time.monotonic()))
+            self._work_here(request, until)
+        return request.wait(max(0.0, until - time.monotonic()))
 
-    def _work_here(self, flush_request: FlushRequest, until: float) -> None:
+    def _work_here(self, request: FlushRequest, until: float) -> None:
         """Send on the caller's thread: no other one can be started any more."""
-        if self.deadline is not None:  # a signal handler that flushes has interrupted just this
+        if self.deadline is not None:  # a signal handler that flushes has interrupted this very loop
             return
         self.deadline = until
-        while not flush_request.done and time.monotonic() < until:
+        while not request.done and time.monotonic() < until:
             rest = self.turn()
-            if rest is not None and not flush_request.done:
+            if rest is not None and not request.done:
                 time.sleep(max(0.0, min(rest, POLL_INTERVAL, until - time.monotonic())))
         self.deadline = None
 
     def close(self, timeout: float, *, idle: bool) -> None:
-        """Wait for the stopped workers; hardly, unless all are `idle`, since one may hang. The last one closes up."""
+        """Wait for the stopped workers, at most `timeout` seconds; hardly at all unless they are `idle`.
+
+        One that is not idle may hang in a request. The last worker to leave closes the outbox and the connection.
+        """
         self.workers.join(timeout, idle=idle)
         if self.workers.stopping and not self.workers.alive:
             self._finish()
 
     def abandon(self) -> None:
-        """Leave everything to the parent process, after a fork: green threads that came along find nothing to do."""
+        """Leave everything to the parent process after a fork: inherited green threads find nothing to do."""
         self.workers.abandon()
         self.commands.clear()
         self._schedule = Schedule()
@@ -129,10 +197,10 @@ class Flusher:
     # -- workers -------------------------------------------------------------------------------------------------------
 
     def turn(self) -> float | None:
-        """Send one request and return None, or return how long there is nothing to do."""
+        """Send one request and return None, or return the seconds for which there is nothing to do."""
         with guard("choosing what to send"):
             now = time.monotonic()
-            self.wake_hint.polls_at(now, news=bool(self.commands or self._jobs))
+            self._wake_hint.polls_at(now, news=bool(self.commands or self._jobs))
             jobs_in = self._jobs.take_on()
             self._losses.log()
             self._counters.observe(self._outbox.captured, self._outbox.dropped)
@@ -140,15 +208,16 @@ class Flusher:
             with self._lock:
                 chosen = self._next()
             if isinstance(chosen, float):
-                return self.wake_hint.rests(now, min(chosen, task_in, jobs_in))
+                return self._wake_hint.rests(now, min(chosen, task_in, jobs_in))
             self._serve(*chosen)
             return None
         return POLL_INTERVAL
 
     def _next(self) -> tuple[Progress, Connection] | float:
+        """Return the conversation to send, or the seconds until there may be one."""
         self._take_in()
         now = time.monotonic()
-        self._adopt(now)
+        self._recover(now)
         due = self._schedule.next_at()
         if due is None:
             return self._park()
@@ -162,12 +231,12 @@ class Flusher:
         return self._pick(now)
 
     def _park(self) -> float:
-        """Rest until somebody calls; said first and checked then, so that no call is missed."""
-        self.wake_hint.parked = True
+        """Rest until woken. The hint is set before the last look, so that no command is missed."""
+        self._wake_hint.parked = True
         return 0.0 if self.commands else self._jobs.more_in() or self._outbox.recover_every
 
-    def _adopt(self, now: float) -> None:
-        """Take over, now and then, what dead processes have left in a shared outbox."""
+    def _recover(self, now: float) -> None:
+        """Take over what dead processes have left in a shared outbox, every `recover_every` seconds."""
         if now < self._recover_at:
             return
         self._recover_at = now + self._outbox.recover_every
@@ -191,14 +260,14 @@ class Flusher:
         return progress, connection
 
     def _serve(self, progress: Progress, connection: Connection) -> None:
-        outcome = Outcome("failed", POLL_INTERVAL)
+        outcome = Outcome(OutcomeKind.FAILED, POLL_INTERVAL)  # if the guard catches a bug
         progress.retry_at = max(progress.retry_at, time.monotonic())
         with guard("sending a conversation"):
             outcome = self._sender.serve(progress, connection, self._timeout())
         with self._lock:
             self._held.discard(progress)
             progress.held = False
-            self._judge(progress, outcome)
+            self._apply(outcome, progress)
             self._plan(progress)
             self._flush_requests.check(progress)
 
@@ -206,36 +275,32 @@ class Flusher:
         left = self._config.timeout if self.deadline is None else self.deadline - time.monotonic()
         return max(0.05, min(self._config.timeout, left))
 
-    def _judge(self, progress: Progress, outcome: Outcome) -> None:
+    def _apply(self, outcome: Outcome, progress: Progress) -> None:
+        """Adapt the rate limiter to the outcome of a request."""
         now = time.monotonic()
-        if outcome.kind == "answered":
-            self._rate_limiter.answered()
-        elif outcome.kind == "failed":
-            progress.retry_at = max(progress.retry_at, now + min(outcome.wait, POLL_INTERVAL))
-            self._rate_limiter.failed(progress, now, outcome.wait)
-        elif outcome.kind == "limited":
-            self._rate_limiter.limited(now, outcome.wait)
-        elif outcome.kind == "refused":
-            self._refused(now)
+        match outcome.kind:
+            case OutcomeKind.ANSWERED:
+                self._rate_limiter.answered()
+            case OutcomeKind.FAILED:
+                progress.retry_at = max(progress.retry_at, now + min(outcome.wait, POLL_INTERVAL))
+                self._rate_limiter.failed(progress, now, outcome.wait)
+            case OutcomeKind.RATE_LIMITED:
+                self._rate_limiter.limited(now, outcome.wait)
+            case OutcomeKind.KEY_REFUSED:
+                self._on_key_refused(now)
+            case OutcomeKind.IDLE:
+                pass
 
-    def _refused(self, now: float) -> None:
+    def _on_key_refused(self, now: float) -> None:
         if not self._rate_limiter.refused_key:
-            log_limited(
-                "refused", "converra: sending pauses, and is tried again now and then: %s", self._counters.last_error
-            )
+            log_limited("refused", PAUSES, self._counters.last_error)
         self._rate_limiter.refuse_key(now)
         if not self._held:
             self._transport.close()
         self._flush_requests.give_up()
 
-    def _on_headers(self, headers: Mapping[str, str]) -> None:
-        """Wait with all conversations where an answer says that it was the last for a while."""
-        wait = rate.spent_for(headers, time.time())
-        if wait is not None:
-            with self._lock:
-                self._rate_limiter.spent(time.monotonic(), min(wait, retry.MAX_RETRY_AFTER))
-
     def _plan(self, progress: Progress) -> None:
+        """Schedule the next request of a conversation, or let go of it once it is over."""
         if progress.held:
             return
         progress.send_now = progress.send_now and progress.waiting
@@ -267,48 +332,55 @@ class Flusher:
             if not self._held:  # else workers were started again meanwhile
                 self._transport.close()
 
-    # -- events --------------------------------------------------------------------------------------------------------
+    # -- commands ------------------------------------------------------------------------------------------------------
 
     def _take_in(self) -> None:
+        """Carry out the posted commands. Conversations are planned once, or before a flush that follows."""
         touched: set[Progress] = set()
         while self.commands:
             command = self.commands.popleft()
-            if command.kind == "flush":
+            if isinstance(command, FlushRequest):
                 self._plan_all(touched)
-                self._on_flush(command.payload)
-            elif command.queue is not None:
-                touched.add(self._on_queue(command, command.queue))
+                self._on_flush(command)
+            else:
+                touched.add(self._on_command(command))
         self._plan_all(touched)
 
     def _plan_all(self, touched: set[Progress]) -> None:
         while touched:
             self._plan(touched.pop())
 
-    def _on_queue(self, command: Command, queue: ConversationQueue) -> Progress:
-        progress = queue.progress
-        if progress is None:
-            progress = queue.progress = Progress(queue.header, queue.writer, file=queue.file)
-        self._open.add(progress)
-        progress.send_now = progress.send_now or command.kind == "send_now"
-        if command.kind == "append":
-            progress.arrived.extend((command.since, item) for item in command.payload)
-            progress.received += len(command.payload)
-        elif command.kind == "annotate":
-            progress.notes.append(command.payload)
-        elif command.kind == "end":
-            progress.ended = True
-            progress.always = progress.always or command.payload
+    def _on_command(self, command: Append | Annotate | SendNow | End) -> Progress:
+        progress = self._progress_of(command.queue)
+        match command:
+            case Append():
+                progress.arrived.extend((command.since, item) for item in command.items)
+                progress.received += len(command.items)
+            case Annotate():
+                progress.notes.append((command.row, command.metadata))
+            case SendNow():
+                progress.send_now = True
+            case End():
+                progress.ended = True
+                progress.always = progress.always or command.always
         return progress
 
-    def _on_flush(self, flush_request: FlushRequest) -> None:
+    def _progress_of(self, queue: ConversationQueue) -> Progress:
+        progress = queue.progress
+        if progress is None:
+            progress = queue.progress = Progress(queue.header, queue.writer, rows=queue.rows)
+        self._open.add(progress)
+        return progress
+
+    def _on_flush(self, request: FlushRequest) -> None:
         self._recover_at = 0.0
-        self._adopt(time.monotonic())
-        for progress in [*(self._open if flush_request.ends else self._schedule), *self._held]:
-            if flush_request.ends and not (progress.header.shared or progress.orphan):
+        self._recover(time.monotonic())
+        for progress in [*(self._open if request.ends else self._schedule), *self._held]:
+            if request.ends and not (progress.header.shared or progress.orphan):
                 progress.ended = True
             if progress.busy:
                 progress.send_now = True
                 progress.retry_at = 0.0
             self._plan(progress)
         self._rate_limiter.retry_key()
-        self._flush_requests.start(flush_request, [*self._schedule, *self._held])
+        self._flush_requests.start(request, [*self._schedule, *self._held])

@@ -1,7 +1,25 @@
-"""Carries out the next request of one conversation, and takes in what came of it."""
+"""The sender: carries out the next request of one conversation, and applies its answer to the conversation.
+
+`plan` names the request, the progress keeps it until its fate is known, and the outbox saves the progress before the
+request and after it. So after a crash the next process knows which request may have been stored.
+
+========  ===========================  =================================================================================
+request   answer                       then
+========  ===========================  =================================================================================
+create    success                      the conversation is open; what the create held is delivered
+create    success, shared session      read it back, to learn whether this process or another one opened it
+append    success                      its messages are delivered
+append    unknown: a timeout, a lost   read it back: the batch is delivered if it is there, else it is sent again
+          answer, a 5xx
+any       408, 425, 429, 5xx, network  retry with backoff, or after `Retry-After`
+any       401, 403, not this API       all conversations wait for a slow probe
+any       another refusal              see `protocol/refusals.py`
+========  ===========================  =================================================================================
+"""
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -32,30 +50,68 @@ if TYPE_CHECKING:
 _OVER = ("completed", "abandoned")
 
 QUICK_REFUSALS = 20
-"""So many refusals in a row are answered without a pause; finding one bad message among 500 takes nine."""
+"""Refusals in a row after which the next request follows at once; finding one bad message among 500 takes nine."""
+
+LOG_AFTER = 3
+"""Failures in a row until one is logged. A timeout is logged at once: else it may stay unknown until the exit."""
+
+UNREADABLE_AFTER = 3
+"""Unreadable answers in a row after which a conversation is no longer read back."""
 
 
-TELL_AFTER = 3
-"""So many failures in a row are said, and one that took a whole timeout at once: nobody should find out at the end."""
+class OutcomeKind(Enum):
+    """The meaning of one request's outcome for the other conversations."""
 
-
-BLIND_AFTER = 3
-"""So many tries in a row that bring no answer which can be read, and a conversation is not read back any more."""
+    IDLE = auto()
+    """There was nothing to send."""
+    ANSWERED = auto()
+    """The API is well: it stored the request, or refused it for a reason of its own."""
+    FAILED = auto()
+    """The API failed or could not be reached."""
+    RATE_LIMITED = auto()
+    KEY_REFUSED = auto()
+    """The API refused the key, or the host is not the API."""
 
 
 class Outcome(NamedTuple):
-    """What a request means for the others: idle (there was none), answered, failed, limited, refused (the key)."""
+    """The outcome of one request, with the seconds until the next one may go where it failed or was rate limited."""
 
-    kind: str
+    kind: OutcomeKind
     wait: float = 0.0
 
 
-IDLE = Outcome("idle")
-ANSWERED = Outcome("answered")
+IDLE = Outcome(OutcomeKind.IDLE)
+ANSWERED = Outcome(OutcomeKind.ANSWERED)
+
+
+class OutboxSettlement:
+    """Counts the messages that leave the outbox, and frees their room. Implements `refusals.Settlement`."""
+
+    def __init__(self, outbox: Outbox, counters: Counters) -> None:
+        self._outbox = outbox
+        self._counters = counters
+
+    def delivered(self, progress: Progress, messages: list[EncodedMessage]) -> None:
+        """Settle messages that the API has stored."""
+        self._counters.add(delivered=_recorded(messages))
+        self._outbox.release(progress, messages)
+
+    def rejected(self, progress: Progress, messages: list[EncodedMessage]) -> None:
+        """Settle messages that the API refuses for good."""
+        self._counters.add(rejected=_recorded(messages))
+        self._outbox.release(progress, messages)
+
+    def withheld(self, progress: Progress, messages: list[EncodedMessage]) -> None:
+        """Settle messages that another process has sent."""
+        self._counters.add(withheld=_recorded(messages))
+        self._outbox.release(progress, messages)
 
 
 class Sender:
-    """Serves one conversation at a time; any number of threads may use it for different conversations."""
+    """Serves one conversation at a time; any number of threads may use it for different conversations.
+
+    `monotonic` and `now` return seconds, `jitter` a random number from 0 to 1.
+    """
 
     def __init__(
         self,
@@ -70,16 +126,17 @@ class Sender:
         self._outbox = outbox
         self._counters = counters
         self._interval = config.flush_interval
-        self._settling = config.timeout / 4
-        """Seconds for which an append that got no answer in time may still be stored."""
+        self._storing_seconds = config.timeout / 4
+        """Seconds for which the API may still be storing an append that it did not answer in time."""
         self._host = urlsplit(config.base_url).netloc.rpartition("@")[2]
         self._monotonic = monotonic
         self._now = now
         self._jitter = jitter
-        self._refusals = Refusals(self._left)
+        self._settlement = OutboxSettlement(outbox, counters)
+        self._refusals = Refusals(self._settlement)
 
     def serve(self, progress: Progress, connection: Connection, timeout: float) -> Outcome:
-        """Do the one thing that is next for a conversation."""
+        """Send the next request of a conversation, waiting at most `timeout` seconds for its answer."""
         step = self._decide(progress)
         if step is None:
             return IDLE
@@ -94,8 +151,8 @@ class Sender:
         return outcome
 
     def _decide(self, progress: Progress) -> Step:
-        """Plan, and write down what is about to be sent: a crash from here on leaves a question, not a doubt."""
-        ended = progress.ended  # read before the messages: when it is set, all of them are there
+        """Plan the next request and save it, so that after a crash we know it may have been stored."""
+        ended = progress.ended  # read before the messages: once it is set, all of them are there
         self._prepare(progress)
         fresh = (
             not (ended or progress.send_now)
@@ -112,21 +169,29 @@ class Sender:
         return step
 
     def _prepare(self, progress: Progress) -> None:
+        """Encode the messages that have arrived, and merge the metadata."""
         while progress.notes:
             row, metadata = progress.notes.popleft()
-            progress.file.noted = max(progress.file.noted, row)
+            progress.rows.noted = max(progress.rows.noted, row)
             progress.annotate(json_safe.plain(metadata))
         while progress.arrived:
             made = self._outbox.entries(*progress.arrived.popleft())
-            progress.entries.extend(made or ())
-            if not made:
-                self._counters.add(**{"rejected" if made is None else "withheld": 1})
-                progress.gone += 1
+            if made:
+                progress.entries.extend(made)
+                continue
+            if made is None:
+                self._counters.add(rejected=1)
+            else:
+                self._counters.add(withheld=1)
+            progress.gone += 1
 
     def _send(
         self, progress: Progress, step: Opening | Batch | ReadBack, connection: Connection, timeout: float
     ) -> Any:
-        """The answer, or the error; an exception of another kind (a test's network guard) may mean anything."""
+        """Return the answer, or the error that came instead of it.
+
+        An exception of another kind, such as a test's network guard, counts as a lost answer.
+        """
         self._counters.add(requests=1)
         with guard("sending to the API"):
             try:
@@ -150,37 +215,35 @@ class Sender:
         elif progress.state.opener_unknown:
             self._joined(progress, answer)
         else:
-            self._settled(progress, answer)
+            self._settle_batch(progress, answer)
 
     def _created(self, progress: Progress, opening: Opening, answer: Conversation) -> None:
         progress.state.id = answer.id
-        if not (progress.header.shared and (opening.entries or progress.has_already_known)):
-            self._opened(progress, opening, answer, ours=True)
+        if progress.header.shared and (opening.entries or progress.has_already_known):
+            progress.state.opener_unknown = True  # another process may have opened it: read it back
         else:
-            progress.state.opener_unknown = True
+            self._opened(progress, opening, answer, ours=True)
 
     def _joined(self, progress: Progress, answer: Conversation) -> None:
+        """Learn from a read-back who opened a shared conversation; skip what another process has sent."""
         opening = progress.state.opening
-        if opening is not None:
-            held = [progress.entries[index] for index in range(opening.entries)] or [progress.first_words]
-            ours = readback.is_ours(answer, progress, held)
-            self._opened(progress, opening, answer, ours=ours)
-            if not ours:
-                texts, signatures = readback.system_texts(answer), readback.opener_signatures(answer)
-                self._withhold(progress, progress.drop_sent_by_opener(texts, signatures))
-
-    def _withhold(self, progress: Progress, left: list[EncodedMessage]) -> None:
-        """Let go of messages that are not ours to send."""
-        self._counters.add(withheld=sum(entry.whole for entry in left))
-        self._outbox.release(progress, left)
+        if opening is None:
+            return
+        created = [progress.entries[index] for index in range(opening.entries)] or [progress.first_words]
+        ours = readback.is_ours(answer, progress, created)
+        self._opened(progress, opening, answer, ours=ours)
+        if not ours:
+            texts, signatures = readback.system_texts(answer), readback.opener_signatures(answer)
+            self._settlement.withheld(progress, progress.drop_sent_by_opener(texts, signatures))
 
     def _opened(self, progress: Progress, opening: Opening, answer: Conversation, *, ours: bool) -> None:
-        left = progress.opened(answer.id or progress.state.id or "", opening, ours=ours)
+        sent = progress.opened(answer.id or progress.state.id or "", opening, ours=ours)
         if progress.header.shared and answer.status in _OVER:
             progress.state.closed = True
-        self._delivered(progress, left)
+        self._delivered(progress, sent)
 
-    def _settled(self, progress: Progress, answer: Conversation) -> None:
+    def _settle_batch(self, progress: Progress, answer: Conversation) -> None:
+        """Learn from a read-back whether the last append was stored."""
         batch = progress.state.unsettled
         if batch is None:
             return
@@ -195,44 +258,45 @@ class Sender:
         progress.state.again = True
         self._counters.add(retries=1, duplicated_risk=0 if sure else max(1, batch.entries))
 
-    def _delivered(self, progress: Progress, left: list[EncodedMessage]) -> None:
-        self._refusals.accepted(left)
-        self._left(progress, left, rejected=False)
-
-    def _left(self, progress: Progress, left: list[EncodedMessage], *, rejected: bool = True) -> None:
-        whole = sum(entry.whole for entry in left)
-        self._counters.add(rejected=whole * rejected, delivered=whole * (not rejected))
-        self._outbox.release(progress, left)
+    def _delivered(self, progress: Progress, messages: list[EncodedMessage]) -> None:
+        self._refusals.accepted(messages)
+        self._settlement.delivered(progress, messages)
 
     # -- failure -------------------------------------------------------------------------------------------------------
 
     def _failed(self, progress: Progress, step: Opening | Batch | ReadBack, error: ConverraError) -> Outcome:
-        self._counters.last_error = self._told(error)
+        self._counters.last_error = self._described(error)
         if self._refusals.is_redirect(error):
             self._refusals.say_moved(error, self._host)
-            return self._later(progress, step, error)
-        if self._stops_all(step, error):
+            return self._retry_later(progress, step, error)
+        if self._concerns_all(step, error):
             if isinstance(step, Batch):
                 progress.not_stored()
-            return Outcome("refused")
+            return Outcome(OutcomeKind.KEY_REFUSED)
         if isinstance(step, Batch) and isinstance(error, UnreadableResponseError):
             progress.accepted = True
-        if (retry.transient(error) and not self._is_hopeless(progress, step, error)) or self._may_pass(
-            progress, step, error
-        ):
-            return self._later(progress, step, error)
+        if retry.transient(error) and not self._is_unreadable(progress, step, error):
+            return self._retry_later(progress, step, error)
+        if self._may_pass(progress, step, error):
+            return self._retry_later(progress, step, error)
+        self._refused(progress, step, error)
+        return ANSWERED
+
+    def _refused(self, progress: Progress, step: Opening | Batch | ReadBack, error: ConverraError) -> None:
+        """Find another request that the API may accept."""
         progress.attempts, progress.refusals = 0, progress.refusals + 1
-        progress.retry_at = self._patience(progress)
+        # At once, as each refusal leads to another request; slower where an API refuses every one of them.
+        too_many = progress.refusals - QUICK_REFUSALS
+        progress.retry_at = self._monotonic() + retry.backoff(too_many, 1.0) if too_many > 0 else 0.0
         if isinstance(step, Opening):
             self._refusals.opening(progress, step, error)
         elif isinstance(step, Batch):
             self._refusals.batch(progress, step, error)
         else:
-            self._blind(progress, _status(error))
-        return ANSWERED
+            self._cannot_read_back(progress, _status(error))
 
-    def _stops_all(self, step: Opening | Batch | ReadBack, error: ConverraError) -> bool:
-        """Whether it is not about this conversation: the key is refused, or this is not the API."""
+    def _concerns_all(self, step: Opening | Batch | ReadBack, error: ConverraError) -> bool:
+        """Return True if the error is not about this conversation: the key is refused, or this is not the API."""
         if retry.transient(error):
             return False
         if _status(error) in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -240,40 +304,38 @@ class Sender:
         lost = isinstance(step, Batch) and _status(error) == HTTPStatus.NOT_FOUND
         return not isinstance(step, ReadBack) and not lost and self._refusals.is_elsewhere(error)
 
-    def _patience(self, progress: Progress) -> float:
-        """At once, as each refusal leads to another request; but whoever refuses all of them is asked ever less."""
-        too_many = progress.refusals - QUICK_REFUSALS
-        return self._monotonic() + retry.backoff(too_many, 1.0) if too_many > 0 else 0.0
-
-    def _told(self, error: ConverraError) -> str:
+    def _described(self, error: ConverraError) -> str:
         if not isinstance(error, APIStatusError):
             return str(error)  # names the host
         what = "the answer cannot be read" if isinstance(error, UnreadableResponseError) else error.message
         return f"{error.status_code} from {self._host}: {what}"
 
-    def _later(self, progress: Progress, step: Opening | Batch | ReadBack, error: ConverraError) -> Outcome:
+    def _retry_later(self, progress: Progress, step: Opening | Batch | ReadBack, error: ConverraError) -> Outcome:
         if isinstance(step, Batch) and retry.nothing_stored(error):
             progress.not_stored()
         self._counters.add(retries=1)
         progress.attempts += 1
         limited = _status(error) == HTTPStatus.TOO_MANY_REQUESTS
-        said = limited or self._refusals.is_redirect(error)
-        if progress.attempts >= (1 if isinstance(error, APITimeoutError) else TELL_AFTER) and not said:
-            log_limited("unreachable", WAITS, self._counters.last_error)
+        if not limited and not self._refusals.is_redirect(error):  # a redirect is logged already
+            self._log_failures(progress, error)
         asked = retry.retry_after(error, self._now())
         wait = retry.backoff(progress.attempts, self._jitter()) if asked is None else asked
         if isinstance(step, Batch) and isinstance(error, APITimeoutError):
-            wait = max(wait, self._settling)
+            wait = max(wait, self._storing_seconds)
         progress.retry_at = self._monotonic() + wait
-        return Outcome("limited" if limited else "failed", wait)
+        return Outcome(OutcomeKind.RATE_LIMITED if limited else OutcomeKind.FAILED, wait)
 
-    def _is_hopeless(self, progress: Progress, step: Opening | Batch | ReadBack, error: ConverraError) -> bool:
-        """Whether a conversation cannot be read back because no answer about it can be read."""
+    def _log_failures(self, progress: Progress, error: ConverraError) -> None:
+        if progress.attempts >= (1 if isinstance(error, APITimeoutError) else LOG_AFTER):
+            log_limited("unreachable", WAITS, self._counters.last_error)
+
+    def _is_unreadable(self, progress: Progress, step: Opening | Batch | ReadBack, error: ConverraError) -> bool:
+        """Return True if a conversation cannot be read back, because no answer about it can be decoded."""
         unreadable = isinstance(step, ReadBack) and isinstance(error, UnreadableResponseError)
-        return unreadable and progress.attempts >= BLIND_AFTER
+        return unreadable and progress.attempts >= UNREADABLE_AFTER
 
     def _may_pass(self, progress: Progress, step: Opening | Batch | ReadBack, error: ConverraError) -> bool:
-        """Whether a 404 may be a replica that lags behind, or a gateway that lost its way."""
+        """Return True for a 404 that may come from a lagging replica or a misrouting gateway."""
         if (
             isinstance(step, Opening)
             or not isinstance(error, APIStatusError)
@@ -282,8 +344,8 @@ class Sender:
             return False
         return progress.attempts < (1 if error.code else 3)
 
-    def _blind(self, progress: Progress, status: int) -> None:
-        """The conversation cannot be read back: it is gone, or the API does not let us."""
+    def _cannot_read_back(self, progress: Progress, status: int) -> None:
+        """Continue without reading the conversation back: it is gone, or the API does not show it."""
         if status == HTTPStatus.NOT_FOUND:
             progress.move_on()
         elif progress.state.unsettled is not None and progress.accepted:
@@ -300,6 +362,11 @@ def _operation(progress: Progress, step: Opening | Batch | ReadBack) -> Operatio
     if isinstance(step, Batch):
         return requests.append(progress, step)
     return requests.read_back(progress)
+
+
+def _recorded(messages: list[EncodedMessage]) -> int:
+    """Count recorded messages: a split one counts once, a synthetic one not at all."""
+    return sum(message.whole for message in messages)
 
 
 def _status(error: ConverraError) -> int:

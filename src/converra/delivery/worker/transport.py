@@ -1,10 +1,12 @@
-"""The way to the API: a connection, made as soon as there is a key for it, and again when the key was refused."""
+"""The connection to the API: opened once there is a key for it, and again after the key was refused."""
 
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from converra.api import rate, retry
 from converra.errors import ConverraError
 from converra.process import forks
 from converra.process.guard import log_limited
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from converra.api.operations import Operation
     from converra.config import Config
     from converra.delivery.stats import Counters
+    from converra.delivery.worker.rate_limiter import RateLimiter
 
 KEY_MISSING = (
     "converra: no API key: set CONVERRA_API_KEY, or pass api_key= to instrument(). Nothing is sent until then; "
@@ -22,74 +25,94 @@ KEY_MISSING = (
 )
 
 WAITS = "converra: what is recorded waits, and is tried again: %s"
+"""Logged while the API cannot be reached, with the error."""
+
+IMPORT_SECONDS = 30.0
+"""Longest wait of a fork for the import of httpx, in seconds: a child that inherits half of it can never send."""
 
 
 T = TypeVar("T")
 
 
 class Connection(Protocol):
-    """What carries a request: `converra.api.connection.Connection`, or a fake."""
+    """An HTTP connection to the API: `converra.api.connection.Connection`, or a fake."""
 
     on_headers: Callable[[Mapping[str, str]], None]
-    """Told the headers of each answer."""
+    """Called with the headers of each answer."""
 
     def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
-        """Send once and read the answer; raises the errors of `converra.errors`."""
+        """Send a request once and return its decoded answer; `timeout` in seconds. Raises `converra.errors`."""
 
     def close(self) -> None:
         """Close the sockets."""
 
     def abandon(self) -> None:
-        """Forget the sockets of the parent process."""
+        """Forget the sockets of the parent process, without closing them."""
 
 
 class Transport:
-    """Used by workers only, one at a time."""
+    """Opens and closes the connection. Used by workers only, one at a time.
+
+    Headers that announce a spent rate limit go to `rate_limiter`, under `lock`. `connect` makes the connection from a
+    key; by default it is `open_connection`.
+    """
 
     def __init__(
         self,
         config: Config,
         counters: Counters,
-        connect: Callable[[str], Connection],
-        on_headers: Callable[[Mapping[str, str]], None],
+        connect: Callable[[str], Connection] | None,
+        rate_limiter: RateLimiter,
+        lock: threading.Lock,
     ) -> None:
         self._config = config
         self._counters = counters
         self._connect = connect
-        self._on_headers = on_headers
+        self._rate_limiter = rate_limiter
+        self._lock = lock
         self._connection: Connection | None = None
-        self._told = False
+        self._key_missing_logged = False
         forks.watch(_importing)
 
     def connection(self) -> Connection | None:
-        """The connection; None while there is no key.
+        """Return the connection; None while there is no key.
 
-        Asked for ahead of need: importing httpx takes a while, and is better not done at exit.
+        Called ahead of need: importing httpx takes a while, and should not happen at exit.
         """
         if self._connection is None:
             key = self._config.api_key_now()
             if key is not None:
-                self._told = False
+                self._key_missing_logged = False
                 self._open(key)
         return self._connection
 
     def _open(self, key: str) -> None:
         try:
-            self._connection = self._connect(key)
-        except ConverraError as error:  # a proxy or a certificate of the environment that cannot be used
+            if self._connect is None:
+                self._connection = open_connection(key, self._config.base_url, self._config.timeout)
+            else:
+                self._connection = self._connect(key)
+        except ConverraError as error:  # the environment names an unusable proxy or certificate
             self._counters.last_error = str(error)
             log_limited("unreachable", WAITS, error)
         else:
             self._connection.on_headers = self._on_headers
 
+    def _on_headers(self, headers: Mapping[str, str]) -> None:
+        """Hold back all requests if an answer says that it used up the rate limit."""
+        wait = rate.spent_for(headers, time.time())
+        if wait is not None:
+            with self._lock:
+                self._rate_limiter.spent(time.monotonic(), min(wait, retry.MAX_RETRY_AFTER))
+
     def log_key_missing(self) -> None:
-        """Say it once, until there is one."""
-        if not self._told and self._config.api_key_now() is None:
+        """Log that there is no API key, once until there is one."""
+        if not self._key_missing_logged and self._config.api_key_now() is None:
             log_limited("key", KEY_MISSING)
-            self._told = True
+            self._key_missing_logged = True
 
     def close(self) -> None:
-        """Close the sockets. The next connection is made with the key of that time: it may have been replaced."""
+        """Close the sockets. The next connection is opened with the key of that time, which may be a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -100,14 +123,10 @@ class Transport:
             self._connection.abandon()
 
 
-IMPORT_SECONDS = 30.0
-"""Longest wait of a fork for the import of httpx: a child that inherits half of it can never send anything."""
-
-
 class _Importing:
-    """Held while httpx is imported, so that no child is forked meanwhile.
+    """The lock held while httpx is imported, so that no child is forked meanwhile.
 
-    A fork waits for this longer than for anything else. An import always ends, but takes seconds on a busy machine.
+    A fork waits longer for this than for any other lock: an import always ends, but takes seconds on a busy machine.
     """
 
     def __init__(self) -> None:
@@ -127,7 +146,7 @@ _importing = _Importing()
 
 
 def open_connection(api_key: str, base_url: str, timeout: float) -> Connection:
-    """Connect by HTTP. Imports httpx as late as possible: a process that records nothing never pays for it."""
+    """Open an HTTP connection. httpx is imported here, so that a process that records nothing never pays for it."""
     with _importing.lock:
         from converra.api.connection import Connection as HTTPConnection  # noqa: PLC0415 - see the docstring
 
