@@ -102,7 +102,7 @@ def test_the_database_of_another_program_is_left_alone(
     assert Held(server).words == words(1)
     assert (outbox.stat().st_mode & 0o777, outbox.read_bytes()) == (0o644, before)
     assert [path.name for path in outbox.parent.iterdir()] == [outbox.name]
-    assert "it is no outbox, and was left as it is" in caplog.text
+    assert "it is not an outbox, and was left unchanged" in caplog.text
 
 
 def test_a_full_disk_costs_nothing_but_a_warning(
@@ -235,7 +235,7 @@ def test_a_write_of_another_that_never_ends_costs_a_caller_a_moment(
     other.close()
     assert sender.shutdown(LONG)
     assert Held(server).words == words(*range(1, 50))
-    told = "cannot be used, so what is recorded waits in memory meanwhile: database is locked"
+    told = "cannot be used; messages wait in memory meanwhile: database is locked"
     assert [message for message in caplog.messages if "cannot be used" in message] == [
         f"converra: the outbox {outbox} {told}"
     ]

@@ -94,7 +94,7 @@ def test_an_ill_api_is_asked_by_one_request_at_a_time() -> None:
     pace = RateLimiter()
     for number in range(2):
         pace.failed(_progress(str(number)), 1.0, 8.0)
-        assert not pace.ill
+        assert not pace.is_outage
     pace.failed(_progress("third"), 1.0, 8.0)
     assert pace.ready_at(1) is None
     assert pace.ready_at(0) == 9.0

@@ -1,4 +1,4 @@
-"""What a recorder holds of a conversation that is being delivered."""
+"""The queue of one conversation: a recorder's handle for the messages that delivery sends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,11 @@ class QueueOwner(Protocol):
 
 
 class ConversationQueue:
-    """One conversation's way to the API. Any thread may call any method; none waits for the network or raises."""
+    """The messages of one conversation, in order, on their way to the API.
+
+    Any thread may call any method; none raises, and none waits for the network unless the mode of the flusher says so.
+    Callers change all attributes but `progress`, under the lock of the job queue; workers change `progress`.
+    """
 
     __slots__ = ("__weakref__", "_owner", "generation", "header", "progress", "rows", "used", "writer")
 
@@ -47,20 +51,24 @@ class ConversationQueue:
         self.start()
 
     def start(self) -> None:
-        """Begin, or begin anew in a forked child: what was recorded before is the parent's."""
+        """Set the initial state; also in a forked child, as earlier messages are the parent's."""
         self.progress: Progress | None = None
         self.rows = OutboxRows()
         self.used = False
-        """Something was appended."""
+        """A message was appended."""
         self.writer = os.urandom(4).hex() if self.header.shared else ""
+        """Tells apart the processes that share a conversation."""
         self.generation = self._owner.generation
 
     def begin_with(self, metadata: Mapping[str, Any]) -> None:
-        """Merge metadata into what the conversation will be opened with."""
+        """Merge metadata into the header, before the first message."""
         self.header = msgspec.structs.replace(self.header, metadata={**self.header.metadata, **metadata})
 
     def fork(self) -> None:
-        """Go on in a child process: in the shared session, or in a conversation of its own that names the parent's."""
+        """Continue in a child process.
+
+        A shared session continues; any other continues in a conversation of its own that names the parent's.
+        """
         if not self.header.shared:
             metadata = {**self.header.metadata, "forkedFrom": self.id or self.header.key}
             key = f"{self.header.key}-{os.urandom(4).hex()}"
@@ -68,28 +76,28 @@ class ConversationQueue:
         self.start()
 
     def __repr__(self) -> str:
-        return f"Lane({self.header.key!r})"
+        return f"ConversationQueue({self.header.key!r})"
 
     @property
     def id(self) -> str | None:
-        """The server's id of the conversation, once it was opened."""
+        """Return the server's id of the conversation; None until it is created."""
         return self.progress.first_id if self.progress else None
 
     def append(self, drafts: Sequence[Draft], at: float | None = None) -> None:
-        """Add messages at the end; they are as old as they were `at` a time of the monotonic clock."""
+        """Add messages, recorded `at` a time of the monotonic clock (default: now)."""
         self._owner.append(self, drafts, at)
 
     def annotate(self, metadata: Mapping[str, Any]) -> None:
-        """Merge into the conversation's metadata, with the next request."""
+        """Merge metadata into the conversation's; sent with the next request."""
         self._owner.annotate(self, metadata)
 
     def send_now(self) -> None:
-        """Send what waits now: another process may go on with the conversation."""
+        """Send all messages now: another process may continue the conversation."""
         self._owner.send_now(self)
 
     def end(self, *, always: bool = False) -> None:
-        """Complete the conversation once everything in it was delivered. Idempotent.
+        """Complete the conversation once all of its messages are delivered. Idempotent.
 
-        Where nothing was recorded nothing is sent, unless `always`: another process may have opened it.
+        A conversation without messages is not sent, unless `always`: another process may have opened it.
         """
         self._owner.end(self, always=always)

@@ -1,4 +1,4 @@
-"""What has become of the recorded messages, in numbers."""
+"""Statistics of a delivery: counters of recorded messages, and the log lines about lost ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from converra.process.guard import QUIET_SECONDS
 from converra.process.telemetry import count
 
 if TYPE_CHECKING:
@@ -16,35 +17,34 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("converra")
 
-QUIET_SECONDS = 60.0
-
 
 class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):
-    """captured = pending + delivered + rejected + dropped, in messages."""
+    """Counters in messages, unless noted: captured = pending + delivered + rejected + dropped."""
 
     captured: int = 0
-    """Came in, less those that redaction withheld."""
+    """Recorded, less those that redaction or a shared session withheld."""
     pending: int = 0
+    """Recorded, and neither delivered nor lost."""
     delivered: int = 0
     rejected: int = 0
-    """Refused by the API as invalid, and set aside."""
+    """Refused by the API as invalid."""
     dropped: int = 0
-    """Came when the outbox was full."""
+    """Recorded while the outbox was full."""
     retries: int = 0
-    """Requests that had to be sent again, or looked after."""
+    """Requests that were sent again, or whose append was read back."""
     requests: int = 0
     bytes: int = 0
-    """Of request bodies that the API has accepted."""
+    """Bytes of request bodies that the API has accepted."""
     pending_bytes: int = 0
-    """What waits, against `max_pending_bytes`."""
+    """Bytes that wait in memory; bounded by `max_pending_bytes`."""
     duplicated_risk: int = 0
-    """Sent again although the API could not say whether they were stored."""
+    """Sent again although they may have been stored."""
     last_error: str | None = None
-    """With the host, and the status where there was an answer."""
+    """The last error, with its host, and its status if there was an answer."""
 
 
 class Counters:
-    """The numbers of the sending side. Callers never touch the lock: only workers write."""
+    """Counters of the sending side. Only workers write, so no caller ever takes the lock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class Counters:
         self._dropped = 0
 
     def add(self, **more: int) -> None:
-        """Count, for OpenTelemetry as well."""
+        """Add to counters, by name; for OpenTelemetry as well."""
         with self._lock:
             for name, number in more.items():
                 setattr(self, name, getattr(self, name) + number)
@@ -68,21 +68,21 @@ class Counters:
             count(name, number)
 
     def observe(self, captured: int, dropped: int) -> None:
-        """Tell OpenTelemetry what callers have counted: on their own threads that would take too long."""
+        """Report the totals that callers have counted to OpenTelemetry, which would be too slow on their threads."""
         with self._lock:
-            news = captured - self._captured, dropped - self._dropped
+            new_captured, new_dropped = captured - self._captured, dropped - self._dropped
             self._captured, self._dropped = captured, dropped
-        count("captured", news[0])
-        count("dropped", news[1])
+        count("captured", new_captured)
+        count("dropped", new_dropped)
 
 
 def totals(counters: Counters, outbox: Outbox, *, jobs: int) -> DeliveryStats:
-    """Sum up both sides; a job that is still to be assembled counts as one message."""
+    """Combine the counters of both sides; a job that is not assembled yet counts as one message."""
     captured = outbox.captured - counters.withheld
-    gone = counters.delivered + counters.rejected + outbox.dropped
+    settled = counters.delivered + counters.rejected + outbox.dropped
     return DeliveryStats(
         captured=captured,
-        pending=max(0, captured - gone) + jobs,
+        pending=max(0, captured - settled) + jobs,
         delivered=counters.delivered,
         rejected=counters.rejected,
         dropped=outbox.dropped,
@@ -96,23 +96,27 @@ def totals(counters: Counters, outbox: Outbox, *, jobs: int) -> DeliveryStats:
 
 
 class Losses:
-    """Told by workers and at exit, never on the app's own threads."""
+    """Logs lost messages: the first at once, later ones at most once a minute, and the total at exit.
+
+    Not `log_limited`, which counts calls: this counts messages, and a worker logs the rest even if no more are lost.
+    Called by workers and at exit, never on the app's own threads.
+    """
 
     def __init__(self, outbox: Outbox, counters: Counters) -> None:
         self._outbox = outbox
         self._counters = counters
-        self._told = 0
+        self._logged = 0
         self._total = (0, 0, 0)
-        """What `total` has said."""
-        self._at = -QUIET_SECONDS
+        """The numbers that `total` logged last."""
+        self._logged_at = -QUIET_SECONDS
 
     def log(self) -> None:
-        """Tell what was dropped since the last time, unless that was a moment ago."""
+        """Log the messages dropped since the last time, unless that is less than `QUIET_SECONDS` ago."""
         dropped = self._outbox.dropped
         now = time.monotonic()
-        if dropped == self._told or now - self._at < QUIET_SECONDS:
+        if dropped == self._logged or now - self._logged_at < QUIET_SECONDS:
             return
-        more, self._told, self._at = dropped - self._told, dropped, now
+        more, self._logged, self._logged_at = dropped - self._logged, dropped, now
         logger.warning(
             "converra: %d messages were dropped, %d in all: the outbox is full. Last error: %s",
             more,
@@ -121,10 +125,10 @@ class Losses:
         )
 
     def total(self, pending: int, *, kept: bool, keyless: bool = False) -> None:
-        """Tell at the end what did not arrive; where it is `kept` in a file, the next process delivers what waited.
+        """Log at exit what was not delivered. If the outbox `kept` it in a file, the next process delivers it.
 
-        That nothing is sent without a key was told before, in the one warning that an app without one gets. A server
-        that stops may come here before the interpreter does: the same total is logged once.
+        An app without an API key has had its warning already, so `keyless` lowers the level to INFO. The exit hook of a
+        server may run before that of the interpreter: the same total is logged once.
         """
         total = pending, self._outbox.dropped, self._counters.rejected
         if any(total) and total != self._total:

@@ -14,61 +14,61 @@ if TYPE_CHECKING:
 
 
 class Outbox(Protocol):
-    """What the recording side puts in and the sending side takes out.
+    """Takes messages in from callers, and hands them out to workers.
 
-    The two never wait for each other: the first group runs on the app's threads, which a signal handler may interrupt
-    anywhere, and which must not wait for a worker.
+    The two sides never wait for each other. The recording side runs on the app's threads: it must not wait for a
+    worker, and a signal handler may interrupt it anywhere.
     """
 
-    # recording
+    # the recording side
 
     def put(self, queue: ConversationQueue, drafts: Sequence[Draft]) -> Sequence[Any] | None:
-        """Take a turn in: one item for each draft. None where there is no room; then all of it is dropped."""
+        """Take in a turn; return one item for each draft, or None if there is no room and all of it is dropped."""
 
     def note(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Take metadata in; returns it with the number under which it is written down."""
+        """Take in metadata; return its row (0 for none) and the metadata, safe from later changes by the caller."""
 
     def end(self, queue: ConversationQueue, *, always: bool) -> None:
-        """Write down that a conversation has ended."""
+        """Save that a conversation has ended; `always`: also if it has no messages."""
 
-    # sending
+    # the sending side
 
     def entries(self, since: float, item: Any) -> list[EncodedMessage] | None:
-        """One item as messages of the wire: none where redaction dropped it, None where it could not be made."""
+        """Encode an item recorded at `since`; empty if redaction dropped it, None if it could not be built."""
 
     def release(self, progress: Progress, left: Sequence[EncodedMessage]) -> None:
-        """Let go of messages that were delivered or refused; what is written down goes with the next `save`."""
+        """Free the room of messages that were delivered or rejected; the next `save` deletes their rows."""
 
     def save(self, progress: Progress) -> None:
-        """Write down how far a conversation has come, and what of it has left, in one step."""
+        """Save the state of a conversation, and delete its released messages, in one transaction."""
 
     def forget(self, progress: Progress) -> None:
-        """The conversation is over."""
+        """Delete a conversation that is over."""
 
     def recover(self) -> list[Progress]:
-        """What dead processes have left behind; it is ours from now on."""
+        """Take over the conversations of dead processes."""
 
-    # both
+    # both sides
 
     @property
     def recover_every(self) -> float:
-        """Seconds between looks for what dead processes have left behind."""
+        """Seconds between calls of `recover`."""
 
     @property
     def durable(self) -> bool:
-        """Whether what waits outlives the process."""
+        """True if the messages outlive the process."""
 
     @property
     def captured(self) -> int:
-        """Messages that came in."""
+        """Number of messages recorded."""
 
     @property
     def dropped(self) -> int:
-        """Messages that there was no room for."""
+        """Number of messages dropped because there was no room."""
 
     @property
     def pending_bytes(self) -> int:
-        """What waits in memory."""
+        """Bytes that wait in memory."""
 
     def close(self) -> None:
-        """Close what is open; a later `put` opens it again."""
+        """Close files; a later `put` opens them again."""

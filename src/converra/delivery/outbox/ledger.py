@@ -1,4 +1,4 @@
-"""The sending side of the durable outbox: what has left, how far each conversation has come, who owns it."""
+"""The ledger: the sending side of the durable outbox. It keeps states and owners of conversations, and deletes rows."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
 
-_MANY = 500
-"""Rows struck out with one statement."""
+_DELETE_AT_ONCE = 500
+"""Most rows deleted with one statement: SQLite bounds the number of placeholders."""
 
 
 class Row(NamedTuple):
-    """A message that is only in the file."""
+    """A message that is only in the file, for want of room in memory; the fields are those of `EncodedMessage`."""
 
     row: int
     whole: int
@@ -31,39 +31,39 @@ class Row(NamedTuple):
 
 
 class Ledger:
-    """Used by workers only, one at a time."""
+    """Reads and writes through the workers' connection. Used by one worker at a time."""
 
     def __init__(self, db: sqlite3.Connection, path: str, owner: int) -> None:
         self._db = db
         self._path = path
         self._owner = owner
         self._lock = threading.Lock()
-        self._ours: set[int] = set()
-        """Conversations that were taken over and are being sent here."""
+        self._adopted: set[int] = set()
+        """Conversations taken over from dead owners, and not yet handed out by `recover`."""
 
     def pause(self, seconds: float) -> bool:
-        """Finish what is being written, and write nothing more until `resume`."""
+        """Finish a write under way and close the connection until `resume`; False if that takes too long."""
         if not self._lock.acquire(timeout=seconds):
             return False
         self._db.close()
         return True
 
     def resume(self, db: sqlite3.Connection) -> None:
-        """Go on with a new connection."""
+        """Continue with a new connection."""
         self._db = db
         self._lock.release()
 
     def body(self, row: int) -> bytes | None:
-        """The message that was written at a row."""
+        """Return the encoded message of a row; None if it is gone."""
         with self._lock:
             found = self._db.execute("SELECT body FROM message WHERE id = ?", (row,)).fetchone()
         return found[0] if found else None
 
     def save(self, progress: Progress, now: float) -> None:
-        """Write down a conversation, and strike out what of it has left."""
+        """Save the state of a conversation, and delete its released messages and merged metadata."""
         with self._transaction():
             self._write_pieces(progress)
-            self._strike_out(progress.rows.left)
+            self._delete(progress.rows.left)
             self._db.execute(
                 "UPDATE conversation SET state = ?, ended = max(ended, ?), touched = ? WHERE id = ?",
                 (encode(progress.state), progress.ended, now, progress.rows.row),
@@ -74,29 +74,34 @@ class Ledger:
         progress.rows.left.clear()
 
     def forget(self, row: int) -> None:
-        """Strike out a conversation that is over."""
+        """Delete a conversation that is over."""
         with self._transaction():
             for table, column in (("message", "conversation"), ("note", "conversation"), ("conversation", "id")):
                 self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (row,))  # noqa: S608 - literals
-        self._ours.discard(row)
+        self._adopted.discard(row)
 
     def release_ownership(self) -> bool:
-        """Say that we go; whether something of ours is left for others."""
+        """Deregister this process; return True if undelivered rows remain for others."""
         with self._transaction():
             empty = "NOT EXISTS (SELECT 1 FROM message WHERE conversation = conversation.id)"
             self._db.execute(
                 f"DELETE FROM conversation WHERE owner = ? AND {empty} AND state IS NULL",  # noqa: S608 - a literal
                 (self._owner,),
             )
-            (left,) = self._db.execute("SELECT count(*) FROM conversation WHERE owner = ?", (self._owner,)).fetchone()
-            if not left:
+            (remaining,) = self._db.execute(
+                "SELECT count(*) FROM conversation WHERE owner = ?", (self._owner,)
+            ).fetchone()
+            if not remaining:
                 self._db.execute("DELETE FROM owner WHERE id = ?", (self._owner,))
-        return bool(left)
+        return bool(remaining)
 
-    # -- what others left behind ---------------------------------------------------------------------------------------
+    # -- recovery ------------------------------------------------------------------------------------------------------
 
     def recover(self, now: float, monotonic: float, idle_timeout: float) -> list[Progress]:
-        """Take over the conversations of dead owners, oldest first. `now` is seconds since the epoch."""
+        """Take over the conversations of dead owners, oldest first. `now` is seconds since the epoch.
+
+        Each is completed once it has been idle for `idle_timeout` seconds.
+        """
         with self._lock:
             others = self._db.execute("SELECT id, token FROM owner WHERE id != ?", (self._owner,)).fetchall()
         for owner, token in others:
@@ -107,9 +112,9 @@ class Ledger:
                 " WHERE owner = ? ORDER BY id",
                 (self._owner,),
             ).fetchall()
-        left = [row for row in rows if row[0] in self._ours]
-        found = [self._rebuilt(row, now - monotonic, idle_timeout) for row in left]
-        self._ours.clear()
+        adopted = [row for row in rows if row[0] in self._adopted]
+        found = [self._rebuilt(row, now - monotonic, idle_timeout) for row in adopted]
+        self._adopted.clear()
         return found
 
     def _adopt_from(self, owner: int, token: str) -> None:
@@ -121,7 +126,7 @@ class Ledger:
             self._db.execute("UPDATE conversation SET owner = ? WHERE owner = ?", (self._owner, owner))
             self._db.execute("DELETE FROM owner WHERE id = ?", (owner,))
             self._db.execute("DELETE FROM message WHERE conversation NOT IN (SELECT id FROM conversation)")
-        self._ours.update(row for (row,) in taken)
+        self._adopted.update(row for (row,) in taken)
         process_lock.end()
 
     def _rebuilt(self, row: tuple[Any, ...], clock: float, idle_timeout: float) -> Progress:
@@ -160,14 +165,16 @@ class Ledger:
         return [(row, msgspec.json.decode(body)) for row, body in rows]
 
     def _recount(self, progress: Progress) -> None:
-        """A request under way counted messages that were perhaps in memory only, and are lost: count by their ids."""
+        """Count the messages of a request under way by their ids: some may have been in memory only, and are lost."""
         state = progress.state
         if state.unsettled is not None:
-            state.unsettled = msgspec.structs.replace(state.unsettled, entries=self._first(progress, state.unsettled))
+            state.unsettled = msgspec.structs.replace(
+                state.unsettled, entries=self._count_saved(progress, state.unsettled)
+            )
         if state.opening is not None:
-            state.opening = msgspec.structs.replace(state.opening, entries=self._first(progress, state.opening))
+            state.opening = msgspec.structs.replace(state.opening, entries=self._count_saved(progress, state.opening))
 
-    def _first(self, progress: Progress, step: Batch | Opening) -> int:
+    def _count_saved(self, progress: Progress, step: Batch | Opening) -> int:
         count = 0
         for _, item in list(progress.arrived)[: step.entries]:
             body = self.body(item[0].row) or b"{}"
@@ -178,7 +185,7 @@ class Ledger:
     # -- pieces --------------------------------------------------------------------------------------------------------
 
     def _write_pieces(self, progress: Progress) -> None:
-        """Put the parts of a message that was split for this API in its place."""
+        """Replace a message that was split for this API with its parts."""
         pieces = [(index, entry) for index, entry in enumerate(progress.entries) if entry.row < 0]
         if not pieces:
             return
@@ -202,9 +209,9 @@ class Ledger:
             progress.entries[index] = msgspec.structs.replace(entry, row=cursor.lastrowid or 0)
         self._db.execute("DELETE FROM message WHERE id = ?", (row,))
 
-    def _strike_out(self, rows: list[int]) -> None:
-        for start in range(0, len(rows), _MANY):
-            some = rows[start : start + _MANY]
+    def _delete(self, rows: list[int]) -> None:
+        for start in range(0, len(rows), _DELETE_AT_ONCE):
+            some = rows[start : start + _DELETE_AT_ONCE]
             marks = ", ".join("?" * len(some))
             self._db.execute(f"DELETE FROM message WHERE id IN ({marks})", some)  # noqa: S608 - only placeholders
 
@@ -216,6 +223,6 @@ class Ledger:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction:  # some failures have taken it back already
+                if self._db.in_transaction:  # SQLite has rolled back already after some failures
                     self._db.execute("ROLLBACK")
                 raise

@@ -1,4 +1,4 @@
-"""What waits: in memory, bounded by bytes."""
+"""The outbox in memory, bounded by bytes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class MemoryOutbox:
     """The outbox that ends with the process.
 
-    Two counters instead of one under a lock: what came in is counted under a lock that no worker ever waits for, and
-    what left by workers. So a signal handler that interrupts `put` and waits for the workers does get there.
-    The lock is reentrant because that handler, or a finalizer, may itself record.
+    Bytes that came in and bytes that left are counted apart, since no worker may wait for the lock of `put`: a signal
+    handler that interrupts `put` may itself wait for the workers. That lock is reentrant, because the handler, or a
+    finalizer, may record as well.
     """
 
     recover_every = math.inf
@@ -33,44 +33,44 @@ class MemoryOutbox:
         self._limit = limit
         self._entering = threading.RLock()
         self._leaving = threading.Lock()
-        self._came = 0
-        self._left = 0
+        self._bytes_in = 0
+        self._bytes_out = 0
         self.elsewhere = 0
-        """Messages of ours that were left in a file at a shutdown."""
+        """Messages of this process that a shutdown left in a file."""
         self.captured = 0
         self.dropped = 0
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes that wait."""
-        return self._came - self._left
+        """Bytes that wait in memory."""
+        return self._bytes_in - self._bytes_out
 
     def put(self, _queue: ConversationQueue, drafts: Sequence[Draft]) -> Sequence[Draft] | None:
-        """Take a turn in, or all of it not."""
+        """Take in a whole turn, or drop it."""
         size = 0
         for draft in drafts:
             size += draft.size
         return drafts if self.admit(size, len(drafts)) else None
 
     def admit(self, size: int, count: int, *, elsewhere: bool = False) -> bool:
-        """Count messages in; False where there is no room. They are dropped then, unless they wait `elsewhere`."""
+        """Count messages of `size` bytes; return False if there is no room. They are dropped unless `elsewhere`."""
         with self._entering:
             self.captured += count
-            if self._came - self._left + size > self._limit:
+            if self._bytes_in - self._bytes_out + size > self._limit:
                 self.dropped += 0 if elsewhere else count
                 return False
-            self._came += size
+            self._bytes_in += size
         return True
 
     def note(self, _queue: ConversationQueue, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Copy the metadata: the caller may change it afterwards."""
+        """Copy the metadata: the caller may change it afterwards. It has no row."""
         return 0, dict(metadata)
 
     def end(self, queue: ConversationQueue, *, always: bool) -> None:
-        """Memory needs no writing down."""
+        """Do nothing: memory is not saved."""
 
     def entries(self, since: float, item: Draft) -> list[EncodedMessage] | None:
-        """Make the message, on a worker's thread."""
+        """Build and encode a message, on a worker."""
         size, made = item.size, None
         with guard("preparing a message"):
             message = item.message()
@@ -80,36 +80,36 @@ class MemoryOutbox:
         return made
 
     def emptied(self, left: int) -> MemoryOutbox:
-        """An empty one that goes on counting; so many messages are `left` in a file, and may come back from there."""
+        """Return an empty outbox with the same counters; `left` messages stay in a file and may be recovered."""
         empty = MemoryOutbox(self._limit)
         empty.captured, empty.dropped, empty.elsewhere = self.captured, self.dropped, self.elsewhere + left
         return empty
 
     def recovered(self, count: int) -> None:
-        """Count messages in that were found in a file, unless they were left there by us."""
+        """Count messages that were found in a file, unless this process left them there and counted them already."""
         with self._entering:
-            known = min(count, self.elsewhere)
-            self.elsewhere -= known
-            self.captured += count - known
+            own = min(count, self.elsewhere)
+            self.elsewhere -= own
+            self.captured += count - own
 
     def release(self, _progress: Progress, left: Sequence[EncodedMessage]) -> None:
-        """Give back the room."""
+        """Free the room of messages."""
         self.give_back(sum(entry.charge for entry in left))
 
     def give_back(self, size: int) -> None:
-        """Make room."""
+        """Free room, in bytes."""
         with self._leaving:
-            self._left += size
+            self._bytes_out += size
 
     def save(self, progress: Progress) -> None:
-        """Memory needs no writing down."""
+        """Do nothing: memory is not saved."""
 
     def forget(self, progress: Progress) -> None:
-        """Memory needs no writing down."""
+        """Do nothing: memory is not saved."""
 
     def recover(self) -> list[Progress]:
-        """A dead process leaves no memory behind."""
+        """Return nothing: the memory of a dead process is gone."""
         return []
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""

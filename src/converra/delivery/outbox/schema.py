@@ -1,4 +1,4 @@
-"""The file of the durable outbox: SQLite in WAL mode, shared by any number of processes."""
+"""The file of the durable outbox: its schema, and its connections. SQLite in WAL mode, shared by processes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from converra.process.lockfile import ProcessLock
 SCHEMA_VERSION = 1
 
 APPLICATION_ID = 0x43764F62
-"""Tells the file from databases of other programs: "CvOb"."""
+""""CvOb": distinguishes the file from databases of other programs."""
 
 MAX_BYTES = 1024 * 1024 * 1024
-"""Bound of the file; past it new messages wait in memory."""
+"""Most bytes of the file; beyond them new messages wait in memory."""
 
 CALLER_SECONDS = 2.0
-"""Longest wait of a caller for other processes' writes. Each takes a millisecond, but a machine may be short of CPU."""
+"""Longest wait of a caller for other processes' writes, in seconds. One takes a millisecond on an idle machine."""
 
 WORKER_SECONDS = 5.0
-"""Longest wait of a worker, whom nobody waits for."""
+"""Longest wait of a worker for other processes' writes, in seconds."""
 
 _STEP = 0.1
 """Longest single wait while the file is being opened, in seconds."""
@@ -62,24 +62,25 @@ COMMIT;
 
 
 _inherited: set[str] = set()
-"""Files that a parent process was using while it forked: SQLite's memory of their locks is wrong here, for ever."""
+"""Files that a parent process was using while it forked: SQLite's record of their locks is wrong in this process."""
 
 
 class UnusableError(sqlite3.DatabaseError):
-    """The file will not do as an outbox, however long one waits."""
+    """The file can never be used as an outbox."""
 
 
 def connect(path: str, *, recording: bool, until: float) -> sqlite3.Connection:
-    """A connection for one side. The recording side is bounded, and leaves tidying the WAL to the sending side.
+    """Open a connection for the recording or the sending side.
 
-    Where others are opening or closing the file it waits, until a time of the monotonic clock.
+    The recording side bounds the size of the file, and leaves WAL checkpoints to the sending side. While other
+    processes open or close the file, it is tried again `until` a time of the monotonic clock. Raises sqlite3.Error.
     """
     if os.path.realpath(path) in _inherited:
         raise UnusableError("the parent process was in the middle of using it when it forked")
     private_file.create(path)
     db = sqlite3.connect(path, timeout=_STEP, isolation_level=None, check_same_thread=False)
     try:
-        _patiently(db, path, until)
+        _prepare_patiently(db, path, until)
         seconds = CALLER_SECONDS if recording else WORKER_SECONDS
         db.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
         if recording:
@@ -93,12 +94,12 @@ def connect(path: str, *, recording: bool, until: float) -> sqlite3.Connection:
 
 
 def leave_alone(path: str) -> None:
-    """Never open this file in this process."""
+    """Never open this file in this process again."""
     _inherited.add(os.path.realpath(path))
 
 
-def _patiently(db: sqlite3.Connection, path: str, until: float) -> None:
-    """Prepare the file while others may do so too: SQLite does not always wait by itself for a change to WAL mode."""
+def _prepare_patiently(db: sqlite3.Connection, path: str, until: float) -> None:
+    """Prepare the file while others may do so too: SQLite's busy timeout does not cover a change to WAL mode."""
     while True:
         try:
             return _prepare(db, path)
@@ -110,7 +111,7 @@ def _patiently(db: sqlite3.Connection, path: str, until: float) -> None:
 
 def _prepare(db: sqlite3.Connection, path: str) -> None:
     if private_file.is_foreign(db, APPLICATION_ID):
-        raise UnusableError("it is no outbox, and was left as it is")
+        raise UnusableError("it is not an outbox, and was left unchanged")
     private_file.keep_private(path)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
@@ -122,11 +123,14 @@ def _prepare(db: sqlite3.Connection, path: str) -> None:
 
 
 _never_closed: list[object] = []
-"""Connections of a parent process. SQLite forbids using or closing them in a child, so they are never let go."""
+"""Connections of a parent process, kept alive: SQLite forbids using or closing them in a child."""
 
 
 class OpenFile:
-    """`front` is for callers, `ledger` for workers: neither side ever waits for the other within this process."""
+    """The outbox file while this process has it open, with a connection for each side and the lock of this process.
+
+    Callers use `front` and workers `ledger`, so neither side waits for the other within this process.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -145,23 +149,23 @@ class OpenFile:
         self.ledger = Ledger(self._back, path, self.owner)
 
     def close(self) -> None:
-        """Close; what waits in the file is for whoever opens it next."""
-        left = self.ledger.release_ownership()
+        """Close the file. The next process that opens it delivers the rest."""
+        remaining = self.ledger.release_ownership()
         self._disconnect()
-        if left:
+        if remaining:
             self._process_lock.abandon()
         else:
             self._process_lock.end()
 
     def pause(self, seconds: float) -> bool:
-        """Close both connections until `resume`; no caller is at it. False where workers take too long to finish."""
+        """Close both connections until `resume`, with no caller inside. Returns False if workers take too long."""
         if not self.ledger.pause(seconds):
             return False
         self.front.close()
         return True
 
     def resume(self) -> None:
-        """Open them again. Raises what SQLite raises; it is `broken` then, and left to the next process."""
+        """Open them again. Raises sqlite3.Error; the file is `broken` then, and left to the next process."""
         try:
             self._connect()
         except BaseException:
@@ -184,7 +188,7 @@ class OpenFile:
             raise
 
     def inherited(self, *, paused: bool) -> None:
-        """Leave it to the parent process, after a fork."""
+        """Leave the file to the parent process, after a fork."""
         self._process_lock.abandon()
         if not paused:
             _never_closed.extend((self.front, self._back))

@@ -1,7 +1,7 @@
-"""What waits, in a file: it outlives the process, and the next one delivers it.
+"""The durable outbox, a SQLite file: it outlives the process, and the next process delivers what it holds.
 
-Two connections, like the two counters of the memory outbox: callers write messages through one, workers keep the books
-through the other. What the file cannot take (it is full, broken, locked) waits in memory instead.
+Callers write messages through one connection, workers keep the ledger through another, as with the two counters of the
+memory outbox. While the file is full, broken or locked, messages wait in memory instead.
 """
 
 from __future__ import annotations
@@ -32,17 +32,20 @@ if TYPE_CHECKING:
     from converra.delivery.outbox.memory import MemoryOutbox
     from converra.delivery.protocol.progress import Progress
 
-TRY_AGAIN_AFTER = 10.0
-"""Seconds without the file after it has failed."""
+RETRY_FILE_AFTER = 10.0
+"""Seconds for which the file is not used after a failure."""
 
 _CLOSING = 0.2
-"""Longest wait for a caller who is at the file that is to be closed, in seconds."""
+"""Longest wait for a caller that uses the file while it is to be closed, in seconds."""
 
-_DEGRADED = "converra: the outbox %s cannot be used, so what is recorded waits in memory meanwhile: %s"
+_DEGRADED = "converra: the outbox %s cannot be used; messages wait in memory meanwhile: %s"
 
 
 class SQLiteOutbox:
-    """The durable outbox. Its memory part bounds what waits twice, and takes what the file does not."""
+    """The durable outbox at `path`.
+
+    `memory` bounds the messages that are kept in memory besides the file, and takes those that the file cannot.
+    """
 
     recover_every = 5.0
 
@@ -58,22 +61,22 @@ class SQLiteOutbox:
 
     @property
     def durable(self) -> bool:
-        """Whether the file can be used."""
+        """Return True unless the file has just failed."""
         return time.monotonic() >= self._not_before
 
     @property
     def captured(self) -> int:
-        """Messages that came in."""
+        """Number of messages recorded."""
         return self._memory.captured
 
     @property
     def dropped(self) -> int:
-        """Messages that there was no room for, neither in the file nor in memory."""
+        """Number of messages dropped: no room in the file nor in memory."""
         return self._memory.dropped
 
     @property
     def pending_bytes(self) -> int:
-        """What waits in memory."""
+        """Bytes that wait in memory."""
         return self._memory.pending_bytes
 
     # -- recording -----------------------------------------------------------------------------------------------------
@@ -81,7 +84,7 @@ class SQLiteOutbox:
     def put(
         self, queue: ConversationQueue, drafts: Sequence[Draft]
     ) -> Sequence[Sequence[EncodedMessage | Row] | None] | None:
-        """Make the messages now, so that redaction comes before the disk, and write them down."""
+        """Build the messages now, so that redaction comes before the disk, and write them."""
         items = [_made(draft) for draft in drafts]
         written = self._written(queue, [made for item in items for made in item or ()])
         size = sum(draft.size for draft, item in zip(drafts, items, strict=True) if item)
@@ -94,7 +97,7 @@ class SQLiteOutbox:
         return [item and [Row(made.row, made.whole, made.already_known) for made in item] for item in kept]
 
     def note(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Write metadata down; before the first message there is nothing to write it beside, so it waits in memory."""
+        """Write metadata; before the first message there is no row to refer to, so it waits in memory."""
         plain = json_safe.plain(dict(metadata))
         with self._entering, self._failing():
             file = self._opened()
@@ -104,7 +107,7 @@ class SQLiteOutbox:
         return 0, plain
 
     def end(self, queue: ConversationQueue, *, always: bool) -> None:
-        """Write down that a conversation has ended."""
+        """Write that a conversation has ended."""
         with self._entering, self._failing():
             file = self._opened()
             if file is not None and queue.rows.row:
@@ -130,7 +133,7 @@ class SQLiteOutbox:
     # -- sending -------------------------------------------------------------------------------------------------------
 
     def entries(self, since: float, item: Sequence[EncodedMessage | Row] | None) -> list[EncodedMessage] | None:
-        """What was kept in memory, or what is read from the file."""
+        """Return the messages that were kept in memory, and read the others from the file."""
         if item is None:
             return None
         found = (made if isinstance(made, EncodedMessage) else self._read(made, since) for made in item)
@@ -146,25 +149,25 @@ class SQLiteOutbox:
         return None
 
     def release(self, progress: Progress, left: Sequence[EncodedMessage]) -> None:
-        """Give back the room in memory, and remember what to strike out in the file."""
+        """Free the room in memory; the next `save` deletes the rows."""
         self._memory.release(progress, left)
         progress.rows.left.extend(made.row for made in left if made.row > 0)
 
     def save(self, progress: Progress) -> None:
-        """Strike out what has left and write down the rest, in one transaction."""
+        """Save the state and delete the released messages, in one transaction."""
         with self._failing():
             if self._file is not None and progress.rows.row:
                 self._file.ledger.save(progress, time.time())
 
     def forget(self, progress: Progress) -> None:
-        """Strike out the conversation."""
+        """Delete the conversation."""
         with self._failing():
             if self._file is not None and progress.rows.row:
                 self._file.ledger.forget(progress.rows.row)
                 progress.rows.row = 0
 
     def recover(self) -> list[Progress]:
-        """Take over what dead owners of the file have left behind."""
+        """Take over the conversations of dead owners of the file."""
         found: list[Progress] = []
         with self._failing():
             file = self._opened()
@@ -177,7 +180,7 @@ class SQLiteOutbox:
     # -- the file ------------------------------------------------------------------------------------------------------
 
     def _opened(self) -> OpenFile | None:
-        """The file; None while it is given a rest after a failure."""
+        """Return the open file; None for a while after a failure."""
         if time.monotonic() < self._not_before:
             return None
         if self._file is None or self._file.broken:
@@ -193,17 +196,16 @@ class SQLiteOutbox:
         return _Failing(self)
 
     def failed(self, error: Exception) -> None:
-        """Do without the file for a while; for good where it is no outbox."""
+        """Log a failure, and do not use the file for a while; never again if it is not an outbox."""
         log_limited("outbox", _DEGRADED, self._path, error)
-        broken = (
-            isinstance(error, UnusableError) or type(error) is sqlite3.DatabaseError
-        )  # SQLite's word for no database
-        self._not_before = float("inf") if broken else time.monotonic() + TRY_AGAIN_AFTER
+        # SQLite raises a plain DatabaseError for a file that is no database.
+        unusable = isinstance(error, UnusableError) or type(error) is sqlite3.DatabaseError
+        self._not_before = math.inf if unusable else time.monotonic() + RETRY_FILE_AFTER
 
     def close(self) -> None:
-        """Close the file; a later message opens it again. Where a caller is at it, it stays open.
+        """Close the file; a later message opens it again. It stays open while a caller uses it.
 
-        Waiting could be for ever: that caller may have been interrupted by a signal handler that waits for us.
+        Waiting longer could deadlock: a signal handler may have interrupted that caller, and wait for this worker.
         """
         if not self._entering.acquire(timeout=_CLOSING):
             return
@@ -218,7 +220,7 @@ class SQLiteOutbox:
     # -- forks ---------------------------------------------------------------------------------------------------------
 
     def pause(self, seconds: float) -> bool:
-        """Close the file until `resume`, with nobody at it; False where that takes longer."""
+        """Keep callers out and close the file until `resume`; return False if that takes more than `seconds`."""
         until = time.monotonic() + seconds
         with ExitStack() as undo:
             for lock in (self._entering, self._opening):
@@ -231,7 +233,7 @@ class SQLiteOutbox:
         return True
 
     def resume(self) -> None:
-        """Open it again, in the parent."""
+        """Open the file again, in the parent."""
         with self._failing():
             if self._file is not None:
                 self._file.resume()
@@ -239,10 +241,10 @@ class SQLiteOutbox:
         self._entering.release()
 
     def inherited(self, *, paused: bool) -> None:
-        """Leave it to the parent, in the child, for good: green threads that came along must not open it again."""
+        """Leave the file to the parent, in the child: inherited green threads must not open it again."""
         file, self._file = self._file, None
         self._not_before = math.inf
-        if paused:  # green threads may wait for them
+        if paused:  # inherited green threads may wait for the locks
             self._opening.release()
             self._entering.release()
         else:
@@ -254,7 +256,7 @@ class SQLiteOutbox:
 
 
 class _Failing:
-    """Turns a failure of the file into working without it."""
+    """A `with` block that swallows failures of the file, and has the outbox work without it."""
 
     __slots__ = ("_outbox",)
 
@@ -262,7 +264,7 @@ class _Failing:
         self._outbox = outbox
 
     def __enter__(self) -> None:
-        """Nothing to set up."""
+        """Set up nothing."""
 
     def __exit__(self, kind: object, error: BaseException | None, tb: object) -> bool:
         if isinstance(error, (sqlite3.Error, OSError)):
@@ -279,13 +281,13 @@ def _made(draft: Draft) -> list[EncodedMessage] | None:
 
 
 def _insert(db: sqlite3.Connection, conversation: int, made: Sequence[EncodedMessage]) -> Sequence[int]:
-    """Write messages with one statement, so that no transaction is open between two steps of the caller."""
+    """Write messages with one statement, so that a signal handler never finds a transaction open. Return their rows."""
     if not made:
         return []
     now = time.time()
     values: list[Any] = []
-    for one in made:
-        values += (conversation, one.whole, one.already_known, now, one.raw)
+    for message in made:
+        values += (conversation, message.whole, message.already_known, now, message.raw)
     places = ", ".join(["(?, ?, ?, ?, ?)"] * len(made))
     sql = f"INSERT INTO message (conversation, whole, learned, since, body) VALUES {places}"  # noqa: S608 - only placeholders
     last = db.execute(sql, values).lastrowid or 0

@@ -1,4 +1,4 @@
-"""Which conversation is next: by time while it is not due, by rank once it is. Pure."""
+"""The schedule: conversations by due time, and by rank once they are due. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Row = tuple[float, int, "Progress"]
 
 
 class Schedule:
-    """Two heaps whose outdated rows are skipped when they come up: each conversation counts by its latest row."""
+    """Two heaps, one by due time and one by rank. Only the latest row of a conversation counts; others are skipped."""
 
     def __init__(self) -> None:
         self._later: list[_Row] = []
@@ -30,7 +30,7 @@ class Schedule:
         return iter(self._current)
 
     def put(self, progress: Progress, due: float, rank: float) -> None:
-        """Plan the next request of a conversation, in place of what was planned before."""
+        """Plan the next request of a conversation at `due`, in place of an earlier plan. The lowest rank goes first."""
         planned = self._current.get(progress)
         if planned is not None and planned[1:] == (due, rank):
             return
@@ -39,11 +39,11 @@ class Schedule:
         heapq.heappush(self._later, (due, number, progress))
 
     def drop(self, progress: Progress) -> None:
-        """Forget what was planned."""
+        """Remove a conversation."""
         self._current.pop(progress, None)
 
     def take(self, now: float) -> Progress | None:
-        """The most urgent conversation that is due; it is no longer planned then."""
+        """Remove and return the due conversation of the lowest rank; None if none is due."""
         self._promote(now)
         while self._due:
             _, number, progress = heapq.heappop(self._due)
@@ -53,7 +53,7 @@ class Schedule:
         return None
 
     def next_at(self) -> float | None:
-        """When the next conversation is due; a time that has passed where one is due now."""
+        """Return when the next conversation is due: 0 if one is due now, None if none is planned."""
         for heap in (self._due, self._later):
             while heap and not self._is_current(heap[0][2], heap[0][1]):
                 heapq.heappop(heap)
@@ -62,7 +62,7 @@ class Schedule:
         return self._later[0][0] if self._later else None
 
     def is_due(self, now: float) -> bool:
-        """Whether a conversation is due by now."""
+        """Return True if a conversation is due."""
         due = self.next_at()
         return due is not None and due <= now
 
