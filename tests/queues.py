@@ -1,4 +1,4 @@
-"""A conversation's way to nowhere: what a recording hands over, for tests to look at."""
+"""A conversation queue that keeps what a recording appends, for tests to look at."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class MemoryLane:
-    """Keeps what comes, in order."""
+    """Keeps drafts and metadata in order, and sends nothing."""
 
     def __init__(self, header: Header | None = None) -> None:
         self.header = header or Header(key="key", prompt_id="prompt")
@@ -22,8 +22,8 @@ class MemoryLane:
         self.drafts: list[Draft | ManualDraft] = []
         self.metadata: dict[str, Any] = {}
         self.ends: list[bool] = []
-        """One for each `end`, with its `always`."""
-        self.hastened = 0
+        """The `always` of each `end`."""
+        self.sent_now = 0
 
     def append(self, drafts: Sequence[Draft | ManualDraft], at: float | None = None) -> None:
         self.drafts += drafts
@@ -32,20 +32,20 @@ class MemoryLane:
         self.metadata |= metadata
 
     def send_now(self) -> None:
-        self.hastened += 1
+        self.sent_now += 1
 
     def end(self, *, always: bool = False) -> None:
         self.ends.append(always)
 
     def messages(self) -> list[Message]:
-        """Everything as it would be sent."""
+        """Return the messages as they would be sent."""
         return [message for draft in self.drafts if (message := draft.message()) is not None]
 
     def talk(self) -> list[str]:
-        """Roles and words, or the names of the tools that are called."""
+        """Return roles with texts, or with the names of the called tools."""
         return [f"{m.role}: {m.content or ' '.join(str(c.name) for c in m.tool_calls or ())}" for m in self.messages()]
 
 
 def as_it_is(message: Message) -> Message:
-    """No redaction."""
+    """Return the message without redaction."""
     return message

@@ -1,4 +1,4 @@
-"""What the tests of delivery share: small drafts, a delivery against a local server, and what that server holds."""
+"""Helpers of the delivery tests: small drafts, a delivery to a local server, and the conversations that it holds."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def turn(number: int | str) -> list[Note]:
 
 
 def words(*numbers: int | str) -> list[str]:
-    """What the server should hold of these turns."""
+    """Return the texts that the server should hold of these turns."""
     return [f"{kind} {number}" for number in numbers for kind in ("question", "answer")]
 
 
@@ -79,7 +79,7 @@ def asleep(sender: Delivery) -> Iterator[None]:
 
 
 def queue(sender: Delivery, key: str = "key", **fields: Any) -> ConversationQueue:
-    """A lane for one conversation."""
+    """Open the queue of one conversation."""
     return sender.open(Header(key=key, prompt_id="prompt", **fields))
 
 

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from inline_snapshot import snapshot
 
+from converra.config import Config
+from converra.delivery.delivery import usual_mode
 from converra.delivery.protocol.progress import CLOSING_WORDS
+from converra.delivery.worker.flusher import Mode
 from converra.server.faults.switches import FaultMiddleware
 from converra.wire.models import Usage
 from tests.delivery.harness import Held, Note, asleep, delivery, held, posts, queue, said, turn, words
@@ -322,7 +325,7 @@ def test_a_host_that_does_not_answer_is_named_within_seconds(
     queue(sender).append(turn(1))
     until(lambda: bool(caplog.messages))
     reason = "no answer from 127.0.0.1:9: [Errno 111] Connection refused"
-    assert caplog.messages == [f"converra: what is recorded waits, and is tried again: {reason}"]
+    assert caplog.messages == [f"converra: delivery failed; messages wait and are retried: {reason}"]
     assert sender.stats().last_error == reason
     sender.shutdown(0)
 
@@ -450,3 +453,21 @@ def test_what_comes_after_the_end_goes_on_in_a_further_conversation(server: Loca
     assert (first.words, second.words) == (words(1), words(2))
     assert second.metadata["continues"] == first.id
     assert second.status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("settings", "environ", "mode"),
+    [
+        ({}, {}, Mode.BACKGROUND),
+        ({"console": True}, {}, Mode.CALLER_ASSEMBLES),
+        ({"outbox": "outbox.sqlite3"}, {}, Mode.CALLER_ASSEMBLES),
+        ({"outbox": "outbox.sqlite3"}, {"AWS_LAMBDA_FUNCTION_NAME": "f"}, Mode.CALLER_WAITS),
+    ],
+)
+def test_settings_and_environment_decide_what_callers_do(
+    settings: dict[str, Any], environ: dict[str, str], mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers do everything by default; a durable outbox is written by the caller, and Lambda's callers wait."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert usual_mode(Config(**settings)) is mode

@@ -27,9 +27,9 @@ class Note:
     def message(self): return Message(role="user", content="hello", metadata={"messageId": "m"})
 
 sender = Delivery(Config(api_key="k", base_url=sys.argv[1], max_pending_bytes=1000, flush_interval=3600.0))
-lane = sender.open(Header(key="k", prompt_id="p"))
-for _ in range(3): lane.append([Note()])
-lane.end()
+queue = sender.open(Header(key="k", prompt_id="p"))
+for _ in range(3): queue.append([Note()])
+queue.end()
 sender.shutdown(120)
 seen = reader.get_metrics_data().resource_metrics[0].scope_metrics
 print(json.dumps({m.name: m.data.data_points[0].value for s in seen for m in s.metrics}))

@@ -279,6 +279,6 @@ def test_an_app_without_a_key_is_told_once(server: LocalServer, start: Callable[
     assert ended.status == 0
     assert ended.err == (
         "converra: no API key: set CONVERRA_API_KEY, or pass api_key= to instrument(). Nothing is sent until then; "
-        "what is recorded waits, up to the bound of the outbox.\n"
+        "messages wait, up to the bound of the outbox.\n"
     )
     assert server.requests == []

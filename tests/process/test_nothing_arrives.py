@@ -23,7 +23,7 @@ with converra.conversation("p") as conversation:
 sys.stdin.read()
 """
 
-WAITS = "converra: what is recorded waits, and is tried again: "
+WAITS = "converra: delivery failed; messages wait and are retried: "
 PAUSES = "converra: sending pauses and is retried now and then: "
 
 

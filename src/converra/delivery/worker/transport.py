@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 KEY_MISSING = (
     "converra: no API key: set CONVERRA_API_KEY, or pass api_key= to instrument(). Nothing is sent until then; "
-    "what is recorded waits, up to the bound of the outbox."
+    "messages wait, up to the bound of the outbox."
 )
 
-WAITS = "converra: what is recorded waits, and is tried again: %s"
+WAITS = "converra: delivery failed; messages wait and are retried: %s"
 """Logged while the API cannot be reached, with the error."""
 
 IMPORT_SECONDS = 30.0
