@@ -84,6 +84,7 @@ class Delivery:
             periodic_task=self._periodic_task,
             jobs=self.jobs,
         )
+        self._flusher.owner = self
         self.started = False
         """The flusher runs, and exit hooks are set."""
         self._gave_up_at = -1

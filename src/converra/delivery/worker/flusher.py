@@ -102,6 +102,8 @@ class Flusher:
         self.deadline: float | None = None
         """When a caller that sends on its own thread must stop, by the monotonic clock."""
         self.workers = Workers(self.turn, self._finish)
+        self.owner: object = None
+        """The delivery. Running workers keep it alive by this, as the exit hooks refer to it weakly."""
         self._wake_hint = WakeHint()
         self._config = config
         self._outbox = outbox
