@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from converra.delivery.conversation_queue import Header
+from converra.delivery.header import Header
 from converra.delivery.protocol import requests
 from converra.delivery.protocol.entry import entry
 from converra.delivery.protocol.progress import Batch, Opening, OpeningForm, Progress, State
