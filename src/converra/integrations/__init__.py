@@ -17,7 +17,7 @@ To add a provider, read this first:
 =====================  ===============================================================================================
 step                   where
 =====================  ===============================================================================================
-1. Find the seam       The one method that every call of the SDK passes, with the body as it goes on the wire: name it
+1. Find the seam       The one method that every call of the SDK passes, with the body that is sent to the API: name it
                        in a `PatchPoint` row (`patching.py`). Never import the SDK: `install` is given its module.
 2. Write the rows      One `Endpoint` per address that makes conversation turns (`stainless/request.py`), as in
                        `openai/__init__.py`. SDKs made by Stainless (openai, anthropic, groq, together) share the rest
@@ -77,7 +77,7 @@ class CapturedCall(Protocol):
 
 
 class Capture(Protocol):
-    """What the recorder offers to integrations. No method raises."""
+    """The recorder, as integrations see it. No method raises."""
 
     @property
     def active(self) -> bool:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("converra")
 
 READING, ENDING = "reading a request", "reading an answer"
-"""What a failure inside `converra` has interrupted, for the log."""
+"""Steps that a failure inside `converra` interrupts, for the log."""
 
 MAX_CHAIN = 64
 """Most wrappers around one function that are followed; a longer chain is taken for a cycle."""

@@ -1,4 +1,4 @@
-"""What a run of LangChain's came to: an LLMResult, of a chat model or a completion model. Pure."""
+"""Results of LangChain's runs: answers of chat and completion models, tool results, documents. Pure."""
 
 from __future__ import annotations
 

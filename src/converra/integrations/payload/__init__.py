@@ -1,1 +1,1 @@
-"""Provider-neutral reading of objects that belong to an SDK: fields, parts, usage, fingerprints."""
+"""Provider-neutral reading of objects that belong to an SDK: fields, parts, tool calls, usage, fingerprints."""

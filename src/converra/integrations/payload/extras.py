@@ -53,10 +53,10 @@ TAKEN = frozenset(
 FILTERS = frozenset(
     {*("prompt_filter_results", "content_filter_results", "content_filter_result", "content_filter_offsets")}
 )
-"""What is kept only where it says that something was found."""
+"""Fields of content filters, kept only if a filter found something."""
 
 _STARTS = ("iVBORw0KGg", "/9j/", "R0lGOD", "UklGR", "JVBERi0", "SUQz", "AAAAIGZ0eX", "AAAAHGZ0eX", "T2dnUw", "UEsDB")
-"""How files begin in base64: PNG, JPEG, GIF, RIFF (WebP, WAV), PDF, MP3, MP4, Ogg, ZIP."""
+"""First characters of files in base64: PNG, JPEG, GIF, RIFF (WebP, WAV), PDF, MP3, MP4, Ogg, ZIP."""
 
 _ALPHABET = re.compile(r"[A-Za-z0-9+/_=\-]+")
 

@@ -26,7 +26,7 @@ MAX_NAME = 200
 
 MAX_DEPTH = 6
 MAX_FOUND = 64
-"""How deep inside an item, and how many of them, are looked for."""
+"""Limits of the search for media inside of an item: its depth, and the number found."""
 
 _URL = r"data:[\w.+-]+/[\w.+-]+(?:;[\w.=-]+)*;base64,[A-Za-z0-9+/=_-]+"
 _EMBEDDED = re.compile(rf"!\[[^\]\n]*\]\((?P<markdown>{_URL})\)|(?P<bare>{_URL})")
