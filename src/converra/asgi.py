@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from converra._default import shutdown
 from converra.process.guard import guard
-from converra.process.off_loop import run_off_loop
+from converra.process.servers import run_off_loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -118,7 +118,7 @@ def test_a_fork_leaves_what_waits_to_the_parent() -> None:
     holder = threading.Thread(target=jobs.lock.acquire)
     holder.start()
     holder.join()
-    jobs.after_fork()
+    jobs.reset()
     assert jobs.work()
     assert done == []
 

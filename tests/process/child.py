@@ -8,7 +8,7 @@ from converra.config import load
 from converra.delivery.delivery import Delivery
 from converra.delivery.header import Header
 from converra.delivery.outbox import schema
-from converra.process import forks
+from converra.process import lifecycle
 from tests.delivery.harness import turn
 from tests.patience import LONG
 
@@ -23,7 +23,7 @@ def unhurried() -> None:
 
     By default they give up after two seconds, and record into memory instead.
     """
-    forks.LONGEST = schema.CALLER_SECONDS = LONG
+    lifecycle.PAUSE_SECONDS = schema.CALLER_SECONDS = LONG
 
 
 def record(sender: Delivery, key: str, *numbers: int | str, end: bool = True) -> None:

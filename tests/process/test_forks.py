@@ -179,7 +179,7 @@ def test_a_thousand_deliveries_come_and_go(run: Callable[[str], Any]) -> None:
 def test_a_child_has_no_blocks_of_other_threads(run: Callable[[str], Any]) -> None:
     """They did not come along: no call in the child is said to belong into one of them."""
     code = """
-    from converra import context
+    from converra.process import context
     from converra.capture.recorder import Recorder
 
     def other():

@@ -75,8 +75,8 @@ async def main():
     await serving
 
 asyncio.run(main())
-from converra.delivery import exits
-(sender,) = exits._deliveries
+from converra.process import lifecycle
+(sender,) = lifecycle.deliveries.alive()
 assert sender.flush(10)
 print(sender.stats().pending)
 os._exit(0)

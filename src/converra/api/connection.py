@@ -24,7 +24,7 @@ from converra.api.body import ACCEPT_ENCODING, Body
 from converra.api.deadline import NEW_STREAM, Attempt
 from converra.api.settings import header_safe
 from converra.errors import APIConnectionError, APITimeoutError, InvalidArgumentError
-from converra.process import identity
+from converra.process import lifecycle
 from converra.process.telemetry import suppressed
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Connection(_BaseConnection["httpx.Client"]):
         self._streams: weakref.WeakSet[Any] = weakref.WeakSet()
         """What our own client has connected."""
         self._abandoned = False
-        _connections.add(self)
+        lifecycle.in_child(lifecycle.Phase.DELIVERY, self)
 
     def open(self) -> None:
         """Load what the first request needs (modules, certificates), ahead of it; nothing is connected."""
@@ -205,24 +205,13 @@ class Connection(_BaseConnection["httpx.Client"]):
     def abandon(self) -> None:
         """Leave it to the parent process, after a fork: nothing can be sent any more."""
         self._abandoned = True
-        self.disconnect()
+        self.after_fork()
 
-    def disconnect(self) -> None:
+    def after_fork(self) -> None:
         """Close the sockets of the parent process without a word to the server, and forget them."""
         sockets.disconnect(self._streams)
         self._streams.clear()
         self._built = {}
-
-
-_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
-
-
-def _disconnect_all() -> None:
-    for connection in list(_connections):
-        connection.disconnect()
-
-
-identity.in_child(_disconnect_all)
 
 
 class AsyncConnection(_BaseConnection["httpx.AsyncClient"]):

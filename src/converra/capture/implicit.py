@@ -52,16 +52,16 @@ class ImplicitConversations:
     def __init__(self, jobs: JobQueue, idle_timeout: float) -> None:
         self._jobs = jobs
         self._idle_timeout = idle_timeout
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all conversations: after a fork, the parent completes those that it has opened."""
         self._open: OrderedDict[Recording, _Known] = OrderedDict()
         """The one used last is last."""
         self._tips: dict[Key, dict[Recording, int]] = {}
         """Question and answer at the end of what a conversation knows → the digest of all of it. No lock: each step is
         one in C, and a tip that two threads lose leads to the longer search."""
         self._index: dict[Key, dict[Recording, None]] = {}
-
-    def after_fork(self) -> None:
-        """Forget all: the parent completes what it has opened."""
-        self.__init__(self._jobs, self._idle_timeout)  # type: ignore[misc]  # in place: recordings know it
 
     def find(self, prompt_id: str, request: Request, fingerprints: list[int]) -> Recording | None:
         """The open conversation that this request continues best."""

@@ -17,9 +17,8 @@ from converra.capture.recording import Recording
 from converra.capture.reports import Report, Stats
 from converra.capture.routing import Router, fresh_key
 from converra.config import Config
-from converra.delivery import exits
 from converra.delivery.delivery import Delivery
-from converra.process import context, identity
+from converra.process import context, exits, lifecycle, servers
 from converra.process.guard import caught, guard, guarded, report
 from converra.process.periodic import PeriodicTask
 
@@ -56,7 +55,7 @@ class Recorder:
         """Whether calls are captured."""
         self._router = Router(self.config, self._open, self.delivery.jobs)
         self._recordings: weakref.WeakSet[Recording] = weakref.WeakSet()
-        _tell(self)
+        lifecycle.add_recorder(self)
 
     # -- switching on and off ----------------------------------------------------------------------------------------
 
@@ -71,7 +70,7 @@ class Recorder:
         self.active = bool(self._integrations)
         exits.prepare()
         for module in exits.SERVER_MODULES:
-            patching.when_imported(module, _prepare)
+            patching.when_imported(module, exits.on_server_import)
         with guard("looking for what an earlier process has left"):
             self.delivery.start()
         return Report([row for known in self._integrations.values() for row in patching.switch_on(known, self)])
@@ -84,11 +83,11 @@ class Recorder:
 
             for name in list(self._integrations):
                 patching.switch_off(self._integrations.pop(name))
-            if not _any_active():
+            if not lifecycle.is_capturing():
                 for module in exits.SERVER_MODULES:
                     patching.forget_import(module)
-        if not _any_active():
-            exits.release()
+        if not lifecycle.is_capturing():
+            servers.unhook()
 
     # -- conversations -----------------------------------------------------------------------------------------------
 
@@ -173,7 +172,7 @@ class Recorder:
     def begin(self, request: Request) -> OpenCall | None:
         """Start a turn in the conversation that the call belongs to, if there is one and no outer layer records it."""
         try:
-            identity.check()
+            lifecycle.check()
             if context.layers and context.claimed(request.model):
                 return None
             block: Conversation | None = context.active()
@@ -277,44 +276,3 @@ class Recorder:
             last_error=sent.last_error,
             failures=caught(),
         )
-
-
-_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
-"""Those that must hear of forks and of the end; Python cannot take a hook back, so there is one for all of them."""
-_hooked = False
-
-
-def _tell(recorder: Recorder) -> None:
-    global _hooked  # noqa: PLW0603 - says something about the process, not about a recorder
-    if not _hooked:
-        _hooked = True
-        exits.before_end(_close, _complete_implicit)
-        identity.in_child(_in_child)
-    _recorders.add(recorder)
-
-
-def _any_active() -> bool:
-    return any(recorder.active for recorder in list(_recorders))
-
-
-def _prepare() -> None:
-    """Set the hook of a server that was just imported."""
-    if _any_active():
-        exits.prepare()
-
-
-def _close() -> None:
-    for recorder in list(_recorders):
-        recorder.close()
-
-
-def _complete_implicit() -> None:
-    for recorder in list(_recorders):
-        recorder.complete_implicit()
-
-
-def _in_child() -> None:
-    context.after_fork()
-    for recorder in list(_recorders):
-        with guard("starting clean after a fork"):
-            recorder.after_fork()

@@ -90,17 +90,21 @@ class Recording:
     ) -> None:
         self.prompt_id = prompt_id
         self.origin = origin
-        self.ended = False
-        """Nothing more is taken in."""
-        self.paused = False
-        """An interrupted run of a framework is to go on in it, here or in another process."""
-        self.used = monotonic()
-        self._open = open_queue
         self._job_runner = job_runner
         self._finish = finish
         self._shared = shared
         self._show = show
         self._implicit = implicit
+        self.reset(open_queue)
+
+    def reset(self, open_queue: Callable[[], ConversationQueue]) -> None:
+        """Become empty; what is recorded from now on goes to the queue that `open_queue` opens."""
+        self._open = open_queue
+        self.ended = False
+        """Nothing more is taken in."""
+        self.paused = False
+        """An interrupted run of a framework is to go on in it, here or in another process."""
+        self.used = monotonic()
         self._queue: ConversationQueue | None = None
         self._assembler: Assembler | None = None
         self._calls: set[OpenCall] = set()
@@ -227,17 +231,7 @@ class Recording:
 
     def after_fork(self, open_queue: Callable[[], ConversationQueue] | None) -> None:
         """Start clean in a child process: what was captured before is the parent's to deliver."""
-        Recording.__init__(
-            self,
-            self.prompt_id,
-            open_queue or self._open,
-            self._job_runner,
-            self._finish,
-            shared=self._shared,
-            show=self._show,
-            implicit=self._implicit,
-            origin=self.origin,
-        )
+        self.reset(open_queue or self._open)
 
     def _job(self, step: Callable[..., None], *args: Any) -> None:
         """Do something that changes what is assembled: a worker does, or whoever holds the lock."""

@@ -166,7 +166,7 @@ class Router:
 
     def after_fork(self) -> None:
         """Forget the implicit conversations: the parent completes what it has opened."""
-        self._implicit.after_fork()
+        self._implicit.reset()
 
     def _of_session(self, prompt_id: str, session_id: str, origin: Origin | None) -> Recording | None:
         session = (prompt_id, session_id)

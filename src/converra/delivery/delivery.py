@@ -7,13 +7,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from converra.config import freezes_between_calls
-from converra.delivery import exits
 from converra.delivery.conversation_queue import ConversationQueue
 from converra.delivery.outbox.memory import MemoryOutbox
 from converra.delivery.stats import Counters, DeliveryStats, Losses, totals
 from converra.delivery.worker.commands import Annotate, Append, End, SendNow
 from converra.delivery.worker.flusher import Flusher, Mode
-from converra.process import identity, uwsgi
+from converra.process import exits, lifecycle, uwsgi
 from converra.process.guard import log_limited
 from converra.process.jobs import LOCK_SECONDS, JobQueue
 from converra.process.periodic import NO_TASK, PeriodicTask
@@ -110,7 +109,7 @@ class Delivery:
 
         A worker that polls anyway finds it. Else one is woken if it is to `wake`, if all rest, or if many jobs wait.
         """
-        identity.check()
+        lifecycle.check()
         if not self.started:
             self._start()
         waiting = self.jobs.add(at, weight, call, args)
@@ -130,7 +129,7 @@ class Delivery:
 
     def append(self, queue: ConversationQueue, drafts: Sequence[Draft], at: float | None = None) -> None:
         """Add messages to a queue, recorded `at` a time of the monotonic clock (default: now)."""
-        identity.check()
+        lifecycle.check()
         if not self.started:
             self._start()
         with self.jobs.lock:
@@ -145,7 +144,7 @@ class Delivery:
 
     def annotate(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> None:
         """Merge metadata into that of a queue's conversation."""
-        identity.check()
+        lifecycle.check()
         with self.jobs.lock:
             if queue.generation != self.generation:
                 queue.fork()
@@ -162,7 +161,7 @@ class Delivery:
 
     def end(self, queue: ConversationQueue, *, always: bool = False) -> None:
         """Complete a queue's conversation; see `ConversationQueue.end`."""
-        identity.check()
+        lifecycle.check()
         with self.jobs.lock:
             if queue.generation != self.generation:
                 queue.fork()
@@ -220,7 +219,7 @@ class Delivery:
 
     def _send_all(self) -> None:
         """Send what was recorded while uWSGI loads the app, and close all files and sockets: it will be forked."""
-        exits.complete_implicit()
+        lifecycle.complete_implicit()
         until = time.monotonic() + self.config.shutdown_timeout
         if not self._stop(until, delivered=self._flush(self.config.shutdown_timeout)):
             log_limited("loading", uwsgi.NOT_SENT, self._counters.last_error or "none")
@@ -267,7 +266,7 @@ class Delivery:
         self._begin(self._flusher.mode, self._counters, self._memory.emptied(undelivered))
 
     def _flush(self, timeout: float, *, ends: bool = False) -> bool:
-        identity.check()
+        lifecycle.check()
         until = time.monotonic() + timeout
         assembled = self.jobs.work(seconds=max(0.0, min(timeout, LOCK_SECONDS)))
         lost = self._lost()
@@ -309,7 +308,7 @@ class Delivery:
     def after_fork(self) -> None:
         """Start clean in a child process: it sends nothing of the parent's, and uses none of its sockets or locks."""
         self.generation += 1
-        self.jobs.after_fork()
+        self.jobs.reset()
         self._flusher.abandon()
         self._begin(usual_mode(self.config), Counters(), MemoryOutbox(self.config.max_pending_bytes))
 
@@ -317,7 +316,7 @@ class Delivery:
 
     def stats(self) -> DeliveryStats:
         """Return the counters, after the waiting jobs have been assembled."""
-        identity.check()
+        lifecycle.check()
         self.jobs.work()
         return self._counts()
 

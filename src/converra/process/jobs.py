@@ -60,26 +60,25 @@ class JobQueue:
     """Jobs in the order in which they came; those of one conversation never inside one another."""
 
     def __init__(self, limit: int = 2**26) -> None:
-        self.lock = threading.RLock()
-        """Held by whoever changes what is recorded."""
-        self._limit = limit
         self._room = limit // SHARE
+        self.reset()
+
+    def reset(self) -> None:
+        """Become empty, with a new lock: in a child process, where the pending jobs are the parent's."""
+        self.lock = threading.RLock()
+        """Held by every thread that changes what is recorded."""
         self._jobs: deque[Job] = deque()
         self._weight = 0
-        """Of what waits, nearly: two threads that meet may lose a part of it, until all is done."""
+        """Bytes of the pending jobs, approximately: two threads that meet may lose a part, until all jobs are done."""
         self._owner: int | None = None
         self._under_way: list[int] = []
-        """What the jobs change that are under way, by identity; several where they interrupt each other."""
+        """Ids of the objects that running jobs change; several if a signal handler has interrupted a job."""
         self._kept = 0
-        """Jobs that were left because of that."""
+        """Jobs that were put back for that reason."""
         self._postponed: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         return len(self._jobs)
-
-    def after_fork(self) -> None:
-        """Begin anew in a child process: what waits is the parent's."""
-        self.__init__(self._limit)  # type: ignore[misc]  # in place: everybody who records has it
 
     def renew_lock(self) -> None:
         """Replace the lock, while nobody holds it: `threading` was patched since it was made."""

@@ -21,13 +21,15 @@ signal handlers, is not too late. The last `uninstrument()` removes the hooks.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from converra.process import lifecycle
 from converra.process.guard import guard
-from converra.process.off_loop import run_off_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,26 +43,17 @@ JOB_ENDS = ("handle_job_success", "handle_job_failure", "handle_job_retry")
 """Methods of RQ's worker that end a job, each after its callbacks. Which of them exist depends on the version."""
 
 
-class Deliver(NamedTuple):
-    """The two ways to deliver everything that is recorded in this process."""
-
-    last: Callable[[], None]
-    """Complete what is open and send everything: the process ends."""
-    pause: Callable[[], None]
-    """Send everything: the process may never run again, or go on with what is open."""
-
-
 class Server(NamedTuple):
     """One row of the table that has a hook."""
 
     name: str
     module: str
     """Is imported wherever the server runs."""
-    hook: Callable[[ModuleType, Deliver], Undo | None]
+    hook: Callable[[ModuleType], Undo | None]
     """Sets the hook and returns what removes it; None where the module lacks what is hooked."""
 
 
-def _hook_uvicorn(module: ModuleType, deliver: Deliver) -> Undo | None:
+def _hook_uvicorn(module: ModuleType) -> Undo | None:
     """Deliver between the shutdown of the app and the signal that uvicorn raises again."""
     owner, original = _defined(getattr(module, "Server", None), "shutdown")
     if owner is None:
@@ -73,7 +66,7 @@ def _hook_uvicorn(module: ModuleType, deliver: Deliver) -> Undo | None:
         finally:
             with guard(DELIVERING):
                 if _raises_again(self):
-                    await run_off_loop(deliver.last)
+                    await run_off_loop(lifecycle.deliver_all)
 
     return _replace(owner, "shutdown", original, shutdown)
 
@@ -83,30 +76,30 @@ def _raises_again(server: Any) -> bool:
     return any(number != signal.SIGINT for number in getattr(server, "_captured_signals", ()))
 
 
-def _hook_celery(module: ModuleType, deliver: Deliver) -> Undo | None:
+def _hook_celery(module: ModuleType) -> Undo | None:
     """Deliver when a child of the prefork pool stops or is recycled."""
     shutdown = getattr(module, "worker_process_shutdown", None)
     if shutdown is None:
         return None
 
     def deliver_last(**_: Any) -> None:
-        deliver.last()
+        lifecycle.deliver_all()
 
     shutdown.connect(deliver_last, weak=False, dispatch_uid="converra")
     return functools.partial(shutdown.disconnect, dispatch_uid="converra")
 
 
-def _hook_rq(module: ModuleType, deliver: Deliver) -> Undo | None:
+def _hook_rq(module: ModuleType) -> Undo | None:
     """Deliver when a job has ended, in the process that was made for it.
 
     The app may be imported by the job itself, so `perform_job` is running already; what ends a job is still to come.
     """
-    undo = [_hook_job_end(getattr(module, "Worker", None), name, deliver) for name in JOB_ENDS]
+    undo = [_hook_job_end(getattr(module, "Worker", None), name) for name in JOB_ENDS]
     found = [each for each in undo if each is not None]
     return functools.partial(_call_all, found) if found else None
 
 
-def _hook_job_end(worker: Any, name: str, deliver: Deliver) -> Undo | None:
+def _hook_job_end(worker: Any, name: str) -> Undo | None:
     owner, original = _defined(worker, name)
     if owner is None:
         return None
@@ -118,12 +111,12 @@ def _hook_job_end(worker: Any, name: str, deliver: Deliver) -> Undo | None:
         finally:
             if getattr(self, "_is_horse", False):  # else a SimpleWorker, or the parent of a job that was killed
                 with guard(DELIVERING):
-                    deliver.last()
+                    lifecycle.deliver_all()
 
     return _replace(owner, name, original, end)
 
 
-def _hook_lambda(module: ModuleType, deliver: Deliver) -> Undo | None:
+def _hook_lambda(module: ModuleType) -> Undo | None:
     """Send everything after an invocation was answered and before the process is frozen."""
     owner, original = _defined(getattr(module, "LambdaRuntimeClient", None), "wait_next_invocation")
     if owner is None:
@@ -132,7 +125,7 @@ def _hook_lambda(module: ModuleType, deliver: Deliver) -> Undo | None:
     @functools.wraps(original)
     def wait_next_invocation(self: Any, *args: Any, **kwargs: Any) -> Any:
         with guard(DELIVERING):
-            deliver.pause()
+            lifecycle.flush_all()
         return original(self, *args, **kwargs)
 
     return _replace(owner, "wait_next_invocation", original, wait_next_invocation)
@@ -154,7 +147,7 @@ ASYNCIO_SERVERS = ("hypercorn", "gunicorn.workers.gasgi")
 _hooked: dict[str, Undo] = {}
 
 
-def hook(deliver: Deliver) -> None:
+def hook() -> None:
     """Set the hooks of all servers that are imported in this process. May be called again at any time."""
     for server in SERVERS:
         module = sys.modules.get(server.module)
@@ -167,7 +160,7 @@ def hook(deliver: Deliver) -> None:
         if _hooked.setdefault(server.name, claim) is claim:
             undo = None
             with guard(f"preparing for the end of {server.name}"):
-                undo = server.hook(module, deliver)
+                undo = server.hook(module)
             if undo is None:
                 del _hooked[server.name]
             else:
@@ -201,6 +194,23 @@ def ends_well(handler: Any) -> bool:
     if package in ("asyncio", "uvloop"):
         return any(name in sys.modules for name in ASYNCIO_SERVERS)
     return package in ENDING_WELL
+
+
+async def run_off_loop(work: Callable[[], object]) -> None:
+    """Run `work` in a thread of its own, under asyncio or trio, and wait for it without blocking the event loop.
+
+    The loop's default executor is the app's: its threads may all be busy when the server stops.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # not under asyncio
+        await sys.modules["trio"].to_thread.run_sync(work)
+        return
+    pool = ThreadPoolExecutor(1, thread_name_prefix="converra")
+    try:
+        await loop.run_in_executor(pool, work)
+    finally:
+        pool.shutdown(wait=False)
 
 
 def _defined(cls: Any, name: str) -> tuple[Any, Any]:

@@ -19,7 +19,7 @@ from converra.delivery.outbox import schema
 from converra.delivery.outbox.ledger import Row
 from converra.delivery.outbox.schema import OpenFile, UnusableError
 from converra.delivery.protocol.entry import EncodedMessage, entries_of, entry
-from converra.process import forks
+from converra.process import lifecycle
 from converra.process.guard import guard, log_limited
 from converra.wire import json_safe
 from converra.wire.models import Message, encode
@@ -57,7 +57,7 @@ class SQLiteOutbox:
         self._opening = threading.RLock()
         self._file: OpenFile | None = None
         self._not_before = 0.0
-        forks.watch(self)
+        lifecycle.pause_at_fork(self)
 
     @property
     def durable(self) -> bool:

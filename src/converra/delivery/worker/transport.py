@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from converra.api import rate, retry
 from converra.errors import ConverraError
-from converra.process import forks
+from converra.process import lifecycle
 from converra.process.guard import log_limited
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Transport:
         self._lock = lock
         self._connection: Connection | None = None
         self._key_missing_logged = False
-        forks.watch(_importing)
+        lifecycle.pause_at_fork(_importing)
 
     def connection(self) -> Connection | None:
         """Return the connection; None while there is no key.

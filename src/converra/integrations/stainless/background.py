@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from converra.history.turn import Request
-from converra.process import identity
+from converra.process import lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,14 +47,18 @@ _waiting: OrderedDict[str, _Waiting] = OrderedDict()
 _recorded: OrderedDict[str, None] = OrderedDict()
 
 
-def _in_child() -> None:
-    """Leave the calls that the parent waits for to the parent."""
-    for response_id in _waiting:
-        _remember(response_id)
-    _waiting.clear()
+class _ParentsCalls:
+    """The calls that the parent of a forked child waits for."""
+
+    def after_fork(self) -> None:
+        """Leave them to the parent."""
+        for response_id in _waiting:
+            _remember(response_id)
+        _waiting.clear()
 
 
-identity.in_child(_in_child)
+_parents_calls = _ParentsCalls()
+lifecycle.in_child(lifecycle.Phase.CAPTURE, _parents_calls)
 
 
 class BackgroundCall:
