@@ -1,9 +1,9 @@
-"""What was recorded and is still to be assembled: callers hand it over in a microsecond, a worker takes it on.
+"""The queue of recorded turns that are still to be assembled: callers add jobs in a microsecond, a worker runs them.
 
-Assembling is done by one thread at a time: a worker, or whoever needs its result (a flush, the end of the process, a
-call that must know which conversation it continues). The lock that sees to it is the only one of the recording side,
-and workers never wait for it: a signal handler may have interrupted just the caller that holds it, and may itself be
-waiting for the workers.
+One thread at a time runs jobs: a worker, or a thread that needs the result (a flush, the exit of the process, a call
+that must know which conversation it continues). `JobQueue.lock` ensures that. Workers never wait for it: a signal
+handler may have interrupted the caller that holds it, and may itself wait for the workers. What may be taken inside it
+is in docs/explanation/locks.md.
 """
 
 from __future__ import annotations

@@ -217,8 +217,9 @@ def _in_parent() -> None:
 
 
 def _after_fork() -> None:
-    global _cleaning, _is_cleaning
-    _cleaning, _is_cleaning = threading.RLock(), False  # another thread of the parent may have held the lock
+    global _cleaning, _is_cleaning  # noqa: PLW0603 - describes the process
+    _cleaning = threading.RLock()  # another thread of the parent may have held it
+    _is_cleaning = False
     _start_clean()
 
 

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 class MemoryOutbox:
     """The outbox that ends with the process.
 
-    Bytes that came in and bytes that left are counted apart, since no worker may wait for the lock of `put`: a signal
-    handler that interrupts `put` may itself wait for the workers. That lock is reentrant, because the handler, or a
-    finalizer, may record as well.
+    Two counters instead of one under a lock: what came in is counted by callers, and what left by workers, each under
+    a lock of its own. A worker takes the callers' lock only while it adopts conversations. So a signal handler that
+    interrupts `put` and waits for the workers makes progress. That lock is reentrant because such a handler, or a
+    finalizer, may itself record.
     """
 
     recover_every = math.inf
