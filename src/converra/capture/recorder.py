@@ -20,7 +20,7 @@ from converra.config import Config
 from converra.delivery.delivery import Delivery
 from converra.process import context, exits, lifecycle, servers
 from converra.process.guard import caught, guard, guarded, report
-from converra.process.periodic import PeriodicTask
+from converra.process.workers import PeriodicTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

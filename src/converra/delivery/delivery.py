@@ -15,7 +15,7 @@ from converra.delivery.worker.flusher import Flusher, Mode
 from converra.process import exits, lifecycle, uwsgi
 from converra.process.guard import log_limited
 from converra.process.jobs import LOCK_SECONDS, JobQueue
-from converra.process.periodic import NO_TASK, PeriodicTask
+from converra.process.workers import NO_TASK, PeriodicTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -1,38 +1,94 @@
-"""The threads that send: a few, started when there is something to do, never while Python finalises.
+"""Worker threads: a few daemons, started when there is something to do, never while Python finalises.
 
-They are daemons, since a thread that hangs in a socket must not keep the process alive. While one sends, another one
-watches what becomes due, so that a slow answer holds up nobody else. Callers wake them through a bare lock used as a
-flag: `release` and `acquire` are single steps in C, so a signal handler or a finalizer that interrupts a caller may
-wake them too. An Event or a Condition could be found half set.
+Daemons, because a thread that hangs in a socket must not keep the process alive. While one sends, another one watches
+for work that becomes due, so that a slow answer delays no other conversation. Callers wake workers through a bare lock
+used as a flag: `release` and `acquire` are single steps in C, so a signal handler or a finalizer that interrupts a
+caller may wake them too. Why no Event or Condition: such a handler could find it half set.
 
-Green threads (gevent, eventlet) survive a fork: a worker knows its process, and ends in any other.
+Green threads (gevent, eventlet) survive a fork: a worker knows its process, and ends in any other one.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from converra.process import uwsgi
+from converra.process.guard import guard
 from converra.process.telemetry import suppressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MOST = 4
+MAX_WORKERS = 4
+
 LINGER = 10.0
 """Seconds for which a second idle worker stays."""
 
 JOIN = 0.2
 """Longest wait for a worker that may hang in a request, in seconds."""
 
+ACTIVE_SECONDS = 0.5
+"""Seconds after the last activity during which a worker polls every `POLL_SECONDS`."""
+
+POLL_SECONDS = 0.01
+
+
+class WakeHint:
+    """Tells callers if a worker must be woken to see new work: waking costs a caller more than recording.
+
+    Workers write it and callers read it, without a lock: a worker sets `parked` before it looks for work a last time.
+    """
+
+    def __init__(self) -> None:
+        self.parked = False
+        """All workers rest until they are woken."""
+        self.watchful = False
+        """A worker polls again within `POLL_SECONDS`, so it needs no waking."""
+        self._active_until = 0.0
+
+    def polls_at(self, now: float, *, news: bool) -> None:
+        """Note that a worker polls at `now`, by the monotonic clock, and if it finds something new."""
+        self.watchful = False
+        if news:
+            self._active_until = now + ACTIVE_SECONDS
+
+    def rests(self, now: float, seconds: float) -> float:
+        """Note that a worker has nothing to do for `seconds`; return how long it is to rest."""
+        self.watchful = now < self._active_until
+        return min(seconds, POLL_SECONDS) if self.watchful else seconds
+
+
+class PeriodicTask:
+    """Periodic housekeeping, run on a worker thread every `every` seconds for as long as `wanted()` is true."""
+
+    def __init__(self, run: Callable[[], None], wanted: Callable[[], bool], every: float) -> None:
+        self._run = run
+        self._wanted = wanted
+        self._every = every
+        self._next = -math.inf
+
+    def turn(self, now: float) -> float:
+        """Run the task if it is due; return the seconds until it is due again, infinity while it is not wanted."""
+        if not self._wanted():
+            return math.inf
+        if now >= self._next:
+            self._next = now + self._every
+            with guard("tidying up"):
+                self._run()
+        return self._next - now
+
+
+NO_TASK = PeriodicTask(lambda: None, lambda: False, math.inf)
+
 
 class Workers:
-    """Run `turn` again and again, in one thread or several; `finished` when the last one has gone.
+    """Threads that call `turn` repeatedly; the last one to leave calls `finished`.
 
-    `turn` does one piece of work and returns None, or returns the seconds that it may rest (infinity: until woken).
+    `turn` does one piece of work and returns None, or returns the seconds to rest (infinity: until woken).
     """
 
     def __init__(self, turn: Callable[[], float | None], finished: Callable[[], None]) -> None:
@@ -40,27 +96,28 @@ class Workers:
         self._finished = finished
         self._starting = threading.RLock()
         self._counting = threading.Lock()
-        """Only workers take it, as all their locks."""
+        """Guards `_threads` as workers leave, and `_resting`; callers never take it."""
         self._flag = threading.Lock()
+        """A flag: free means "look for work"; see the module docstring."""
         self._flag.acquire()
         self._threads: set[threading.Thread] = set()
         self._resting = 0
         self.stopping = False
         self.closed = False
-        """No thread can be started any more: the interpreter is on its way out."""
+        """No thread may be started any more, for instance because Python is finalising."""
 
     @property
     def alive(self) -> bool:
-        """Whether anybody works."""
+        """True while any worker runs."""
         return any(thread.is_alive() for thread in tuple(self._threads))
 
     @property
     def here(self) -> bool:
-        """Whether this is a worker's own thread."""
+        """True on a worker's own thread."""
         return threading.current_thread() in self._threads
 
     def start(self) -> None:
-        """Have at least one worker."""
+        """Start a worker unless one runs."""
         with self._starting:
             self.stopping = False
             if not self.alive:
@@ -69,41 +126,47 @@ class Workers:
                 self._add()
 
     def wake(self) -> None:
-        """Let one of those that rest look for work."""
+        """Wake one resting worker."""
         try:
             self._flag.release()
         except RuntimeError:  # it is set already
             return
 
     def watch(self, *, more: bool) -> None:
-        """See to it that somebody watches while this worker is busy; at once where there is `more` to do."""
+        """Ensure that another worker watches for work while this one is busy; wake it now if there is `more` to do."""
         if not self._resting:
             self._add()
         elif more:
             self.wake()
 
     def stop(self) -> None:
-        """Let all go once they have finished what they are at."""
+        """Have every worker leave after its current turn."""
         self.stopping = True
         self.wake()
 
     def abandon(self) -> None:
-        """End the green threads that came along into a child process, and start no more."""
+        """End green threads that survived a fork into this child process, and start no more."""
         self.stopping = self.closed = True
         self.wake()
 
     def join(self, timeout: float, *, idle: bool) -> None:
-        """Wait until the workers are gone, or were started again: at most `timeout` seconds, hardly if not `idle`."""
+        """Wait until all workers have left, or were started again.
+
+        Args:
+            timeout: Longest wait, in seconds.
+            idle: False if a worker may hang in a request; then the wait is at most `JOIN` seconds.
+
+        """
         until = time.monotonic() + (timeout if idle else min(timeout, JOIN))
         for thread in tuple(self._threads):
             while self.stopping and thread.is_alive() and thread is not threading.current_thread():
-                left = until - time.monotonic()
-                if left <= 0:
+                remaining = until - time.monotonic()
+                if remaining <= 0:
                     return
-                thread.join(min(left, JOIN))
+                thread.join(min(remaining, JOIN))
 
     def _add(self) -> None:
-        if self.closed or len(self._threads) >= MOST:
+        if self.closed or len(self._threads) >= MAX_WORKERS:
             return
         thread = threading.Thread(target=self._run, args=(os.getpid(),), name="converra", daemon=True)
         self._threads.add(thread)
@@ -122,8 +185,8 @@ class Workers:
             if os.getpid() == pid:
                 self._leave()
             else:
-                threading.current_thread()  # registers this thread again, which `threading` will want to remove
-        self.wake()  # whoever rests takes over, or goes as well
+                threading.current_thread()  # `threading` forgot this thread at the fork, and is about to remove it
+        self.wake()  # a resting worker takes over, or leaves as well
 
     def _continues(self, pid: int) -> bool:
         return not self.stopping and os.getpid() == pid
@@ -134,11 +197,11 @@ class Workers:
             last = not self._threads
         if last and self.stopping:
             self._finished()
-        elif last:  # they were started again just as this one went
+        elif last:  # `start` was called just as this one left
             self.start()
 
     def _rest(self, seconds: float) -> bool:
-        """Wait to be woken; False where another one waits already and nobody called for a while."""
+        """Wait to be woken; return False if another worker rests too and no work came for `LINGER` seconds."""
         with self._counting:
             self._resting += 1
             surplus = self._resting > 1

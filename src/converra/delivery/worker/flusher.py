@@ -38,8 +38,7 @@ from converra.delivery.worker.schedule import Schedule
 from converra.delivery.worker.sender import Outcome, OutcomeKind, Sender
 from converra.delivery.worker.transport import Transport
 from converra.process.guard import guard, log_limited
-from converra.process.wake_hint import WakeHint
-from converra.process.workers import Workers
+from converra.process.workers import WakeHint, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
     from converra.delivery.stats import Counters, Losses
     from converra.delivery.worker.transport import Connection
     from converra.process.jobs import JobQueue
-    from converra.process.periodic import PeriodicTask
+    from converra.process.workers import PeriodicTask
 
 POLL_INTERVAL = 1.0
 """Longest rest of a worker while something waits, in seconds: so an append needs to wake no worker."""
