@@ -1,1 +1,1 @@
-"""Process-level services any layer may use: the guard, context, telemetry, jobs, workers, locks."""
+"""Process-level services any layer may use: guard, context, telemetry, lifecycle, jobs, workers, files."""

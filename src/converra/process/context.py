@@ -1,6 +1,7 @@
-"""Which conversation is active here, which framework's run surrounds it, and what an outer layer has claimed to record.
+"""The context of a call: the active conversation, the framework's run around it, and layers that claim to record it.
 
-The first is a context variable, so threads, tasks and generators follow Python's rules; a layer finds its runs itself.
+The active conversation is a context variable, so threads, tasks and generators follow Python's rules. Frameworks find
+their runs themselves, through the functions that they register here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _active: ContextVar[Entered | None] = ContextVar("converra_conversation", defaul
 
 
 def active() -> Any:
-    """Look up what was entered last in this context and not left yet."""
+    """Return the scope that was entered last in this context and not left yet, or None."""
     entered = _active.get()
     if entered is not None and entered.is_left:
         entered = _innermost()
@@ -35,10 +36,10 @@ def _innermost() -> Entered | None:
 
 
 class Entered:
-    """One entry into a scope, to be left once.
+    """An entry into a scope, to be left once.
 
-    Leaving never fails: `ContextVar.reset` raises where a block is left in another context than it was entered in, as
-    web frameworks do with streamed responses. What cannot be restored there is marked as left, and passed over.
+    Leaving never fails. Why not `ContextVar.reset`: it raises if a block is left in another context than it was entered
+    in, as web frameworks do with streamed responses. An entry that cannot be removed there is marked as left instead.
     """
 
     __slots__ = ("before", "is_left", "scope", "thread")
@@ -55,13 +56,15 @@ class Entered:
 
     @property
     def is_innermost(self) -> bool:
-        """Whether nothing was entered after it in this context, and it was not left."""
+        """True if it was not left, and nothing was entered after it in this context."""
         return _innermost() is self
 
     def leave(self, *, for_good: bool = False) -> None:
-        """Make what was active before active again.
+        """Make the scope active again that was active before.
 
-        Tasks and threads that were started inside stay inside, unless the scope is left `for_good`.
+        Args:
+            for_good: True if tasks and threads that were started inside leave the scope as well.
+
         """
         if (_active.get() is self and not self.is_left) or self.is_innermost:
             _active.set(self.before)
@@ -76,16 +79,16 @@ class Entered:
 
 _here = threading.local()
 _open_in: dict[int, set[int]] = {}
-"""What is entered, by thread. No lock: two threads that meet here may lose a hint to a warning, and nothing else."""
+"""Ids of the open entries, by thread. Without a lock: a race can only lose a hint that leads to a warning."""
 
 
 def open_elsewhere() -> bool:
-    """Whether a scope is open in another thread that this one may have been started in: it has never entered any."""
+    """Report whether another thread has a scope open that was perhaps meant for this one, which never entered any."""
     return bool(_open_in) and not hasattr(_here, "knows_scopes")
 
 
 def after_fork() -> None:
-    """Forget the threads that did not come along."""
+    """Forget the open scopes of threads that do not exist in the child."""
     here = threading.get_ident()
     for thread in list(_open_in):
         if thread != here:
@@ -93,27 +96,27 @@ def after_fork() -> None:
 
 
 class Layer(Protocol):
-    """A framework above clients. It records its runs itself, though layers below (a client's patch) see them too."""
+    """A framework above the clients that records its runs itself, although patches of clients see the same calls."""
 
     def covers(self, model: str | None) -> bool:
-        """Say whether a call that begins here, now, of this model, is part of a run."""
+        """Return True if a call of `model` that begins here and now is part of a run that the layer records."""
 
 
 layers: tuple[Layer, ...] = ()
 
 
 def join(layer: Layer) -> None:
-    """Have a layer asked about every call from now on, once; it stays for the life of the process.
+    """Ask a layer about every call from now on; it stays for the life of the process.
 
-    Process-wide, since a layer is told of a run in another context than the run's call is made in, now and then.
+    Process-wide, because some frameworks report a run in another context than the one in which it makes its call.
     """
-    global layers  # noqa: PLW0603 - replaced as a whole: two threads that meet here may at worst ask a layer twice
+    global layers  # noqa: PLW0603 - replaced as a whole: a race can at worst ask a layer twice
     if layer not in layers:
         layers = (*layers, layer)
 
 
 def claimed(model: str | None) -> bool:
-    """Say whether the call that begins here is recorded by an outer layer."""
+    """Return True if an outer layer records the call of `model` that begins here."""
     for layer in layers:  # noqa: SIM110 - `any` over nothing costs four times as much, for every call
         if layer.covers(model):
             return True
@@ -124,23 +127,26 @@ readers: tuple[Callable[[], Scope | None], ...] = ()
 
 
 def read_runs(reader: Callable[[], Scope | None]) -> None:
-    """Have a framework's reader asked which of its runs surrounds a call, once; it stays for the life of the process.
+    """Register a function that finds a framework's run around a call; it stays for the life of the process.
 
-    A reader returns the scope of the run in whose context it is called: its session, its handler, its trace; and None
-    outside of any run. It is called for every call outside of a `conversation()`, so None must cost next to nothing.
+    Args:
+        reader: Returns the scope of the run in whose context it is called: session, handler and trace; None outside of
+            any run. It is called for each call outside of a `conversation()`, so returning None must cost almost
+            nothing.
+
     """
     global readers  # noqa: PLW0603 - replaced as a whole, as in `join`
-    if all(getattr(known, "__wrapped__", None) is not reader for known in readers):
+    if all(getattr(registered, "__wrapped__", None) is not reader for registered in readers):
         readers = (*readers, guarded("reading the session of a framework's run")(reader))
 
 
 def surrounding() -> Scope | None:
-    """Look up the run of a framework that surrounds this call; one with a session comes before one without."""
-    without: Scope | None = None
+    """Return the scope of the framework's run around this call, or None; a run with a session takes precedence."""
+    without_session: Scope | None = None
     for reader in readers:
         scope = reader()
         if scope is not None:
             if scope.session is not None:
                 return scope
-            without = without or scope
-    return without
+            without_session = without_session or scope
+    return without_session

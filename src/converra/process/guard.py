@@ -1,10 +1,11 @@
-"""A bug of ours is told, and never reaches the app. The only blind `except`s of the package are here.
+"""The guard: failures of `converra` are counted and logged, and never reach the app.
 
-Or nearly: what every call of the app passes through catches by itself and calls `report`, which saves a frame.
+All blind `except`s of the package are here, except those that every call of the app passes: they catch by themselves
+and call `report`, which saves a frame.
 
-Only `Exception` is held back. `KeyboardInterrupt`, `SystemExit`, `GeneratorExit` and `asyncio.CancelledError` belong
-to the app and pass. The message of a caught exception is not logged, since it may quote a prompt or a key: its type
-and the place are.
+Only `Exception` is caught. `KeyboardInterrupt`, `SystemExit`, `GeneratorExit` and `asyncio.CancelledError` belong to
+the app and pass. The log names the type of the exception and its location, never its message: that may quote a prompt
+or a key.
 """
 
 from __future__ import annotations
@@ -27,44 +28,54 @@ R = TypeVar("R")
 logger = logging.getLogger("converra")
 
 QUIET_SECONDS = 60.0
+"""Seconds in which a second message with the same key is counted instead of logged."""
 
 _last: dict[str, float] = {}
-_held: dict[str, int] = {}
+_suppressed: dict[str, int] = {}
 _caught = itertools.count(1)
 _caught_so_far = 0
 
 
 def caught() -> int:
-    """How many of our own failures have been held back in this process."""
+    """Return the number of failures of `converra` that were caught in this process."""
     return _caught_so_far
 
 
 def log_limited(key: str, message: str, *args: object, level: int = logging.WARNING) -> bool:
-    """Log, at most once a minute for each key; what was held back meanwhile is counted in the next line.
+    """Log at most once in `QUIET_SECONDS` for each key; the next line counts the messages that were suppressed.
 
-    No lock: two threads that meet here may both log once, which is better than a lock that a signal handler, a
-    finalizer or a fork could find taken.
+    Why no lock: a signal handler, a finalizer or a fork could find it taken. Two threads that meet here may both log.
+
+    Args:
+        key: What counts as the same message.
+        message: The message, with %-placeholders for `args`.
+        args: Values for the placeholders.
+        level: Level of the log record.
+
+    Returns:
+        True if the message was logged.
+
     """
     now = time.monotonic()
     if now - _last.get(key, -QUIET_SECONDS) < QUIET_SECONDS:
-        _held[key] = _held.get(key, 0) + 1
+        _suppressed[key] = _suppressed.get(key, 0) + 1
         return False
     _last[key] = now
-    held = _held.pop(key, 0)
-    if held:
-        message += f" ({held} more of these since the last message)"
+    suppressed = _suppressed.pop(key, 0)
+    if suppressed:
+        message += f" ({suppressed} more of these since the last message)"
     logger.log(level, message, *args)
     return True
 
 
 def reset_log_limits() -> None:
-    """Forget what was told: the next message of each kind is logged at once (for tests and forked children)."""
+    """Log the next message of each key at once; for tests."""
     _last.clear()
-    _held.clear()
+    _suppressed.clear()
 
 
 class guard:  # noqa: N801 - reads as a statement: `with guard("reading the answer"):`
-    """Hold back an exception of our own code in a `with` block."""
+    """A `with` block that catches, counts and logs an exception of our own code; `what` completes "failed while"."""
 
     __slots__ = ("what",)
 
@@ -83,7 +94,7 @@ class guard:  # noqa: N801 - reads as a statement: `with guard("reading the answ
 
 
 def guarded(what: str) -> Callable[[Callable[P, R]], Callable[P, R | None]]:
-    """Make a function of ours return None instead of raising."""
+    """Decorate a function to return None instead of raising; `what` completes "failed while"."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R | None]:
         @functools.wraps(function)
@@ -100,7 +111,7 @@ def guarded(what: str) -> Callable[[Callable[P, R]], Callable[P, R | None]]:
 
 
 def listener(what: str, function: Callable[[Any], object]) -> Callable[[Any], None]:
-    """Guard a function of one argument that is called for every chunk of a stream, at half the price of `guarded`."""
+    """Guard a function of one argument that is called for every chunk of a stream, at half the cost of `guarded`."""
 
     def listen(item: Any) -> None:
         try:
@@ -112,10 +123,10 @@ def listener(what: str, function: Callable[[Any], object]) -> Callable[[Any], No
 
 
 def report(what: str, error: BaseException) -> None:
-    """Count and tell one failure of our own, with where it happened and which line of the app led there."""
+    """Count and log a failure of our own, with its location and the line of the app that led there."""
     global _caught_so_far  # noqa: PLW0603 - a counter without a lock, see `log_limited`
     _caught_so_far = next(_caught)
-    with suppress(Exception):  # a logging handler may raise, and there is nobody left to tell
+    with suppress(Exception):  # a logging handler may raise, and nothing is left to report that to
         log_limited(
             f"bug:{what}",
             "converra failed while %s: %s at %s, called from %s. The app is not affected.",
@@ -127,23 +138,23 @@ def report(what: str, error: BaseException) -> None:
 
 
 def _deepest(tb: TracebackType | None) -> str:
-    place = "unknown"
+    location = "unknown"
     while tb is not None:
-        place = _place(tb.tb_frame, tb.tb_lineno)
+        location = _location(tb.tb_frame, tb.tb_lineno)
         tb = tb.tb_next
-    return place
+    return location
 
 
 def _app_frame() -> str:
-    """The nearest frame that is neither ours nor of an installed package."""
+    """Return the location of the nearest frame that is neither ours nor an installed package's."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - what `inspect.currentframe` calls, without importing inspect
     while frame is not None:
         name = frame.f_code.co_filename
         if "site-packages" not in name and not frame.f_globals.get("__name__", "").startswith("converra"):
-            return _place(frame, frame.f_lineno)
+            return _location(frame, frame.f_lineno)
         frame = frame.f_back
     return "a background thread"
 
 
-def _place(frame: FrameType, line: int) -> str:
+def _location(frame: FrameType, line: int) -> str:
     return f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"

@@ -19,45 +19,45 @@ import msgspec
 from converra.process.guard import guard
 
 LOCK_SECONDS = 1.0
-"""Longest wait for another thread's job, which takes microseconds."""
+"""Longest wait for another thread's job, which takes microseconds, in seconds."""
 
-MOMENT = 0.05
-"""The same for a caller who only helps."""
+HELPER_LOCK_SECONDS = 0.05
+"""The same for a caller that only helps to shorten the queue."""
 
 SHARE = 4
-"""What waits here may hold this part of the bound of what waits in memory, besides that."""
+"""The queue may hold 1/SHARE of the bound of the outbox in memory, in addition to that bound."""
 
 OVERHEAD = 2_048
-"""What a waiting job weighs besides the words that are new in it, in bytes; a measured round number."""
+"""Size of a pending job besides the new text in it, in bytes; measured and rounded."""
 
-OLDEST = 2.0
-"""Seconds that a job waits, at most, while calls go on: workers may all hang in requests."""
+MAX_AGE = 2.0
+"""Seconds after which callers run a pending job: workers may all hang in requests."""
 
-MANY = 256
-"""Jobs that a worker does before it looks for something to send."""
+WORKER_JOBS = 256
+"""Jobs that a worker runs before it looks for something to send."""
 
-SOON = 0.005
-"""Seconds until a worker's next look at what it has left."""
+RETRY_SECONDS = 0.005
+"""Seconds until a worker polls again for jobs that are left."""
 
-FEW = 2
-"""Jobs that a caller does who finds too much or too old ones waiting."""
+HELPER_JOBS = 2
+"""Jobs that a caller runs if the queue is too large or its oldest job too old."""
 
 
 class Job(msgspec.Struct, gc=False):
-    """Something to do: a function, and its arguments, of which the first is what it changes.
+    """A function and its arguments; the first argument is the object that the function changes.
 
-    No bound method, and no tuple of all this: what waits is looked at by the garbage collector again and again.
+    Why no bound method, and no tuple: the garbage collector would traverse all pending jobs again and again.
     """
 
     at: float
-    """When it came, by the monotonic clock."""
+    """When it was added, by the monotonic clock."""
     weight: int
     call: Callable[..., None]
     args: tuple[Any, ...]
 
 
 class JobQueue:
-    """Jobs in the order in which they came; those of one conversation never inside one another."""
+    """Jobs in the order in which they were added; jobs of one conversation never run inside one another."""
 
     def __init__(self, limit: int = 2**26) -> None:
         self._room = limit // SHARE
@@ -81,42 +81,59 @@ class JobQueue:
         return len(self._jobs)
 
     def renew_lock(self) -> None:
-        """Replace the lock, while nobody holds it: `threading` was patched since it was made."""
+        """Replace the lock while no thread holds it: `threading` was patched after it was made."""
         self.lock = threading.RLock()
 
     def add(self, at: float, weight: int, call: Callable[..., None], args: tuple[Any, ...]) -> int:
-        """Take a job in, at a time of the monotonic clock, that keeps so many bytes alive; say how many wait."""
+        """Add a job.
+
+        Args:
+            at: The present time, by the monotonic clock.
+            weight: Bytes that the job keeps alive, without `OVERHEAD`.
+            call: The function to call.
+            args: Its arguments; the first is the object that it changes.
+
+        Returns:
+            The number of pending jobs.
+
+        """
         jobs = self._jobs
         weight += OVERHEAD
         jobs.append(Job(at, weight, call, args))
         self._weight += weight
         try:
-            late = jobs[0].at < at - OLDEST
-        except IndexError:  # another thread has done it meanwhile
+            late = jobs[0].at < at - MAX_AGE
+        except IndexError:  # another thread has run it meanwhile
             late = False
         if late or self._weight > self._room:
-            self.work(FEW, seconds=MOMENT)
+            self.work(HELPER_JOBS, seconds=HELPER_LOCK_SECONDS)
         return len(jobs)
 
     def work(self, most: int | None = None, *, seconds: float = LOCK_SECONDS) -> bool:
-        """Do what waits, or the first of it. True if all of that was done, also what another thread was at.
+        """Run the pending jobs.
 
-        A lock that another thread holds is waited for so many seconds; then the rest is left to that thread.
+        Args:
+            most: Number of jobs to run, at most; None for all that are pending now.
+            seconds: Longest wait for a thread that is running a job; then the rest is left to that thread.
+
+        Returns:
+            True if all of them were run, including the job that another thread was running.
+
         """
         if self._owner == threading.get_ident():
             return self._work_inside()
-        left, sure = (len(self._jobs), False) if most is None else (most, True)
-        while (left > 0 and self._jobs) or not sure:
+        remaining, has_waited = (len(self._jobs), False) if most is None else (most, True)
+        while (remaining > 0 and self._jobs) or not has_waited:
             if not self.lock.acquire(timeout=seconds):
                 return False
-            left, sure = max(0, left - 1), True
+            remaining, has_waited = max(0, remaining - 1), True
             self._owner = threading.get_ident()
             try:
                 job = self._next()
                 if job is not None:
                     self._do(job)
             finally:
-                left, self._kept, self._owner = left + self._kept, 0, None
+                remaining, self._kept, self._owner = remaining + self._kept, 0, None
                 postponed, self._postponed = self._postponed, None
                 self.lock.release()
                 if postponed is not None:
@@ -124,16 +141,16 @@ class JobQueue:
         return True
 
     def postpone(self, call: Callable[[], None]) -> bool:
-        """Where a signal handler has interrupted a job here, have it called after that job; False where it has not."""
+        """Call a function after the job that a signal handler interrupted on this thread; False if none was."""
         if self._owner != threading.get_ident():
             return False
         self._postponed = call
         return True
 
     def _work_inside(self) -> bool:
-        """Do what waits though a job is under way: a finalizer or a signal handler has interrupted it.
+        """Run the pending jobs inside a job that a finalizer or a signal handler has interrupted.
 
-        What belongs to the same conversation as that job is kept for afterwards, in its order.
+        Jobs of the same conversation as that job are kept for afterwards, in their order.
         """
         kept: list[Job] = []
         try:
@@ -151,18 +168,18 @@ class JobQueue:
         return not kept
 
     def take_on(self) -> float:
-        """Do a worker's share, without waiting for the lock; say in how many seconds there is more to do."""
-        self.work(MANY, seconds=0.0)
+        """Run a worker's share without waiting for the lock; return the seconds until more is to be done."""
+        self.work(WORKER_JOBS, seconds=0.0)
         return self.more_in() or math.inf
 
     def more_in(self) -> float:
-        """Say in how many seconds to look again; 0 where nothing waits. Not at once: another thread may be at it."""
-        return SOON if self._jobs else 0.0
+        """Return the seconds until the next poll, 0 if no job is pending. Not at once: another thread may run it."""
+        return RETRY_SECONDS if self._jobs else 0.0
 
     def _next(self) -> Job | None:
         try:
             return self._jobs.popleft()
-        except IndexError:  # a signal handler that came between has done it
+        except IndexError:  # a signal handler has run it in between
             return None
 
     def _do(self, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""The sign of life of a process that uses a shared outbox: a locked file that the system unlocks when it dies.
+"""Process locks: a file that a process of a shared outbox keeps locked, and that the system unlocks when it dies.
 
 A lock, not a heartbeat: it is true at once after a SIGKILL and stays true while a process is suspended.
 """
@@ -23,7 +23,7 @@ else:
 
 
 class ProcessLock:
-    """One process's lock, or that of a dead one that was taken over."""
+    """The lock of this process, or that of a dead process whose rows are being adopted."""
 
     def __init__(self, fd: int, path: str) -> None:
         self._fd = fd
@@ -31,7 +31,16 @@ class ProcessLock:
 
     @classmethod
     def take(cls, outbox: str, token: str) -> ProcessLock | None:
-        """Lock the file of an owner; None while that owner lives. Raises OSError where there can be no file."""
+        """Lock the file of an owner; return None while that owner is alive.
+
+        Args:
+            outbox: Path of the outbox file.
+            token: Token of the owner, part of the name of its lock file.
+
+        Raises:
+            OSError: The lock file cannot be created.
+
+        """
         path = f"{outbox}-{token}.lock"
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -42,11 +51,11 @@ class ProcessLock:
         return cls(fd, path)
 
     def end(self) -> None:
-        """Remove the file: its owner has left nothing."""
+        """Remove the file and unlock it: its owner has left no rows."""
         with contextlib.suppress(OSError):
             os.unlink(self._path)  # noqa: PTH108 - the path is a string
         self.abandon()
 
     def abandon(self) -> None:
-        """Let go of the file. In a forked child this leaves the parent's lock as it is."""
+        """Close the file without removing it. In a forked child this leaves the parent's lock as it is."""
         os.close(self._fd)

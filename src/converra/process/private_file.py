@@ -1,7 +1,7 @@
-"""Database files of ours: for their owner's eyes only, and told from those of other programs, which are left alone.
+"""Private database files: readable by their owner only, and never mixed up with those of other programs.
 
-POSIX forgets all locks of a process on a file when the process closes any descriptor of it. So an existing file is
-never opened but by SQLite: otherwise another process would believe that it is alone, and remove the WAL under us.
+POSIX drops all locks of a process on a file when the process closes any descriptor of it. So only SQLite opens an
+existing file. Otherwise another process would believe that it is the only user, and remove the WAL while we use it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,12 @@ import sqlite3
 
 
 def create(path: str) -> None:
-    """Make an empty file, unless there is one. Raises OSError where there can be none."""
+    """Create an empty file unless it exists.
+
+    Raises:
+        OSError: The file cannot be created, for instance because `path` is a folder.
+
+    """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
@@ -21,11 +26,11 @@ def create(path: str) -> None:
 
 
 def is_foreign(db: sqlite3.Connection, application_id: int) -> bool:
-    """Whether another program has written to the file, or it is no database. Asking changes nothing in it.
+    """Return True if another program has written to the file, or it is no database. Changes nothing in it.
 
-    A file of ours has our number in its head (sqlite.org/fileformat.html, "The Database Header").
+    Our files have `application_id` in their header (sqlite.org/fileformat.html, "The Database Header").
     """
-    db.execute("BEGIN")  # one moment of it: another process may be making it ours just now
+    db.execute("BEGIN")  # reads one state: another process may be initialising the file just now
     try:
         (application,) = db.execute("PRAGMA application_id").fetchone()
         (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -40,5 +45,5 @@ def is_foreign(db: sqlite3.Connection, application_id: int) -> bool:
 
 
 def keep_private(path: str) -> None:
-    """Close a file of ours to others, which may have been made by hand."""
+    """Make a file readable and writable by its owner only; it may have been created by hand."""
     os.chmod(path, 0o600)  # noqa: PTH101 - `path` is a string

@@ -1,4 +1,4 @@
-"""The servers that are known by name: how their worker processes end, and the hook that delivers before that.
+"""Servers known by name: how their worker processes end, and the hook that delivers before that.
 
 =========  ===================================================  ==================================================
 server     how a worker process ends                            hook
@@ -13,10 +13,10 @@ RQ         `os._exit` after each job                            the worker's met
 Lambda     is frozen after each invocation, then killed         the runtime client's wait for the next invocation
 =========  ===================================================  ==================================================
 
-A hook is set when something is recorded in the process, or when `instrument()` finds the server imported, or when it is
-imported later. It looks up nothing before, so a server that is not there costs nothing. Each hooked method is looked up
-by its server at the time of its call, so that an app that is imported by an RQ job, or by uvicorn after it has set its
-signal handlers, is not too late. The last `uninstrument()` removes the hooks.
+A hook is set when the process records something, when `instrument()` finds the server imported, or when the server is
+imported later. A server that is not imported costs nothing. Each server looks up the hooked method when it calls it. So
+an app that is imported by an RQ job, or by uvicorn after it has set its signal handlers, is not too late. The last
+`uninstrument()` removes the hooks.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ JOB_ENDS = ("handle_job_success", "handle_job_failure", "handle_job_retry")
 
 
 class Server(NamedTuple):
-    """One row of the table that has a hook."""
+    """A row of the table that has a hook."""
 
     name: str
     module: str
-    """Is imported wherever the server runs."""
+    """Name of a module that is imported wherever the server runs."""
     hook: Callable[[ModuleType], Undo | None]
-    """Sets the hook and returns what removes it; None where the module lacks what is hooked."""
+    """Sets the hook and returns a function that removes it; None if the module lacks the hooked method."""
 
 
 def _hook_uvicorn(module: ModuleType) -> Undo | None:
@@ -72,7 +72,7 @@ def _hook_uvicorn(module: ModuleType) -> Undo | None:
 
 
 def _raises_again(server: Any) -> bool:
-    """Tell whether uvicorn will raise a signal that ends Python without `atexit`. SIGINT is a KeyboardInterrupt."""
+    """Return True if uvicorn will raise a signal that ends Python without `atexit`. SIGINT is a KeyboardInterrupt."""
     return any(number != signal.SIGINT for number in getattr(server, "_captured_signals", ()))
 
 
@@ -90,9 +90,9 @@ def _hook_celery(module: ModuleType) -> Undo | None:
 
 
 def _hook_rq(module: ModuleType) -> Undo | None:
-    """Deliver when a job has ended, in the process that was made for it.
+    """Deliver when a job has ended, in the process that was forked for it.
 
-    The app may be imported by the job itself, so `perform_job` is running already; what ends a job is still to come.
+    Why not wrap `perform_job`: the app may be imported by the job itself, when that method is running already.
     """
     undo = [_hook_job_end(getattr(module, "Worker", None), name) for name in JOB_ENDS]
     found = [each for each in undo if each is not None]
@@ -155,7 +155,7 @@ def hook() -> None:
             continue
 
         def claim() -> None:
-            """Take a server, in one step, where several threads come at the same time."""
+            """Reserve a server in one step: several threads may come here at the same time."""
 
         if _hooked.setdefault(server.name, claim) is claim:
             undo = None
@@ -168,7 +168,7 @@ def hook() -> None:
 
 
 def unhook() -> None:
-    """Put every original back."""
+    """Remove all hooks and restore the original methods."""
     while _hooked:
         name, undo = _hooked.popitem()
         with guard(f"leaving {name} as it was"):
@@ -176,10 +176,10 @@ def unhook() -> None:
 
 
 def terminates_workers() -> bool:
-    """Tell whether this is a worker of hypercorn.
+    """Return True in a worker of hypercorn.
 
-    When one of its workers has stopped, hypercorn sends SIGTERM to those that are still stopping, and they have no
-    handler of it.
+    When one of its workers has stopped, hypercorn sends SIGTERM to those that are still stopping, which do not handle
+    it.
     """
     process = sys.modules.get("multiprocessing.process")
     target = getattr(process and process.current_process(), "_target", None)
@@ -187,7 +187,7 @@ def terminates_workers() -> bool:
 
 
 def ends_well(handler: Any) -> bool:
-    """Tell whether a handler of SIGTERM belongs to a server that lets its processes deliver before they end."""
+    """Return True if a handler of SIGTERM belongs to a server whose processes can deliver before they end."""
     if "uwsgi" in sys.modules:
         return True
     package = (getattr(handler, "__module__", None) or "").partition(".")[0]
@@ -199,7 +199,7 @@ def ends_well(handler: Any) -> bool:
 async def run_off_loop(work: Callable[[], object]) -> None:
     """Run `work` in a thread of its own, under asyncio or trio, and wait for it without blocking the event loop.
 
-    The loop's default executor is the app's: its threads may all be busy when the server stops.
+    Why not the loop's default executor: it belongs to the app, and its threads may all be busy when the server stops.
     """
     try:
         loop = asyncio.get_running_loop()
@@ -214,7 +214,7 @@ async def run_off_loop(work: Callable[[], object]) -> None:
 
 
 def _defined(cls: Any, name: str) -> tuple[Any, Any]:
-    """Find a method and the class that defines it; None where there is none."""
+    """Return the class that defines a method, and the method; (None, None) if there is none."""
     for owner in getattr(cls, "__mro__", ()):
         if name in vars(owner):
             return owner, vars(owner)[name]
@@ -225,7 +225,9 @@ def _replace(owner: Any, name: str, original: Any, wrapper: Any) -> Undo:
     setattr(owner, name, wrapper)
 
     def undo() -> None:
-        if vars(owner).get(name) is wrapper:  # else somebody has wrapped the wrapper, which then finds nothing to do
+        if (
+            vars(owner).get(name) is wrapper
+        ):  # else the wrapper was wrapped in turn; it stays, and finds nothing to deliver
             setattr(owner, name, original)
 
     return undo

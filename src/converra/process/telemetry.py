@@ -1,7 +1,7 @@
-"""What `converra` takes from and gives to OpenTelemetry: only the API package, never the SDK, never the provider.
+"""OpenTelemetry: span ids that are recorded, and counters that are exported. Uses the API package, never the SDK.
 
-Importing opentelemetry costs tens of milliseconds, and where nobody else has imported it there can be no span and no
-instrumentor to hide from; so everything here looks in `sys.modules` first.
+Everything here looks in `sys.modules` first. Importing opentelemetry costs tens of milliseconds, and while no other
+code has imported it, there are no spans, and no instrumentations that could trace our requests.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TRACES = "opentelemetry.trace"
-"""The module without which there can be no span."""
+"""Name of the module without which there can be no span."""
 
 NO_SPAN = (0, 0)
 
@@ -22,7 +22,7 @@ _counters: dict[str, Any] = {}
 
 
 def current_span_ids() -> tuple[int, int]:
-    """Trace and span id of the current span; (0, 0) where there is none."""
+    """Return the trace id and the span id of the current span; (0, 0) if there is none."""
     trace = sys.modules.get(TRACES)
     if trace is None:
         return NO_SPAN
@@ -31,12 +31,12 @@ def current_span_ids() -> tuple[int, int]:
 
 
 def hex_ids(trace_id: int, span_id: int) -> dict[str, str]:
-    """The ids as OpenTelemetry writes them: 32 and 16 hexadecimal digits."""
+    """Return the ids as OpenTelemetry writes them: 32 and 16 hexadecimal digits."""
     return {"traceId": f"{trace_id:032x}", "spanId": f"{span_id:016x}"}
 
 
 def count(name: str, number: int) -> None:
-    """Add to the counter `converra.<name>`; whoever has set a meter provider sees it."""
+    """Add to the counter `converra.<name>` of the app's meter provider, if it has set one."""
     metrics = sys.modules.get("opentelemetry.metrics")
     if metrics is None or not number:
         return

@@ -1,12 +1,13 @@
-"""uWSGI, which loads the app in a process that then forks in C, without Python's fork hooks.
+"""uWSGI: it loads the app in a process that then forks in C, without Python's fork hooks.
 
-A thread that runs during such a fork may hold the GIL, and the child waits for it forever. So the process that loads
-the app has no thread of ours, and sends what is recorded in it at once: it never runs Python again. The child learns
-from `uwsgi.post_fork_hook` that it is one; where the app replaces that hook, from `process.check`.
+A thread that runs during such a fork may hold the GIL, and the child would wait for it forever. So no worker runs in
+the process that loads the app, and what is recorded there is sent at once: it never runs Python again. The child is
+detected by `uwsgi.post_fork_hook`, or by `lifecycle.check` if the app replaces that hook.
 
-Its signal handlers are C functions that end the process, on whichever thread the system interrupts. In a thread that
-runs Python they crash, so ours block all signals. A second one ends a process that is still delivering: the master
-sends it to a worker that is just being recycled. So signals wait for that, no longer than `shutdown_timeout`.
+The signal handlers of uWSGI are C functions that end the process, on any thread that the system interrupts. They crash
+in a thread that runs Python, so workers block all signals. A second signal would end a process that is still
+delivering: the master sends one to a worker that is being recycled. So delivering at the exit blocks signals too, no
+longer than `shutdown_timeout`.
 """
 
 from __future__ import annotations
@@ -30,23 +31,23 @@ NOT_SENT = (
 )
 
 _hooked: list[object] = []
-"""The module whose hooks are set."""
+"""The module `uwsgi` once its hooks are set."""
 
 
 def _module() -> Any:
-    """The module that uWSGI puts into its processes; None in all others."""
+    """Return the module that uWSGI puts into its processes; None in all others."""
     return sys.modules.get("uwsgi")
 
 
 def runs_threads() -> bool:
-    """Tell whether background threads are scheduled: uWSGI does so only with `enable-threads` or `threads`."""
+    """Return True if background threads are scheduled: in uWSGI only with `enable-threads` or `threads`."""
     uwsgi = _module()
     options = getattr(uwsgi, "opt", {})
     return uwsgi is None or any(name in options or name.encode() in options for name in ("enable-threads", "threads"))
 
 
 def is_loading() -> bool:
-    """Tell whether uWSGI loads the app in this process and will fork it: it is no worker, mule or spooler yet."""
+    """Return True if uWSGI loads the app in this process and will fork it: it is no worker, mule or spooler yet."""
     uwsgi = _module()
     if uwsgi is None or not hasattr(uwsgi, "worker_id") or uwsgi.worker_id() or uwsgi.mule_id():
         return False
@@ -55,7 +56,7 @@ def is_loading() -> bool:
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Block all signals, also in a thread that is started meanwhile; does nothing elsewhere."""
+    """Block all signals under uWSGI, also in threads that are started in the block; do nothing in other processes."""
     if _module() is None:
         yield
         return
@@ -67,7 +68,13 @@ def signals_blocked() -> Iterator[None]:
 
 
 def hook(on_fork: Callable[[], None], on_exit: Callable[[], None]) -> None:
-    """Have functions called in each process that uWSGI has forked, and before one ends; the app's own go first."""
+    """Set the hooks of uWSGI, each after the app's own.
+
+    Args:
+        on_fork: Called in each process that uWSGI has forked.
+        on_exit: Called before such a process ends.
+
+    """
     uwsgi = _module()
     if uwsgi is None or uwsgi in _hooked:
         return
