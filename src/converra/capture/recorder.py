@@ -68,7 +68,7 @@ class Recorder:
         for integration in discovery.integrations():
             self._integrations.setdefault(integration.name, integration)
         self.active = bool(self._integrations)
-        exits.prepare()
+        servers.hook()
         for module in exits.SERVER_MODULES:
             patching.when_imported(module, exits.on_server_import)
         with guard("looking for what an earlier process has left"):

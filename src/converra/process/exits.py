@@ -51,18 +51,13 @@ def watch(delivery: Delivering) -> None:
 
 def arm(delivery: Delivering) -> None:
     """Prepare for the ends that run no `atexit`; called once there is something to deliver."""
-    prepare()
+    servers.hook()
     _prepare_sigterm(delivery)
     for name in ("multiprocessing", "billiard"):
         util, process = sys.modules.get(f"{name}.util"), sys.modules.get(f"{name}.process")
         if util is not None and process is not None and _is_child(process) and os.getpid() not in _armed_in:
             _armed_in.append(os.getpid())
             util.Finalize(None, lifecycle.deliver_all, exitpriority=-100)
-
-
-def prepare() -> None:
-    """Set the hooks of the servers that this process has imported; see `servers.py`."""
-    servers.hook()
 
 
 def on_server_import() -> None:
