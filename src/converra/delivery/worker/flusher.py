@@ -1,5 +1,12 @@
 """The flusher: takes in the callers' commands, picks the conversation that is next, has it served, and plans again.
 
+Callers only append to a queue of commands and a queue of jobs, one step in C. So a thread of the app never waits for a
+worker's lock while workers run; where none can run, it sends by itself and takes that lock. Workers assemble under the
+callers' lock, and only if it is free. All locks are in docs/explanation/locks.md.
+
+A conversation as the flusher sees it; `protocol/progress.py` has the states of its requests:
+
+=========  ================================================  =====================================================
 state      the conversation is in                            and leaves it
 =========  ================================================  =====================================================
 queued     `commands`                                        when a worker takes the commands in
@@ -12,14 +19,7 @@ over       none: completed or rejected                       the outbox forgets 
 
 Outcomes and the other conversations: answered, they speed up; failed, this one backs off, and after `OUTAGE_AFTER` in a
 row all of them do; rate limited, all wait as long as the API asks; key refused, all wait for a slow probe.
-=======
-Callers only append to a queue of commands and a queue of jobs, one step in C. So a thread of the app never waits for a
-worker's lock while workers run; where none can run, it sends by itself and takes that lock. Workers assemble under the
-callers' lock, and only if it is free. All locks are in docs/explanation/locks.md.
-
-A conversation as the flusher sees it; `protocol/progress.py` has the states of its requests:
-
-=========  ================================================  =============================================="""
+"""
 
 from __future__ import annotations
 
