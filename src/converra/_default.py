@@ -15,6 +15,7 @@ from converra.capture.recorder import Recorder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from converra.capture.capture import CallCapture
     from converra.capture.handle import Conversation
     from converra.capture.reports import Report, Stats
     from converra.config import Config
@@ -34,6 +35,11 @@ def recorder() -> Recorder:
     Raises InvalidArgumentError where the environment holds a setting that can never work.
     """
     return _recorder or _made({})
+
+
+def capture() -> CallCapture:
+    """Return what the process-wide recorder offers to integrations."""
+    return (_recorder or _made({})).capture
 
 
 def _made(arguments: Mapping[str, Any]) -> Recorder:
@@ -125,11 +131,28 @@ def conversation(
     company_name: str | None = None,
     keep_open: bool = False,
 ) -> Conversation:
-    """Record what happens inside as one conversation of this prompt: `with`, `async with`, or a decorator.
+    """Record the model calls inside as one conversation: `with`, `async with`, or a decorator.
 
-    `session_id` names it for other processes; with `keep_open=True` leaving does not complete it, and the next block
-    with the same ids goes on with it, here or on any host. Raises InvalidArgumentError for arguments that can never
-    work, such as an empty prompt id.
+    Args:
+        prompt_id: The prompt that the conversation belongs to: 1 to 512 printable characters.
+        session_id: An id of the same kind under which other processes, on any host, join the conversation.
+        metadata: A mapping that the conversation is opened with (API document, "Create Conversation").
+        company_name: The customer that the conversation belongs to.
+        keep_open: Don't complete the conversation when the block is left: the next block with the same ids continues
+            it. Needs a `session_id`. `converra.complete()` ends it.
+
+    Returns:
+        The conversation: the object that `as` binds. Nothing is sent before something is recorded in it.
+
+    Raises:
+        InvalidArgumentError: An argument can never work, such as an empty prompt id.
+
+    Example::
+
+        with converra.conversation("prompt_123", session_id="chat-7") as conversation:
+            client.chat.completions.create(model="gpt-4o", messages=messages)
+            conversation.update_metadata(resolved=True)
+
     """
     return recorder().conversation(
         prompt_id, session_id=session_id, metadata=metadata, company_name=company_name, keep_open=keep_open
@@ -137,28 +160,50 @@ def conversation(
 
 
 def current_conversation() -> Conversation | None:
-    """The conversation that is active here, or None."""
+    """Return the conversation that is active in this context, or None."""
     return None if _recorder is None else _recorder.current_conversation()
 
 
 def complete(prompt_id: str, session_id: str) -> None:
-    """End a session that was kept open, from anywhere: also one that another process has opened."""
+    """Complete a session that was kept open, also one that another process has opened.
+
+    Args:
+        prompt_id: The prompt id that it was opened with.
+        session_id: The session id that it was opened with.
+
+    Raises:
+        InvalidArgumentError: An id can never work, such as an empty one.
+
+    """
     recorder().complete(prompt_id, session_id)
 
 
 def flush(timeout: float | None = None) -> bool:
-    """Send everything that waits. True only if all of it was delivered; never longer than `timeout` seconds."""
+    """Send everything that waits.
+
+    Args:
+        timeout: Seconds that it may take at most; by default 30.
+
+    Returns:
+        True only if everything was delivered in time.
+
+    """
     return True if _recorder is None else _recorder.flush(timeout)
 
 
 def shutdown(timeout: float | None = None) -> bool:
-    """Complete what is open, send everything and stop; True only if all of it was delivered in time (seconds).
+    """Complete what is open, send everything and stop.
 
-    Without a `timeout` it takes at most the setting `shutdown_timeout`.
+    Args:
+        timeout: Seconds that it may take at most; by default the setting `shutdown_timeout`.
+
+    Returns:
+        True only if everything was delivered in time.
+
     """
     return True if _recorder is None else _recorder.shutdown(timeout)
 
 
 def stats() -> Stats:
-    """Count what has become of the captured messages."""
+    """Count the captured messages by what has become of them."""
     return recorder().stats()

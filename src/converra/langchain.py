@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from converra._default import recorder
-from converra.capture.handle import checked_id, checked_metadata
+from converra._default import capture, recorder
+from converra.capture.spec import checked_id, checked_metadata
 from converra.history.turn import Origin
 from converra.integrations.langchain.handler import RunHandler
 from converra.integrations.langchain.pauses import watch
@@ -41,7 +41,7 @@ class ConverraCallbackHandler(RunHandler):
             None if session_id is None else checked_id("session_id", session_id),
             checked_metadata({} if metadata is None else metadata),
         )
-        super().__init__(recorder, self._given, retrieved=retrieved_documents)
+        super().__init__(capture, self._given, retrieved=retrieved_documents)
 
     def __repr__(self) -> str:
         return f"ConverraCallbackHandler(prompt_id={self._given.prompt_id!r}, session_id={self._given.session_id!r})"
@@ -53,4 +53,4 @@ class ConverraCallbackHandler(RunHandler):
 
     def complete(self) -> None:
         """End the conversations that this handler's runs were recorded in; later runs begin new ones."""
-        recorder().complete_origin(self._given)
+        capture().complete_origin(self._given)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra.capture import implicit
-from converra.capture.recording import Recording
+from converra.capture.registry import Registry
 from converra.capture.routing import Router
 from converra.config import Config
 from converra.history.turn import Request
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from converra.capture.call import OpenCall
-    from converra.capture.implicit import ImplicitConversations
+    from converra.capture.recording import Recording
     from converra.delivery.header import Header
-    from converra.history.turn import Origin
 
 S = system("Be kind.")
 
@@ -32,25 +31,21 @@ class Process:
     """One process with a prompt set, and its implicit conversations."""
 
     def __init__(self, prompt_id: Any = "prompt") -> None:
-        self.queues: list[MemoryLane] = []
         self.recordings: list[Recording] = []
         self.jobs = JobQueue()
-        self.router = Router(Config(prompt_id=prompt_id), self._open, self.jobs)
+        self.started = True
+        self.registry = Registry(self.jobs, 300.0)
+        delivery: Any = self
+        self.router = Router(Config(prompt_id=prompt_id), self.registry, delivery, as_it_is)
 
-    def _open(
-        self,
-        prompt_id: str,
-        header: Callable[[], Header],
-        *,
-        shared: bool = False,
-        implicit: ImplicitConversations | None = None,
-        origin: Origin | None = None,
-    ) -> Recording:
-        self.queues.append(MemoryLane(header()))
-        queue: Any = self.queues[-1]
-        recording = Recording(prompt_id, lambda: queue, self, as_it_is, implicit=implicit)
-        self.recordings.append(recording)
-        return recording
+    def open(self, header: Header) -> MemoryLane:
+        """Open a queue for one of the recordings of this process."""
+        return MemoryLane(header)
+
+    @property
+    def queues(self) -> list[Any]:
+        """The queues of all recordings, in the order in which they began."""
+        return [recording._open_queue() for recording in self.recordings]
 
     def submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, wake: bool = False) -> None:
         """Leave it to a worker, who never comes: whoever needs the result does it."""
@@ -58,8 +53,13 @@ class Process:
 
     def begin(self, messages: Sequence[Any], previous: str | None = None) -> OpenCall:
         request = Request(dialect=CHAT, messages=messages, previous=previous)
+        return self.begin_request(request)
+
+    def begin_request(self, request: Request) -> OpenCall:
         recording, fingerprints = self.router.for_call(request)
         assert recording is not None
+        if recording not in self.recordings:
+            self.recordings.append(recording)
         return recording.begin(request, fingerprints)
 
     def ask(
@@ -284,7 +284,7 @@ def test_a_late_return_to_the_beginning() -> None:
         history.append(assistant(f"a{n}"))
     process.ask([*history[:-6], user("another way")], "A")
     assert process.talks() == [[*talk(history), "user: another way", "assistant: A"]]
-    found = process.router._implicit
+    found = process.registry.implicit
     assert len(found._index) < 5 * implicit.RECENT_TURNS
 
 
@@ -314,9 +314,7 @@ def test_prompts_do_not_mix() -> None:
 
     def ask(model: str, messages: list[Message], answer: str) -> None:
         request = Request(dialect=CHAT, messages=messages, model=model)
-        recording, fingerprints = process.router.for_call(request)
-        assert recording is not None
-        recording.begin(request, fingerprints).end(answered(answer))
+        process.begin_request(request).end(answered(answer))
 
     for model in ("sales", "support"):
         ask(model, [user("a")], "A")
@@ -332,34 +330,34 @@ def test_prompts_do_not_mix() -> None:
 def test_silence_ends_a_conversation() -> None:
     """After `idle_timeout` a conversation is completed, and what would go on with it opens a new one."""
     process = Process()
-    implicit = process.router._implicit
+    implicit = process.registry.implicit
     process.ask([S, user("a")], "A")
-    assert implicit.silent(60) == []
+    assert implicit.take_silent(60) == []
     process.recordings[0].used -= 61
-    assert implicit.silent(60) == [process.recordings[0]]
-    assert implicit.silent(60) == []
+    assert implicit.take_silent(60) == [process.recordings[0]]
+    assert implicit.take_silent(60) == []
     assert not implicit._index
     process.ask([S, user("a"), assistant("A"), user("b")], "B")
-    assert len(process.queues) == 2
+    assert len(process.recordings) == 2
 
 
 def test_a_call_under_way_is_not_silence() -> None:
     """A conversation in which the model still thinks, or that a call has just found, is not completed."""
     process = Process()
-    implicit = process.router._implicit
+    implicit = process.registry.implicit
     history = [S, user("a"), assistant("A"), user("b")]
     process.ask(history[:2], "A")
     process.recordings[0].used -= 100
     turn = process.begin(history)
     process.recordings[0].used -= 100
-    assert implicit.silent(60) == []
+    assert implicit.take_silent(60) == []
     turn.end(answered("B"))
-    assert implicit.silent(60) == []
+    assert implicit.take_silent(60) == []
     process.recordings[0].used -= 100
     fingerprints = CHAT.fingerprint([*history, assistant("B"), user("c")])
     request = Request(dialect=CHAT, messages=[*history, assistant("B"), user("c")])
     assert implicit.find("prompt", request, fingerprints) is process.recordings[0]
-    assert implicit.silent(60) == []
+    assert implicit.take_silent(60) == []
 
 
 def test_a_chat_that_was_completed_goes_on_in_a_new_conversation() -> None:
@@ -381,7 +379,7 @@ def test_the_number_of_open_conversations_is_bounded(monkeypatch: pytest.MonkeyP
     for n in range(5):
         process.ask([S, user(f"q{n}")], f"a{n}")
     process.ask([S, user("q0"), assistant("a0"), user("more")], "A")
-    assert process.router._implicit.silent(60) == process.recordings[1:3]
+    assert process.registry.implicit.take_silent(60) == process.recordings[1:3]
 
 
 def test_everything_can_be_taken_out() -> None:
@@ -389,8 +387,8 @@ def test_everything_can_be_taken_out() -> None:
     process = Process()
     process.ask([user("a")], "A")
     process.ask([user("b")], "B")
-    assert process.router._implicit.all() == process.recordings
-    assert process.router._implicit.all() == []
+    assert process.registry.implicit.take_all() == process.recordings
+    assert process.registry.implicit.take_all() == []
 
 
 @pytest.mark.parametrize("odd", [[], [None], [{"role": "assistant"}], [{}, 7, "x"]])

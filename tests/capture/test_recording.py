@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra.capture.recording import Recording
+from converra.capture.spec import ConversationSpec
 from converra.delivery.header import Header
 from converra.history.turn import Request
 from converra.integrations.openai.chat import CHAT
@@ -28,7 +29,11 @@ class Chat:
     def __init__(self, *, shared: bool = False) -> None:
         self.jobs = JobQueue()
         self.queue = MemoryLane(Header(key="key", prompt_id="p"))
-        self.recording = Recording("p", lambda: self.queue, self, as_it_is, shared=shared)  # type: ignore[arg-type,return-value]  # a lane for tests
+        delivery: Any = self
+        self.recording = Recording(ConversationSpec("p", "session" if shared else None), delivery, as_it_is)
+
+    def open(self, header: Header) -> MemoryLane:
+        return self.queue
 
     def submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, wake: bool = False) -> None:
         self.jobs.add(at, weight, call, args)

@@ -295,7 +295,7 @@ def test_the_client_alone(app: App) -> None:
     patching.switch_off(INTEGRATION)
     app.model().invoke("[[say:1]]")
     assert source(app) == ["1"]
-    patching.switch_on(INTEGRATION, app.recorder)
+    patching.switch_on(INTEGRATION, app.recorder.capture)
 
 
 def test_a_handler_at_the_model_and_at_the_call(app: App) -> None:

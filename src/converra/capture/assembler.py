@@ -1,7 +1,7 @@
-"""From calls to messages: what is recorded of one conversation, its lane to the API, and the jobs that bring it there.
+"""From calls to messages: the record of one conversation, and the queue that its new messages are appended to.
 
-A job is done by whichever thread takes it on, one at a time and in order (`process/jobs.py`), so there are no locks
-here, and nothing here is read or changed by anybody else but for the two flags.
+Every method runs as a job, done by one thread at a time and in order (`process/jobs.py`). So there are no locks here,
+and other threads touch nothing but the two flags.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ if TYPE_CHECKING:
     from converra.wire.models import Message, ToolCall
 
     Show = Callable[[Sequence[Draft | ManualDraft]], None]
-    Learn = Callable[[Snapshot, Answer | None], None]
 
 LATE = "converra: a turn came after its conversation was completed; it is not recorded."
 
 
 class Assembler:
-    """Folds what comes in into the record of its conversation, and appends what is new to its lane."""
+    """Folds turns into the record of a conversation, and appends the new messages to its queue."""
 
     def __init__(
         self,
@@ -45,44 +44,41 @@ class Assembler:
         *,
         shared: bool = False,
         show: Show | None = None,
-        learn: Learn | None = None,
     ) -> None:
         self.record = Record(shared=shared)
         self.finish = finish
         self.sends_now = False
-        """What comes is to be sent at once."""
+        """New messages are sent at once."""
         self._show = show
-        self._learn = learn
         self._queue = queue
         self._nonce = os.urandom(8).hex()
         self._over = False
         self._asked: dict[int, Asked] = {}
-        """Questions that wait for their answers, by the identity of their views."""
+        """Requests that wait for their answers, by the identity of their snapshots."""
         self._early: dict[str | None, tuple[SourceMessage, Facts]] = {}
-        """Results of tools that came before the first call of a shared session, by the id of their call."""
+        """Tool results that came before the first call of a shared session, by the id of their tool call."""
 
-    def fold(self, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts, at: float) -> None:
-        """Record a turn that ended at a time of the monotonic clock."""
+    def fold(self, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts, at: float) -> bool:
+        """Record a turn that ended `at` a time of the monotonic clock; return False if the conversation is over."""
         if self._is_over():
-            return
+            return False
         if answer is not None:
             answer.settle()
             _name_model(answer, snapshot.model)
         asked = self._asked.pop(id(snapshot), None)
         new = fold(self.record, snapshot, answer) if asked is None or answer is None else asked.reply(answer)
-        new = [self._timed(h) for h in new]
+        new = [self._timed(message) for message in new]
         carrier = _carrier(new) if answer else None
-        self._append([self._draft(h, answer, failure, facts, carries=_carries(h, carrier)) for h in new], at)
+        self._append([self._draft(m, answer, failure, facts, carries=_carries(m, carrier)) for m in new], at)
         self._record_early(at)
-        if self._learn is not None:
-            self._learn(snapshot, answer)
+        return True
 
     def ask(self, snapshot: Snapshot, facts: Facts, at: float) -> None:
-        """Record what a call has asked, whose answer comes much later if at all."""
+        """Record the request of a call whose answer comes much later, if at all."""
         if not self._is_over():
             asked = self._asked[id(snapshot)] = Asked(self.record, snapshot)
-            new = [self._timed(h) for h in asked.ask()]
-            self._append([self._draft(h, None, None, facts, carries=False) for h in new], at)
+            new = [self._timed(message) for message in asked.ask()]
+            self._append([self._draft(m, None, None, facts, carries=False) for m in new], at)
             self._record_early(at)
 
     def record_tool_result(self, source: SourceMessage, facts: Facts, at: float) -> None:
@@ -101,16 +97,17 @@ class Assembler:
             self._append([ManualDraft(written=message, id=self._id(number), finish=self.finish)], at)
 
     def send_now(self) -> None:
-        """Send what is recorded without waiting for more."""
+        """Send what is recorded now, without waiting for more."""
         if not self._over:
             self._queue.send_now()
 
-    def end(self, always: bool, at: float) -> None:  # noqa: FBT001 - a job has its arguments by position
-        """Complete the conversation; later turns are refused."""
+    def end(self, always: bool, final: bool, at: float) -> None:  # noqa: FBT001 - a job has its arguments by position
+        """Complete the conversation; if `final`, later turns are refused."""
         if not self._over:
-            self.record.version += bool(self._early)
+            if self._early:
+                self.record.version += 1
             self._record_early(at)
-            self._over = True
+            self._over = final
             self._queue.end(always=always)
 
     def _is_over(self) -> bool:
@@ -129,7 +126,7 @@ class Assembler:
     def _draft(
         self, new: NewMessage, answer: Answer | None, failure: Failure | None, facts: Facts, *, carries: bool
     ) -> Draft:
-        """Make the message to be: the carrier has the facts of the answer; with none, what was asked has the error."""
+        """Make a draft. The carrier has the facts of an answer; without one, the request's messages carry the error."""
         return Draft(
             source=new.source,
             id=self._id(new.number),
@@ -156,7 +153,7 @@ class Assembler:
         return f"{self._nonce}-{number}"
 
     def _timed(self, new: NewMessage) -> NewMessage:
-        """Add what is known of a tool's run to the result that a request brings."""
+        """Add the duration and metadata of a tool's run to the result that a request brings."""
         early = self._early.pop(new.source.call_id, None) if self._early and new.source.role == "tool" else None
         if early is None:
             return new
@@ -166,33 +163,33 @@ class Assembler:
         return new._replace(source=source)
 
     def _record_early(self, at: float) -> None:
-        """Record the results that no request has brought."""
+        """Record the tool results that no request has brought."""
         early, self._early = list(self._early.values()), {}
         for source, facts in early:
             self.record_tool_result(source, facts, at)
 
 
 def _name_model(answer: Answer, asked: str | None) -> None:
-    """Name the model that was asked for, marked as such, where an answer does not say which one gave it."""
+    """Fall back to the requested model, marked as such, if an answer does not name its model."""
     if asked and not answer.model and answer.is_begun:
         answer.model = asked
         answer.metadata = {**(answer.metadata or {}), "modelRequested": True}
 
 
 def _carrier(new: Sequence[NewMessage]) -> NewMessage | None:
-    """Find the message of the answer that carries its facts: the last with words, else the last."""
-    answers = [h for h in new if h.answer]
-    texts = [h for h in answers if h.source.role == "assistant"]
+    """Find the message of the answer that carries its facts: the last assistant text, else the last message."""
+    answers = [message for message in new if message.answer]
+    texts = [message for message in answers if message.source.role == "assistant"]
     return next(reversed(texts or answers), None)
 
 
 def _carries(new: NewMessage, carrier: NewMessage | None) -> bool:
-    """Whether a message carries facts: the carrier, or with no answer everything that was asked."""
+    """Return True for a message that carries facts: the carrier, or without an answer every message but system ones."""
     return new is carrier if carrier else new.source.role != "system"
 
 
 def _source(message: Message) -> SourceMessage:
-    """Read a message that was written by hand as those of a provider are read, to recognise it when it is resent."""
+    """Read a hand-written message as a provider's are read, so that it is recognised when it is resent."""
     calls = tuple(_call(tool_call(call)) for call in message.tool_calls or ())
     if message.role != "tool":
         return SourceMessage(role=message.role, text=message.content, calls=calls)

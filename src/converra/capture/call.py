@@ -1,4 +1,4 @@
-"""One model call under way, from its request to whatever ends it."""
+"""One model call under way, from its request to its answer, its error or the end of the process."""
 
 from __future__ import annotations
 
@@ -13,22 +13,31 @@ from converra.history.turn import Answer, Facts, Failure
 from converra.process.guard import guard, report
 
 
-class Owner(Protocol):
-    """What records the turn: the recording of its conversation."""
+class TurnRecorder(Protocol):
+    """Records the turns of one conversation: a `Recording`."""
 
     def over(
-        self, turn: OpenCall, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts
+        self, call: OpenCall, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts
     ) -> None:
-        """Record a turn that is over, and forget its call."""
+        """Record a turn that is over, and forget its call.
+
+        Args:
+            call: The call under way.
+            snapshot: Its request, as it was when the call began.
+            answer: What the model answered; None if it answered nothing.
+            failure: Why the answer is missing or incomplete.
+            facts: When the call began, and how long it took.
+
+        """
 
     def ask(self, snapshot: Snapshot, facts: Facts) -> None:
-        """Record what was asked by a turn whose answer comes much later."""
+        """Record a request whose answer comes much later."""
 
 
 class OpenCall(msgspec.Struct, eq=False):
-    """One call under way: the `CapturedCall` that integrations see. The first `end`, `fail` or `cut` counts."""
+    """Implements `integrations.CapturedCall`: one model call under way. The first `end`, `fail` or `cut` counts."""
 
-    _recording: Owner
+    _recording: TurnRecorder
     _snapshot: Snapshot
     _span: tuple[int, int]
     _once: list[bool]
@@ -37,7 +46,7 @@ class OpenCall(msgspec.Struct, eq=False):
     _first: float | None = None
     _so_far: Callable[[], Answer] | None = None
     asked: bool = False
-    """The question is recorded, and the answer is not there yet."""
+    """The request is recorded, and the answer has not come yet."""
 
     def first_token(self) -> None:
         """Note that the first part of the answer has arrived."""
@@ -45,18 +54,25 @@ class OpenCall(msgspec.Struct, eq=False):
             self._first = perf_counter()
 
     def streaming(self, so_far: Callable[[], Answer]) -> None:
-        """Remember how to read what has arrived."""
+        """Remember how to read what has arrived of the answer."""
         self._so_far = so_far
 
     def wait(self) -> None:
-        """Record the question now: the answer comes much later, if at all."""
+        """Record the request now: the answer comes much later, if at all."""
         if not self.asked and self._once:
             self.asked = True
-            with guard("recording a question"):
+            with guard("recording a request"):
                 self._recording.ask(self._snapshot, Facts(self._started, None, None, *self._span))
 
     def end(self, answer: Answer | None, ended: float | None = None, failure: Failure | None = None) -> None:
-        """Record the turn. An answer that says nothing but what went wrong is that of a call that failed."""
+        """Record the turn. An answer that holds nothing but an error counts as a failed call.
+
+        Args:
+            answer: What the model answered.
+            ended: `time.perf_counter()` of the last chunk, if that was earlier than now.
+            failure: Why the call failed.
+
+        """
         try:
             if failure is None and answer is not None and not answer.messages:
                 failure = _failure_in(answer)
@@ -73,7 +89,7 @@ class OpenCall(msgspec.Struct, eq=False):
             report("recording an answer", error)
 
     def fail(self, error: BaseException, answer: Answer | None = None) -> None:
-        """Record the request with its error, and whatever of the answer had arrived."""
+        """Record the request with its error, and the part of the answer that had arrived."""
         with guard("recording a failed call"):
             status = getattr(error, "status_code", None)
             self.end(answer, None, Failure(type(error).__name__, status if isinstance(status, int) else None))

@@ -1,4 +1,4 @@
-"""One line per message on standard error while it is captured (the setting `console`), harmless in a terminal."""
+"""The setting `console`: one line on standard error for each captured message, without control characters."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ MAX_TEXT = 200
 
 _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421, 0x9B: 0x241B}
 _CONTROLS = dict.fromkeys(range(0x80, 0xA0), 0x2426) | _PICTURES
-"""Control characters as the pictures of themselves; those that have none as that of a substitute."""
+"""Control characters → their Unicode pictures; those without one → the picture of a substitute."""
 
 
-def visible(words: str) -> str:
-    """Words in which control characters are shown instead of obeyed: what was said must not steer the terminal."""
-    return words.translate(_CONTROLS)
+def visible(text: str) -> str:
+    """Replace control characters by visible ones: a message must not steer the terminal."""
+    return text.translate(_CONTROLS)
 
 
 def in_colour(stream: TextIO) -> bool:
-    """Whether a person is looking who wants colours."""
+    """Return True if the stream is a terminal and colours are not refused (`NO_COLOR`)."""
     return stream.isatty() and not refuses_colour()
 
 
@@ -47,10 +47,10 @@ def _line(message: Message, *, colour: bool) -> str:
     role = f"{message.role:>9}"
     if colour:
         role = f"\x1b[{COLOURS[message.role]}m{role}\x1b[0m"
-    words = " ".join(message.content.split())
-    words = words if len(words) <= MAX_TEXT else f"{words[: MAX_TEXT - 1]}…"
+    text = " ".join(message.content.split())
+    text = text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
     calls = " ".join(f"[{tool_call(call).name}]" for call in message.tool_calls or ())
-    return " ".join(filter(None, ("converra", role, visible(calls), visible(words), _facts(message))))
+    return " ".join(filter(None, ("converra", role, visible(calls), visible(text), _facts(message))))
 
 
 def _facts(message: Message) -> str:

@@ -1,7 +1,7 @@
-"""A block around each call of a function, whatever its kind: plain, coroutine, generator or asynchronous generator.
+"""Decorators that put a block around each call of a function: plain, coroutine, generator or asynchronous generator.
 
 A generator is one conversation from its first step to its last. Between its steps the consumer's code runs, and there
-the conversation is not active: a context variable that stays set would leak into it.
+the conversation is not active: a context variable that stays set would leak into that code.
 """
 
 from __future__ import annotations
@@ -21,19 +21,25 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class Block(Protocol):
-    """What is put around a call."""
+    """A context manager around one call."""
 
     def __enter__(self) -> Any:
-        """Begin, active."""
+        """Begin the block and make it active."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End; the exception passes."""
+        """End the block; the exception passes."""
 
 
 def decorated(function: F, block: Callable[[], Block]) -> F:
-    """Wrap a function so that each call of it runs in a block of its own."""
+    """Wrap a function so that each call of it runs in a block of its own.
+
+    Args:
+        function: A function of any kind.
+        block: Makes the block of one call.
+
+    """
     if inspect.isasyncgenfunction(function):
         wrapper: Callable[..., Any] = _async_generator(function, block)
     elif inspect.isgeneratorfunction(function):
@@ -112,7 +118,7 @@ def _async_generator(function: Callable[..., Any], block: Callable[[], Block]) -
 
 
 def _first_step(inner: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
-    """Begin without telling the event loop: at its end it closes every generator it knows, and this one is ours."""
+    """Take the first step unseen by the event loop, which closes every generator that it knows when it ends."""
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, None)
     try:
@@ -128,7 +134,7 @@ class _Step:
         self._scope = scope
 
     def __enter__(self) -> None:
-        """Enter anew: the consumer may go on in another thread or task."""
+        """Enter anew: the consumer may ask for the next step from another thread or task."""
         self._entered = Entered(self._scope)
 
     def __exit__(self, *error: object) -> None:

@@ -1,14 +1,14 @@
-"""What `converra.conversation()` gives: a block, a decorator, and the conversation's public face."""
+"""The object that `converra.conversation()` returns: a block, a decorator, and a handle to the conversation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from converra.capture.decorators import decorated
+from converra.capture.spec import ConversationSpec, checked_id, checked_metadata, described
 from converra.errors import InvalidArgumentError
 from converra.process.context import Entered
 from converra.process.guard import guard, report
@@ -16,33 +16,38 @@ from converra.wire import json_safe
 from converra.wire.parsing import message_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from types import TracebackType
     from typing import Self
 
     from converra.capture.recording import Recording
+    from converra.capture.routing import Router
     from converra.wire.models import ToolCall, Usage
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
 START_SECONDS = 1.0
-"""Longest wait for another thread that starts the conversation, which takes microseconds: it may be gone by a fork."""
-
-MAX_ID = 512
-"""Longest prompt id or session id, in characters."""
+"""Seconds to wait for another thread that starts the conversation. A fork may have left that thread behind."""
 
 
 class Conversation:
-    """One conversation: everything that happens while it is active is recorded in it.
+    """One conversation. Model calls are recorded in it while it is active.
 
-    Usable as `with`, as `async with`, as a decorator of any kind of function (each call is a conversation of its own),
-    or by hand with `complete()`. After the arguments have been checked nothing here raises.
+    Use it as `with` or `async with`; as a decorator of any kind of function, where each call is a conversation of its
+    own; or by hand, with `complete()`. Once the arguments are checked, no method raises for what happens at run time.
+
+    Attributes:
+        id: The server's id; None until the conversation was opened there.
+        prompt_id: The prompt that it belongs to.
+        session_id: The id under which other processes can join it, or None.
+        metadata: The metadata that it is opened with.
+
     """
 
     def __init__(
         self,
-        start: Callable[[Conversation], Recording | None],
+        router: Router,
         prompt_id: str,
         *,
         session_id: str | None = None,
@@ -61,9 +66,9 @@ class Conversation:
         self.company_name = company_name
         self.keep_open = keep_open
         self.metadata = {} if metadata is None else checked_metadata(metadata)
-        self._start = start
+        self._router = router
         self.recorded: Recording | None = None
-        """Where it is recorded, once it has begun."""
+        """The recording behind it, once it has begun."""
         self._started = False
         self._starting = RLock()
         self._entered: list[Entered] = []
@@ -73,24 +78,27 @@ class Conversation:
 
     @property
     def id(self) -> str | None:
-        """The server's id; None until the conversation has been opened there."""
+        """The server's id (API document, "Create Conversation"); None until the conversation was opened there."""
         recording = self.recorded
         queue = None if recording is None else recording.opened
         return None if queue is None else queue.id
 
     def recording(self) -> Recording | None:
-        """Where to record; None while capture is off or when this conversation was sampled out. For integrations."""
+        """Return the recording behind it; None if capture is off or it was sampled out. For integrations."""
         if not self._started and self._starting.acquire(timeout=START_SECONDS):
             try:
                 if not self._started:
                     try:
-                        self.recorded = self._start(self)
+                        self.recorded = self._router.for_block(self._spec())
                     except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
                         report("starting a conversation", error)
                     self._started = True
             finally:
                 self._starting.release()
         return self.recorded
+
+    def _spec(self) -> ConversationSpec:
+        return ConversationSpec(self.prompt_id, self.session_id, self.metadata, self.company_name)
 
     def add_message(
         self,
@@ -106,8 +114,23 @@ class Conversation:
     ) -> None:
         """Add a message by hand (API document, "Append Messages").
 
-        `content` that is no string is made one. Raises InvalidArgumentError for an unknown role, for empty content
-        where the role is not `tool`, and for fields of a wrong type.
+        Args:
+            role: `user`, `assistant`, `system` or `tool`.
+            content: The text. Anything else is stored as JSON; only a `tool` message may be empty.
+            model: The model that wrote the message.
+            latency_ms: Duration of the call or tool run, in milliseconds.
+            usage: Token counts: `{"promptTokens": …, "completionTokens": …}`.
+            tool_calls: Calls of an assistant, `{"id": …, "name": …, "arguments": …}`; or the one that a `tool` message
+                answers, with `id` and `name`.
+            timestamp: When the message was written: an ISO 8601 string or a datetime. By default the server decides.
+            metadata: A mapping that is stored with the message.
+
+        Raises:
+            InvalidArgumentError: The role is unknown, the content is empty, or a field has a wrong type.
+
+        Example:
+            >>> conversation.add_message("assistant", "It is sent.", model="gpt-4o", latency_ms=412)
+
         """
         fields = {
             "role": role,
@@ -127,14 +150,23 @@ class Conversation:
                 recording.add(message)
 
     def update_metadata(self, **values: Any) -> None:
-        """Merge into the conversation's metadata (API document, "Append Messages": a shallow merge)."""
+        """Merge into the conversation's metadata, with the next message (API document, "Append Messages").
+
+        Args:
+            **values: The fields to set. The merge is shallow: a field replaces the whole earlier value of that name.
+
+        """
         with guard("updating metadata"):
             recording = self.recording()
             if recording is not None:
                 recording.annotate(checked_metadata(values))
 
     def complete(self) -> None:
-        """End the conversation now. What was recorded is sent, `completed` is said once; later calls do nothing."""
+        """Complete the conversation, also one that is kept open, once the calls under way in it are over.
+
+        What was recorded is sent, the last request with the status `completed`. Calling it again does nothing. What is
+        recorded later is dropped, with a warning.
+        """
         with guard("completing a conversation"):
             recording = self.recorded or self.recording()
             if recording is not None:
@@ -153,23 +185,23 @@ class Conversation:
         if error is not None and not isinstance(error, GeneratorExit):
             self.update_metadata(error={"type": type(error).__name__})
         if not self._entered:
-            self._over()
+            self._finish_block()
 
-    def _over(self) -> None:
-        """The block is left: complete the conversation, or make it known to whoever goes on with it."""
+    def _finish_block(self) -> None:
+        """Complete the conversation after its block, or send what another process may continue."""
         if not self.keep_open:
             self.complete()
         elif self.recorded is not None:
             self.recorded.send_now()
 
     def _leave(self) -> None:
-        """Leave what was entered here: several threads may be inside at the same time."""
+        """Leave the scope that was entered here: several threads may be inside at the same time."""
         if len(self._entered) > 1:
-            self._leave_one()
-        elif self._entered:  # a decorated generator enters and leaves with each step
+            self._leave_innermost()
+        elif self._entered:  # empty in a decorated generator, whose steps enter and leave for themselves
             self._entered.pop().leave(for_good=not self.keep_open)
 
-    def _leave_one(self) -> None:
+    def _leave_innermost(self) -> None:
         entered = next((e for e in self._entered if e.is_innermost), None) or next(reversed(self._entered), None)
         if entered is not None:
             self._entered.remove(entered)
@@ -186,9 +218,9 @@ class Conversation:
     # -- as a decorator ------------------------------------------------------------------------------------------
 
     def another(self) -> Conversation:
-        """A new conversation with the same arguments."""
+        """Make a new conversation with the same arguments."""
         return Conversation(
-            self._start,
+            self._router,
             self.prompt_id,
             session_id=self.session_id,
             metadata=self.metadata,
@@ -197,32 +229,17 @@ class Conversation:
         )
 
     def __call__(self, function: F) -> F:
-        """Make each call of `function` a conversation; a generator is one from its first step to its last."""
+        """Make each call of a function a conversation of its own.
+
+        Args:
+            function: A plain function, coroutine function, generator function or asynchronous generator function. A
+                generator is one conversation from its first step to its last.
+
+        Returns:
+            The wrapped function, with the same signature.
+
+        """
         return decorated(function, self.another)
-
-
-def checked_id(name: str, value: Any) -> str:
-    """A prompt or session id; raises InvalidArgumentError for one that can never work."""
-    if not isinstance(value, str):
-        raise InvalidArgumentError(f"{name} is {type(value).__name__}, expected a string")
-    trimmed = value.strip()
-    if not trimmed or len(trimmed) > MAX_ID or not trimmed.isprintable():
-        raise InvalidArgumentError(f"{name} is {value[:40]!r}, expected 1 to {MAX_ID} printable characters")
-    return trimmed
-
-
-def checked_metadata(values: Any) -> dict[str, Any]:
-    """Metadata as plain data; raises InvalidArgumentError for what is no mapping."""
-    if not isinstance(values, Mapping):
-        raise InvalidArgumentError(f"metadata is {type(values).__name__}, expected a mapping")
-    return dict(json_safe.plain(values, described))
-
-
-def described(value: Any) -> str:
-    """The `repr` of an object, which may fail: then its type."""
-    with guard("describing a value"):
-        return repr(value)
-    return json_safe.type_name(value)
 
 
 def _text(content: Any) -> str:

@@ -1,11 +1,11 @@
-"""Which implicit conversation a call continues: those that are open, found again by what was answered in them.
+"""The open implicit conversations, and the search for the one that a call continues.
 
-Two chats that open with the same words are two conversations, so shared questions say nothing, nor do a greeting or
-examples that the app gives to every chat: a request continues the conversation whose answers it resends. Only the retry
-of a first call that failed has no answer to show.
+A request continues the conversation whose answers it resends. Two chats that open with the same words are two
+conversations, so shared questions prove nothing; nor does a greeting or an example that the app puts into every chat.
+Only the retry of a first call that failed has no answer to show.
 
-A growing list is known as a whole, by its looks alone. Where something was changed on the way, several conversations
-may come into question, and the one that has most in common with the request is taken.
+A list that only grew is found by the hash of its fingerprints. If something in it was changed, several conversations
+may match; the one that shares most with the request is taken.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
     Key = tuple[Any, ...]
 
 MAX_OPEN = 10_000
-"""Implicit conversations that are open at a time; past it, the one that has been silent longest is completed."""
+"""Open implicit conversations; past it, the one that has been silent longest is completed."""
 
 MAX_CANDIDATES = 16
-"""Conversations that one request is compared with, the most recent ones."""
+"""Conversations that one request is compared with at most: the most recent ones."""
 
 SEARCH_DEPTH, TEXT_SEARCH_DEPTH = 64, 24
-"""How far from its end a request is searched for something that was answered before: by looks, and by its words."""
+"""Messages at the end of a request that are searched for an answer: by fingerprint, and by text."""
 
 RECENT_TURNS = 16
-"""How many of its latest turns a conversation is known by."""
+"""Latest turns of a conversation that are indexed."""
 
 
 class ImplicitConversations:
     """The open implicit conversations of one process.
 
-    What a turn makes its conversation known by is noted twice: where it stands now, at once and by the caller (`note`);
-    and what was said in it, once it is assembled (`learn`). The first is enough for a list that only grows.
+    A turn is indexed twice: by the end of its conversation, at once and by the caller (`note`); and by its texts, once
+    it is assembled (`learn`). The first is enough for a list that only grows.
     """
 
     def __init__(self, jobs: JobQueue, idle_timeout: float) -> None:
@@ -55,22 +55,29 @@ class ImplicitConversations:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all conversations: after a fork, the parent completes those that it has opened."""
-        self._open: OrderedDict[Recording, _Known] = OrderedDict()
+        """Forget everything; a forked child does: the parent completes what it has opened."""
+        self._open: OrderedDict[Recording, _Entry] = OrderedDict()
         """The one used last is last."""
         self._tips: dict[Key, dict[Recording, int]] = {}
-        """Question and answer at the end of what a conversation knows → the digest of all of it. No lock: each step is
-        one in C, and a tip that two threads lose leads to the longer search."""
+        """Last question and answer of a conversation → the conversations that end so, each with the hash of all its
+        fingerprints. Used without the lock: each step is atomic, and a lost tip only leads to the longer search."""
         self._index: dict[Key, dict[Recording, None]] = {}
 
     def find(self, prompt_id: str, request: Request, fingerprints: list[int]) -> Recording | None:
-        """The open conversation that this request continues best."""
+        """Return the open conversation that a request continues best.
+
+        Args:
+            prompt_id: The prompt; conversations of other prompts are not searched.
+            request: What is sent to the model.
+            fingerprints: One integer for each of its messages.
+
+        """
         same = self._same(prompt_id, request, fingerprints)
         if len(same) == 1 and self._is_awake(same[0]):
             return same[0]
         keys = [] if same else list(_searched(prompt_id, request, fingerprints))
         if len(keys) == 1 and keys[0] not in self._tips and request.previous is None:
-            return None  # nobody has answered anything in it, and no failed call is tried again
+            return None  # the request holds no answer, and is no retry of a failed call
         with self._jobs.lock:
             self._jobs.work()
             return self._claimed(self._best(prompt_id, request, fingerprints, keys))
@@ -82,19 +89,19 @@ class ImplicitConversations:
         return _most_alike(self._holders(keys)[-MAX_CANDIDATES:], request, fingerprints)
 
     def _same(self, prompt_id: str, request: Request, fingerprints: list[int]) -> list[Recording]:
-        """Those that a growing list goes on from: everything up to an answer that they wait for is the same."""
+        """Find the conversations that the request extends: everything up to their last answer is the same."""
         if request.previous is None:
             for last in range(len(fingerprints) - 1, max(0, len(fingerprints) - SEARCH_DEPTH), -1):
                 tips = self._tips.get((prompt_id, fingerprints[last - 1], fingerprints[last]))
                 if tips:
-                    whole = hash(tuple(fingerprints[: last + 1]))
-                    same = [recording for recording, its in tuple(tips.items()) if its == whole]
+                    digest = hash(tuple(fingerprints[: last + 1]))
+                    same = [recording for recording, of_all in tuple(tips.items()) if of_all == digest]
                     if same:
                         return same
         return []
 
     def _is_awake(self, recording: Recording) -> bool:
-        """Whether it is open, and nobody is about to find it silent."""
+        """Return True if a recording is open and no sweep is about to complete it; mark it as used then."""
         now = time.monotonic()
         awake = now - recording.used < self._idle_timeout / 2 and recording in self._open and not recording.ended
         if awake:
@@ -102,58 +109,70 @@ class ImplicitConversations:
         return awake
 
     def note(self, recording: Recording, snapshot: Snapshot, answer: Answer | None) -> None:
-        """Note where a turn that was just taken in leaves its conversation, which is open from now on."""
-        known = self._open.get(recording)
-        if known is None:
+        """Index the end of a conversation, which is open from now on, by the turn that was just taken in.
+
+        Args:
+            recording: The conversation.
+            snapshot: The request of the turn.
+            answer: Its answer; None if the call failed.
+
+        """
+        entry = self._open.get(recording)
+        if entry is None:
             with self._jobs.lock:
-                known = self._open.setdefault(recording, _Known())
-        with suppress(KeyError):  # it was found silent just now
+                entry = self._open.setdefault(recording, _Entry())
+        with suppress(KeyError):  # a sweep has just taken it out
             self._open.move_to_end(recording)
         prompt_id, fingerprints = recording.prompt_id, snapshot.fingerprints
         if answer is None:
-            self._tip(recording, known, _failed(prompt_id, fingerprints), 0)
+            self._tip(recording, entry, _failed(prompt_id, fingerprints), 0)
             return
-        self._untip(recording, known)
+        self._untip(recording, entry)
         echo = snapshot.echo(answer)
         if echo is not None and fingerprints:
-            self._tip(recording, known, (prompt_id, fingerprints[-1], echo), hash((*fingerprints, echo)))
+            self._tip(recording, entry, (prompt_id, fingerprints[-1], echo), hash((*fingerprints, echo)))
 
     def learn(self, recording: Recording, snapshot: Snapshot, answer: Answer | None) -> None:
-        """Note what a turn that is assembled makes its conversation known by."""
+        """Index a conversation by the texts and tool calls of a turn that is assembled; arguments as for `note`."""
         prompt_id, fingerprints = recording.prompt_id, snapshot.fingerprints
         with self._jobs.lock:
-            known = self._open.get(recording)
-            if known is None:  # it was taken out meanwhile
+            entry = self._open.get(recording)
+            if entry is None:  # a sweep has taken it out meanwhile
                 return
             if answer is None:
                 failed = {_failed(prompt_id, fingerprints)}
-                known.tips |= failed
+                entry.tips |= failed
                 self._add(recording, failed)
             else:
                 tips, keys = _keys(prompt_id, fingerprints, answer)
-                self._drop(recording, known.turned(tips, keys))
+                self._drop(recording, entry.replace_turn(tips, keys))
                 self._add(recording, tips | keys)
 
     @property
-    def waiting(self) -> bool:
-        """Whether any is open."""
+    def is_open(self) -> bool:
+        """True while a conversation is open."""
         return bool(self._open)
 
-    def silent(self, seconds: float) -> list[Recording]:
-        """Take out those that have been silent for so long, and those past the bound."""
+    def take_silent(self, seconds: float) -> list[Recording]:
+        """Remove and return the conversations that were silent for `seconds`, and the oldest past `MAX_OPEN`."""
         before = time.monotonic() - seconds
         with self._jobs.lock:
             idle = [r for r in list(self._open) if not r.busy]
             overdue = max(0, len(self._open) - MAX_OPEN)
             found = [r for n, r in enumerate(idle) if r.used < before or n < overdue]
             for recording in found:
-                known = self._open.pop(recording)
-                self._untip(recording, known)
-                self._drop(recording, known.all())
+                entry = self._open.pop(recording)
+                self._untip(recording, entry)
+                self._drop(recording, entry.all())
         return found
 
     def all(self) -> list[Recording]:
-        """Take out every open conversation."""
+        """List every open conversation."""
+        with self._jobs.lock:
+            return list(self._open)
+
+    def take_all(self) -> list[Recording]:
+        """Remove and return every open conversation."""
         with self._jobs.lock:
             found = list(self._open)
             self._open.clear()
@@ -162,7 +181,7 @@ class ImplicitConversations:
         return found
 
     def _claimed(self, recording: Recording | None) -> Recording | None:
-        """A recording that is found is not silent any more; one that was taken out meanwhile is not found."""
+        """Mark a recording as used; return None if it was completed or taken out meanwhile."""
         with self._jobs.lock:
             if recording is None or recording not in self._open or recording.ended:
                 return None
@@ -170,17 +189,17 @@ class ImplicitConversations:
             return recording
 
     def _holders(self, keys: Iterable[Key]) -> list[Recording]:
-        """Those that hold the first of these keys that anybody holds."""
+        """Return the conversations under the first of these keys that is indexed."""
         return next((list(holders) for key in keys if (holders := self._index.get(key))), [])
 
-    def _tip(self, recording: Recording, known: _Known, key: Key, whole: int) -> None:
-        known.noted.append(key)
-        self._tips.setdefault(key, {})[recording] = whole
+    def _tip(self, recording: Recording, entry: _Entry, key: Key, digest: int) -> None:
+        entry.noted.append(key)
+        self._tips.setdefault(key, {})[recording] = digest
 
-    def _untip(self, recording: Recording, known: _Known) -> None:
+    def _untip(self, recording: Recording, entry: _Entry) -> None:
         with suppress(IndexError):  # another thread may take the last one
-            while known.noted:
-                key = known.noted.pop()
+            while entry.noted:
+                key = entry.noted.pop()
                 holders = self._tips.get(key, {})
                 holders.pop(recording, None)
                 if not holders:
@@ -198,8 +217,8 @@ class ImplicitConversations:
                 self._index.pop(key, None)
 
 
-class _Known:
-    """What one conversation is known by: keys that hold until its next turn, and those of its latest turns."""
+class _Entry:
+    """The keys of one conversation: those that hold until its next turn, and those of its latest turns."""
 
     __slots__ = ("noted", "recent", "tips")
 
@@ -208,8 +227,8 @@ class _Known:
         self.tips: set[Key] = set()
         self.recent: deque[set[Key]] = deque()
 
-    def turned(self, tips: set[Key], keys: set[Key]) -> set[Key]:
-        """Take over the keys of a new turn; those that it is not known by any more."""
+    def replace_turn(self, tips: set[Key], keys: set[Key]) -> set[Key]:
+        """Take over the keys of a new turn; return those that hold no longer."""
         before = self.all()
         self.tips = tips
         self.recent.append(keys)
@@ -233,7 +252,7 @@ def _most_alike(candidates: Iterable[Recording], request: Request, fingerprints:
 
 
 def _keys(prompt_id: str, fingerprints: list[int], answer: Answer) -> tuple[set[Key], set[Key]]:
-    """What a turn will be found by: where it stands now (question and answer), and what it said."""
+    """Compute the keys of a turn: its end (question and answer), and its single texts and calls."""
     asked = fingerprints[-1] if fingerprints else None
     marks = [mark for source in answer.messages for mark in _marks(source)]
     tips: set[Key] = {(prompt_id, "tip", asked, mark) for mark in marks}
@@ -249,7 +268,7 @@ def _failed(prompt_id: str, fingerprints: list[int]) -> Key:
 
 
 def _searched(prompt_id: str, request: Request, fingerprints: list[int]) -> Iterator[Key]:
-    """What else a request may be recognised by, the surest first."""
+    """Yield the keys to search a request by, the most certain first."""
     if request.previous is not None:
         yield prompt_id, "id", request.previous
         return
@@ -268,7 +287,7 @@ def _searched(prompt_id: str, request: Request, fingerprints: list[int]) -> Iter
 
 
 def _answered(request: Request, indexes: range) -> Iterator[tuple[int, Key]]:
-    """What marks the replies and tool calls near the end of a request, the last first."""
+    """Yield index and key of the answers and tool calls near the end of a request, the last first."""
     for index in indexes:
         for source in request.dialect.read(request.messages[index]):
             for mark in _marks(source):
@@ -276,7 +295,7 @@ def _answered(request: Request, indexes: range) -> Iterator[tuple[int, Key]]:
 
 
 def _marks(source: SourceMessage) -> Iterator[Key]:
-    """By what an assistant's words and calls are known again, even edited."""
+    """Yield keys of an assistant's text and calls that survive edits: the first line, and the calls."""
     if source.role == "assistant":
         if source.text or not source.calls:
             yield "line", hash(comparison.first_line(source.text))

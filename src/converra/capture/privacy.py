@@ -1,7 +1,6 @@
-"""The last step before a message leaves the caller's process or touches a disk: content switched off, redaction.
+"""The last step before a message leaves the process or touches a disk: `capture_content` and `redact`.
 
-It fails closed: where the user's function fails, the structure of the message goes without its words, and that is
-said.
+It fails closed. If the user's function fails, only the structure of the message is sent, and a warning is logged.
 """
 
 from __future__ import annotations
@@ -41,21 +40,27 @@ STRUCTURAL = frozenset(
         "continues",
     }
 )
-"""Metadata that holds no words of the user, of the model or of a tool."""
+"""Metadata that holds no text of the user, of the model or of a tool."""
 
 MAX_NAME = 128
-"""Longest string, in characters, that can be a name or an id; longer ones are words."""
+"""Longest name or id, in characters; longer strings are treated as content."""
 
 
 class Privacy:
-    """What the settings `capture_content` and `redact` ask for, as one function over messages. It never raises."""
+    """A function over messages that applies the settings `capture_content` and `redact`. It never raises.
+
+    Args:
+        capture_content: False removes texts, tool arguments and free metadata.
+        redact: The user's function; it gets a message as a dict, and returns one, or None to drop the message.
+
+    """
 
     def __init__(self, *, capture_content: bool = True, redact: Redact | None = None) -> None:
         self._capture_content = capture_content
         self._redact = redact
 
     def __call__(self, message: Message) -> Message | None:
-        """Pass a message through; None when the user's function dropped it."""
+        """Return the message to send; None if the user's function dropped it."""
         if not self._capture_content:
             message = without_words(message)
         if self._redact is None:
@@ -66,7 +71,7 @@ class Privacy:
 
 
 def _redacted(message: Message, redact: Redact) -> Message | None:
-    """What the user's function makes of a message, safe for strict JSON again."""
+    """Apply the user's function, and make its result safe for strict JSON."""
     result = redact(msgspec.to_builtins(message))
     if result is None:
         return None
@@ -80,19 +85,19 @@ def _redacted(message: Message, redact: Redact) -> Message | None:
         return without_words(message)
     if not redacted.content and redacted.role != "tool":
         redacted.content = WITHHELD
-    redacted.tool_calls = given.get("toolCalls") or None  # with the fields that only their author knows
+    redacted.tool_calls = given.get("toolCalls") or None  # unknown fields of a call are kept
     redacted.metadata = _with_id_of(message, redacted.metadata) or None
     return redacted
 
 
 def _with_id_of(message: Message, metadata: dict[str, Any] | None) -> dict[str, Any]:
-    """The redacted metadata with the message's id, which says nothing and is what delivery knows the message by."""
+    """Restore the message's id in redacted metadata: delivery recognises the message by it, and it holds no content."""
     own = {ID: message.metadata[ID]} if message.metadata and ID in message.metadata else {}
     return {**own, **(metadata or {}), **own}
 
 
 def without_words(message: Message) -> Message:
-    """Keep roles, models, usage, latency and tool names; take content, arguments and free metadata."""
+    """Keep roles, models, usage, latency and tool names; remove content, arguments and free metadata."""
     calls = message.tool_calls
     metadata = {key: value for key, value in (message.metadata or {}).items() if key in STRUCTURAL}
     return msgspec.structs.replace(
@@ -108,7 +113,7 @@ def _named(call: ToolCall) -> ToolCall:
 
 
 def _structure(value: Any) -> Any:
-    """What of a value is no words: numbers, names and ids, also inside of mappings. A hand-written one may be any."""
+    """Keep numbers, names and ids of a value, also inside of mappings. Hand-written metadata may hold anything."""
     if isinstance(value, dict):
         kept = ((key, _structure(item)) for key, item in value.items())
         return {key: item for key, item in kept if item is not None}

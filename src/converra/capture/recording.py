@@ -1,14 +1,49 @@
-"""One conversation being recorded: what is handed over of it, and the calls under way in it."""
+"""One conversation being recorded: its life cycle, and the calls under way in it.
+
+A call in a conversation only notes what it sent and what came back. Everything else is jobs, which are done one at a
+time, in order, and mostly later (`process/jobs.py`). So "ended" means that nothing more is taken in; what was taken in
+before may still wait to be assembled and sent.
+
+================  ===================================  ==============================================================
+state             in the code                          meaning
+================  ===================================  ==============================================================
+open              no call in `_calls`, not `ended`     waits for the next call; may fall silent
+call under way    `busy`                               a model is answering; never counts as silent
+paused            `paused`                             a framework's run is to be resumed; silence does not end it
+ending            `_ending`, and `busy`                `end` was called; the last call under way completes it
+completed         `_ending`, not `_final`, not `busy`  completed at process exit; a later turn continues it
+ended             `ended`                              completed; whatever comes later is logged, and not recorded
+================  ===================================  ==============================================================
+
+==================  ==============  ===========  =================  =================  ==============
+event               open            under way    paused             ending             completed
+==================  ==============  ===========  =================  =================  ==============
+`begin`             under way       under way    under way          ending             ending
+last call is over   –               open         –                  ended / completed  –
+`pause`             paused          paused       paused             –                  –
+tool result         open            under way    open               ending             completed
+silence             ended           –            –                  –                  ended
+`end`               ended           ending       ended              ending             ended
+process exit        see below       call is cut  open               ended / completed  completed
+fork, in the child  open, empty     open, empty  open, empty        open, empty        open, empty
+==================  ==============  ===========  =================  =================  ==============
+
+In the state "ended" nothing changes, except that a forked child starts all recordings anew. At process exit a
+framework's session becomes "ended" and an implicit conversation "completed". A conversation of the user stays open
+here; delivery completes it, unless it has a session that other processes may continue. A paused run's stays open, too.
+"""
 
 from __future__ import annotations
 
-from functools import partial
 from sys import modules
 from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from converra.capture.assembler import LATE, Assembler
 from converra.capture.call import OpenCall
+from converra.capture.spec import fresh_key
 from converra.history.snapshot import take_snapshot
 from converra.history.turn import Facts
 from converra.process.guard import guard, log_limited
@@ -19,137 +54,140 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from converra.capture.assembler import Show
+    from converra.capture.spec import ConversationSpec
     from converra.delivery.conversation_queue import ConversationQueue
+    from converra.delivery.delivery import Delivery
+    from converra.delivery.header import Header
     from converra.history.draft import Finish
     from converra.history.record import Record
     from converra.history.snapshot import Snapshot
     from converra.history.turn import Answer, Failure, Origin, Request, SourceMessage
-    from converra.process.jobs import JobQueue
     from converra.wire.models import Message
 
-    class JobRunner(Protocol):
-        """Has jobs done: `Delivery`."""
-
-        @property
-        def jobs(self) -> JobQueue:
-            """What waits to be done, and the lock of those who change what is recorded."""
-
-        def submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, wake: bool = False) -> None:
-            """Take a job in, at a time of the monotonic clock, that keeps so many bytes alive.
-
-            It is a call that changes nothing but the first of its arguments, and is made after those that came before,
-            here and now or by a worker.
-            """
-
-    class ImplicitConversations(Protocol):
-        """By which an implicit conversation is found again."""
+    class ConversationIndex(Protocol):
+        """The index by which an implicit conversation is found again."""
 
         def note(self, recording: Recording, snapshot: Snapshot, answer: Answer | None) -> None:
-            """Note where a turn that was just taken in leaves its conversation."""
+            """Index the end of the conversation, now that a turn was taken in."""
 
         def learn(self, recording: Recording, snapshot: Snapshot, answer: Answer | None) -> None:
-            """Note what a turn that is assembled makes its conversation known by."""
+            """Index the texts of a turn, now that it is assembled."""
 
 
 class Recording:
     """The state of one conversation. Turns may come from any thread, a finalizer or a signal handler.
 
-    A call only notes what it sent and what came back; all else is jobs that are done one at a time, in order, and
-    mostly later: see `process/jobs.py`. So what is said here of `record` may lag behind what was recorded, and the
-    lane and the assembler are made by the first of those jobs, unless a caller needs them before.
+    `record` may lag behind what was taken in. The queue and the assembler are made by the first job that needs them.
     """
 
     __slots__ = (
-        *("__weakref__", "_always", "_assembler", "_calls", "_ending", "_finish", "_sends_now", "_shared", "_queue"),
-        *(
-            "_fingerprints",
-            "_job_runner",
-            "_open",
-            "_show",
-            "_implicit",
-            "_tools",
-            "_turns",
-            "ended",
-            "origin",
-            "paused",
-        ),
-        *("prompt_id", "used"),
+        "__weakref__",
+        "_always",
+        "_assembler",
+        "_calls",
+        "_completed_turns",
+        "_delivery",
+        "_ending",
+        "_final",
+        "_fingerprints",
+        "_finish",
+        "_header",
+        "_implicit",
+        "_queue",
+        "_sends_now",
+        "_show",
+        "_spec",
+        "_tools",
+        "_turns",
+        "ended",
+        "origin",
+        "paused",
+        "prompt_id",
+        "used",
     )
 
     def __init__(
         self,
-        prompt_id: str,
-        open_queue: Callable[[], ConversationQueue],
-        job_runner: JobRunner,
+        spec: ConversationSpec,
+        delivery: Delivery,
         finish: Finish,
         *,
-        shared: bool = False,
         show: Show | None = None,
-        implicit: ImplicitConversations | None = None,
+        implicit: ConversationIndex | None = None,
         origin: Origin | None = None,
     ) -> None:
-        self.prompt_id = prompt_id
+        self.prompt_id = spec.prompt_id
         self.origin = origin
-        self._job_runner = job_runner
+        self._spec = spec
+        self._delivery = delivery
         self._finish = finish
-        self._shared = shared
         self._show = show
         self._implicit = implicit
-        self.reset(open_queue)
+        self._header: Header | None = None
+        """The header to open the conversation with; None: that of the spec."""
+        self._reset()
 
-    def reset(self, open_queue: Callable[[], ConversationQueue]) -> None:
-        """Become empty; what is recorded from now on goes to the queue that `open_queue` opens."""
-        self._open = open_queue
+    def _reset(self) -> None:
         self.ended = False
         """Nothing more is taken in."""
         self.paused = False
-        """An interrupted run of a framework is to go on in it, here or in another process."""
+        """An interrupted run of a framework is to be resumed in it, here or in another process."""
         self.used = monotonic()
         self._queue: ConversationQueue | None = None
         self._assembler: Assembler | None = None
         self._calls: set[OpenCall] = set()
         self._turns = 0
-        """How many turns were taken in; the record has as many once their jobs are done."""
+        """Turns that were taken in; the record holds as many once their jobs are done."""
+        self._completed_turns = -1
+        """Turns that were taken in when the conversation was completed last."""
         self._fingerprints: list[int] = []
-        """Those of the last of them."""
+        """The fingerprints of the last turn."""
         self._sends_now = False
-        """What comes is to be sent at once."""
+        """New messages are sent at once."""
         self._ending = self._always = False
+        self._final = True
+        """The end that was asked for last refuses what comes later."""
         self._tools: list[Any] = []
         """Names of the tools that were declared last."""
 
     @property
     def record(self) -> Record:
-        """What is recorded and assembled; for whoever holds the lock."""
+        """The assembled part of the conversation. Callers hold the lock of the jobs."""
         return self._assembling().record
 
     @property
     def opened(self) -> ConversationQueue | None:
-        """The way to the API, where there was something to take it."""
+        """The queue to the API; None until something is to be sent."""
         return self._queue
 
     @property
     def busy(self) -> bool:
-        """Whether calls are under way in it."""
+        """True while calls are under way."""
         return bool(self._calls)
 
     def begin(self, request: Request, fingerprints: list[int] | None = None) -> OpenCall:
-        """Note that a call starts now."""
+        """Note that a call starts now, and take a snapshot of its request.
+
+        Args:
+            request: What is sent to the model.
+            fingerprints: Those of its messages, one integer each, if they were computed already.
+
+        """
         self.paused = self._sends_now = False
         assembler = self._assembler
         record = None if assembler is None else assembler.record
         snapshot = take_snapshot(record, request, fingerprints, self._turns, self._fingerprints)
         span = current_span_ids() if TRACES in modules else NO_SPAN
-        turn = OpenCall(self, snapshot, span, [True], time(), perf_counter())
-        self._calls.add(turn)
+        call = OpenCall(self, snapshot, span, [True], time(), perf_counter())
+        self._calls.add(call)
         if request.tools:
             self._declare(request.tools)
-        return turn
+        return call
 
     def over(
-        self, turn: OpenCall, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts
+        self, call: OpenCall, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts
     ) -> None:
-        """Record a turn that is over, and forget its call."""
+        """Record a turn that is over, and forget its call; see `call.TurnRecorder`."""
         self.used = at = monotonic()
         if self.ended:
             log_limited("ended", LATE)
@@ -157,15 +195,13 @@ class Recording:
             self._turns += 1
             self._fingerprints = snapshot.fingerprints
             if self._implicit is not None:
-                with guard("noting where a chat stands"):
+                with guard("indexing an implicit conversation"):
                     self._implicit.note(self, snapshot, answer)
             weight = snapshot.weight + answer.weight if answer else snapshot.weight
-            self._job_runner.submit(
-                at, weight, Recording._job, self, Assembler.fold, snapshot, answer, failure, facts, at
-            )
-        self._calls.discard(turn)
+            self._delivery.submit(at, weight, Recording._fold, self, snapshot, answer, failure, facts, at)
+        self._calls.discard(call)
         if self._ending:
-            self.end()
+            self.end(final=self._final)
 
     def ask(self, snapshot: Snapshot, facts: Facts) -> None:
         """Record what was asked by a call that stays under way: its answer comes much later, if at all."""
@@ -175,7 +211,7 @@ class Recording:
         self.used = at = monotonic()
         self._turns += 1
         self._fingerprints = snapshot.fingerprints
-        self._job_runner.submit(at, snapshot.weight, Recording._job, self, Assembler.ask, snapshot, facts, at)
+        self._delivery.submit(at, snapshot.weight, Recording._job, self, Assembler.ask, snapshot, facts, at)
 
     def record_tool_result(self, source: SourceMessage, at: float) -> None:
         """Record a tool's result; a request that resends it brings nothing new. `at` is seconds since the epoch."""
@@ -191,75 +227,90 @@ class Recording:
             log_limited("ended", LATE)
         else:
             self.used = at = monotonic()
-            self._job_runner.submit(at, weight, Recording._job, self, step, *source, at)
+            self._delivery.submit(at, weight, Recording._job, self, step, *source, at)
 
     def annotate(self, metadata: Mapping[str, Any]) -> None:
-        """Merge into the conversation's metadata, which goes with the next message."""
-        self._way().annotate(metadata)
+        """Merge into the conversation's metadata, which is sent with the next message."""
+        self._open_queue().annotate(metadata)
 
     def send_now(self) -> None:
-        """Send what is recorded, and what the calls that are under way bring, without waiting for more."""
+        """Send what is recorded, and the answers of the calls under way, without waiting for more."""
         self._sends_now = True
-        self._job_runner.submit(monotonic(), 0, Recording._job, self, Assembler.send_now, wake=True)
+        self._delivery.submit(monotonic(), 0, Recording._job, self, Assembler.send_now, wake=True)
 
-    def end(self, *, always: bool = False) -> None:
-        """Complete the conversation, once the calls that were started in it are over.
+    def end(self, *, always: bool = False, final: bool = True) -> None:
+        """Complete the conversation once no call is under way in it.
 
-        Where nothing was recorded nothing is sent, unless `always`: another process may have recorded something.
+        Args:
+            always: Complete it even if nothing was recorded here: another process may have recorded something.
+            final: Refuse what comes later. False at process exit: a turn that comes later is still recorded, in a
+                further conversation that names this one (`metadata.continues`), and completes that one.
+
         """
         self._always = self._always or always
-        self._ending = True
+        self._ending, self._final = True, final
         if self._calls:
-            if any(turn.asked for turn in list(self._calls)):
+            if any(call.asked for call in list(self._calls)):
                 self.send_now()  # the answer may never be asked for
-        elif not self.ended:
-            self.ended = True
+        elif not self.ended and (final or self._completed_turns != self._turns):
+            self.ended, self._completed_turns = final, self._turns
             at = monotonic()
-            self._job_runner.submit(at, 0, Recording._job, self, Assembler.end, self._always, at, wake=True)
+            self._delivery.submit(at, 0, Recording._job, self, Assembler.end, self._always, final, at, wake=True)
 
     def cut(self) -> None:
-        """Record what has arrived of the streams that are still open: the process is about to end.
+        """Record what has arrived of open streams: the process is about to end.
 
-        An answer that is still to come may be brought by another process, where the session goes on without this one.
+        In a session, the answer to a background request is left out: another process may retrieve and record it.
         """
-        shared = self._shared and not self._ending
-        for turn in list(self._calls):
-            if turn.asked and shared:
-                self._calls.discard(turn)
+        shared = self._spec.is_shared and not self._ending
+        for call in list(self._calls):
+            if call.asked and shared:
+                self._calls.discard(call)
             else:
-                turn.cut()
+                call.cut()
 
-    def after_fork(self, open_queue: Callable[[], ConversationQueue] | None) -> None:
+    def after_fork(self) -> None:
         """Start clean in a child process: what was captured before is the parent's to deliver."""
-        self.reset(open_queue or self._open)
+        if self._queue is not None:
+            header = self._queue.header
+            self._header = header if header.shared else msgspec.structs.replace(header, key=fresh_key())
+        self._reset()
 
     def _job(self, step: Callable[..., None], *args: Any) -> None:
-        """Do something that changes what is assembled: a worker does, or whoever holds the lock."""
+        """Run a step that changes what is assembled. A worker does, or the thread that holds the lock."""
         assembler = self._assembling()
         assembler.sends_now = self._sends_now
         step(assembler, *args)
 
+    def _fold(
+        self, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts, at: float
+    ) -> None:
+        """Assemble a turn, and note what makes its conversation recognisable from now on."""
+        assembler = self._assembling()
+        assembler.sends_now = self._sends_now
+        if assembler.fold(snapshot, answer, failure, facts, at) and self._implicit is not None:
+            self._implicit.learn(self, snapshot, answer)
+
     def _assembling(self) -> Assembler:
         if self._assembler is None:
-            learn = None if self._implicit is None else partial(self._implicit.learn, self)
-            self._assembler = Assembler(self._way(), self._finish, shared=self._shared, show=self._show, learn=learn)
+            self._assembler = Assembler(self._open_queue(), self._finish, shared=self._spec.is_shared, show=self._show)
         return self._assembler
 
-    def _way(self) -> ConversationQueue:
-        """The way to the API, made now if it was not needed before."""
+    def _open_queue(self) -> ConversationQueue:
+        """Return the queue to the API, made by the first who needs it."""
         queue = self._queue
         if queue is None:
-            with self._job_runner.jobs.lock:
-                opened = self._open()
-                queue = self._queue = self._queue or opened  # a signal handler may have come between
+            with self._delivery.jobs.lock:
+                opened = self._delivery.open(self._header or self._spec.header())
+                queue = self._queue = self._queue or opened  # a signal handler may have opened it meanwhile
         return queue
 
     def _declare(self, tools: Sequence[Any]) -> None:
-        """Keep the names of the declared tools in the conversation's metadata, when they are others than before."""
+        """Put the names of the declared tools into the conversation's metadata if they have changed."""
         names = _tool_names(tools)
         if names != self._tools:
             self._tools = names
-            self._way().annotate({"tools": [name for name in names if isinstance(name, str)]})
+            self._open_queue().annotate({"tools": [name for name in names if isinstance(name, str)]})
 
 
 def _tool_names(tools: Sequence[Any]) -> list[Any]:

@@ -1,36 +1,39 @@
-"""What the recorder tells its user: what was patched, and what has become of the messages."""
+"""Reports for the user: which patch points are active, and what has become of the captured messages."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import msgspec
+
+from converra.process.guard import caught
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from converra.delivery.delivery import DeliveryStats
     from converra.integrations import Patched
 
 
 class Report:
-    """What `instrument()` did: one row for each patch point, which one can print."""
+    """The result of `instrument()`: one row for each patch point. Print it to read it."""
 
     def __init__(self, rows: list[Patched]) -> None:
         self.rows = rows
 
     @property
     def patched(self) -> list[Patched]:
-        """What is captured now."""
+        """Patch points whose calls are captured now."""
         return [row for row in self.rows if row.state == "patched"]
 
     @property
     def waiting(self) -> list[Patched]:
-        """What will be captured once it is imported."""
+        """Patch points that are patched once their library is imported."""
         return [row for row in self.rows if row.state == "waiting"]
 
     @property
     def skipped(self) -> list[Patched]:
-        """What is not captured, and why."""
+        """Patch points that are not captured, each with the reason."""
         return [row for row in self.rows if row.state == "skipped"]
 
     def __iter__(self) -> Iterator[Patched]:
@@ -45,7 +48,7 @@ class Report:
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """What has become of the captured messages: captured = pending + delivered + rejected + dropped."""
+    """Counters of captured messages: captured = pending + delivered + rejected + dropped."""
 
     captured: int
     pending: int
@@ -59,4 +62,20 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of request bodies that were sent."""
     last_error: str | None
     failures: int
-    """Failures of our own code that were held back."""
+    """Exceptions of converra itself that were held back from the app."""
+
+    @classmethod
+    def of(cls, delivery: DeliveryStats) -> Self:
+        """Add the totals to the counters of a delivery."""
+        return cls(
+            captured=delivery.pending + delivery.delivered + delivery.rejected + delivery.dropped,
+            pending=delivery.pending,
+            delivered=delivery.delivered,
+            rejected=delivery.rejected,
+            dropped=delivery.dropped,
+            duplicated_risk=delivery.duplicated_risk,
+            retries=delivery.retries,
+            bytes=delivery.bytes,
+            last_error=delivery.last_error,
+            failures=caught(),
+        )

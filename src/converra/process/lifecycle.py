@@ -74,8 +74,9 @@ class Inherited(Protocol):
 class Capturing(Inherited, Protocol):
     """The caller's side of one configuration: a recorder."""
 
-    active: bool
-    """True while calls are captured."""
+    @property
+    def active(self) -> bool:
+        """True while calls are captured."""
 
     def close(self) -> None:
         """Complete everything that is open: the process ends."""

@@ -14,7 +14,7 @@ import math
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from converra.process import uwsgi
 from converra.process.guard import guard
@@ -62,27 +62,38 @@ class WakeHint:
         return min(seconds, POLL_SECONDS) if self.watchful else seconds
 
 
-class PeriodicTask:
-    """Periodic housekeeping, run on a worker thread every `every` seconds for as long as `wanted()` is true."""
+class Housekeeping(Protocol):
+    """Work of an upper layer that a worker thread of a lower one runs."""
 
-    def __init__(self, run: Callable[[], None], wanted: Callable[[], bool], every: float) -> None:
-        self._run = run
-        self._wanted = wanted
+    @property
+    def is_wanted(self) -> bool:
+        """True while there is anything to do, now or later."""
+
+    def run(self) -> None:
+        """Do it."""
+
+
+class PeriodicTask:
+    """Periodic housekeeping, run on a worker thread every `every` seconds for as long as it is wanted."""
+
+    def __init__(self, housekeeping: Housekeeping | None, every: float) -> None:
+        self._housekeeping = housekeeping
         self._every = every
         self._next = -math.inf
 
     def turn(self, now: float) -> float:
         """Run the task if it is due; return the seconds until it is due again, infinity while it is not wanted."""
-        if not self._wanted():
+        housekeeping = self._housekeeping
+        if housekeeping is None or not housekeeping.is_wanted:
             return math.inf
         if now >= self._next:
             self._next = now + self._every
             with guard("tidying up"):
-                self._run()
+                housekeeping.run()
         return self._next - now
 
 
-NO_TASK = PeriodicTask(lambda: None, lambda: False, math.inf)
+NO_TASK = PeriodicTask(None, math.inf)
 
 
 class Workers:

@@ -8,6 +8,7 @@ import msgspec
 
 from converra._default import swapped
 from converra.capture.recorder import Recorder
+from converra.process.jobs import JobQueue
 from converra.testing.memory import MemoryDelivery
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ def in_memory(capture: Capture, *, prompt_id: str | None) -> Callable[[Config], 
     """Recorders that keep everything in `capture`."""
 
     def make(config: Config) -> Recorder:
-        recorder = Recorder(_settled(config, prompt_id))
-        recorder.delivery = MemoryDelivery(recorder.config, capture, recorder.delivery.jobs)
-        return recorder
+        settled = _settled(config, prompt_id)
+        jobs = JobQueue(settled.max_pending_bytes)
+        return Recorder(settled, delivery=MemoryDelivery(settled, capture, jobs))
 
     return make
 
