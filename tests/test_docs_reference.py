@@ -12,7 +12,7 @@ import msgspec
 
 import converra
 import converra.testing
-from converra import errors, transcript
+from converra import errors, transcript, types
 from converra.cli.group import commands
 from converra.config import SETTINGS
 from converra.langchain import ConverraCallbackHandler
@@ -50,6 +50,17 @@ def test_every_public_name_is_documented() -> None:
     assert set(_public_callables()) - documented == set(_error_classes())
 
 
+def test_every_type_is_documented() -> None:
+    """The table of types has each name of `converra.types`, once."""
+    text = page(API_PAGE).path.read_text()
+    rows = re.search(r"^## Types$(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    assert rows is not None
+    names = [
+        name for row in re.findall(r"^\| (`.*?) \|", rows[1], re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    ]
+    assert sorted(names) == sorted(types.__all__)
+
+
 def test_every_name_for_tests_is_documented() -> None:
     """The page on testing names the fixtures and the classes of the plugin."""
     said = "\n".join(page("docs/how-to/test-conversations.md").inline_code)
@@ -71,7 +82,7 @@ def test_documented_signatures_are_the_real_ones() -> None:
     shown = {f"{match[1]}:{match[2]}": match[3] for match in matches if match}
     assert shown == {name: _signature(pkgutil.resolve_name(name)) for name in shown}
     helpers = {pkgutil.resolve_name(name) for name in shown if ".transcript:" in name}
-    assert helpers == {transcript.build_text, transcript.build_structured, transcript.parse}
+    assert helpers == {transcript.build, transcript.build_text, transcript.build_structured, transcript.parse}
 
 
 def _commands(group: click.Group, names: tuple[str, ...]) -> Iterator[tuple[str, click.Command]]:

@@ -16,13 +16,13 @@ from tests.markdown import ROOT
 from tests.patience import UNHURRIED
 
 if TYPE_CHECKING:
-    from converra.api.results import Conversation
+    from converra.api.results import StoredConversation
 
 
 class Recorded(NamedTuple):
     """Conversations of one example by session, their pages in the viewer, and the requests."""
 
-    conversations: dict[str | None, Conversation]
+    conversations: dict[str | None, StoredConversation]
     pages: dict[str | None, str]
     requests: list[str]
 
@@ -52,7 +52,7 @@ def _run(example: str) -> Recorded:
         return Recorded(conversations, pages, sent)
 
 
-def _words(conversation: Conversation) -> list[tuple[str | None, str | None]]:
+def _words(conversation: StoredConversation) -> list[tuple[str, str]]:
     return [(message.role, message.content) for message in conversation.messages or []]
 
 
@@ -62,7 +62,7 @@ def quickstart_run() -> Recorded:
 
 
 @pytest.fixture
-def quickstart(quickstart_run: Recorded) -> Conversation:
+def quickstart(quickstart_run: Recorded) -> StoredConversation:
     """Return the conversation of the one run of the quickstart."""
     (conversation,) = quickstart_run.conversations.values()
     return conversation
@@ -74,7 +74,7 @@ def support_agent() -> Recorded:
     return _run("support_agent.py")
 
 
-def test_quickstart_records_each_turn_once(quickstart: Conversation) -> None:
+def test_quickstart_records_each_turn_once(quickstart: StoredConversation) -> None:
     """A chat that resends its history is recorded turn by turn, with its tool call, and completed."""
     assert quickstart.status == "completed"
     assert _words(quickstart) == [
@@ -90,7 +90,7 @@ def test_quickstart_records_each_turn_once(quickstart: Conversation) -> None:
     ]
 
 
-def test_quickstart_records_what_each_turn_cost(quickstart: Conversation) -> None:
+def test_quickstart_records_what_each_turn_cost(quickstart: StoredConversation) -> None:
     """Every turn of the model has its model, its token usage and its latency; a streamed one when it began."""
     turns = [message for message in quickstart.messages or [] if message.usage]
     assert [(turn.role, turn.model) for turn in turns] == [
@@ -104,7 +104,7 @@ def test_quickstart_records_what_each_turn_cost(quickstart: Conversation) -> Non
     assert ["timeToFirstTokenMs" in (turn.metadata or {}) for turn in turns] == [False, False, True, False]
 
 
-def test_quickstart_pairs_the_tool_call_with_its_result(quickstart: Conversation) -> None:
+def test_quickstart_pairs_the_tool_call_with_its_result(quickstart: StoredConversation) -> None:
     """A tool call has its arguments as an object, and its result names the call."""
     messages = quickstart.messages or []
     call, result = [call for message in messages for call in message.tool_calls or []]
@@ -112,7 +112,7 @@ def test_quickstart_pairs_the_tool_call_with_its_result(quickstart: Conversation
     assert (result.name, result.id, result.arguments) == ("look_up_order", call.id, None)
 
 
-def test_quickstart_costs_two_requests(quickstart_run: Recorded, quickstart: Conversation) -> None:
+def test_quickstart_costs_two_requests(quickstart_run: Recorded, quickstart: StoredConversation) -> None:
     """A conversation that ends before its first flush is delivered in two requests: requests are scarce."""
     assert quickstart_run.requests == [
         "POST /api/v1/conversations",

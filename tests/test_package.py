@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import converra
+from converra import types
 
 DEPENDENCIES = {"httpx", "wrapt", "msgspec", "opentelemetry", "openai", "langchain_core", "starlette", "click", "rich"}
 
@@ -45,6 +46,13 @@ def test_every_public_name_is_there() -> None:
     assert set(converra.__all__) <= set(dir(converra))
     with pytest.raises(AttributeError, match="module 'converra' has no attribute 'instrumemt'"):
         getattr(converra, "instrumemt")  # noqa: B009 - as an attribute it would be an error of the type checker
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    """A name means one class, whichever module it is imported from; none is both a class and a module."""
+    classes = [getattr(module, name) for module in (converra, types) for name in module.__all__]
+    classes = [thing for thing in classes if isinstance(thing, type)]
+    assert len({thing.__name__ for thing in classes}) == len(set(classes))
 
 
 def test_delivering_loads_no_pydantic() -> None:

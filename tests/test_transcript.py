@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converra.errors import InvalidArgumentError
-from converra.transcript import Transcript, build_structured, build_text, parse, weighed
+from converra.transcript import Transcript, build, build_structured, build_text, parse, weighed
 from converra.wire.models import Message, ToolCall, Usage
 
 
@@ -55,6 +55,17 @@ HELLO = [user("Hello"), assistant("Hi! How can I help?")]
 def test_text_is_read_as_a_person_reads_it(content: str, messages: list[Message]) -> None:
     """Every label pair counts, in any case and spacing, and words stay whole."""
     assert parse(content) == Transcript(messages, None)
+
+
+def test_either_form_is_built_by_its_name() -> None:
+    """`build` makes the structured form, or the text form where it is asked for; an unknown form is refused."""
+    assert build(HELLO) == build_structured(HELLO)
+    assert build(HELLO, metadata={"channel": "web"}) == build_structured(HELLO, {"channel": "web"})
+    assert build(HELLO, "text") == build_text(HELLO)
+    with pytest.raises(InvalidArgumentError, match="form is 'html', expected one of structured, text"):
+        build(HELLO, "html")  # type: ignore[arg-type] # no such form
+    with pytest.raises(InvalidArgumentError, match="metadata is given, which the text form cannot hold"):
+        build(HELLO, "text", {"channel": "web"})
 
 
 def test_structured_content_is_read_with_its_fields() -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -33,6 +33,8 @@ from converra.wire.parsing import message_from, messages_from, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from converra.wire.models import MessageLike
 
 LABEL_PAIRS = (("User", "Assistant"), ("Human", "AI"), ("Customer", "Agent"))
 """The label of the user and the label of the assistant."""
@@ -51,7 +53,39 @@ class Transcript(NamedTuple):
     metadata: dict[str, Any] | None = None
 
 
-def build_structured(messages: Sequence[Message | Mapping[str, Any]], metadata: Mapping[str, Any] | None = None) -> str:
+def build(
+    messages: Sequence[MessageLike],
+    form: Literal["structured", "text"] = "structured",
+    metadata: Mapping[str, Any] | None = None,
+) -> str:
+    """Build the content field of a conversation in either form (API document, "Content Format").
+
+    Args:
+        messages: At least one message: `converra.types.Message` objects, or dicts with the same fields.
+        form: "structured", JSON that holds everything; or "text", lines that begin with a role label.
+        metadata: The conversation's metadata. Only the structured form can hold it.
+
+    Returns:
+        The content, for `client.conversations.create(content=...)`.
+
+    Raises:
+        InvalidArgumentError: A message is wrong, or the form cannot hold what was given.
+
+    Example::
+
+        content = build([{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi!"}])
+
+    """
+    if form == "structured":
+        return build_structured(messages, metadata)
+    if form != "text":
+        raise InvalidArgumentError(f"form is {form!r}, expected one of structured, text")
+    if metadata is not None:
+        raise InvalidArgumentError("metadata is given, which the text form cannot hold; the structured form can")
+    return build_text(messages)
+
+
+def build_structured(messages: Sequence[MessageLike], metadata: Mapping[str, Any] | None = None) -> str:
     """Build the structured form: JSON with a `messages` list and, if there is any, `metadata`.
 
     Fields that the API document has for appended messages only (usage, latency, ...) are kept in the metadata, where
@@ -83,7 +117,7 @@ def _wire(message: Message) -> dict[str, Any]:
     return {name: value for name, value in fields if value is not None}
 
 
-def build_text(messages: Sequence[Message | Mapping[str, Any]]) -> str:
+def build_text(messages: Sequence[MessageLike]) -> str:
     """Build the text form.
 
     Args:
@@ -109,17 +143,19 @@ def build_text(messages: Sequence[Message | Mapping[str, Any]]) -> str:
 
 
 def parse(content: str) -> Transcript:
-    """Parse a content field of either form.
+    """Parse the content field of a conversation in either form (API document, "Content Format").
 
-    Invalid JSON counts as the text form. In the structured form, unknown fields are ignored. In the text form, labels
-    count in any case and after white space, empty messages are omitted, and text before the first label becomes a
-    system message.
+    Broken JSON counts as text. In the structured form unknown fields are ignored. In the text form labels count in
+    any case and after white space, empty messages are left out, and words before the first label are a system message.
 
     Args:
-        content: The content field, as `client.conversations.get(...)` returns it.
+        content: The content field, in either form; the form is detected.
+
+    Returns:
+        The messages, and the metadata: None where there is none, as always in the text form.
 
     Raises:
-        InvalidArgumentError: The text has no role label, or a message of the structured form is invalid.
+        InvalidArgumentError: The content is neither form; the message says what cannot be read.
 
     """
     structured = _structured(content)

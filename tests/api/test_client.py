@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra.api import retry
-from converra.api.results import Conversation, Insights, StoredMessage, StoredUsage
+from converra.api.results import Insights, StoredConversation, StoredMessage, StoredUsage
 from converra.errors import (
     APIConnectionError,
     APIStatusError,
@@ -60,7 +60,7 @@ METHODS: list[Any] = [
             "idempotencyKey": "k",
         },
         {"id": "conv_1", "promptId": "p", "status": "completed", "createdAt": "2025-01-20T14:30:00Z", "_links": {}},
-        Conversation(id="conv_1", prompt_id="p", status="completed", created_at=WHEN, extra={"_links": {}}),
+        StoredConversation(id="conv_1", prompt_id="p", status="completed", created_at=WHEN, extra={"_links": {}}),
         id="create",
     ),
     pytest.param(
@@ -70,7 +70,7 @@ METHODS: list[Any] = [
         ("POST", "/api/v1/conversations"),
         {"promptId": "p", "content": '{"messages":[{"role":"user","content":"Hello"}]}', "idempotencyKey": "k"},
         {},
-        Conversation(),
+        StoredConversation(),
         id="create from messages",
     ),
     pytest.param(
@@ -96,7 +96,7 @@ METHODS: list[Any] = [
             "updatedAt": "2025-01-20T14:30:00Z",
             "metadata": {"sessionId": "s"},
         },
-        Conversation(
+        StoredConversation(
             id="conv_1",
             user_id="user_1",
             title="T",
@@ -113,7 +113,7 @@ METHODS: list[Any] = [
         ("GET", "/api/v1/conversations/conv%201%2F%C3%BC?includeInsights=false"),
         None,
         {"id": "conv 1/ü", "llmModel": "gpt-4o", "insights": {"topics": ["a"], "taskCompleted": True}},
-        Conversation(id="conv 1/ü", llm_model="gpt-4o", insights=Insights(topics=["a"], task_completed=True)),
+        StoredConversation(id="conv 1/ü", llm_model="gpt-4o", insights=Insights(topics=["a"], task_completed=True)),
         id="get",
     ),
     pytest.param(
@@ -155,7 +155,7 @@ def test_list_names_its_filters(caller: Caller) -> None:
     with scripted(answer({"data": [{"id": "conv_1", "hasInsights": True}], "pagination": {"total": 11}})) as server:
         page = caller(server.base_url, call)
     assert server.asked[0].path == ("/api/v1/conversations?promptId=p&status=active&hasInsights=true&limit=5&offset=10")
-    assert (page.data, page.pagination.total) == ([Conversation(id="conv_1", has_insights=True)], 11)
+    assert (page.data, page.pagination.total) == ([StoredConversation(id="conv_1", has_insights=True)], 11)
 
 
 @both
@@ -212,7 +212,7 @@ def test_a_redirect_is_not_followed(caller: Caller) -> None:
 def test_an_answer_that_stored_nothing_is_retried(caller: Caller, call: Callable[[Any], Any], status: int) -> None:
     """Every method is sent again, unchanged, after a status that says that nothing happened."""
     with scripted(answer({}, status, Retry_After="0"), answer({}, status, Retry_After="0"), answer({"id": "c"})) as s:
-        assert caller(s.base_url, call) == Conversation(id="c")
+        assert caller(s.base_url, call) == StoredConversation(id="c")
     assert len(s.asked) == 3
     assert s.asked[0][:2] + s.asked[0][3:] == s.asked[2][:2] + s.asked[2][3:]
 
@@ -240,7 +240,7 @@ def test_an_unknown_outcome_is_retried_where_that_is_safe(
     """Reads, and creates by their idempotency key, are sent again whatever happened to the first."""
     monkeypatch.setattr(retry, "FIRST_DELAY", 0.001)
     with scripted(line, answer({"id": "c"})) as server:
-        assert caller(server.base_url, call, timeout=3 if line is hang else LONG) == Conversation(id="c")
+        assert caller(server.base_url, call, timeout=3 if line is hang else LONG) == StoredConversation(id="c")
     assert len({asked.body for asked in server.asked}) == 1
     assert len(server.asked) == 2
 

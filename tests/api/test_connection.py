@@ -20,7 +20,7 @@ from opentelemetry import context
 from converra.api import async_deadline, operations
 from converra.api.client import AsyncConverra, Converra
 from converra.api.connection import AsyncConnection, Connection
-from converra.api.results import Conversation
+from converra.api.results import StoredConversation
 from converra.errors import (
     APIConnectionError,
     APIStatusError,
@@ -88,9 +88,9 @@ def test_settings_come_from_the_environment(caller: Caller, monkeypatch: pytest.
     with scripted(answer({"id": "c"}), answer({"id": "c"})) as server:
         monkeypatch.setenv("CONVERRA_BASE_URL", f" {server.base_url}/ ")
         monkeypatch.setenv("CONVERRA_API_KEY", "other")
-        assert caller(None, get) == Conversation(id="c")  # type: ignore[arg-type]
+        assert caller(None, get) == StoredConversation(id="c")  # type: ignore[arg-type]
         monkeypatch.setenv("CONVERRA_BASE_URL", "http://127.0.0.1:1")
-        assert caller(server.base_url, get) == Conversation(id="c")
+        assert caller(server.base_url, get) == StoredConversation(id="c")
     assert [asked.headers["authorization"] for asked in server.asked] == [f"Bearer {KEY}"] * 2
 
 
@@ -195,13 +195,13 @@ def test_an_async_client_may_be_used_in_loop_after_loop() -> None:
     with scripted(*[answer({"id": "c"})] * 2) as server:
         client = AsyncConverra(api_key=KEY, base_url=server.base_url)
 
-        async def main() -> Conversation:
+        async def main() -> StoredConversation:
             try:
                 return await client.conversations.get("c")
             finally:
                 await client.close()
 
-        assert asyncio.run(main()) == asyncio.run(main()) == Conversation(id="c")
+        assert asyncio.run(main()) == asyncio.run(main()) == StoredConversation(id="c")
 
 
 def test_a_loop_that_ended_is_forgotten() -> None:
@@ -239,7 +239,7 @@ def test_many_threads_may_share_a_client() -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    assert sorted(map(str, outcomes)) == sorted(map(str, [APITimeoutError, *[Conversation(id="c")] * 3]))
+    assert sorted(map(str, outcomes)) == sorted(map(str, [APITimeoutError, *[StoredConversation(id="c")] * 3]))
 
 
 def test_one_request_may_have_a_timeout_of_its_own() -> None:
@@ -339,7 +339,7 @@ def test_a_given_http_client_is_used_and_stays_open(caller: Caller) -> None:
         return kind(headers=headers, auth=("me", "pw"), follow_redirects=True)
 
     with scripted(answer({"id": "c"}), answer({}, 307, Location="/elsewhere")) as server:
-        assert caller(server.base_url, get, given=given) == Conversation(id="c")
+        assert caller(server.base_url, get, given=given) == StoredConversation(id="c")
         with pytest.raises(APIStatusError):
             caller(server.base_url, get, given=given)
     assert len(server.asked) == 2
@@ -498,7 +498,7 @@ def test_a_cancelled_call_is_cancelled() -> None:
             cancelled.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await cancelled
-            assert await client.conversations.get("c") == Conversation(id="c")
+            assert await client.conversations.get("c") == StoredConversation(id="c")
 
     with scripted(hang, answer({"id": "c"})) as server:
         asyncio.run(main(server))
@@ -511,5 +511,5 @@ def test_a_broken_connection_does_not_stay_in_the_pool() -> None:
         connection.send(GET)
         with pytest.raises(APIConnectionError):
             connection.send(GET)
-        assert connection.send(GET) == Conversation(id="c")
+        assert connection.send(GET) == StoredConversation(id="c")
         connection.close()

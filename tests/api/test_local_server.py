@@ -53,7 +53,7 @@ def _told(client: Converra, prompt_id: str) -> list[Any]:
     opened = client.conversations.create(
         prompt_id=prompt_id, content=[{"role": "system", "content": "Be kind."}], status="active"
     )
-    id_ = opened.id or ""
+    id_ = opened.id
     appended = client.conversations.append_messages(id_, messages=TURNS, status="completed", metadata={"a": 1})
     listed = client.conversations.list(prompt_id=prompt_id, status="completed", has_insights=True)
     return [
@@ -69,7 +69,7 @@ async def _told_async(client: AsyncConverra, prompt_id: str) -> list[Any]:
     opened = await client.conversations.create(
         prompt_id=prompt_id, content=[{"role": "system", "content": "Be kind."}], status="active"
     )
-    id_ = opened.id or ""
+    id_ = opened.id
     appended = await client.conversations.append_messages(id_, messages=TURNS, status="completed", metadata={"a": 1})
     listed = client.conversations.list(prompt_id=prompt_id, status="completed", has_insights=True)
     return [

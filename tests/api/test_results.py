@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converra.api.results import (
-    Conversation,
     ConversationPage,
     Insights,
     Pagination,
     Result,
+    StoredConversation,
     StoredMessage,
     StoredToolCall,
     StoredUsage,
@@ -64,7 +64,7 @@ WHOLE = {
 
 def test_every_documented_field_is_typed() -> None:
     """All fields of the API document arrive under their Python names, in Python's types."""
-    assert Conversation.from_dict(WHOLE) == Conversation(
+    assert StoredConversation.from_dict(WHOLE) == StoredConversation(
         id="conv_1",
         prompt_id="p",
         user_id="u",
@@ -105,32 +105,44 @@ def test_every_documented_field_is_typed() -> None:
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
-        pytest.param({}, Conversation(), id="nothing"),
-        pytest.param({"id": None, "insights": None}, Conversation(), id="nulls"),
-        pytest.param({"_links": {}, "extra": 1}, Conversation(extra={"_links": {}, "extra": 1}), id="unknown"),
-        pytest.param({"id": 5, "createdAt": "today"}, Conversation(extra={"id": 5, "createdAt": "today"}), id="odd"),
-        pytest.param({"metadata": [1]}, Conversation(extra={"metadata": [1]}), id="a list for an object"),
-        pytest.param({"insights": "soon"}, Conversation(extra={"insights": "soon"}), id="words for an object"),
-        pytest.param({"messages": {}}, Conversation(extra={"messages": {}}), id="an object for a list"),
+        pytest.param({}, StoredConversation(), id="nothing"),
+        pytest.param({"id": None, "insights": None}, StoredConversation(), id="nulls"),
+        pytest.param({"_links": {}, "extra": 1}, StoredConversation(extra={"_links": {}, "extra": 1}), id="unknown"),
+        pytest.param(
+            {"id": 5, "createdAt": "today"}, StoredConversation(extra={"id": 5, "createdAt": "today"}), id="odd"
+        ),
+        pytest.param({"metadata": [1]}, StoredConversation(extra={"metadata": [1]}), id="a list for an object"),
+        pytest.param({"insights": "soon"}, StoredConversation(extra={"insights": "soon"}), id="words for an object"),
+        pytest.param({"messages": {}}, StoredConversation(extra={"messages": {}}), id="an object for a list"),
         pytest.param(
             {"messages": [{"role": "developer", "content": ["parts"]}, "words"]},
-            Conversation(
-                messages=[StoredMessage(role="developer", extra={"content": ["parts"]})],
+            StoredConversation(
+                messages=[StoredMessage.from_dict({"role": "developer", "content": ["parts"]})],
                 extra={"messages": [{"role": "developer", "content": ["parts"]}, "words"]},
             ),
             id="some odd items",
         ),
         pytest.param(
             {"insights": {"topics": ["a", 1], "new": True}},
-            Conversation(insights=Insights(extra={"topics": ["a", 1], "new": True})),
+            StoredConversation(insights=Insights(extra={"topics": ["a", 1], "new": True})),
             id="odd inside",
         ),
     ],
 )
-def test_what_is_not_as_documented_is_kept(raw: dict[str, Any], expected: Conversation) -> None:
-    """Unknown fields and odd values are in `extra`, missing ones None, and nothing raises."""
-    assert Conversation.from_dict(raw) == expected
-    assert expected.to_dict() == {name: value for name, value in raw.items() if value is not None}
+def test_what_is_not_as_documented_is_kept(raw: dict[str, Any], expected: StoredConversation) -> None:
+    """Unknown fields and odd values are in `extra`, missing ones None or empty, and nothing raises."""
+    assert StoredConversation.from_dict(raw) == expected
+    always = {"id": "", "status": ""}
+    assert expected.to_dict() == always | {name: value for name, value in raw.items() if value is not None}
+
+
+def test_a_newer_status_or_role_is_kept() -> None:
+    """A value that this version does not know is read as it came, where it belongs."""
+    message = {"role": "developer", "content": "Be kind."}
+    raw = {"id": "c", "status": "archived", "messages": [message]}
+    read = StoredConversation.from_dict(raw)
+    assert (str(read.status), [str(message.role) for message in read.messages or []]) == ("archived", ["developer"])
+    assert read.to_dict() == raw
 
 
 def test_a_page_without_pagination_is_a_page() -> None:
@@ -143,17 +155,17 @@ def test_a_page_without_pagination_is_a_page() -> None:
 
 def test_a_result_goes_back_to_what_the_api_sent() -> None:
     """`to_dict` loses nothing: it is the answer again, ready for JSON."""
-    assert Conversation.from_dict(WHOLE).to_dict() == WHOLE
+    assert StoredConversation.from_dict(WHOLE).to_dict() == WHOLE
 
 
 def test_a_result_shows_only_what_is_set() -> None:
     """The `repr` of a result is short."""
-    assert repr(Conversation(id="c", status="active")) == "Conversation(id='c', status='active')"
+    assert repr(StoredConversation(id="c", status="active")) == "StoredConversation(id='c', status='active')"
 
 
 def test_results_are_values() -> None:
     """A result can be pickled, compared, and not changed."""
-    conversation = Conversation.from_dict(WHOLE)
+    conversation = StoredConversation.from_dict(WHOLE)
     assert pickle.loads(pickle.dumps(conversation)) == conversation  # noqa: S301 - our own
     with pytest.raises(AttributeError):
         conversation.id = "other"  # type: ignore[misc]
@@ -162,7 +174,7 @@ def test_results_are_values() -> None:
 def test_half_an_emoji_does_not_hide_a_conversation() -> None:
     """JSON that common servers send and strict parsers refuse is read: cut surrogate pairs, NaN."""
     body = rb'{"id": "c", "title": "cut \ud83d", "insights": {"sentimentScore": NaN}}'
-    assert Conversation.read(body) == Conversation(id="c", title="cut ?", insights=Insights())
+    assert StoredConversation.read(body) == StoredConversation(id="c", title="cut ?", insights=Insights())
 
 
 @pytest.mark.parametrize(
@@ -172,7 +184,7 @@ def test_half_an_emoji_does_not_hide_a_conversation() -> None:
 def test_what_is_no_json_object_cannot_be_read(body: bytes) -> None:
     """Only an answer that is no JSON object at all is refused, as a ValueError."""
     with pytest.raises(ValueError):  # noqa: PT011 - which one is the caller's to say
-        Conversation.read(body)
+        StoredConversation.read(body)
 
 
 ODD = st.recursive(
@@ -197,7 +209,7 @@ def mostly(documented: Any) -> st.SearchStrategy[Any]:
 @pytest.mark.parametrize(
     ("kind", "documented"),
     [
-        (Conversation, WHOLE),
+        (StoredConversation, WHOLE),
         (Insights, WHOLE["insights"]),
         (ConversationPage, {"data": [WHOLE], "pagination": {"total": 1, "limit": 20, "offset": 0}}),
     ],

@@ -44,7 +44,6 @@ def record(
         made = client.conversations.create(
             prompt_id=prompt_id, content=messages[:1], status="active", llm_model="gpt-4o"
         )
-        assert made.id is not None
         ends: Any = "completed" if status == "completed" else None
         client.conversations.append_messages(
             made.id, messages=messages[1:], status=ends, metadata={"channel": "web", "sessionId": "s1"}

@@ -8,14 +8,14 @@ from typing import Any
 from inline_snapshot import snapshot
 from rich.console import Console
 
-from converra.api.results import Conversation
+from converra.api.results import StoredConversation
 from converra.cli.chat import chat
 
 
 def _shown(messages: list[dict[str, Any]], width: int = 80, **more: Any) -> str:
     conversation = {"id": "conv_1", "promptId": "prompt_1", "status": "completed", "messages": messages, **more}
     console = Console(file=StringIO(), width=width)
-    console.print(chat(Conversation.from_dict(conversation)))
+    console.print(chat(StoredConversation.from_dict(conversation)))
     assert isinstance(console.file, StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 

@@ -15,7 +15,7 @@ from tests.cli.recorded import printed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from converra.api.results import Conversation
+    from converra.api.results import StoredConversation
 
 CHAT: list[dict[str, Any]] = [
     {"role": "user", "content": "Look.", "metadata": {"messageId": "m1", "attachments": [{"kind": "image"}]}},
@@ -81,7 +81,7 @@ def test_an_api_is_read_the_same_way(hidden: bool, monkeypatch: pytest.MonkeyPat
         assert printed("export", "--format", "transcript") == "User: Look.\nAssistant: I see.\n"
 
 
-async def _got(base_url: str, conversation_id: str) -> Conversation:
+async def _got(base_url: str, conversation_id: str) -> StoredConversation:
     async with AsyncConverra(api_key="dev", base_url=base_url) as client:
         return await client.conversations.get(conversation_id)
 

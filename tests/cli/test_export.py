@@ -130,8 +130,8 @@ def test_what_cannot_be_written_is_said(db: Path, tmp_path: Path) -> None:
 
 def test_content_in_neither_form_is_shown_as_it_is() -> None:
     """Words without a role are words all the same."""
-    from converra.api.results import Conversation
+    from converra.api.results import StoredConversation
     from converra.cli.plain import said
 
-    assert list(said(Conversation(content="just words"))) == [("content", "just words")]
-    assert list(said(Conversation())) == []
+    assert list(said(StoredConversation(content="just words"))) == [("content", "just words")]
+    assert list(said(StoredConversation())) == []

@@ -238,9 +238,9 @@ class Scripted:
         self.appended: list[int] = []
 
     def create(self, **_: Any) -> Any:
-        from converra.api.results import Conversation
+        from converra.api.results import StoredConversation
 
-        return Conversation(id="r1", status="active")
+        return StoredConversation(id="r1", status="active")
 
     def append_messages(self, _id: str, *, messages: list[Any], **_: Any) -> None:
         if self.appends:
@@ -248,9 +248,9 @@ class Scripted:
         self.appended.append(len(messages))
 
     def get(self, _id: str, **_: Any) -> Any:
-        from converra.api.results import Conversation
+        from converra.api.results import StoredConversation
 
-        return Conversation(id="r1", content=self.content)
+        return StoredConversation(id="r1", content=self.content)
 
 
 def pushing(api: Any, **more: Any) -> Push:
@@ -307,9 +307,9 @@ def test_a_conversation_without_an_id_is_not_appended_to() -> None:
 
     class Nameless(Scripted):
         def create(self, **_: Any) -> Any:
-            from converra.api.results import Conversation
+            from converra.api.results import StoredConversation
 
-            return Conversation(status="active")
+            return StoredConversation(status="active")
 
     with pytest.raises(UnclearError, match="the API gave no id for the conversation that it created"):
         pushing(Nameless(content=None)).run(lambda _: None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from converra.api.results import Conversation
+from converra.api.results import StoredConversation
 from converra.delivery.header import Header
 from converra.delivery.protocol import readback
 from converra.delivery.protocol.entry import EncodedMessage, entry
@@ -80,7 +80,7 @@ def test_whether_an_append_was_stored(case: dict[str, Any], answer: dict[str, An
     """Ids before the counter, the counter before the status, the status before the words; and None if undecided."""
     progress = _progress(**{name: value for name, value in case.items() if name != "completes"})
     batch = _batch(progress, completes="completes" in case)
-    found = readback.is_stored(Conversation.from_dict(answer), progress, batch)
+    found = readback.is_stored(StoredConversation.from_dict(answer), progress, batch)
     assert found is expected
 
 
@@ -105,4 +105,4 @@ def test_whether_our_create_made_the_conversation(answer: dict[str, Any], expect
     """By the opener's id in the metadata; if that is not shown, by the texts."""
     progress = _progress(shared=True)
     opening = [_entry("user", "more?", "m3")]
-    assert readback.is_ours(Conversation.from_dict(answer), progress, opening) is expected
+    assert readback.is_ours(StoredConversation.from_dict(answer), progress, opening) is expected

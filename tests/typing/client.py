@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 from converra import AsyncConverra, Converra
-from converra.api.pages import AsyncPage, Page
-from converra.api.results import Conversation, Insights, StoredMessage
-from converra.wire.models import Message
+from converra.transcript import build, parse
+from converra.types import (
+    AsyncPage,
+    Insights,
+    Message,
+    MessageParam,
+    Page,
+    Role,
+    Status,
+    StoredConversation,
+    StoredMessage,
+    Transcript,
+)
 
 
 def sync(client: Converra) -> None:
     created = client.conversations.create(
         prompt_id="p", content=[{"role": "user", "content": "Hello"}, Message(role="assistant", content="Hi!")]
     )
-    assert_type(created, Conversation)
-    assert_type(created.id, str | None)
+    assert_type(created, StoredConversation)
+    assert_type(created.id, str)
+    assert_type(created.status, Status | Literal[""])
+    assert_type(client.conversations.list().pagination.total, int)
     assert_type(created.messages, list[StoredMessage] | None)
     assert_type(created.created_at, datetime | None)
     assert_type(created.extra, dict[str, Any])
@@ -26,14 +38,25 @@ def sync(client: Converra) -> None:
     page = client.conversations.list(limit=5)
     assert_type(page, Page)
     for conversation in page:
-        assert_type(conversation, Conversation)
+        assert_type(conversation, StoredConversation)
     assert_type(client.conversations.insights("c"), Insights)
 
 
+def messages(message: StoredMessage) -> None:
+    assert_type(message.role, Role | Literal[""])
+    assert_type(message.content, str)
+    given: MessageParam = {"role": "assistant", "content": "Hi!", "latency_ms": 12.5, "usage": {"prompt_tokens": 3}}
+    assert_type(build([given, {"role": "user", "content": "Bye"}], "text"), str)
+    assert_type(parse("User: Hello"), Transcript)
+    MessageParam(role="robot", content="Hi!")  # type: ignore[typeddict-item] # no such role
+    MessageParam(role="user")  # type: ignore[typeddict-item] # content is required
+    build([given], "html")  # type: ignore[arg-type] # no such form
+
+
 async def asynchronous(client: AsyncConverra) -> None:
-    assert_type(await client.conversations.get("c"), Conversation)
+    assert_type(await client.conversations.get("c"), StoredConversation)
     assert_type(await client.conversations.list(), AsyncPage)
     async for conversation in client.conversations.list():
-        assert_type(conversation, Conversation)
+        assert_type(conversation, StoredConversation)
     async with client as entered:
         assert_type(entered, AsyncConverra)

@@ -10,11 +10,8 @@ from starlette.applications import Starlette
 
 import converra
 from converra import AsyncConverra, Converra, Conversation
-from converra.api.pages import AsyncPage, Page
-from converra.api.results import Conversation as Stored
-from converra.api.results import Insights
 from converra.asgi import lifespan
-from converra.capture.reports import Report, Stats
+from converra.types import AsyncPage, Insights, Page, Report, Stats, StoredConversation
 
 
 def capture() -> None:
@@ -60,10 +57,10 @@ async def decorated() -> None:
 def client() -> None:
     """Results are typed, and so is iterating over a page."""
     with Converra(api_key="k", timeout=1, max_retries=0) as api:
-        assert_type(api.conversations.create(prompt_id="prompt_1", content="User: Hello!"), Stored)
+        assert_type(api.conversations.create(prompt_id="prompt_1", content="User: Hello!"), StoredConversation)
         assert_type(api.conversations.list(status="completed"), Page)
         for stored in api.conversations.list():
-            assert_type(stored, Stored)
+            assert_type(stored, StoredConversation)
         assert_type(api.conversations.insights("conv_1"), Insights)
         api.conversations.create(prompt_id="prompt_1", content="", status="done")  # type: ignore[arg-type]
 
@@ -71,10 +68,10 @@ def client() -> None:
 async def async_client() -> None:
     """As the synchronous client."""
     async with AsyncConverra() as api:
-        assert_type(await api.conversations.get("conv_1"), Stored)
+        assert_type(await api.conversations.get("conv_1"), StoredConversation)
         assert_type(await api.conversations.list(), AsyncPage)
         async for stored in api.conversations.list():
-            assert_type(stored, Stored)
+            assert_type(stored, StoredConversation)
 
 
 def deployment(own: Callable[[Starlette], AbstractAsyncContextManager[dict[str, int]]]) -> None:

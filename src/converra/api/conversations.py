@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from converra.api.operations import AppendStatus, Operation
-    from converra.api.results import Conversation, Insights
-    from converra.wire.models import Message, Status
+    from converra.api.results import Insights, StoredConversation
+    from converra.wire.models import MessageLike, Status
 
 T = TypeVar("T")
 
@@ -50,12 +50,12 @@ class Conversations:
         self,
         *,
         prompt_id: str,
-        content: str | Sequence[Message | Mapping[str, Any]],
+        content: str | Sequence[MessageLike],
         status: Status | None = None,
         llm_model: str | None = None,
         company_name: str | None = None,
         idempotency_key: str | None = None,
-    ) -> Conversation:
+    ) -> StoredConversation:
         """Create a conversation from a transcript in either form, or from messages.
 
         Without an `idempotency_key` one is made up, so that a retry creates nothing twice. A second create with the
@@ -76,10 +76,10 @@ class Conversations:
         self,
         conversation_id: str,
         *,
-        messages: Sequence[Message | Mapping[str, Any]],
+        messages: Sequence[MessageLike],
         status: AppendStatus | None = None,
         metadata: Mapping[str, Any] | None = None,
-    ) -> Conversation:
+    ) -> StoredConversation:
         """Append messages; status "completed" ends the conversation and starts its analysis, once.
 
         An append whose outcome is unknown (a lost connection, a time-out, a 5xx) is not retried: it has no
@@ -106,7 +106,7 @@ class Conversations:
 
         return fetch(offset)
 
-    def get(self, conversation_id: str, *, include_insights: bool | None = None) -> Conversation:
+    def get(self, conversation_id: str, *, include_insights: bool | None = None) -> StoredConversation:
         """Get a conversation with its content and, unless declined, its insights."""
         return self._run(operations.get_conversation(conversation_id, include_insights=include_insights))
 
@@ -125,12 +125,12 @@ class AsyncConversations:
         self,
         *,
         prompt_id: str,
-        content: str | Sequence[Message | Mapping[str, Any]],
+        content: str | Sequence[MessageLike],
         status: Status | None = None,
         llm_model: str | None = None,
         company_name: str | None = None,
         idempotency_key: str | None = None,
-    ) -> Conversation:
+    ) -> StoredConversation:
         """Create a conversation; see `Conversations.create`."""
         return await self._run(
             operations.create_conversation(
@@ -147,10 +147,10 @@ class AsyncConversations:
         self,
         conversation_id: str,
         *,
-        messages: Sequence[Message | Mapping[str, Any]],
+        messages: Sequence[MessageLike],
         status: AppendStatus | None = None,
         metadata: Mapping[str, Any] | None = None,
-    ) -> Conversation:
+    ) -> StoredConversation:
         """Append messages; see `Conversations.append_messages`."""
         return await self._run(operations.append_messages(conversation_id, messages, status=status, metadata=metadata))
 
@@ -173,7 +173,7 @@ class AsyncConversations:
 
         return AsyncPages(lambda: fetch(offset))
 
-    async def get(self, conversation_id: str, *, include_insights: bool | None = None) -> Conversation:
+    async def get(self, conversation_id: str, *, include_insights: bool | None = None) -> StoredConversation:
         """Get a conversation; see `Conversations.get`."""
         return await self._run(operations.get_conversation(conversation_id, include_insights=include_insights))
 

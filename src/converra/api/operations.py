@@ -13,10 +13,10 @@ from urllib.parse import quote
 import msgspec
 
 from converra import transcript
-from converra.api.results import Conversation, ConversationPage, Insights
+from converra.api.results import ConversationPage, Insights, StoredConversation
 from converra.errors import InvalidArgumentError
 from converra.wire import limits
-from converra.wire.models import Message, Status
+from converra.wire.models import MessageLike, Status
 from converra.wire.parsing import messages_from, to_json
 
 T = TypeVar("T")
@@ -44,12 +44,12 @@ class Operation(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 def create_conversation(
     *,
     prompt_id: str,
-    content: str | Sequence[Message | Mapping[str, Any]],
+    content: str | Sequence[MessageLike],
     status: Status | None = None,
     llm_model: str | None = None,
     company_name: str | None = None,
     idempotency_key: str | None = None,
-) -> Operation[Conversation]:
+) -> Operation[StoredConversation]:
     """Create a conversation ("Create Conversation").
 
     `content` is either form of the content field, or messages that become the structured form. Fields of a message that
@@ -67,7 +67,7 @@ def create_encoded(
     llm_model: str | None = None,
     company_name: str | None = None,
     idempotency_key: str | None = None,
-) -> Operation[Conversation]:
+) -> Operation[StoredConversation]:
     """As `create_conversation`, for structured content whose messages are checked and encoded already.
 
     Raises ContentLimitError if the content as a whole is over the limit: it is not decoded to count its messages.
@@ -83,7 +83,7 @@ def _create(
     llm_model: str | None,
     company_name: str | None,
     idempotency_key: str | None,
-) -> Operation[Conversation]:
+) -> Operation[StoredConversation]:
     fields = {
         "promptId": _identifier("prompt_id", prompt_id),
         "content": content,
@@ -96,18 +96,18 @@ def _create(
         method="POST",
         path="/conversations",
         body=_body(fields),
-        read=Conversation.read,
+        read=StoredConversation.read,
         idempotent=idempotency_key is not None,
     )
 
 
 def append_messages(
     conversation_id: str,
-    messages: Sequence[Message | Mapping[str, Any]],
+    messages: Sequence[MessageLike],
     *,
     status: AppendStatus | None = None,
     metadata: Mapping[str, Any] | None = None,
-) -> Operation[Conversation]:
+) -> Operation[StoredConversation]:
     """Append at least one message ("Append Messages"); never idempotent, since an append has no key."""
     fields = {
         "messages": messages_from(messages),
@@ -118,7 +118,7 @@ def append_messages(
         method="POST",
         path=f"{_conversation(conversation_id)}/messages",
         body=_body(fields),
-        read=Conversation.read,
+        read=StoredConversation.read,
         idempotent=False,
     )
 
@@ -129,14 +129,14 @@ def append_encoded(
     *,
     status: AppendStatus | None = None,
     metadata: Mapping[str, Any] | None = None,
-) -> Operation[Conversation]:
+) -> Operation[StoredConversation]:
     """As `append_messages`, for messages that are checked and encoded already."""
     fields = {"messages": [msgspec.Raw(message) for message in messages], "status": status, "metadata": metadata}
     return Operation(
         method="POST",
         path=f"{_conversation(conversation_id)}/messages",
         body=_body(fields),
-        read=Conversation.read,
+        read=StoredConversation.read,
         idempotent=False,
     )
 
@@ -160,10 +160,10 @@ def list_conversations(
     return _read("/conversations", given, ConversationPage.read)
 
 
-def get_conversation(conversation_id: str, *, include_insights: bool | None = None) -> Operation[Conversation]:
+def get_conversation(conversation_id: str, *, include_insights: bool | None = None) -> Operation[StoredConversation]:
     """Get one conversation with its content ("Get Conversation")."""
     query = {"includeInsights": _flag("include_insights", include_insights)}
-    return _read(_conversation(conversation_id), query, Conversation.read)
+    return _read(_conversation(conversation_id), query, StoredConversation.read)
 
 
 def get_insights(conversation_id: str) -> Operation[Insights]:
@@ -176,7 +176,7 @@ def _read(path: str, query: Mapping[str, str | None], read: Callable[[bytes | by
     return Operation(method="GET", path=path, query=given, read=read, idempotent=True)
 
 
-def _content(content: str | Sequence[Message | Mapping[str, Any]]) -> str:
+def _content(content: str | Sequence[MessageLike]) -> str:
     text = content if isinstance(content, str) else transcript.build_structured(content)
     if not text.strip():
         raise InvalidArgumentError("content is empty, expected a transcript or messages")

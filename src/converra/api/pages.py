@@ -10,7 +10,7 @@ from converra.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 
-    from converra.api.results import Conversation, ConversationPage, Pagination
+    from converra.api.results import ConversationPage, Pagination, StoredConversation
 
 Next = TypeVar("Next")
 
@@ -19,7 +19,7 @@ class _Place(Generic[Next]):
     """One page, where it stands, and how to get the page at another offset."""
 
     def __init__(self, page: ConversationPage, *, offset: int, limit: int | None, fetch: Callable[[int], Next]) -> None:
-        self.data: list[Conversation] = page.data
+        self.data: list[StoredConversation] = page.data
         self.pagination: Pagination = page.pagination
         self._offset = offset
         self._limit = limit or page.pagination.limit or DEFAULT_LIMIT
@@ -31,7 +31,7 @@ class _Place(Generic[Next]):
     def has_next_page(self) -> bool:
         """Whether more follows: by the total, and where the API names none, by the page being full."""
         total = self.pagination.total
-        if not self.data or total is None:
+        if not self.data or not total:
             return len(self.data) >= self._limit
         return self._offset + len(self.data) < total
 
@@ -48,7 +48,7 @@ class Page(_Place["Page"]):
         """Fetch the page that follows."""
         return self._fetch_next()
 
-    def __iter__(self) -> Iterator[Conversation]:
+    def __iter__(self) -> Iterator[StoredConversation]:
         page, seen = self, _Seen()
         yield from seen.new(page)
         while page.has_next_page():
@@ -63,7 +63,7 @@ class AsyncPage(_Place["Awaitable[AsyncPage]"]):
         """Fetch the page that follows."""
         return await self._fetch_next()
 
-    async def __aiter__(self) -> AsyncIterator[Conversation]:
+    async def __aiter__(self) -> AsyncIterator[StoredConversation]:
         page, seen = self, _Seen()
         for conversation in seen.new(page):
             yield conversation
@@ -82,7 +82,7 @@ class AsyncPages:
     def __await__(self) -> Generator[object, None, AsyncPage]:
         return self._fetch().__await__()
 
-    async def __aiter__(self) -> AsyncIterator[Conversation]:
+    async def __aiter__(self) -> AsyncIterator[StoredConversation]:
         async for conversation in await self:
             yield conversation
 
@@ -93,9 +93,9 @@ class _Seen:
     def __init__(self) -> None:
         self._ids: set[str] = set()
 
-    def new(self, page: Page | AsyncPage) -> Iterator[Conversation]:
+    def new(self, page: Page | AsyncPage) -> Iterator[StoredConversation]:
         for conversation in page.data:
-            if conversation.id is None:
+            if not conversation.id:
                 yield conversation
             elif conversation.id not in self._ids:
                 self._ids.add(conversation.id)

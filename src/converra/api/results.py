@@ -1,6 +1,7 @@
 """What the API answers, typed and tolerant: a newer server never breaks an older client.
 
-A missing field or a null is None. A field that is unknown, or whose value is not what the API document says, is kept
+A field that is missing or null is None, or empty where the API document always shows it: `""` for an id, a status, a
+role or a content, 0 for a total. A field that is unknown, or whose value is not what the document says, is kept
 as it came in `extra`, under its name on the wire. A list of objects keeps those that are objects; where one is not, the
 whole list is in `extra` too. Only an answer that is no JSON object at all cannot be read.
 """
@@ -10,11 +11,12 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from converra.wire import details
+from converra.wire.models import Role, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,10 +75,13 @@ class StoredUsage(Result, frozen=True, kw_only=True):
 
 
 class StoredMessage(Result, frozen=True, kw_only=True):
-    """A message as the API holds it; its role may be one that this version does not know."""
+    """A message as the API holds it.
 
-    role: str | None = None
-    content: str | None = None
+    A role that this version does not know is kept as it came, although the type does not name it.
+    """
+
+    role: Role | Literal[""] = ""
+    content: str = ""
     timestamp: datetime | None = None
     model: str | None = None
     tokens: int | None = None
@@ -99,19 +104,20 @@ class Insights(Result, frozen=True, kw_only=True):
     created_at: datetime | None = None
 
 
-class Conversation(Result, frozen=True, kw_only=True):
+class StoredConversation(Result, frozen=True, kw_only=True):
     """A conversation. Which fields are set depends on the endpoint: a row of a list has no content, for one.
 
-    Where the messages are shown, the details that a create has sent in the metadata are put back into them.
+    Where the messages are shown, the details that a create has sent in the metadata are put back into them. A status
+    that this version does not know is kept as it came, although the type does not name it.
     """
 
-    id: str | None = None
+    id: str = ""
     prompt_id: str | None = None
     user_id: str | None = None
     title: str | None = None
     content: str | None = None
     messages: list[StoredMessage] | None = None
-    status: str | None = None
+    status: Status | Literal[""] = ""
     llm_model: str | None = None
     has_insights: bool | None = None
     insights: Insights | None = None
@@ -133,7 +139,7 @@ class Conversation(Result, frozen=True, kw_only=True):
 class Pagination(Result, frozen=True, kw_only=True):
     """Where a page stands among all results."""
 
-    total: int | None = None
+    total: int = 0
     limit: int | None = None
     offset: int | None = None
 
@@ -141,7 +147,7 @@ class Pagination(Result, frozen=True, kw_only=True):
 class ConversationPage(Result, frozen=True, kw_only=True):
     """One page of a list (API document, "List Conversations")."""
 
-    data: list[Conversation] = []
+    data: list[StoredConversation] = []
     pagination: Pagination = Pagination()
 
 
@@ -217,8 +223,10 @@ def _fields(cls: type[Result]) -> dict[str, _Field]:
 
 
 def _field(name: str, hint: Any) -> _Field:
-    """The shapes in use: `X`, `X | None`, `list[X]`, `list[X] | None`."""
+    """Describe a field; the shapes in use are `X`, `X | None`, `list[X]`, `list[X] | None` and literals of strings."""
     plain = next((arm for arm in get_args(hint) if arm is not type(None)), hint) if _optional(hint) else hint
+    if any(get_origin(arm) is Literal for arm in (plain, *get_args(plain))):
+        plain = str  # a newer server may know more of them
     item = get_args(plain)[0] if get_origin(plain) is list else plain
     result = item if isinstance(item, type) and issubclass(item, Result) else None
     return _Field(

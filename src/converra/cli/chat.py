@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from converra.api.results import Conversation, StoredMessage
+    from converra.api.results import StoredConversation, StoredMessage
 
 _STYLES = {"system": "dim", "user": "bold", "assistant": "green", "tool": "cyan"}
 
 
-def chat(conversation: Conversation) -> RenderableType:
+def chat(conversation: StoredConversation) -> RenderableType:
     """Its head line and its messages, in order. All of it is text: nothing is read as markup or as a control code."""
     table = Table.grid(padding=(0, 2))
     messages = messages_of(conversation)
@@ -32,7 +32,7 @@ def chat(conversation: Conversation) -> RenderableType:
     return Group(_head(conversation, messages), "", table)
 
 
-def _head(conversation: Conversation, messages: Sequence[StoredMessage]) -> Text:
+def _head(conversation: StoredConversation, messages: Sequence[StoredMessage]) -> Text:
     usages = [message.usage for message in messages if message.usage]
     sent = sum(usage.prompt_tokens or 0 for usage in usages)
     received = sum(usage.completion_tokens or 0 for usage in usages)

@@ -10,7 +10,7 @@ from converra.cli.plain import said
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from converra.api.results import Conversation
+    from converra.api.results import StoredConversation
 
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
@@ -28,7 +28,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """For the browser: even if something got past the escaping, nothing of it would run or be fetched."""
 
 
-def page(conversations: Sequence[Conversation]) -> str:
+def page(conversations: Sequence[StoredConversation]) -> str:
     """The whole page; every word of the conversations is escaped."""
     return "\n".join(
         (
@@ -46,18 +46,18 @@ def page(conversations: Sequence[Conversation]) -> str:
     )
 
 
-def _title(conversations: Sequence[Conversation]) -> str:
+def _title(conversations: Sequence[StoredConversation]) -> str:
     one = conversations[0] if len(conversations) == 1 else None
     return escape(one.title or one.id or "Conversation") if one else f"{len(conversations)} conversations"
 
 
-def _conversation(conversation: Conversation) -> Iterator[str]:
+def _conversation(conversation: StoredConversation) -> Iterator[str]:
     about = " · ".join(filter(None, (conversation.prompt_id, conversation.status, _created(conversation))))
-    yield f"<h2>{escape(conversation.id or '')} <small>{escape(about)}</small></h2>"
+    yield f"<h2>{escape(conversation.id)} <small>{escape(about)}</small></h2>"
     for role, text in said(conversation):
         kind = role if role in ("system", "user", "assistant", "tool") else "other"
         yield f'<article class="{kind}"><h3>{escape(role)}</h3><p>{escape(text)}</p></article>'
 
 
-def _created(conversation: Conversation) -> str | None:
+def _created(conversation: StoredConversation) -> str | None:
     return conversation.created_at.isoformat(" ", "minutes") if conversation.created_at else None

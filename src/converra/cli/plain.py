@@ -15,10 +15,10 @@ from converra.transcript import parse
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from converra.api.results import Conversation
+    from converra.api.results import StoredConversation
 
 
-def conversation_lines(conversation: Conversation) -> Iterator[str]:
+def conversation_lines(conversation: StoredConversation) -> Iterator[str]:
     """A head line, and each message with a line for who, its words, its calls and its cost."""
     yield visible(f"{conversation.id}  {conversation.status}  {conversation.prompt_id}")
     for role, text in said(conversation):
@@ -27,13 +27,13 @@ def conversation_lines(conversation: Conversation) -> Iterator[str]:
         yield from (f"  {line}" for line in visible(text).splitlines())
 
 
-def said(conversation: Conversation) -> Iterator[tuple[str, str]]:
+def said(conversation: StoredConversation) -> Iterator[tuple[str, str]]:
     """Role and words of each message."""
     for message in messages_of(conversation):
         yield message.role or "?", words(message)
 
 
-def messages_of(conversation: Conversation) -> list[StoredMessage]:
+def messages_of(conversation: StoredConversation) -> list[StoredMessage]:
     """The messages, whichever of its forms the API shows the conversation in."""
     return conversation.messages or _of_content(conversation.content or "")
 
@@ -42,7 +42,7 @@ def _of_content(content: str) -> list[StoredMessage]:
     try:
         messages = parse(content).messages if content else ()
     except InvalidArgumentError:  # neither form, but words all the same
-        return [StoredMessage(role="content", content=content)]
+        return [StoredMessage.from_dict({"role": "content", "content": content})]
     return [StoredMessage.from_dict(msgspec.to_builtins(message)) for message in messages]
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from converra.api.conversations import Conversations
     from converra.api.operations import AppendStatus
-    from converra.api.results import Conversation
+    from converra.api.results import StoredConversation
     from converra.wire.models import Status
 
     Message = Mapping[str, Any]
@@ -110,7 +110,7 @@ class Push:
         if self._begun and not whole:
             self._look()
 
-    def _created(self, opening: int, status: Status) -> Conversation:
+    def _created(self, opening: int, status: Status) -> StoredConversation:
         recorded = self._recorded
         return self._api.create(
             prompt_id=recorded.prompt_id,

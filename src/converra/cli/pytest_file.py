@@ -11,7 +11,7 @@ from converra.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from converra.api.results import Conversation, StoredMessage
+    from converra.api.results import StoredConversation, StoredMessage
 
 _FILE = '''\
 """Conversations that were recorded, as tests: the model answers as it did, and the app has to ask as it did.
@@ -57,7 +57,7 @@ def test_the_app_behaves_as_recorded(name, converra_capture, monkeypatch):
 _KEPT = ("role", "content", "toolCalls", "model")
 
 
-def source(conversations: Sequence[Conversation]) -> str:
+def source(conversations: Sequence[StoredConversation]) -> str:
     """The test file; it needs the pytest plugin and the openai package, no key and no network."""
     recorded = {
         _name(conversation): {"prompt_id": conversation.prompt_id, "messages": _messages(conversation)}
@@ -67,7 +67,7 @@ def source(conversations: Sequence[Conversation]) -> str:
     return _FILE.format(recorded=literal)
 
 
-def _messages(conversation: Conversation) -> list[dict[str, Any]]:
+def _messages(conversation: StoredConversation) -> list[dict[str, Any]]:
     if not conversation.messages:
         raise InvalidArgumentError(
             f"the API does not show the messages of {conversation.id}, so no test can be made of it"
@@ -85,5 +85,5 @@ def _is_ours(message: StoredMessage) -> bool:
     return (message.role, message.content) == ("system", "Conversation ended.")
 
 
-def _name(conversation: Conversation) -> str:
+def _name(conversation: StoredConversation) -> str:
     return re.sub(r"\W", "_", conversation.id or "conversation")

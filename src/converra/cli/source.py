@@ -10,7 +10,7 @@ import click
 
 from converra import config
 from converra.api.client import Converra
-from converra.api.results import Conversation, Insights
+from converra.api.results import Insights, StoredConversation
 from converra.errors import InvalidArgumentError, MissingAPIKeyError, NotFoundError
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ class Source(Protocol):
         prompt_id: str | None = None,
         status: Status | None = None,
         has_insights: bool | None = None,
-    ) -> Sequence[Conversation]:
+    ) -> Sequence[StoredConversation]:
         """The newest conversations, newest first."""
 
-    def get(self, conversation_id: str) -> Conversation:
+    def get(self, conversation_id: str) -> StoredConversation:
         """One conversation, whole; raises NotFoundError."""
 
     def insights(self, conversation_id: str) -> Insights:
@@ -59,7 +59,7 @@ class APISource:
         prompt_id: str | None = None,
         status: Status | None = None,
         has_insights: bool | None = None,
-    ) -> Sequence[Conversation]:
+    ) -> Sequence[StoredConversation]:
         """The newest conversations, as many pages as it takes."""
         try:
             page = self._client.conversations.list(
@@ -72,7 +72,7 @@ class APISource:
             ) from error
         return list(islice(page, limit))
 
-    def get(self, conversation_id: str) -> Conversation:
+    def get(self, conversation_id: str) -> StoredConversation:
         """One conversation."""
         return self._client.conversations.get(_newest(self, conversation_id))
 
@@ -94,14 +94,14 @@ class LocalSource:
         prompt_id: str | None = None,
         status: Status | None = None,
         has_insights: bool | None = None,
-    ) -> Sequence[Conversation]:
+    ) -> Sequence[StoredConversation]:
         """The newest conversations."""
         from converra.server.api import answers  # noqa: PLC0415 - of the extra `server`, like the store
 
         rows, _ = self._store.conversations(prompt_id=prompt_id, status=status, completed=has_insights, limit=limit)
-        return [Conversation.from_dict(answers.summary(row)) for row in rows]
+        return [StoredConversation.from_dict(answers.summary(row)) for row in rows]
 
-    def get(self, conversation_id: str) -> Conversation:
+    def get(self, conversation_id: str) -> StoredConversation:
         """One conversation, with its simulated insights."""
         from converra.server.api import answers  # noqa: PLC0415 - as above
 
@@ -110,7 +110,7 @@ class LocalSource:
         whole = answers.whole(row, messages)
         if answers.has_insights(row):
             whole["insights"] = answers.short_insights(messages)
-        return Conversation.from_dict(whole)
+        return StoredConversation.from_dict(whole)
 
     def insights(self, conversation_id: str) -> Insights:
         """Return simulated insights, derived from the conversation's words alone."""
@@ -132,7 +132,7 @@ def _newest(source: Source, conversation_id: str) -> str:
     if conversation_id != LAST:
         return conversation_id
     newest = next(iter(source.list(limit=1)), None)
-    if newest is None or newest.id is None:
+    if newest is None or not newest.id:
         raise missing("there are no conversations")
     return newest.id
 

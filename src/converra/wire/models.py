@@ -5,8 +5,9 @@ Fields that are None are not encoded: the API never sees a null.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Required, TypedDict, get_args
 
 import msgspec
 
@@ -49,6 +50,29 @@ class Message(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     usage: Usage | None = None
     latency_ms: float | None = None
     metadata: dict[str, Any] | None = None
+
+
+class MessageParam(TypedDict, total=False):
+    """A message as a dict, accepted wherever a `Message` is; its fields are spelled like Python or like the API.
+
+    A field that is None counts as not given.
+    """
+
+    role: Required[Role]
+    content: Required[str]
+    timestamp: datetime | str | None
+    model: str | None
+    tokens: int | None
+    tool_calls: Sequence[ToolCall | Mapping[str, Any]] | None
+    toolCalls: Sequence[ToolCall | Mapping[str, Any]] | None
+    usage: Usage | Mapping[str, Any] | None
+    latency_ms: float | None
+    latencyMs: float | None
+    metadata: Mapping[str, Any] | None
+
+
+MessageLike = Message | MessageParam | Mapping[str, Any]
+"""A message as a programmer may give it: an object, or a dict with the fields of `MessageParam`."""
 
 
 def _as_written(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from converra.errors import InvalidArgumentError
-from converra.wire.models import ROLES, Message, ToolCall, Usage
+from converra.wire.models import ROLES, Message, MessageLike, ToolCall, Usage
 
 
 def _spellings(cls: type[msgspec.Struct]) -> dict[str, str]:
@@ -22,7 +22,7 @@ _MESSAGE = _spellings(Message)
 _USAGE = _spellings(Usage)
 
 
-def message_from(value: Message | Mapping[str, Any]) -> Message:
+def message_from(value: MessageLike) -> Message:
     """Make a message (API document, "Append Messages").
 
     A field that is None counts as not given. Tool calls given as dicts are kept unchanged: the API document leaves
@@ -51,7 +51,7 @@ def tool_call(given: ToolCall | Mapping[str, Any]) -> ToolCall:
     return ToolCall(id=fields.get("id"), name=fields.get("name"), arguments=fields.get("arguments", msgspec.UNSET))
 
 
-def messages_from(values: Sequence[Message | Mapping[str, Any]]) -> list[Message]:
+def messages_from(values: Sequence[MessageLike]) -> list[Message]:
     """Make at least one message.
 
     Raises:
@@ -83,7 +83,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def _numbered(index: int, value: Message | Mapping[str, Any]) -> Message:
+def _numbered(index: int, value: MessageLike) -> Message:
     try:
         return message_from(value)
     except InvalidArgumentError as error:

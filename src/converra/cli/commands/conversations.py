@@ -14,7 +14,7 @@ from converra.cli.source import json_option, source_of, source_options
 from converra.wire.models import Status
 
 if TYPE_CHECKING:
-    from converra.api.results import Conversation
+    from converra.api.results import StoredConversation
 
 
 class _InOrder(click.Group):
@@ -62,7 +62,7 @@ def list_(
         print_table(("id", "status", "prompt", "insights", "created"), [_row(each) for each in found])
 
 
-def _row(found: Conversation) -> list[str]:
+def _row(found: StoredConversation) -> list[str]:
     created = f"{found.created_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if found.created_at else ""
     cells = (found.id, found.status, found.prompt_id, "yes" if found.has_insights else "no", created)
     return [visible(cell or "") for cell in cells]

@@ -22,7 +22,7 @@ from converra.server.run import LOOPBACK, serve
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from converra.api.results import Conversation
+    from converra.api.results import StoredConversation
     from converra.server.run import LocalServer
 
 _SHIPPED = Path(__file__).parents[1] / "quickstart.py"
@@ -87,15 +87,15 @@ def _run_quickstart(output: TextIO | None) -> None:
         raise click.ClickException(f"the quickstart ended with status {finished.returncode}")
 
 
-def _arrived() -> Conversation:
+def _arrived() -> StoredConversation:
     with Converra() as client:
         newest = next(iter(client.conversations.list(limit=1)), None)
-        if newest is None or newest.id is None:
+        if newest is None or not newest.id:
             raise click.ClickException("no conversation arrived")
         return client.conversations.get(newest.id)
 
 
-def _viewer(server: LocalServer, conversation: Conversation) -> str:
+def _viewer(server: LocalServer, conversation: StoredConversation) -> str:
     return f"{server.url}/conversations/{conversation.id}"
 
 

@@ -18,7 +18,7 @@ from converra.wire import details
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from converra.api.results import Conversation, StoredMessage
+    from converra.api.results import StoredConversation, StoredMessage
     from converra.cli.source import Source
 
 MOST = 1_000_000
@@ -29,26 +29,26 @@ class Format(NamedTuple):
     """Format of an exported file."""
 
     meaning: str
-    write: Callable[[Sequence[Conversation]], str]
+    write: Callable[[Sequence[StoredConversation]], str]
 
 
-def as_json(conversations: Sequence[Conversation]) -> str:
+def as_json(conversations: Sequence[StoredConversation]) -> str:
     """The API's own form: an object, or a list of several."""
     return _indented([each.to_dict() for each in conversations])
 
 
-def as_content(conversations: Sequence[Conversation]) -> str:
+def as_content(conversations: Sequence[StoredConversation]) -> str:
     """The structured form of the content field (API document, "Content Format"), with all that is known."""
     return _indented([content(each) for each in conversations])
 
 
-def content(conversation: Conversation) -> dict[str, Any]:
+def content(conversation: StoredConversation) -> dict[str, Any]:
     """Messages and metadata; where the API shows only a transcript, what that says."""
     metadata = details.take(conversation.to_dict().get("metadata", {})).metadata
     return {"messages": [message.to_dict() for message in messages_of(conversation)], "metadata": metadata}
 
 
-def as_transcript(conversations: Sequence[Conversation]) -> str:
+def as_transcript(conversations: Sequence[StoredConversation]) -> str:
     """One `Role: content` after another, for reading."""
     return "\n\n".join("\n".join(map(_line, messages_of(each))) for each in conversations) + "\n"
 
@@ -58,7 +58,7 @@ def _line(message: StoredMessage) -> str:
     return f"{(message.role or '?').capitalize()}: {words}"
 
 
-def as_jsonl(conversations: Sequence[Conversation]) -> str:
+def as_jsonl(conversations: Sequence[StoredConversation]) -> str:
     """One conversation on each line."""
     return "".join(msgspec.json.encode(each.to_dict()).decode() + "\n" for each in conversations)
 

@@ -27,7 +27,7 @@ from converra.delivery.protocol.joining import OPENED_BY, SIGNATURES
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
-    from converra.api.results import Conversation, StoredMessage
+    from converra.api.results import StoredConversation, StoredMessage
     from converra.delivery.protocol.entry import EncodedMessage
     from converra.delivery.protocol.progress import Batch, Progress
 
@@ -36,7 +36,7 @@ _LONGEST_LABEL = len("Assistant: ")
 """Characters that may stand before the first text in the text form."""
 
 
-def is_stored(answer: Conversation, progress: Progress, batch: Batch) -> bool | None:
+def is_stored(answer: StoredConversation, progress: Progress, batch: Batch) -> bool | None:
     """Report whether an append was stored, as a whole or not at all; None if the answer does not show it.
 
     Args:
@@ -57,7 +57,7 @@ def is_stored(answer: Conversation, progress: Progress, batch: Batch) -> bool | 
     return False if answer.metadata is not None and progress.state.appended == 0 else None
 
 
-def is_ours(answer: Conversation, progress: Progress, opening: Sequence[EncodedMessage]) -> bool:
+def is_ours(answer: StoredConversation, progress: Progress, opening: Sequence[EncodedMessage]) -> bool:
     """Report whether this process is the opener: its id is in the metadata, or else its messages come first.
 
     Args:
@@ -75,14 +75,14 @@ def is_ours(answer: Conversation, progress: Progress, opening: Sequence[EncodedM
     return _begins_with(answer.content or "", texts)
 
 
-def system_texts(answer: Conversation) -> Container[str]:
+def system_texts(answer: StoredConversation) -> Container[str]:
     """Return the stored system texts, or the whole content if messages are not shown: `in` finds a text there too."""
     if answer.messages is not None:
         return {str(message.content) for message in answer.messages if message.role == "system"}
     return answer.content or ""
 
 
-def opener_signatures(answer: Conversation) -> list[str]:
+def opener_signatures(answer: StoredConversation) -> list[str]:
     """Return the signatures of the messages that the opener already knew; see `joining`."""
     shown = next(filter(None, (metadata.get(SIGNATURES) for metadata in _metadata_shown(answer))), None)
     return [str(signature) for signature in shown] if isinstance(shown, list) else []
@@ -105,8 +105,8 @@ def _by_counter(metadata: dict[str, Any] | None, progress: Progress, batch: Batc
     return written >= (batch.metadata or {}).get(progress.counter, 0) if isinstance(written, int) else None
 
 
-def _by_status(status: str | None, progress: Progress, batch: Batch) -> bool | None:
-    if not batch.completes or status is None or progress.header.shared:
+def _by_status(status: str, progress: Progress, batch: Batch) -> bool | None:
+    if not batch.completes or not status or progress.header.shared:
         return None
     return status == "completed"
 
@@ -157,7 +157,7 @@ def _texts_in(content: str) -> list[str] | None:
     return [text for text in texts if text]
 
 
-def _metadata_shown(answer: Conversation) -> tuple[dict[str, Any], dict[str, Any]]:
+def _metadata_shown(answer: StoredConversation) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the conversation's metadata, and that in its content if the API shows the content as it was sent."""
     in_content = _structured(answer.content or "").get("metadata")
     return answer.metadata or {}, in_content if isinstance(in_content, dict) else {}

@@ -9,7 +9,7 @@ import msgspec
 
 from converra.api import operations
 from converra.api.operations import Operation
-from converra.api.results import Conversation
+from converra.api.results import StoredConversation
 from converra.delivery.protocol import joining
 from converra.wire import details
 from converra.wire.models import encode
@@ -31,7 +31,7 @@ class Accepted(msgspec.Struct):
 _accepted = msgspec.json.Decoder(Accepted)
 
 
-def create(progress: Progress, opening: Opening) -> Operation[Conversation]:
+def create(progress: Progress, opening: Opening) -> Operation[StoredConversation]:
     """Create the conversation (API document, "Create Conversation")."""
     header = progress.header
     return operations.create_encoded(
@@ -78,10 +78,10 @@ def append(progress: Progress, batch: Batch) -> Operation[Accepted]:
     )
 
 
-def read_back(progress: Progress) -> Operation[Conversation]:
+def read_back(progress: Progress) -> Operation[StoredConversation]:
     """Get the conversation (API document, "Get Conversation"), with the details of its messages left in its metadata.
 
     They hold the ids of the messages of the create, which must not be taken for messages of an append.
     """
     operation = operations.get_conversation(progress.state.id or "", include_insights=False)
-    return msgspec.structs.replace(operation, read=Conversation.read_as_sent)
+    return msgspec.structs.replace(operation, read=StoredConversation.read_as_sent)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from converra.api.operations import Operation
-    from converra.api.results import Conversation
+    from converra.api.results import StoredConversation
     from converra.config import Config
     from converra.delivery.outbox import Outbox
     from converra.delivery.protocol.batching import Step
@@ -217,14 +217,14 @@ class Sender:
         else:
             self._settle_batch(progress, answer)
 
-    def _created(self, progress: Progress, opening: Opening, answer: Conversation) -> None:
+    def _created(self, progress: Progress, opening: Opening, answer: StoredConversation) -> None:
         progress.state.id = answer.id
         if progress.header.shared and (opening.entries or progress.has_already_known):
             progress.state.opener_unknown = True  # another process may have opened it: read it back
         else:
             self._opened(progress, opening, answer, ours=True)
 
-    def _joined(self, progress: Progress, answer: Conversation) -> None:
+    def _joined(self, progress: Progress, answer: StoredConversation) -> None:
         """Learn from a read-back who opened a shared conversation; skip what another process has sent."""
         opening = progress.state.opening
         if opening is None:
@@ -236,13 +236,13 @@ class Sender:
             texts, signatures = readback.system_texts(answer), readback.opener_signatures(answer)
             self._settlement.withheld(progress, progress.drop_sent_by_opener(texts, signatures))
 
-    def _opened(self, progress: Progress, opening: Opening, answer: Conversation, *, ours: bool) -> None:
+    def _opened(self, progress: Progress, opening: Opening, answer: StoredConversation, *, ours: bool) -> None:
         sent = progress.opened(answer.id or progress.state.id or "", opening, ours=ours)
         if progress.header.shared and answer.status in _OVER:
             progress.state.closed = True
         self._delivered(progress, sent)
 
-    def _settle_batch(self, progress: Progress, answer: Conversation) -> None:
+    def _settle_batch(self, progress: Progress, answer: StoredConversation) -> None:
         """Learn from a read-back whether the last append was stored."""
         batch = progress.state.unsettled
         if batch is None:

@@ -1,0 +1,57 @@
+"""The types of what `converra` takes and gives, for annotations.
+
+==================================================  ==============================================================
+`Message`, `ToolCall`, `Usage`, `MessageParam`      messages that you pass in, as objects or as a dict
+`StoredConversation`, `StoredMessage`,              results of the client
+`StoredToolCall`, `StoredUsage`, `Insights`,
+`Page`, `AsyncPage`, `AsyncPages`, `Pagination`
+`Report`, `Stats`                                   results of `converra.instrument()` and `converra.stats()`
+`Transcript`                                        the result of `converra.transcript.parse()`
+`Role`, `Status`, `AppendStatus`                    the values of a message's role and a conversation's status
+==================================================  ==============================================================
+
+Example::
+
+    from converra.types import StoredConversation
+
+    def words(conversation: StoredConversation) -> int:
+        return sum(len(message.content.split()) for message in conversation.messages or [])
+"""
+
+from __future__ import annotations
+
+from converra.api.operations import AppendStatus
+from converra.api.pages import AsyncPage, AsyncPages, Page
+from converra.api.results import (
+    Insights,
+    Pagination,
+    StoredConversation,
+    StoredMessage,
+    StoredToolCall,
+    StoredUsage,
+)
+from converra.capture.reports import Report, Stats
+from converra.transcript import Transcript
+from converra.wire.models import Message, MessageParam, Role, Status, ToolCall, Usage
+
+__all__ = [
+    "AppendStatus",
+    "AsyncPage",
+    "AsyncPages",
+    "Insights",
+    "Message",
+    "MessageParam",
+    "Page",
+    "Pagination",
+    "Report",
+    "Role",
+    "Stats",
+    "Status",
+    "StoredConversation",
+    "StoredMessage",
+    "StoredToolCall",
+    "StoredUsage",
+    "ToolCall",
+    "Transcript",
+    "Usage",
+]
