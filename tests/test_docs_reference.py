@@ -14,7 +14,7 @@ import converra
 import converra.testing
 from converra import errors, transcript, types
 from converra.cli.group import commands
-from converra.config import SETTINGS
+from converra.config import SETTINGS, Setting
 from converra.langchain import ConverraCallbackHandler
 from tests.markdown import page
 
@@ -35,9 +35,27 @@ def _shown(value: Any) -> str:
 
 
 def test_every_setting_is_documented() -> None:
-    """The table of settings has the names, variables and defaults that the code has, in its order."""
-    expected = [[f"`{row.name}`", _shown(row.environment), _shown(row.default)] for row in SETTINGS]
-    assert [cells[:3] for cells in page(SETTINGS_PAGE).rows()] == expected
+    """The table of settings has the names, variables, defaults and meanings that the code has, in its order."""
+    expected = [[f"`{row.name}`", _shown(row.environment), _shown(row.default), row.meaning] for row in SETTINGS]
+    assert [[*cells[:3], _without_links(cells[3])] for cells in page(SETTINGS_PAGE).rows()] == expected
+
+
+def test_instrument_describes_every_setting() -> None:
+    """The docstring of `instrument()` has the meaning, the default and the variable of each setting that it takes."""
+    described = " ".join(str(converra.instrument.__doc__).split())
+    parameters = inspect.signature(converra.instrument).parameters
+    assert sorted(parameters) == sorted(row.name for row in SETTINGS)
+    assert [row.name for row in SETTINGS if _described(row) not in described] == []
+
+
+def _described(row: Setting) -> str:
+    default = "" if row.default is None else f" Default: {_shown(row.default)}."
+    environment = f" Environment: `{row.environment}`." if row.environment else ""
+    return f" {row.name}: {row.meaning}{default}{environment} "
+
+
+def _without_links(text: str) -> str:
+    return re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", text).replace("\\|", "|")
 
 
 def _public_callables() -> dict[str, Any]:

@@ -65,6 +65,14 @@ def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     return (node for node in _nodes(path) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
+def _lines(node: ast.stmt) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def _docstring_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return 0 if ast.get_docstring(function) is None else _lines(function.body[0])
+
+
 def _offenders(paths: Iterable[Path], find: Callable[[Path], Sequence[object]]) -> dict[str, Sequence[object]]:
     """Return the findings of each file that has any, by its name."""
     return {_named(path): found for path in paths if (found := find(path))}
@@ -77,10 +85,10 @@ def test_files_stay_small() -> None:
 
 
 def test_functions_stay_small() -> None:
-    """One step fits into a function."""
+    """One step fits into a function; its docstring may be as long as its arguments need."""
 
     def long(path: Path) -> list[str]:
-        return [f.name for f in _functions(path) if (f.end_lineno or f.lineno) - f.lineno + 1 > FUNCTION_LINES]
+        return [f.name for f in _functions(path) if _lines(f) - _docstring_lines(f) > FUNCTION_LINES]
 
     assert _offenders(SOURCES, long) == {}
 

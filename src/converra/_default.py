@@ -110,12 +110,73 @@ def instrument(
     console: bool | None = None,
     handle_sigterm: bool | None = None,
 ) -> Report:
-    """Capture every model call from now on: what is imported is patched, what is not will be when it is.
+    """Capture every model call from now on.
 
-    Each argument is a setting; None means the environment's, else the default. Calling it again is harmless; with
-    other settings it starts over with those. Raises InvalidArgumentError for a setting that can never work.
+    Libraries that are imported already are patched now, others when they are imported. Calling it again is harmless;
+    with other settings it starts over with those. Where an argument is None, the environment's value applies, then the
+    default.
+
+    Args:
+        prompt_id: The prompt of calls outside any `conversation()`: a string, or as an argument also a callable that
+            maps a call to a prompt id or None. Environment: `CONVERRA_PROMPT_ID`.
+        api_key: The key of the Conversations API. White space around it is trimmed. It is never logged and never in a
+            `repr`. Environment: `CONVERRA_API_KEY`.
+        base_url: The URL of the Conversations API. Default: `https://converra.ai/api/v1`. Environment:
+            `CONVERRA_BASE_URL`.
+        enabled: `false`: nothing is patched, no thread is started, nothing is logged. Default: `true`. Environment:
+            `CONVERRA_ENABLED`.
+        outbox: The path of a file that keeps pending messages through a crash. Without one they are kept in memory.
+            Environment: `CONVERRA_OUTBOX`.
+        flush_interval: Seconds: the longest that a turn waits before it is sent. Default: `2.0`. Environment:
+            `CONVERRA_FLUSH_INTERVAL`.
+        idle_timeout: Seconds without a call after which an implicit conversation ends. Default: `300.0`. Environment:
+            `CONVERRA_IDLE_TIMEOUT`.
+        timeout: Seconds: the longest that one HTTP request may take. Default: `10.0`. Environment: `CONVERRA_TIMEOUT`.
+        shutdown_timeout: Seconds: the longest that delivery may delay the exit of the process. Default: `5.0`.
+            Environment: `CONVERRA_SHUTDOWN_TIMEOUT`.
+        max_pending_bytes: Bytes (64 MiB): the bound of pending messages in memory. Past it the newest turns are
+            dropped, counted and logged. Default: `67108864`. Environment: `CONVERRA_MAX_PENDING_BYTES`.
+        redact: A callable `(message: dict) -> dict | None`. It runs before anything leaves the process or touches a
+            disk; None drops the message.
+        capture_content: `false`: roles, models, usage, latency and tool names are kept, texts are not. Default: `true`.
+            Environment: `CONVERRA_CAPTURE_CONTENT`.
+        sample_rate: The share of conversations that is recorded, from 0 to 1. A conversation is recorded whole or not
+            at all. Default: `1.0`. Environment: `CONVERRA_SAMPLE_RATE`.
+        console: `true`: turns are printed on standard error as they are captured, in colour on a terminal. Needs no
+            key. Default: `false`. Environment: `CONVERRA_CONSOLE`.
+        handle_sigterm: `true`: on SIGTERM pending messages are sent within `shutdown_timeout`, then the process dies of
+            the signal as before. Only if SIGTERM has no other handler; else a warning says what to do. The known
+            servers deliver without it. Default: `false`. Environment: `CONVERRA_HANDLE_SIGTERM`.
+
+    Returns:
+        A report of what is patched, what waits for its import and what was skipped; it can be printed.
+
+    Raises:
+        InvalidArgumentError: A setting, as an argument or in the environment, can never work.
+
+    Example::
+
+        converra.instrument("prompt_123", redact=lambda message: message | {"content": mask(message["content"])})
+
     """
-    return _made(dict(locals())).instrument()
+    arguments = {
+        "prompt_id": prompt_id,
+        "api_key": api_key,
+        "base_url": base_url,
+        "enabled": enabled,
+        "outbox": outbox,
+        "flush_interval": flush_interval,
+        "idle_timeout": idle_timeout,
+        "timeout": timeout,
+        "shutdown_timeout": shutdown_timeout,
+        "max_pending_bytes": max_pending_bytes,
+        "redact": redact,
+        "capture_content": capture_content,
+        "sample_rate": sample_rate,
+        "console": console,
+        "handle_sigterm": handle_sigterm,
+    }
+    return _made(arguments).instrument()
 
 
 def uninstrument() -> None:

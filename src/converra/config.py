@@ -1,4 +1,6 @@
-"""The settings: one row each, and the only reader of the environment.
+"""The settings: types and defaults in `Config`, everything else in a row of `SETTINGS`.
+
+Only this module reads the environment.
 
 An argument wins over the environment, the environment over the default.
 """
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL = "https://converra.ai/api/v1"
 
 SILENCED = "CONVERRA_SILENCED"
-"""The variable that the pytest plugin sets for the tests and their child processes: nothing is captured, whatever the
-settings say."""
+"""The variable by which the pytest plugin switches capture off in the tests and their child processes.
+
+It wins over the setting `enabled`.
+"""
 
 
 def _text(value: Any) -> str | None:
-    """A trimmed string; None for an empty one, since a blank setting is no setting."""
+    """Trim a string; return None for an empty one, since a blank setting counts as not given."""
     if not isinstance(value, str):
         raise TypeError
     return value.strip() or None
@@ -95,65 +99,6 @@ def _callable(value: Any) -> Any:
     return value
 
 
-class Setting(NamedTuple):
-    """One row: its name as an argument, its environment variable, its default, how it is read, what is expected."""
-
-    name: str
-    environment: str | None
-    default: Any
-    read: Callable[[Any], Any]
-    expected: str
-    meaning: str
-
-
-SETTINGS: tuple[Setting, ...] = (
-    Setting("api_key", "CONVERRA_API_KEY", None, _text, "a string", "the API key; never logged"),
-    Setting("base_url", "CONVERRA_BASE_URL", DEFAULT_BASE_URL, _url, "an http(s) URL", "where the API is"),
-    Setting(
-        "prompt_id", "CONVERRA_PROMPT_ID", None, _prompt, "a string or a callable", "prompt of calls outside a block"
-    ),
-    Setting("enabled", "CONVERRA_ENABLED", True, _flag, "true or false", "false: nothing is patched, no thread"),
-    Setting("outbox", "CONVERRA_OUTBOX", None, _path, "a file path", "the durable outbox; default: memory"),
-    Setting(
-        "flush_interval", "CONVERRA_FLUSH_INTERVAL", 2.0, _seconds, "seconds", "longest wait of a turn before sending"
-    ),
-    Setting(
-        "idle_timeout",
-        "CONVERRA_IDLE_TIMEOUT",
-        300.0,
-        _seconds,
-        "seconds",
-        "silence that ends an implicit conversation",
-    ),
-    Setting("timeout", "CONVERRA_TIMEOUT", 10.0, _seconds, "seconds", "one HTTP request"),
-    Setting(
-        "shutdown_timeout", "CONVERRA_SHUTDOWN_TIMEOUT", 5.0, _seconds, "seconds", "the most that process exit may cost"
-    ),
-    Setting(
-        "max_pending_bytes",
-        "CONVERRA_MAX_PENDING_BYTES",
-        64 * 1024 * 1024,
-        _bytes,
-        "a positive number of bytes",
-        "bound of what waits in memory",
-    ),
-    Setting("redact", None, None, _callable, "a callable", "(message) -> message or None, before anything leaves"),
-    Setting(
-        "capture_content", "CONVERRA_CAPTURE_CONTENT", True, _flag, "true or false", "false: words go, structure stays"
-    ),
-    Setting("sample_rate", "CONVERRA_SAMPLE_RATE", 1.0, _rate, "a number from 0 to 1", "share of conversations kept"),
-    Setting("console", "CONVERRA_CONSOLE", False, _flag, "true or false", "print turns as they are captured"),
-    Setting(
-        "handle_sigterm",
-        "CONVERRA_HANDLE_SIGTERM",
-        False,
-        _flag,
-        "true or false",
-        "deliver within the budget on SIGTERM; the known servers do without it",
-    ),
-)
-
-
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one recorder, read once. The key alone may appear later: see `api_key_now`."""
 
@@ -174,22 +119,145 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     handle_sigterm: bool = False
 
     def __repr__(self) -> str:
-        """All settings but the key's value."""
+        """Show all settings; of the key only that it is set."""
         shown = ((row.name, getattr(self, row.name)) for row in SETTINGS)
         return f"Config({', '.join(f'{n}={_masked(n, v)!r}' for n, v in shown)})"
 
     def api_key_now(self) -> str | None:
-        """The key, looked up again in the environment while there is none (`load_dotenv()` may come late)."""
+        """Return the key, looked up again in the environment while there is none: `load_dotenv()` may run late."""
         return self.api_key or (os.environ.get("CONVERRA_API_KEY") or "").strip() or None
 
 
+_DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(Config)}
+
+
+class Setting(NamedTuple):
+    """One row: the argument, its environment variable, its reader, the expected values and the documented meaning.
+
+    The default is that of `Config`. The docstring of `converra.instrument()` and the page of settings repeat `meaning`.
+    """
+
+    name: str
+    environment: str | None
+    read: Callable[[Any], Any]
+    expected: str
+    meaning: str
+
+    @property
+    def default(self) -> Any:
+        """The value where neither an argument nor the environment gives one."""
+        return _DEFAULTS[self.name]
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "api_key",
+        "CONVERRA_API_KEY",
+        _text,
+        "a string",
+        "The key of the Conversations API. White space around it is trimmed. It is never logged and never in a `repr`.",
+    ),
+    Setting("base_url", "CONVERRA_BASE_URL", _url, "an http(s) URL", "The URL of the Conversations API."),
+    Setting(
+        "prompt_id",
+        "CONVERRA_PROMPT_ID",
+        _prompt,
+        "a string or a callable",
+        "The prompt of calls outside any `conversation()`: a string, or as an argument also a callable that maps a call"
+        " to a prompt id or None.",
+    ),
+    Setting(
+        "enabled",
+        "CONVERRA_ENABLED",
+        _flag,
+        "true or false",
+        "`false`: nothing is patched, no thread is started, nothing is logged.",
+    ),
+    Setting(
+        "outbox",
+        "CONVERRA_OUTBOX",
+        _path,
+        "a file path",
+        "The path of a file that keeps pending messages through a crash. Without one they are kept in memory.",
+    ),
+    Setting(
+        "flush_interval",
+        "CONVERRA_FLUSH_INTERVAL",
+        _seconds,
+        "seconds",
+        "Seconds: the longest that a turn waits before it is sent.",
+    ),
+    Setting(
+        "idle_timeout",
+        "CONVERRA_IDLE_TIMEOUT",
+        _seconds,
+        "seconds",
+        "Seconds without a call after which an implicit conversation ends.",
+    ),
+    Setting("timeout", "CONVERRA_TIMEOUT", _seconds, "seconds", "Seconds: the longest that one HTTP request may take."),
+    Setting(
+        "shutdown_timeout",
+        "CONVERRA_SHUTDOWN_TIMEOUT",
+        _seconds,
+        "seconds",
+        "Seconds: the longest that delivery may delay the exit of the process.",
+    ),
+    Setting(
+        "max_pending_bytes",
+        "CONVERRA_MAX_PENDING_BYTES",
+        _bytes,
+        "a positive number of bytes",
+        "Bytes (64 MiB): the bound of pending messages in memory. Past it the newest turns are dropped, counted and"
+        " logged.",
+    ),
+    Setting(
+        "redact",
+        None,
+        _callable,
+        "a callable",
+        "A callable `(message: dict) -> dict | None`. It runs before anything leaves the process or touches a disk;"
+        " None drops the message.",
+    ),
+    Setting(
+        "capture_content",
+        "CONVERRA_CAPTURE_CONTENT",
+        _flag,
+        "true or false",
+        "`false`: roles, models, usage, latency and tool names are kept, texts are not.",
+    ),
+    Setting(
+        "sample_rate",
+        "CONVERRA_SAMPLE_RATE",
+        _rate,
+        "a number from 0 to 1",
+        "The share of conversations that is recorded, from 0 to 1. A conversation is recorded whole or not at all.",
+    ),
+    Setting(
+        "console",
+        "CONVERRA_CONSOLE",
+        _flag,
+        "true or false",
+        "`true`: turns are printed on standard error as they are captured, in colour on a terminal. Needs no key.",
+    ),
+    Setting(
+        "handle_sigterm",
+        "CONVERRA_HANDLE_SIGTERM",
+        _flag,
+        "true or false",
+        "`true`: on SIGTERM pending messages are sent within `shutdown_timeout`, then the process dies of the signal as"
+        " before. Only if SIGTERM has no other handler; else a warning says what to do. The known servers deliver"
+        " without it.",
+    ),
+)
+
+
 def freezes_between_calls(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether this is a function (AWS Lambda) that stands still between calls, so that nothing may wait for later."""
+    """Return True in AWS Lambda, which freezes the process between calls: nothing may be left for later."""
     return bool((os.environ if environ is None else environ).get("AWS_LAMBDA_FUNCTION_NAME"))
 
 
 def refuses_colour(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether the user wants no colours (no-color.org), or has a terminal that knows none."""
+    """Return True if the user declined colours (no-color.org) or the terminal has none."""
     environ = os.environ if environ is None else environ
     return bool(environ.get("NO_COLOR")) or environ.get("TERM") == "dumb"
 
@@ -199,7 +267,7 @@ def _masked(name: str, value: Any) -> Any:
 
 
 def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Config:
-    """Settings from arguments, then the environment, then defaults.
+    """Read the settings from arguments, then the environment, then the defaults.
 
     Raises InvalidArgumentError that names the setting, what it got and what it expects. An argument of None counts
     as not given; so does a blank environment variable.
@@ -210,7 +278,9 @@ def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None)
         raise TypeError(f"unknown setting {', '.join(sorted(unknown))}; known are: {known}")
     environ = os.environ if environ is None else environ
     values = dict(_values(arguments, environ))
-    return Config(**values | ({"enabled": False} if environ.get(SILENCED) else {}))
+    if environ.get(SILENCED):
+        values["enabled"] = False
+    return Config(**values)
 
 
 def _values(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:

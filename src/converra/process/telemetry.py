@@ -30,11 +30,6 @@ def current_span_ids() -> tuple[int, int]:
     return (context.trace_id, context.span_id) if context.is_valid else NO_SPAN
 
 
-def hex_ids(trace_id: int, span_id: int) -> dict[str, str]:
-    """Return the ids as OpenTelemetry writes them: 32 and 16 hexadecimal digits."""
-    return {"traceId": f"{trace_id:032x}", "spanId": f"{span_id:016x}"}
-
-
 def count(name: str, number: int) -> None:
     """Add to the counter `converra.<name>` of the app's meter provider, if it has set one."""
     metrics = sys.modules.get("opentelemetry.metrics")
