@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv and .venvs; a fresh clone needs Python >= 3.11, git and make.
 # PYTHON=python3.12 chooses the interpreter.
 
-.PHONY: help demo test test-quick test-deployments test-compat test-upstream check docs bench picture format lint layers types dev wheel clean
+.PHONY: help demo test test-quick test-deployments test-compat test-upstream check docs bench picture public-api format lint layers types dev wheel clean
 .NOTPARALLEL:
 
 DEV := .venv/bin/
@@ -11,6 +11,7 @@ SLOW := process browser cli server/test_openapi.py server/test_many.py integrati
 	integrations/test_langchain_processes.py history/test_model_chat.py test_demo.py test_examples.py test_settings.py \
 	test_testing.py test_web_app.py
 PARALLEL = -n $(WORKERS) --dist loadfile --inline-snapshot=disable
+PROSE = src tests docs examples benchmarks scripts Makefile pyproject.toml $(wildcard *.md)
 SOURCES := $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
 
 help:
@@ -61,12 +62,19 @@ format-check: dev
 
 lint: dev
 	$(DEV)ruff check
+	$(DEV)codespell $(PROSE)
+	@$(DEV)validate-pyproject pyproject.toml >/dev/null
 
 layers: dev
 	$(DEV)lint-imports --no-logo
 
-types: dev
+types: dev wheel ## mypy and pyright, and how much of the public API they know the types of
 	$(DEV)mypy
+	$(DEV)pyright
+	$(DEV)python -m scripts.verify_types $(WHEEL)python
+
+public-api: dev ## rewrite tests/public_api.txt, which a test compares with the public names and signatures
+	$(DEV)python -m scripts.public_api
 
 dev: ## .venv: the project, editable, with all tools
 	@scripts/venv .venv all dev

@@ -12,6 +12,7 @@ import pytest
 
 import converra
 from converra import types
+from scripts.public_api import SNAPSHOT, snapshot
 
 DEPENDENCIES = {"httpx", "wrapt", "msgspec", "opentelemetry", "openai", "langchain_core", "starlette", "click", "rich"}
 
@@ -53,6 +54,11 @@ def test_no_two_public_classes_share_a_name() -> None:
     classes = [getattr(module, name) for module in (converra, types) for name in module.__all__]
     classes = [thing for thing in classes if isinstance(thing, type)]
     assert len({thing.__name__ for thing in classes}) == len(set(classes))
+
+
+def test_the_public_api_is_the_one_that_is_written_down() -> None:
+    """No public name or signature changes unseen; `python -m scripts.public_api` writes it down anew."""
+    assert snapshot() == SNAPSHOT.read_text()
 
 
 def test_delivering_loads_no_pydantic() -> None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from converra.wire.models import MessageLike
 
+__all__ = ["Transcript", "build", "build_structured", "build_text", "parse"]
+
 LABEL_PAIRS = (("User", "Assistant"), ("Human", "AI"), ("Customer", "Agent"))
 """The label of the user and the label of the assistant."""
 

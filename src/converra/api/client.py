@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 from converra.api.connection import AsyncConnection, Connection
 from converra.api.conversations import AsyncConversations, Conversations
 from converra.api.exchange import exchange
+from converra.api.operations import Operation
 from converra.api.settings import retries, settings
 from converra.errors import ConverraError
 
 if TYPE_CHECKING:
     import httpx
-
-    from converra.api.operations import Operation
 
 T = TypeVar("T")
 
@@ -68,7 +67,7 @@ class Converra:
             return cast("T", done.value)
 
     def _perform(self, step: Operation[T] | float) -> T | ConverraError | None:
-        if isinstance(step, float):
+        if not isinstance(step, Operation):
             time.sleep(step)
             return None
         try:
@@ -119,7 +118,7 @@ class AsyncConverra:
             return cast("T", done.value)
 
     async def _perform(self, step: Operation[T] | float) -> T | ConverraError | None:
-        if isinstance(step, float):
+        if not isinstance(step, Operation):
             await asyncio.sleep(step)
             return None
         try:
