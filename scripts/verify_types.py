@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 LEAST = 0.98
 """The least share of exported symbols whose types are known."""
@@ -15,8 +17,12 @@ LEAST = 0.98
 
 def main(python: str) -> str | None:
     """Print the share of known types; return what is wrong if it is too small."""
-    command = ["pyright", "--verifytypes", "converra", "--ignoreexternal", "--outputjson", "--pythonpath", python]
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
+    command = ["pyright", "--verifytypes", "converra", "--ignoreexternal", "--outputjson"]
+    command += ["--pythonpath", str(Path(python).absolute())]
+    with TemporaryDirectory() as elsewhere:  # in the project, pyright would take the environment of its configuration
+        done = subprocess.run(
+            [sys.executable, "-m", *command], capture_output=True, text=True, check=False, cwd=elsewhere
+        )
     report = json.loads(done.stdout)["typeCompleteness"]
     print(f"{report['completenessScore']:.1%} of the exported symbols have a known type")
     if report["completenessScore"] >= LEAST:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from converra.api.body import MAX_BYTES, MAX_VALUES, Body
+from converra.api.answers import MAX_BYTES, MAX_VALUES, Body
 from converra.errors import APIStatusError, UnreadableResponseError, ValidationError
 from tests.api.callers import Caller, both, each_library
 from tests.api.scripted import answer, scripted

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from opentelemetry import context
 
-from converra.api import async_deadline, operations
+from converra.api import deadline, operations
 from converra.api.client import AsyncConverra, Converra
 from converra.api.connection import AsyncConnection, Connection
 from converra.api.results import StoredConversation
@@ -317,7 +317,7 @@ def test_a_loop_that_is_late_does_not_claim_that_a_request_was_sent(
     event: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where it cancels before the transport gives up, it knows from the transport how far the request had come."""
-    monkeypatch.setattr(async_deadline, "CONNECT_GRACE", -0.1)
+    monkeypatch.setattr(deadline, "CONNECT_GRACE", -0.1)
 
     class Silent(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -372,7 +372,7 @@ def test_the_library_of_the_app_is_used() -> None:
         done = subprocess.run(
             [sys.executable, "-c", program, server.base_url], capture_output=True, text=True, timeout=LONG, check=True
         )
-    assert done.stdout == "Conversation(id='c') False\n"
+    assert done.stdout == "StoredConversation(id='c') False\n"
 
 
 def test_a_given_http_client_that_was_closed_is_told() -> None:
@@ -435,7 +435,7 @@ def test_a_proxy_of_the_environment_is_used() -> None:
     """Requests go through HTTP_PROXY, as everywhere in a company's network."""
     with scripted(answer({"id": "proxied"})) as proxy:
         environment = {"HTTP_PROXY": proxy.base_url.removesuffix("/api/v1")}
-        assert _in_child(environment, "http://api.invalid/v1") == "Conversation(id='proxied')"
+        assert _in_child(environment, "http://api.invalid/v1") == "StoredConversation(id='proxied')"
     assert proxy.asked[0].path == "http://api.invalid/v1/conversations/c"
 
 

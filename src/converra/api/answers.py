@@ -1,22 +1,50 @@
-"""From an answer to a result or an error, whatever shape its body has (API document, "Error Responses")."""
+"""From an answer to a result or an error, whatever shape its body has (API document, "Error Responses").
+
+A body is decoded in small pieces, up to a bound, whatever the answer claims. httpx decodes each chunk of the network as
+a whole, and 64 KB of gzip may become 64 MB. So the raw chunks are decoded here, by zlib, which stops at a length. Only
+`gzip` and `deflate` are requested: other decoders have no such bound.
+"""
 
 from __future__ import annotations
 
+import re
+import zlib
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from converra.api.body import too_many_values
 from converra.errors import UnreadableResponseError, error_class
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from converra.api.operations import Operation
     from converra.errors import APIStatusError
 
 T = TypeVar("T")
+
+ACCEPT_ENCODING = "gzip, deflate"
+
+MAX_BYTES = 4_000_000
+"""Most bytes of an answer, raw and decoded. The largest conversation of the API takes less than half of that."""
+
+MAX_ERROR_BYTES = 256 * 1024
+"""Most bytes of an answer that is an error; the rest is not read, since its status says enough."""
+
+MAX_VALUES = 200_000
+"""Most values of a JSON body: an empty object takes two bytes there, and 64 in memory."""
+
+_PIECE = 64 * 1024
+_MAX_ENCODINGS = 3
+_WINDOWS = {
+    "gzip": (zlib.MAX_WBITS | 16,),
+    "x-gzip": (zlib.MAX_WBITS | 16,),
+    "deflate": (zlib.MAX_WBITS, -zlib.MAX_WBITS),
+}
+"""By encoding: what zlib is told, and what it is told if that fails. Servers send `deflate` without its header, too."""
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 _SHOWN = 200
 """Characters of a body that is no JSON which an error repeats."""
@@ -45,7 +73,7 @@ def answer_from(
 
 
 def _readable(body: bytes | bytearray, problem: str | None) -> bytes | bytearray:
-    if problem or too_many_values(body):
+    if problem or _too_many_values(body):
         raise ValueError(problem or "it holds too many values")
     return body
 
@@ -88,3 +116,111 @@ def _phrase(status_code: int) -> str:
         return HTTPStatus(status_code).phrase
     except ValueError:
         return ""
+
+
+def _too_many_values(body: bytes | bytearray) -> bool:
+    """Whether a JSON body would take far more memory as objects than as text."""
+    if _separators(body) <= MAX_VALUES:
+        return False
+    return _separators(_STRING.sub(b"", body)) > MAX_VALUES  # most of them may have stood inside of texts
+
+
+def _separators(body: bytes | bytearray) -> int:
+    return sum(map(body.count, (b",", b"{", b"[")))
+
+
+class Body:
+    """Takes in the chunks of one answer. `data` is what was decoded; `problem` says why it is not the whole body."""
+
+    def __init__(self, status_code: int, headers: Mapping[str, str], *, decoded: bool = False) -> None:
+        success = HTTPStatus.OK <= status_code < HTTPStatus.MULTIPLE_CHOICES
+        self._most = MAX_BYTES if success else MAX_ERROR_BYTES
+        self._received = 0
+        self._layers: list[_Layer] = []
+        self.data = bytearray()
+        self.problem: str | None = None
+        if not decoded:
+            self._prepare(headers.get("content-encoding", ""))
+
+    def _prepare(self, encodings: str) -> None:
+        names = [name for part in encodings.split(",") if (name := part.strip().lower()) not in ("", "identity")]
+        unknown = [name for name in names if name not in _WINDOWS]
+        if unknown or len(names) > _MAX_ENCODINGS:
+            self.problem = f"its encoding is {', '.join(names)[:100]}, and {ACCEPT_ENCODING} were asked for"
+        else:
+            self._layers = [_Layer(_WINDOWS[name], self._most) for name in reversed(names)]
+
+    def feed(self, chunk: bytes) -> bool:
+        """Take in what came from the network; False where no more is wanted."""
+        self._received += len(chunk)
+        if self.problem is None and self._received > self._most:
+            self._refuse()
+        if self.problem is None:
+            self._take(_decoded(self._layers, chunk))
+        return self.problem is None
+
+    def end(self) -> None:
+        """Take in what the decoders still hold."""
+        for place, layer in enumerate(self._layers):
+            if self.problem is None:
+                self._take(piece for rest in layer.rest() for piece in _decoded(self._layers[place + 1 :], rest))
+
+    def _take(self, pieces: Iterator[bytes]) -> None:
+        try:
+            for piece in pieces:
+                if len(self.data) + len(piece) > self._most:
+                    raise _TooMuchError  # noqa: TRY301 - a layer raises it as well
+                self.data += piece
+        except _TooMuchError:
+            self._refuse()
+        except zlib.error as error:
+            self.problem = f"it cannot be decoded: {error}"
+
+    def _refuse(self) -> None:
+        self.problem = f"it is larger than {self._most:,} bytes"
+
+
+class _TooMuchError(Exception):
+    """More was decoded than an answer may hold."""
+
+
+class _Layer:
+    """One encoding. What it gives is bounded in each piece and in all: another one may make little of much."""
+
+    def __init__(self, windows: Sequence[int], most: int) -> None:
+        self._windows = list(windows)
+        self._zlib = zlib.decompressobj(self._windows.pop(0))
+        self._left = most
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """What becomes of some raw bytes; what follows the end of the compressed data is ignored."""
+        while data and not self._zlib.eof:
+            piece = self._decompressed(data)
+            data = self._zlib.unconsumed_tail
+            self._left -= len(piece)
+            if self._left < 0:
+                raise _TooMuchError
+            yield piece
+
+    def _decompressed(self, data: bytes) -> bytes:
+        try:
+            piece = self._zlib.decompress(data, _PIECE)
+        except zlib.error:
+            if not self._windows:
+                raise
+            self._zlib = zlib.decompressobj(self._windows.pop())
+            piece = self._zlib.decompress(data, _PIECE)
+        self._windows.clear()
+        return piece
+
+    def rest(self) -> Iterator[bytes]:
+        """What was taken in and not yet given: a few kilobytes at most."""
+        yield self._zlib.flush()
+
+
+def _decoded(layers: Sequence[_Layer], data: bytes) -> Iterator[bytes]:
+    if not layers:
+        yield data
+        return
+    for piece in layers[0].pieces(data):
+        yield from _decoded(layers[1:], piece)

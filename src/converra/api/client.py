@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, cast
 
+from converra import config
 from converra.api.connection import AsyncConnection, Connection
 from converra.api.conversations import AsyncConversations, Conversations
-from converra.api.exchange import exchange
 from converra.api.operations import Operation
-from converra.api.settings import retries, settings
-from converra.errors import ConverraError
+from converra.api.retry import exchange
+from converra.errors import ConverraError, InvalidArgumentError, MissingAPIKeyError
 
 if TYPE_CHECKING:
     import httpx
@@ -39,8 +39,8 @@ class Converra:
         max_retries: int = 2,
         http_client: httpx.Client | None = None,
     ) -> None:
-        self._max_retries = retries(max_retries)
-        self._connection = Connection(*settings(api_key, base_url, timeout), http_client=http_client)
+        self._max_retries = _retries(max_retries)
+        self._connection = Connection(*_settings(api_key, base_url, timeout), http_client=http_client)
         self.conversations = Conversations(self._run)
 
     def __repr__(self) -> str:
@@ -90,8 +90,8 @@ class AsyncConverra:
         max_retries: int = 2,
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
-        self._max_retries = retries(max_retries)
-        self._connection = AsyncConnection(*settings(api_key, base_url, timeout), http_client=http_client)
+        self._max_retries = _retries(max_retries)
+        self._connection = AsyncConnection(*_settings(api_key, base_url, timeout), http_client=http_client)
         self.conversations = AsyncConversations(self._run)
 
     def __repr__(self) -> str:
@@ -125,3 +125,26 @@ class AsyncConverra:
             return await self._connection.send(step)
         except ConverraError as error:
             return error
+
+
+class _Settings(NamedTuple):
+    """What a connection needs; `timeout` is in seconds."""
+
+    api_key: str
+    base_url: str
+    timeout: float
+
+
+def _settings(api_key: str | None, base_url: str | None, timeout: float | None) -> _Settings:
+    """The settings of a client; raises MissingAPIKeyError where there is no key."""
+    found = config.load({"api_key": api_key, "base_url": base_url, "timeout": timeout})
+    if found.api_key is None:
+        raise MissingAPIKeyError("no API key: pass api_key=, or set CONVERRA_API_KEY in the environment")
+    return _Settings(found.api_key, found.base_url, found.timeout)
+
+
+def _retries(max_retries: Any) -> int:
+    """How many times a request may be sent again."""
+    if not isinstance(max_retries, int) or isinstance(max_retries, bool) or max_retries < 0:
+        raise InvalidArgumentError(f"max_retries is {max_retries!r}, expected a whole number of at least 0")
+    return max_retries

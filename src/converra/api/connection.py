@@ -10,25 +10,22 @@ from __future__ import annotations
 import asyncio
 import codecs
 import os
+import socket
 import weakref
 from contextlib import aclosing, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 from converra._version import __version__
-from converra.api import silence, sockets
-from converra.api._httpx import classes, errors, library
-from converra.api.answers import answer_from
-from converra.api.async_deadline import GRACE, AsyncAttempt
-from converra.api.body import ACCEPT_ENCODING, Body
-from converra.api.deadline import NEW_STREAM, Attempt
-from converra.api.settings import header_safe
+from converra.api._httpx import classes, errors, install_filter, library, silenced
+from converra.api.answers import ACCEPT_ENCODING, Body, answer_from
+from converra.api.deadline import GRACE, NEW_STREAM, AsyncAttempt, Attempt
 from converra.errors import APIConnectionError, APITimeoutError, InvalidArgumentError
 from converra.process import lifecycle
 from converra.process.telemetry import suppressed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping
 
     import httpx
 
@@ -64,7 +61,7 @@ class _BaseConnection(Generic[Client]):
     def __init__(self, api_key: str, base_url: str, timeout: float, *, http_client: Client | None = None) -> None:
         if http_client is not None and not isinstance(http_client, classes(self._kind)):
             raise InvalidArgumentError(f"http_client is {http_client!r}, expected an httpx.{self._kind}")
-        self._authorization = f"Bearer {header_safe(api_key)}"
+        self._authorization = f"Bearer {_header_safe(api_key)}"
         self.base_url = _url(base_url)
         self._timeout = timeout
         self._given: Client | None = http_client
@@ -168,13 +165,13 @@ class Connection(_BaseConnection["httpx.Client"]):
 
     def be_silent(self) -> None:
         """Send without a word in the app's log: the app did not ask for these requests."""
-        silence.install()
+        install_filter()
         self.silent = True
 
     def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
         """Send a request and read its answer, all within `timeout` seconds; raises the errors of `converra.errors`."""
         attempt = Attempt(self._timeout if timeout is None else timeout)
-        quiet = silence.silenced() if self.silent else nullcontext()
+        quiet = silenced() if self.silent else nullcontext()
         with quiet, suppressed(), self._telling(attempt), attempt.under_way():
             if self._abandoned:
                 raise ConnectionError("this connection belongs to the parent process")
@@ -209,7 +206,7 @@ class Connection(_BaseConnection["httpx.Client"]):
 
     def after_fork(self) -> None:
         """Close the sockets of the parent process without a word to the server, and forget them."""
-        sockets.disconnect(self._streams)
+        _disconnect(self._streams)
         self._streams.clear()
         self._built = {}
 
@@ -241,6 +238,24 @@ class AsyncConnection(_BaseConnection["httpx.AsyncClient"]):
         """Close the sockets; a client that was given stays open, it is its owner's."""
         for client in self._closed():
             await client.aclose()
+
+
+def _disconnect(streams: Iterable[Any]) -> None:
+    """Replace the descriptors of network streams by that of a socket that is closed at the other end.
+
+    Closing a descriptor leaves the connection to the parent. Its number stays in use: a green thread that came along,
+    or the TLS layer, reads its end instead of finding another connection there, and nothing that either writes (such
+    as TLS's close_notify) reaches the server.
+    """
+    descriptors = [sock.fileno() for sock in (stream.get_extra_info("socket") for stream in list(streams)) if sock]
+    if not descriptors:
+        return
+    nothing, other_end = (end.detach() for end in socket.socketpair())
+    os.close(other_end)
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            os.dup2(nothing, descriptor, inheritable=False)
+    os.close(nothing)
 
 
 def _body(response: httpx.Response) -> Body:
@@ -278,3 +293,10 @@ def _url(base_url: str) -> str:
     if url.userinfo or url.query or url.fragment:
         raise InvalidArgumentError("base_url holds a user, a query or a fragment; expected scheme, host and path")
     return str(url).rstrip("/")
+
+
+def _header_safe(api_key: str) -> str:
+    """A key that a header can hold. The message never shows it."""
+    if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+        raise InvalidArgumentError("api_key holds characters that no API key has, such as a space or a line break")
+    return api_key

@@ -3,11 +3,16 @@
 An HTTP library bounds each read and write, not their sum, so a server that sends one byte a second holds a request
 for ever. The hook is httpcore's `trace` request extension: it hands out each new network stream, whose reads and writes
 are then bounded by what is left of the whole. A transport that does not trace keeps its own bounds. Name resolution is
-the operating system's and cannot be bounded from here. An event loop needs none of this: it can cancel.
+the operating system's and cannot be bounded from here.
+
+The async request has a timeout of its own: a loop can cancel a request, whatever its transport waits for. But the
+transport's timeouts should come first: it knows what it was waiting for, and closes what it has opened. So the loop's
+are later, and later still while nothing was sent, since a busy loop is late.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -16,6 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+GRACE = 0.05
+"""Seconds by which a loop's own timeout is later than the transport's."""
+
+CONNECT_GRACE = 1.0
+"""As `GRACE`, while nothing was sent."""
 
 NEW_STREAM = ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
 
@@ -75,3 +86,23 @@ def _bounded(transfer: Callable[..., Any]) -> Callable[..., Any]:
         return transfer(data, timeout=attempt.left() if attempt else timeout)
 
     return within
+
+
+class AsyncAttempt(Attempt):
+    """The clock of one request of an event loop."""
+
+    _limit: asyncio.Timeout | None = None
+
+    def limit(self) -> asyncio.Timeout:
+        """Make the loop's own timeout until the headers of the answer."""
+        self._limit = asyncio.timeout(self.left() + CONNECT_GRACE)
+        return self._limit
+
+    async def hear(self, event: str, _info: Mapping[str, Any]) -> None:
+        """Take an event of the transport; keep closely to the deadline from when the request is sent."""
+        if event.endswith("send_request_headers.started"):
+            self.begun = True
+            if self._limit is not None:
+                self._limit.reschedule(asyncio.get_running_loop().time() + self._ends - time.monotonic() + GRACE)
+        elif self.begun is None:
+            self.begun = False

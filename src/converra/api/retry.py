@@ -26,9 +26,17 @@ from __future__ import annotations
 import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from converra.api import rate
 from converra.errors import APIConnectionError, APIStatusError, ConverraError, UnreadableResponseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from converra.api.operations import Operation
+
+T = TypeVar("T")
 
 FIRST_DELAY = 0.5
 """Longest wait before the first retry, in seconds; it doubles with each."""
@@ -43,6 +51,26 @@ _NOTHING_STORED = frozenset({408, 425, 429})
 _TOO_MANY = 429
 _SERVER_ERROR = 500
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
+
+
+def exchange(
+    operation: Operation[T], *, max_retries: int, jitter: Callable[[], float], now: Callable[[], float]
+) -> Generator[Operation[T] | float, T | ConverraError | None, T]:
+    """Yield the operation to have it sent, or seconds to have them pass; return the answer.
+
+    What drives it sends back the answer or the error. `jitter` gives numbers from 0 to 1, `now` seconds since the
+    epoch.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        outcome = yield operation
+        if not isinstance(outcome, ConverraError):
+            return cast("T", outcome)
+        delay = after(attempt, outcome, idempotent=operation.idempotent, jitter=jitter(), now=now())
+        if delay is None or attempt > max_retries:
+            raise outcome
+        yield delay
 
 
 def nothing_stored(error: ConverraError) -> bool:
