@@ -71,7 +71,7 @@ layers: dev
 types: dev wheel ## mypy and pyright, and how much of the public API they know the types of
 	$(DEV)mypy
 	$(DEV)pyright
-	$(DEV)python -m scripts.verify_types $(WHEEL)python
+	$(DEV)python -m scripts.verify_types .venvs/wheel
 
 public-api: dev ## rewrite tests/public_api.txt, which a test compares with the public names and signatures
 	$(DEV)python -m scripts.public_api

@@ -180,7 +180,7 @@ def instrument(
 
 
 def uninstrument() -> None:
-    """Put every original back. What was captured is still delivered."""
+    """Restore every patched original. Messages that were captured are still delivered."""
     _uninstrument(_recorder)
 
 

@@ -122,7 +122,7 @@ class PayloadTooLargeError(APIStatusError):
 
 
 class ContentLimitError(PayloadTooLargeError, ValueError):
-    """Over a documented limit, found before anything was sent; `details` names the limit."""
+    """Over a documented limit (API document, "Content Limits"), refused before sending; `details` names the limit."""
 
     def __str__(self) -> str:
         return self.message
@@ -151,7 +151,7 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 
 
 def error_class(status_code: int) -> type[APIStatusError]:
-    """Which class of the tree stands for an HTTP status."""
+    """Return the class for an HTTP status."""
     if status_code >= 500:  # noqa: PLR2004 - the HTTP class of server errors
         return InternalServerError
     return _BY_STATUS.get(status_code, APIStatusError)

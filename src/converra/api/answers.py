@@ -137,7 +137,7 @@ class Body:
         self._most = MAX_BYTES if success else MAX_ERROR_BYTES
         self._received = 0
         self._layers: list[_Layer] = []
-        self.data = bytearray()
+        self.data: bytearray = bytearray()
         self.problem: str | None = None
         if not decoded:
             self._prepare(headers.get("content-encoding", ""))

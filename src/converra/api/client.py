@@ -1,4 +1,4 @@
-"""`Converra` and `AsyncConverra`: the API's clients. Of the two, each only does its own kind of waiting."""
+"""`Converra` and `AsyncConverra`, the clients of the API; they differ only in how they wait."""
 
 from __future__ import annotations
 
@@ -21,11 +21,24 @@ T = TypeVar("T")
 
 
 class Converra:
-    """The API's client.
+    """Client of the Conversations API.
 
-    What is not given comes from the environment (CONVERRA_API_KEY, CONVERRA_BASE_URL, CONVERRA_TIMEOUT), then from the
-    defaults. `timeout` is in seconds, for one request; one that is safe to send again is retried `max_retries` times.
-    An `http_client` stays its owner's to close.
+    Args:
+        api_key: The API key. Default: the variable `CONVERRA_API_KEY`.
+        base_url: The URL of the API. Default: `CONVERRA_BASE_URL`, else `https://converra.ai/api/v1`.
+        timeout: Seconds that one request may take. Default: `CONVERRA_TIMEOUT`, else 10.
+        max_retries: How often a request that is safe to send again is retried. Default: 2.
+        http_client: An `httpx.Client` to send with; closing it stays your task. Default: one of its own.
+
+    Raises:
+        MissingAPIKeyError: There is no key, neither as an argument nor in the environment.
+        InvalidArgumentError: An argument can never work, such as a `base_url` that is no URL.
+
+    Example::
+
+        with Converra() as client:
+            conversation = client.conversations.get("conv_456")
+
     """
 
     conversations: Conversations
@@ -53,7 +66,7 @@ class Converra:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. They open again should the client still be used."""
+        """Close the connections; they open again if the client is used again."""
         self._connection.close()
 
     def _run(self, operation: Operation[T], /) -> T:
@@ -77,7 +90,22 @@ class Converra:
 
 
 class AsyncConverra:
-    """The API's client for asyncio; the arguments are those of `Converra`."""
+    """Client of the Conversations API for asyncio, with the arguments of `Converra`.
+
+    Args:
+        api_key: As in `Converra`.
+        base_url: As in `Converra`.
+        timeout: As in `Converra`, in seconds.
+        max_retries: As in `Converra`.
+        http_client: An `httpx.AsyncClient` to send with; closing it stays your task.
+
+    Example::
+
+        async with AsyncConverra() as client:
+            async for conversation in client.conversations.list(prompt_id="prompt_123"):
+                print(conversation.id)
+
+    """
 
     conversations: AsyncConversations
 
@@ -104,7 +132,7 @@ class AsyncConverra:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections. They open again should the client still be used."""
+        """Close the connections; they open again if the client is used again."""
         await self._connection.close()
 
     async def _run(self, operation: Operation[T], /) -> T:
@@ -128,7 +156,7 @@ class AsyncConverra:
 
 
 class _Settings(NamedTuple):
-    """What a connection needs; `timeout` is in seconds."""
+    """Settings of a connection; `timeout` is in seconds."""
 
     api_key: str
     base_url: str
@@ -136,7 +164,7 @@ class _Settings(NamedTuple):
 
 
 def _settings(api_key: str | None, base_url: str | None, timeout: float | None) -> _Settings:
-    """The settings of a client; raises MissingAPIKeyError where there is no key."""
+    """Read the settings of a client; raises MissingAPIKeyError where there is no key."""
     found = config.load({"api_key": api_key, "base_url": base_url, "timeout": timeout})
     if found.api_key is None:
         raise MissingAPIKeyError("no API key: pass api_key=, or set CONVERRA_API_KEY in the environment")
@@ -144,7 +172,7 @@ def _settings(api_key: str | None, base_url: str | None, timeout: float | None) 
 
 
 def _retries(max_retries: Any) -> int:
-    """How many times a request may be sent again."""
+    """Check the number of retries."""
     if not isinstance(max_retries, int) or isinstance(max_retries, bool) or max_retries < 0:
         raise InvalidArgumentError(f"max_retries is {max_retries!r}, expected a whole number of at least 0")
     return max_retries

@@ -146,7 +146,7 @@ class Connection(_BaseConnection["httpx.Client"]):
     """
 
     _kind = "Client"
-    silent = False
+    silent: bool = False
     """Whether the HTTP library logs nothing about our requests."""
     on_headers: Callable[[Mapping[str, str]], None] = staticmethod(_ignore)
     """Told the headers of each answer: whoever has a budget of requests may find it there."""

@@ -22,21 +22,21 @@ T = TypeVar("T")
 
 
 class Run(Protocol):
-    """What sends an operation, with retries."""
+    """Sends an operation, with retries."""
 
     def __call__(self, operation: Operation[T], /) -> T:
-        """Send it and give back its answer."""
+        """Send it and return its result."""
 
 
 class AsyncRun(Protocol):
-    """What sends an operation from the event loop, with retries."""
+    """Sends an operation from the event loop, with retries."""
 
     async def __call__(self, operation: Operation[T], /) -> T:
-        """Send it and give back its answer."""
+        """Send it and return its result."""
 
 
 def _new_key() -> str:
-    """A key that nobody else has, so that sending a create again gives the same conversation."""
+    """Make a unique idempotency key, with which a repeated create returns the same conversation."""
     return f"converra-{uuid.uuid4().hex}"
 
 
@@ -56,10 +56,25 @@ class Conversations:
         company_name: str | None = None,
         idempotency_key: str | None = None,
     ) -> StoredConversation:
-        """Create a conversation from a transcript in either form, or from messages.
+        """Create a conversation (API document, "Create Conversation").
 
-        Without an `idempotency_key` one is made up, so that a retry creates nothing twice. A second create with the
-        same key gives the first conversation back, for 24 hours.
+        Args:
+            prompt_id: The prompt that the conversation belongs to.
+            content: A transcript in either form of the content field, or a list of messages.
+            status: "completed" where nothing will be appended; "active" to append later. Default: the API's.
+            llm_model: The model, for example "gpt-4o".
+            company_name: The customer's company.
+            idempotency_key: A second create with the same key returns the first conversation, for 24 hours.
+                Default: a new random key, so that a retry creates nothing twice.
+
+        Returns:
+            The new conversation, or the earlier one with this key.
+
+        Raises:
+            InvalidArgumentError: An argument can never work; nothing was sent.
+            ContentLimitError: The content is over a limit of the API; nothing was sent.
+            ConverraError: The request failed; see `converra.errors`.
+
         """
         return self._run(
             operations.create_conversation(
@@ -80,10 +95,25 @@ class Conversations:
         status: AppendStatus | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> StoredConversation:
-        """Append messages; status "completed" ends the conversation and starts its analysis, once.
+        """Append messages to a conversation (API document, "Append Messages").
 
-        An append whose outcome is unknown (a lost connection, a time-out, a 5xx) is not retried: it has no
-        idempotency key. Read the conversation back before sending it again.
+        An append whose outcome is unknown (a lost connection, a timeout, a 5xx) is not retried, since it has no
+        idempotency key. Read the conversation back before you send it again.
+
+        Args:
+            conversation_id: The id that `create` returned.
+            messages: At least one message, as `converra.types.Message` or as a dict.
+            status: "completed" ends the conversation and starts its analysis; send it once. Default: unchanged.
+            metadata: Merged into the conversation's metadata, key by key.
+
+        Returns:
+            The conversation as it is now.
+
+        Raises:
+            InvalidArgumentError: An argument can never work; nothing was sent.
+            NotFoundError: There is no such conversation, or it belongs to another account.
+            ConverraError: The request failed; see `converra.errors`.
+
         """
         return self._run(operations.append_messages(conversation_id, messages, status=status, metadata=metadata))
 
@@ -96,7 +126,22 @@ class Conversations:
         limit: int | None = None,
         offset: int | None = None,
     ) -> Page:
-        """List conversations: one page, which iterates over all that follow. `limit` is the size of a page."""
+        """List conversations (API document, "List Conversations").
+
+        Args:
+            prompt_id: Only conversations of this prompt.
+            status: Only conversations with this status.
+            has_insights: Only conversations with insights (True) or without (False).
+            limit: Conversations on a page. Default: the API's, 20.
+            offset: How many conversations to skip. Default: 0.
+
+        Returns:
+            One page. Iterating over it fetches the following pages as well.
+
+        Raises:
+            ConverraError: The request failed; see `converra.errors`.
+
+        """
 
         def fetch(offset: int | None) -> Page:
             operation = operations.list_conversations(
@@ -107,11 +152,27 @@ class Conversations:
         return fetch(offset)
 
     def get(self, conversation_id: str, *, include_insights: bool | None = None) -> StoredConversation:
-        """Get a conversation with its content and, unless declined, its insights."""
+        """Get a conversation with its content (API document, "Get Conversation").
+
+        Args:
+            conversation_id: The conversation's id.
+            include_insights: False leaves the insights out. Default: the API's, True.
+
+        Raises:
+            NotFoundError: There is no such conversation, or it belongs to another account.
+            ConverraError: The request failed; see `converra.errors`.
+
+        """
         return self._run(operations.get_conversation(conversation_id, include_insights=include_insights))
 
     def insights(self, conversation_id: str) -> Insights:
-        """Get what the analysis of a conversation found."""
+        """Get the results of a conversation's analysis (API document, "Get Conversation Insights").
+
+        Raises:
+            NotFoundError: There is no such conversation, or no insights yet.
+            ConverraError: The request failed; see `converra.errors`.
+
+        """
         return self._run(operations.get_insights(conversation_id))
 
 
@@ -178,5 +239,5 @@ class AsyncConversations:
         return await self._run(operations.get_conversation(conversation_id, include_insights=include_insights))
 
     async def insights(self, conversation_id: str) -> Insights:
-        """Get what the analysis of a conversation found."""
+        """Get the results of a conversation's analysis; see `Conversations.insights`."""
         return await self._run(operations.get_insights(conversation_id))

@@ -16,7 +16,7 @@ Next = TypeVar("Next")
 
 
 class _Place(Generic[Next]):
-    """One page, where it stands, and how to get the page at another offset."""
+    """One page, its position, and the function that fetches the page at another offset."""
 
     def __init__(self, page: ConversationPage, *, offset: int, limit: int | None, fetch: Callable[[int], Next]) -> None:
         self.data: list[StoredConversation] = page.data
@@ -29,7 +29,7 @@ class _Place(Generic[Next]):
         return f"{type(self).__name__}({len(self.data)} conversations, {self.pagination!r})"
 
     def has_next_page(self) -> bool:
-        """Whether more follows: by the total, and where the API names none, by the page being full."""
+        """Return True if more follows: by the total, or if the API names none, by the page being full."""
         total = self.pagination.total
         if not self.data or not total:
             return len(self.data) >= self._limit
@@ -42,10 +42,10 @@ class _Place(Generic[Next]):
 
 
 class Page(_Place["Page"]):
-    """A page of conversations. Iterating over it goes on through all pages that follow, fetching them as needed."""
+    """A page of conversations; iterating over it fetches the following pages as needed."""
 
     def next_page(self) -> Page:
-        """Fetch the page that follows."""
+        """Fetch the next page; raises InvalidArgumentError on the last one."""
         return self._fetch_next()
 
     def __iter__(self) -> Iterator[StoredConversation]:
@@ -57,10 +57,10 @@ class Page(_Place["Page"]):
 
 
 class AsyncPage(_Place["Awaitable[AsyncPage]"]):
-    """A page of conversations. Iterating over it goes on through all pages that follow, fetching them as needed."""
+    """A page of conversations; iterating over it fetches the following pages as needed."""
 
     async def next_page(self) -> AsyncPage:
-        """Fetch the page that follows."""
+        """Fetch the next page; raises InvalidArgumentError on the last one."""
         return await self._fetch_next()
 
     async def __aiter__(self) -> AsyncIterator[StoredConversation]:
@@ -88,7 +88,7 @@ class AsyncPages:
 
 
 class _Seen:
-    """Keeps a conversation from coming twice when new ones push the old over a page's edge."""
+    """Filters out repeated conversations: new ones push old ones onto the next page."""
 
     def __init__(self) -> None:
         self._ids: set[str] = set()

@@ -1,4 +1,4 @@
-"""What the API answers, typed and tolerant: a newer server never breaks an older client.
+"""Answers of the API, typed and tolerant: a newer server never breaks an older client.
 
 A field that is missing or null is None, or empty where the API document always shows it: `""` for an id, a status, a
 role or a content, 0 for a total. A field that is unknown, or whose value is not what the document says, is kept
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Result(msgspec.Struct, rename="camel", frozen=True, kw_only=True, repr_omit_defaults=True):
-    """An object of an answer, and whatever it holds beyond what this version knows."""
+    """Object of an answer; `extra` holds the fields that this version does not know."""
 
     extra: dict[str, Any] = {}
 
@@ -49,7 +49,7 @@ class Result(msgspec.Struct, rename="camel", frozen=True, kw_only=True, repr_omi
         return cls(**known, extra=extra)
 
     def to_dict(self) -> dict[str, Any]:
-        """The object as the API sent it, `extra` included and nulls left out; ready for JSON."""
+        """Return the object as the API sent it, with `extra` and without nulls; ready for JSON."""
         return dict(self._wire_items()) | self.extra
 
     def _wire_items(self) -> Iterator[tuple[str, Any]]:
@@ -92,7 +92,7 @@ class StoredMessage(Result, frozen=True, kw_only=True):
 
 
 class Insights(Result, frozen=True, kw_only=True):
-    """What the analysis found (API document, "Get Conversation Insights")."""
+    """Results of the analysis of a conversation (API document, "Get Conversation Insights")."""
 
     conversation_id: str | None = None
     sentiment: str | None = None
@@ -137,7 +137,7 @@ class StoredConversation(Result, frozen=True, kw_only=True):
 
 
 class Pagination(Result, frozen=True, kw_only=True):
-    """Where a page stands among all results."""
+    """Position of a page among all results."""
 
     total: int = 0
     limit: int | None = None
@@ -170,7 +170,7 @@ def _decode(body: bytes | bytearray) -> dict[str, Any]:
 
 
 def _decode_any(body: bytes | bytearray) -> Any:
-    """JSON as servers send it: half of a surrogate pair and NaN too, which msgspec refuses.
+    """Decode JSON as servers send it, with halves of surrogate pairs and NaN, which msgspec refuses.
 
     JavaScript cuts emoji in half and escapes the halves; one such message must not hide a conversation.
     """
@@ -182,7 +182,7 @@ def _decode_any(body: bytes | bytearray) -> Any:
 
 
 class _Field(NamedTuple):
-    """How one field is read: `result` is the class of the object, or of each item of the list, that it holds."""
+    """Reader of one field; `result` is the class of the object, or of each item of the list, that it holds."""
 
     name: str
     type: Any
@@ -190,7 +190,7 @@ class _Field(NamedTuple):
     many: bool
 
     def read_into(self, known: dict[str, Any], value: Any) -> bool:
-        """Set what can be read of a value; False when that is not all of it."""
+        """Set what can be read of a value; return False if that is not all of it."""
         if value is None:
             return True
         if self.many:

@@ -55,8 +55,8 @@ class Conversation:
         company_name: str | None = None,
         keep_open: bool = False,
     ) -> None:
-        self.prompt_id = checked_id("prompt_id", prompt_id)
-        self.session_id = None if session_id is None else checked_id("session_id", session_id)
+        self.prompt_id: str = checked_id("prompt_id", prompt_id)
+        self.session_id: str | None = None if session_id is None else checked_id("session_id", session_id)
         if company_name is not None and not isinstance(company_name, str):
             raise InvalidArgumentError(f"company_name is {type(company_name).__name__}, expected a string")
         if keep_open and session_id is None:
@@ -65,7 +65,7 @@ class Conversation:
             )
         self.company_name = company_name
         self.keep_open = keep_open
-        self.metadata = {} if metadata is None else checked_metadata(metadata)
+        self.metadata: dict[str, Any] = {} if metadata is None else checked_metadata(metadata)
         self._router = router
         self.recorded: Recording | None = None
         """The recording behind it, once it has begun."""
