@@ -36,17 +36,17 @@ _ours: ContextVar[bool] = ContextVar("converra_request", default=False)
 
 
 def library() -> Any:
-    """The module that makes our own clients."""
+    """Return the module that makes this package's HTTP clients."""
     return next(iter(_loaded()), None) or import_module("httpx")
 
 
 def errors(*names: str, also: tuple[type[Exception], ...] = ()) -> tuple[type[Exception], ...]:
-    """The exception classes of these names, of every library that a client may come from, and Python's own."""
+    """Return the exception classes of these names, of every library that a client may come from, and Python's own."""
     return (*(getattr(module, name) for module in _loaded() for name in names), *also)
 
 
 def classes(name: str) -> tuple[type[Any], ...]:
-    """The classes of this name, of every library that a client may come from."""
+    """Return the classes of this name, of every library that a client may come from."""
     return tuple(getattr(module, name) for module in _loaded())
 
 
@@ -56,7 +56,7 @@ def _loaded() -> list[ModuleType]:
 
 
 def _half_made(module: ModuleType) -> bool:
-    """Whether another thread is importing it at this moment."""
+    """Return True if another thread is importing the module at this moment."""
     return bool(getattr(module.__spec__, "_initializing", False))
 
 

@@ -58,7 +58,7 @@ def answer_from(
     *,
     problem: str | None = None,
 ) -> T:
-    """The result of an answer; raises the APIStatusError that it stands for.
+    """Read the result of an answer; raises the APIStatusError that it stands for.
 
     `problem` says why `body` is not the whole body; it matters only where the status says success.
     """
@@ -79,7 +79,7 @@ def _readable(body: bytes | bytearray, problem: str | None) -> bytes | bytearray
 
 
 def error_from(status_code: int, headers: Mapping[str, str], body: bytes | bytearray) -> APIStatusError:
-    """The exception of an answer: with the API's own words where it has any, else with the beginning of the body."""
+    """Build the exception of an answer, with the API's message or else with the beginning of the body."""
     said = _said(body)
     code, message = said.get("code"), said.get("message")
     return error_class(status_code)(
@@ -119,7 +119,7 @@ def _phrase(status_code: int) -> str:
 
 
 def _too_many_values(body: bytes | bytearray) -> bool:
-    """Whether a JSON body would take far more memory as objects than as text."""
+    """Return True if a JSON body would take far more memory as objects than as text."""
     if _separators(body) <= MAX_VALUES:
         return False
     return _separators(_STRING.sub(b"", body)) > MAX_VALUES  # most of them may have stood inside of texts
@@ -151,7 +151,7 @@ class Body:
             self._layers = [_Layer(_WINDOWS[name], self._most) for name in reversed(names)]
 
     def feed(self, chunk: bytes) -> bool:
-        """Take in what came from the network; False where no more is wanted."""
+        """Decode a chunk from the network; return False if no more is needed."""
         self._received += len(chunk)
         if self.problem is None and self._received > self._most:
             self._refuse()
@@ -160,7 +160,7 @@ class Body:
         return self.problem is None
 
     def end(self) -> None:
-        """Take in what the decoders still hold."""
+        """Decode what the decoders still buffer."""
         for place, layer in enumerate(self._layers):
             if self.problem is None:
                 self._take(piece for rest in layer.rest() for piece in _decoded(self._layers[place + 1 :], rest))

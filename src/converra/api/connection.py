@@ -43,7 +43,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 class _Owner(NamedTuple):
-    """Who may use an HTTP client's sockets."""
+    """Process and event loop that may use an HTTP client's sockets."""
 
     pid: int
     loop: asyncio.AbstractEventLoop | None
@@ -136,7 +136,7 @@ class _BaseConnection(Generic[Client]):
 
 
 def _ignore(_headers: Mapping[str, str]) -> None:
-    """Nobody listens."""
+    """Ignore the headers: the default of `on_headers`."""
 
 
 class Connection(_BaseConnection["httpx.Client"]):
@@ -147,14 +147,14 @@ class Connection(_BaseConnection["httpx.Client"]):
 
     _kind = "Client"
     silent: bool = False
-    """Whether the HTTP library logs nothing about our requests."""
+    """True: the HTTP library logs nothing about the requests of this connection."""
     on_headers: Callable[[Mapping[str, str]], None] = staticmethod(_ignore)
-    """Told the headers of each answer: whoever has a budget of requests may find it there."""
+    """Called with the headers of each answer, which may describe the rate limit."""
 
     def __init__(self, api_key: str, base_url: str, timeout: float, *, http_client: httpx.Client | None = None) -> None:
         super().__init__(api_key, base_url, timeout, http_client=http_client)
         self._streams: weakref.WeakSet[Any] = weakref.WeakSet()
-        """What our own client has connected."""
+        """Network streams that the built-in client has opened."""
         self._abandoned = False
         lifecycle.in_child(lifecycle.Phase.DELIVERY, self)
 
@@ -164,7 +164,7 @@ class Connection(_BaseConnection["httpx.Client"]):
         self._client()
 
     def be_silent(self) -> None:
-        """Send without a word in the app's log: the app did not ask for these requests."""
+        """Keep the requests out of the app's log, which did not ask for them."""
         install_filter()
         self.silent = True
 

@@ -35,7 +35,7 @@ class Attempt:
     """The clock of one request, and the hook that makes a sync transport keep to it."""
 
     begun: bool | None = None
-    """Whether the transport began to send the request; None where that is not known."""
+    """True once the transport began to send the request; None while that is unknown."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -51,7 +51,7 @@ class Attempt:
         return left
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Hear from the transport, and bound each stream that it opens."""
+        """Handle an event of the transport: bound each stream that it opens."""
         self._stay_in_process()
         if event.endswith(NEW_STREAM):
             stream = info["return_value"]
@@ -99,7 +99,7 @@ class AsyncAttempt(Attempt):
         return self._limit
 
     async def hear(self, event: str, _info: Mapping[str, Any]) -> None:
-        """Take an event of the transport; keep closely to the deadline from when the request is sent."""
+        """Handle an event of the transport; tighten the timeout once the request is sent."""
         if event.endswith("send_request_headers.started"):
             self.begun = True
             if self._limit is not None:

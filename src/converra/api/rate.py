@@ -1,4 +1,4 @@
-"""What an answer's headers say about the limit on requests.
+"""Headers of an answer that describe the rate limit.
 
 =============================================  =====================================================
 `X-RateLimit-Remaining`, `X-RateLimit-Reset`   what many services send
@@ -22,11 +22,11 @@ _LEFT = re.compile(r"\b(?:remaining|r)=(\d{1,9})\b")
 _RESET = re.compile(r"\b(?:reset|t)=(\d{1,9})\b")
 _NUMBER = re.compile(r"\d{1,13}(\.\d{1,9})?")
 _EPOCH = 1_000_000_000
-"""A reset of so many seconds is a date."""
+"""From this many seconds on a reset is a date."""
 
 
 def resets_in(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds until requests are allowed again; None where nothing is said. `now` is seconds since the epoch."""
+    """Seconds until requests are allowed again; None if the headers do not tell. `now` is seconds since the epoch."""
     seconds = _said(headers, "reset", _RESET)
     if seconds is None:
         return None
@@ -34,7 +34,7 @@ def resets_in(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def spent_for(headers: Mapping[str, str], now: float) -> float | None:
-    """The same where no request is left; None where there are some, or nothing is said."""
+    """Return the same if no request is left; None if there are some, or the headers do not tell."""
     return resets_in(headers, now) if _said(headers, "remaining", _LEFT) == 0 else None
 
 

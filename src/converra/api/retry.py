@@ -18,7 +18,7 @@ any other status                   no                raise        raise
 
 .. [1] By RFC 9110 a 408 says that the server did not get the whole request, so it cannot have acted on it.
 
-Who gets "raise" for an append should read the conversation back before sending it again.
+After "raise" for an append, the caller should read the conversation back before sending it again.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def exchange(
 
 
 def nothing_stored(error: ConverraError) -> bool:
-    """Whether an outcome says that the request had no effect."""
+    """Return True if an outcome says that the request had no effect."""
     if isinstance(error, APIConnectionError):
         return not error.sent
     if isinstance(error, APIStatusError):
@@ -83,7 +83,7 @@ def nothing_stored(error: ConverraError) -> bool:
 
 
 def transient(error: ConverraError) -> bool:
-    """Whether the same request may well succeed later."""
+    """Return True if the same request may succeed later."""
     if isinstance(error, APIStatusError):
         return error.status_code in _NOTHING_STORED or _ambiguous(error)
     return isinstance(error, APIConnectionError)
@@ -94,7 +94,7 @@ def _ambiguous(error: APIStatusError) -> bool:
 
 
 def after(attempt: int, error: ConverraError, *, idempotent: bool, jitter: float, now: float) -> float | None:
-    """Seconds to wait before sending a request again; None where it must not be.
+    """Return the seconds to wait before a retry; None if the request must not be sent again.
 
     `attempt` counts from 1, `jitter` is a random number from 0 to 1, `now` is seconds since the epoch. `Retry-After`
     is honoured up to MAX_RETRY_AFTER; without one the wait is anything up to a doubling bound ("full jitter").
@@ -106,12 +106,12 @@ def after(attempt: int, error: ConverraError, *, idempotent: bool, jitter: float
 
 
 def backoff(attempt: int, jitter: float) -> float:
-    """Capped exponential backoff with full jitter, in seconds."""
+    """Compute a capped exponential backoff with full jitter, in seconds."""
     return jitter * min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(attempt - 1, 16))
 
 
 def retry_after(error: ConverraError, now: float) -> float | None:
-    """The wait that the server asked for, in seconds, capped; None where it asked for none that can be read.
+    """Return the wait that the server asked for, in seconds, capped; None if it asked for none that can be read.
 
     By `Retry-After`, or else, where there were too many requests, by what it says about their limit.
     """
