@@ -44,7 +44,7 @@ VAGUE = re.compile(r"(What|Whether|Which|How)\b")
 """Beginnings of docstrings that name neither an action nor a thing."""
 
 UNREVISED = {
-    *("__init__", "_default", "api", "asgi", "capture", "cli", "config", "delivery", "errors", "history"),
+    *("_default", "api", "asgi", "capture", "cli", "delivery", "errors", "history"),
     *("integrations", "langchain", "process", "server", "testing", "transcript", "wire"),
 }
 """Rooms of `src/converra` whose words are not revised yet."""
