@@ -125,7 +125,7 @@ def test_every_test_is_a_promise() -> None:
     assert _offenders(TESTS, silent) == {}
 
 
-def _lines(find: re.Pattern[str]) -> Callable[[Path], list[str]]:
+def _matches(find: re.Pattern[str]) -> Callable[[Path], list[str]]:
     """Find the lines that match, as `number: match`."""
 
     def found(path: Path) -> list[str]:
@@ -161,7 +161,7 @@ def _sentences(path: Path) -> Iterator[str]:
 
 def test_pages_use_the_fields_terms() -> None:
     """README, docs, changelog, examples, benchmarks and scripts use the field's terms."""
-    assert _offenders(PROSE, _lines(AVOIDED)) == {}
+    assert _offenders(PROSE, _matches(AVOIDED)) == {}
     assert _offenders((path for path in PROSE if path.suffix == ".py"), _vague) == {}
 
 
@@ -177,7 +177,7 @@ def test_sentences_stay_short() -> None:
 def test_source_uses_the_fields_terms() -> None:
     """Docstrings, comments, log lines and errors use the field's terms; docstrings begin with a verb or a noun."""
     revised = [path for path in SOURCES if _room(path) not in UNREVISED]
-    assert _offenders(revised, _lines(AVOIDED)) == {}
+    assert _offenders(revised, _matches(AVOIDED)) == {}
     assert _offenders(revised, _vague) == {}
 
 
