@@ -26,7 +26,7 @@ _making = Lock()
 _asked: Config | None = None
 """The settings that `instrument()` asked for last."""
 _make: Callable[[Config], Recorder] = Recorder
-"""What makes a recorder of settings; tests put another one in its place, see `swapped`."""
+"""Makes a recorder of settings; tests replace it, see `swapped`."""
 
 
 def recorder() -> Recorder:

@@ -34,7 +34,7 @@ def lifespan(app_or_lifespan: Any, /) -> Any:
         app = FastAPI(lifespan=lifespan)
         app = FastAPI(lifespan=lifespan(my_lifespan))  # or as the outermost decorator of my_lifespan
 
-    It calls `converra.shutdown()` after your lifespan has ended, in a thread, so that the event loop goes on. The
+    It calls `converra.shutdown()` after your lifespan has ended, in a thread, so that the event loop keeps running. The
     server may be started again. What your lifespan yields or raises is passed on unchanged.
 
     Args:

@@ -47,7 +47,7 @@ class ConverraCallbackHandler(RunHandler):
         return f"ConverraCallbackHandler(prompt_id={self._given.prompt_id!r}, session_id={self._given.session_id!r})"
 
     def _outermost(self) -> None:
-        """Have the pauses of graphs noted, which callbacks are not told of."""
+        """Observe pauses of graphs, which LangGraph does not report to callbacks."""
         if recorder().config.enabled:
             watch()
 

@@ -154,7 +154,7 @@ def parse(content: str) -> Transcript:
         content: The content field, in either form; the form is detected.
 
     Returns:
-        The messages, and the metadata: None where there is none, as always in the text form.
+        The messages, and the metadata: None if there is none, as always in the text form.
 
     Raises:
         InvalidArgumentError: The content is neither form; the message says what cannot be read.

@@ -42,7 +42,7 @@ _WINDOWS = {
     "x-gzip": (zlib.MAX_WBITS | 16,),
     "deflate": (zlib.MAX_WBITS, -zlib.MAX_WBITS),
 }
-"""By encoding: what zlib is told, and what it is told if that fails. Servers send `deflate` without its header, too."""
+"""By encoding: the arguments for zlib, and those to try if that fails. Servers send bare `deflate`, too."""
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
@@ -193,7 +193,7 @@ class _Layer:
         self._left = most
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """What becomes of some raw bytes; what follows the end of the compressed data is ignored."""
+        """Decompress some raw bytes; data after the end of the compressed stream is ignored."""
         while data and not self._zlib.eof:
             piece = self._decompressed(data)
             data = self._zlib.unconsumed_tail
@@ -214,7 +214,7 @@ class _Layer:
         return piece
 
     def rest(self) -> Iterator[bytes]:
-        """What was taken in and not yet given: a few kilobytes at most."""
+        """Input that is not decompressed yet: a few kilobytes at most."""
         yield self._zlib.flush()
 
 

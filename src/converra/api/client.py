@@ -164,7 +164,7 @@ class _Settings(NamedTuple):
 
 
 def _settings(api_key: str | None, base_url: str | None, timeout: float | None) -> _Settings:
-    """Read the settings of a client; raises MissingAPIKeyError where there is no key."""
+    """Read the settings of a client; raises MissingAPIKeyError without a key."""
     found = config.load({"api_key": api_key, "base_url": base_url, "timeout": timeout})
     if found.api_key is None:
         raise MissingAPIKeyError("no API key: pass api_key=, or set CONVERRA_API_KEY in the environment")

@@ -38,7 +38,7 @@ _NOT_SENT = ("ConnectError", "ConnectTimeout", "InvalidURL", "PoolTimeout", "Pro
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What a request can end in. httpx raises RuntimeError for a closed client, and misses that a host is no name."""
+    """Exceptions of a request. httpx raises RuntimeError for a closed client, and accepts a host that is no name."""
     return errors("HTTPError", "InvalidURL", also=(OSError, RuntimeError, UnicodeError))
 
 
@@ -53,7 +53,7 @@ class _Owner(NamedTuple):
 
 
 class _BaseConnection(Generic[Client]):
-    """What both connections know: where the API is, the key, and the HTTP client of this process and event loop."""
+    """Common part of both connections: the API's address, the key, and the HTTP client of this process and loop."""
 
     _kind: str
     """The name of the client's class."""

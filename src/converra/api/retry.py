@@ -1,4 +1,4 @@
-"""What is safe to send again, and when.
+"""Rules of retrying: which requests are safe to repeat, and when.
 
 A request may be sent again when nothing of it can have been stored, or when storing it twice changes nothing: reads,
 and a create, whose idempotency key makes the second one return the first. An append has no key, so the table:

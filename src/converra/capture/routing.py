@@ -54,7 +54,7 @@ LEFT_BEHIND = (
 
 
 class Router:
-    """Finds the recording that something belongs to, and makes a new one where there is none."""
+    """Finds the recording that something belongs to, or makes a new one."""
 
     def __init__(
         self, config: Config, registry: Registry, delivery: Delivery, finish: Finish, show: Show | None = None

@@ -12,7 +12,7 @@ _HINTS = {
 
 
 def main() -> None:
-    """Run `converra`; the entry point exists without the extras, so what is missing is said here."""
+    """Run `converra`; the entry point exists without the extras, so a missing one is reported here."""
     try:
         from converra.cli.group import commands  # noqa: PLC0415 - so that a missing extra ends in the hint below
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from converra import config
 from converra._version import __version__
 from converra.api.client import Converra
-from converra.cli.failures import told
+from converra.cli.failures import explained
 from converra.cli.source import APISource
 from converra.errors import AuthenticationError, ConverraError, InvalidArgumentError
 from converra.errors import PermissionDeniedError as Forbidden
@@ -56,7 +56,7 @@ WRAPPED = (
 PREFIX = "CONVERRA_"
 
 ALIASES = {"HOST": "BASE_URL", "ENDPOINT": "BASE_URL", "TOKEN": "API_KEY", "DEBUG": "CONSOLE"}
-"""What other SDKs call such a setting."""
+"""Names that other SDKs use for such a setting."""
 
 OTHER_VARIABLES = (config.SILENCED, "CONVERRA_PYTEST_SEND", "CONVERRA_DEV_MODULES")
 """`CONVERRA_` variables that are not settings of capture."""
@@ -129,9 +129,9 @@ def api(environ: Mapping[str, str]) -> Iterator[Check]:
             APISource(client).list(limit=1)
     except (AuthenticationError, Forbidden) as error:
         yield Check("api", "host", "ok", "answers")
-        yield Check("api", "key", "bad", f"is refused: {told(error)}")
+        yield Check("api", "key", "bad", f"is refused: {explained(error)}")
     except ConverraError as error:
-        yield Check("api", "host", "bad", told(error))
+        yield Check("api", "host", "bad", explained(error))
     else:
         yield Check("api", "host", "ok", "answers")
         yield Check("api", "key", "ok", "is accepted")

@@ -47,7 +47,7 @@ _ROWS = (
 )
 
 
-def told(error: ConverraError) -> str:
+def explained(error: ConverraError) -> str:
     """An error in one line, with what can be done about it."""
     return visible("; ".join(filter(None, (" ".join(str(error).split()), _row(error).hint))))
 
@@ -60,5 +60,5 @@ class Failure(click.ClickException):
     """An error of the package as a command tells it."""
 
     def __init__(self, error: ConverraError) -> None:
-        super().__init__(told(error))
+        super().__init__(explained(error))
         self.exit_code = _row(error).status  # type: ignore[misc]  # click declares it for the class; here each instance has its own

@@ -18,7 +18,7 @@ def default_path() -> str:
 
 
 def opened(path: str, *, keep_conversations: int | None = None, keep_days: float | None = None) -> Store:
-    """The store, new where there was none; a click error where it cannot be used. It forgets nothing unless told to."""
+    """The store, new where there was none; a click error where it cannot be used. It prunes nothing unless asked to."""
     try:
         if path == default_path():  # the default folder belongs to this user alone
             Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)

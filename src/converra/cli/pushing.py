@@ -83,7 +83,7 @@ class Push:
         return len(self._recorded.messages)
 
     def run(self, progress: Callable[[Push], None]) -> None:
-        """Send all that is missing; `progress` is told at first and after each request. Raises the API's errors."""
+        """Send all that is missing; `progress` is called at first and after each request. Raises the API's errors."""
         progress(self)
         if self.remote_id is None:
             self._create()

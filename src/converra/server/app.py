@@ -62,7 +62,7 @@ def create_app(
     app.state.faults = faults
     app.state.drafts = drafts
     app.state.pages = asyncio.Semaphore(AT_A_TIME)
-    app.state.webhooks = Webhooks(told=lambda: store.changes.publish((WEBHOOKS,)))
+    app.state.webhooks = Webhooks(delivered=lambda: store.changes.publish((WEBHOOKS,)))
     return app
 
 

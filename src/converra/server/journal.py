@@ -22,7 +22,7 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 _REFUSED = 400
 _REASON_BYTES = 64 * 1024
 _KEY = re.compile("auth|key|password|secret|token", re.IGNORECASE)
-"""What a header or a parameter is called that may hold a key."""
+"""Names of headers and parameters that may hold a key."""
 
 
 class JournalMiddleware:

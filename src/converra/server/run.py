@@ -104,7 +104,7 @@ def run(store: Store, listener: socket.socket, *, token: str | None = None) -> N
 
 
 def listen(port: int, host: str = LOOPBACK) -> socket.socket:
-    """A listening socket, on loopback unless told otherwise: from now on connections wait instead of being refused.
+    """A listening socket, on loopback by default: from now on connections wait instead of being refused.
 
     The protocol is named because asyncio switches Nagle's algorithm off only where it is; else answers take 40 ms.
     """
@@ -179,7 +179,7 @@ class _ThreadedServer(uvicorn.Server):
         asyncio.run(self._serve([listener]))
 
     async def main_loop(self) -> None:
-        """Until told to stop; ticks keep the Date header right."""
+        """Serve until asked to stop; ticks keep the Date header right."""
         self._loop = asyncio.get_running_loop()
         self._ready.set()
         counter = 0

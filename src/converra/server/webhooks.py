@@ -44,8 +44,8 @@ class Delivery(NamedTuple):
 class Webhooks:
     """The address, what was delivered to it, and the thread that delivers, in order. Off while there is no address."""
 
-    def __init__(self, *, told: Callable[[], None] = lambda: None) -> None:
-        self._told = told
+    def __init__(self, *, delivered: Callable[[], None] = lambda: None) -> None:
+        self._delivered = delivered
         self._lock = threading.Lock()
         self._waiting: queue.SimpleQueue[tuple[str, bytes, int]] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
@@ -89,7 +89,7 @@ class Webhooks:
             ms = round((time.perf_counter() - started) * 1000, 1)
             with self._lock:
                 self._log.append(Delivery(next(self._numbers), at, url, payload.decode(), status, error, ms))
-            self._told()
+            self._delivered()
 
 
 def changed_fields(before: Conversation, after: Conversation) -> list[str]:

@@ -50,9 +50,9 @@ def __getattr__(name: str) -> Any:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let users ask for real sending."""
-    told = "send conversations for real, as the settings of the app say (default: tests send nothing)"
-    parser.getgroup("converra").addoption("--converra-send", action="store_true", help=told)
-    parser.addini("converra_send", told, type="bool", default=False)
+    meaning = "send conversations for real, as the settings of the app say (default: tests send nothing)"
+    parser.getgroup("converra").addoption("--converra-send", action="store_true", help=meaning)
+    parser.addini("converra_send", meaning, type="bool", default=False)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from converra.wire.models import Message
 
 BEGINNING = datetime(2025, 1, 1, tzinfo=UTC)
-"""When the first message of every test is said; each that follows comes a second later. Calls take no time."""
+"""Time of the first message of every test; each further one is a second later. Calls take no time."""
 
 _OURS = ("sdk", "sessionId")
 
@@ -55,7 +55,7 @@ class MemoryDelivery(Delivery):
         self._keyed: dict[str, CapturedConversation] = {}
         """The conversations that others may join, by idempotency key."""
         self._ids: dict[str, str] = {}
-        """What the messages are called here, by the ids that they were given."""
+        """Ids of the messages in this test, by their real ids."""
         super().__init__(config, jobs=jobs)
         self._flusher.switch(Mode.CALLER_ASSEMBLES)
 

@@ -11,7 +11,7 @@ import click
 
 from converra import config
 from converra.api.client import Converra
-from converra.cli.failures import FAILED, INTERRUPTED, Failure, told
+from converra.cli.failures import FAILED, INTERRUPTED, Failure, explained
 from converra.cli.local import default_path, recorded
 from converra.cli.output import print_json
 from converra.cli.pushed import Place, Pushed
@@ -136,7 +136,7 @@ def _run(
             results.append(_pushed(client, store, each, pushed))
             advance()
     except _STOPS as error:
-        return Run(results, told(error), Failure(error).exit_code)
+        return Run(results, explained(error), Failure(error).exit_code)
     except KeyboardInterrupt:
         return Run(results, "stopped", INTERRUPTED)
     return Run(results)
@@ -161,7 +161,7 @@ def _pushed(client: Converra, store: Store, row: Conversation, pushed: Pushed) -
     except _STOPS:
         raise
     except ConverraError as error:
-        return Result(row.id, one.remote_id, one.sent, told(error))
+        return Result(row.id, one.remote_id, one.sent, explained(error))
     return Result(row.id, one.remote_id, one.sent)
 
 

@@ -96,7 +96,7 @@ class Faults:
         self.refused_statuses: frozenset[str] = frozenset()
         """Statuses refused with a 400 that names the field, such as {"active"}."""
         self.fired: Counter[tuple[str, str]] = Counter()
-        """How often each (endpoint, kind) was hit."""
+        """Hits by (endpoint, kind)."""
 
     def add(
         self,

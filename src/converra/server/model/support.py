@@ -33,7 +33,7 @@ ITSELF = "I am a stand-in model: there is no intelligence here, only a few canne
 
 
 def answer(text: str) -> str:
-    """A canned answer where the words call for one; else what the stand-in is, and what it was told."""
+    """A canned answer where the words call for one; else a statement of what the stand-in is and received."""
     for pattern, words in _ANSWERS:
         if re.search(pattern, text, re.IGNORECASE | re.DOTALL):
             return words.format(itself=ITSELF, order=_order(text))

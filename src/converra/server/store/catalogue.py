@@ -53,7 +53,7 @@ class Page(NamedTuple):
 
     conversations: list[Conversation]
     total: int
-    """How many there are in all."""
+    """Number of all hits."""
     places: dict[int, int]
     """The first message with the words that were looked for, by the number of the conversation."""
     more: bool = False

@@ -43,8 +43,8 @@ class Listener:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), seconds)
         self._woken.clear()
-        told, self._topics = self._topics, set()
-        return told
+        topics, self._topics = self._topics, set()
+        return topics
 
 
 class Changes:

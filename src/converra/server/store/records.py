@@ -87,7 +87,7 @@ class LoggedRequest(NamedTuple):
     ms: float | None
     answer_bytes: int | None
     attempt: int
-    """How often this request body has arrived."""
+    """Number of times this request body has arrived."""
     reason: str | None
     """Why it was refused, in the words of the answer."""
     fault: str | None

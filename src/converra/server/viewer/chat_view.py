@@ -26,7 +26,7 @@ _PLACED = ("role", "content", "timestamp", "model", "tokens", "toolCalls", "usag
 """The fields of a message that have a place on the page."""
 
 CLOSING_WORDS = "Conversation ended."
-"""What the SDK says to complete a conversation that has nothing left to say: no prompt."""
+"""The SDK's closing message, which is no prompt."""
 
 
 class Text(NamedTuple):
@@ -66,7 +66,7 @@ class Bubble(NamedTuple):
     attachments: Sequence[str]
     facts: Sequence[str]
     badges: Sequence[tuple[str, str]]
-    """What went wrong or is out of the ordinary: its kind, as the style sheet knows it, and words."""
+    """A failure or another notable fact: its kind, as the style sheet names it, and a text."""
     replaces: int | None
     """The place of the message that this one takes the place of."""
     notes: Sequence[tuple[str, str]]
@@ -238,10 +238,10 @@ def _rest(message: Mapping[str, Any]) -> str | None:
 
 
 def _moment(timestamp: Any) -> str | None:
-    """ISO 8601 in UTC, whatever zone it was told in; without any it is taken for UTC. None for what is no time."""
+    """ISO 8601 in UTC, converted from the zone it has; UTC if it has none. None for an invalid time."""
     try:
-        told = datetime.fromisoformat(str(timestamp).upper())
-        said = told.replace(tzinfo=told.tzinfo or UTC).astimezone(UTC)
+        parsed = datetime.fromisoformat(str(timestamp).upper())
+        said = parsed.replace(tzinfo=parsed.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
     return said.isoformat(timespec="milliseconds").replace("+00:00", "Z")

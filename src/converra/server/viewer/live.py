@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from converra.server.store.conversations import Store
 
 _LOOK_SECONDS = 1.0
-"""How soon a page learns what another process has written."""
+"""Seconds between polls for changes by other processes."""
 
 _APART = (REQUESTS, WEBHOOKS, DRAFTS)
 _PAUSE_SECONDS = 0.05
-"""Between two events of a stream: what happens meanwhile is told at once."""
+"""Between two events of a stream: changes in between are sent together."""
 
 
 async def live(request: Request) -> Response:
     """GET /live: an event for `conversations`, `requests` and `webhooks` as they change.
 
     With `conversation` only that one's changes, as `changed`, and `draft` while the stand-in model speaks.
-    `seen` is the version that the page shows; what has changed since is told first.
+    `seen` is the version that the page shows; later changes are sent first.
     """
     store: Store = request.app.state.store
     seen, conversation = request.query_params.get("seen"), request.query_params.get("conversation")

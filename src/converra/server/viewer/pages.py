@@ -51,7 +51,7 @@ def page(handler: Callable[[Request], Response]) -> Callable[[Request], Awaitabl
 
 def _made(handler: Callable[[Request], Response], request: Request) -> Response:
     store = store_of(request)
-    request.state.version = store.changes.version  # before anything is read: what changes meanwhile is told again
+    request.state.version = store.changes.version  # before anything is read: a change in between is sent again
     with store.reading():
         return handler(request)
 
