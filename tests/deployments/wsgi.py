@@ -153,7 +153,11 @@ class Deployment:
         self._running.send_signal(number)
 
     def stop(self) -> None:
-        """Stop the server as a deployment does, and wait for all of its processes."""
+        """Stop the server as a deployment does, and wait for all of its processes.
+
+        A moment after the last answer: uWSGI runs no exit functions in a worker that is busy with a request.
+        """
+        time.sleep(0.5)
         self.signal(signal.SIGTERM)
         assert self._running is not None
         self._running.wait(40)

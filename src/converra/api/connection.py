@@ -187,10 +187,12 @@ class Connection(_BaseConnection["httpx.Client"]):
         return answer_from(operation, response.status_code, response.headers, body.data, problem=body.problem)
 
     def _trace(self, attempt: Attempt) -> Callable[[str, Mapping[str, Any]], None]:
+        streams = self._streams if self._given is None else None  # not `self`: a request must not keep it alive
+
         def trace(event: str, info: Mapping[str, Any]) -> None:
             attempt.trace(event, info)
-            if self._given is None and event.endswith(NEW_STREAM):
-                self._streams.add(info["return_value"])
+            if streams is not None and event.endswith(NEW_STREAM):
+                streams.add(info["return_value"])
 
         return trace
 

@@ -227,12 +227,13 @@ class CallPieces:
 
 def assembled(fragments: list[Any]) -> Any:
     """Put fragments together, of which any may be parsed already: the only one as it is, objects as one object."""
-    source = [fragment for fragment in fragments if not isinstance(fragment, str) or fragment.strip()]
-    if source and all(isinstance(fragment, dict) for fragment in source):
-        return {key: value for fragment in source for key, value in fragment.items()}
-    if len(source) == 1:
-        return source[0]
-    return joined(one if isinstance(one, str) else msgspec.json.encode(json_safe.plain(one)).decode() for one in source)
+    filled = [fragment for fragment in fragments if not isinstance(fragment, str) or fragment.strip()]
+    objects = [fragment for fragment in filled if isinstance(fragment, dict)]
+    if objects and len(objects) == len(filled):
+        return {key: value for fragment in objects for key, value in fragment.items()}
+    if len(filled) == 1:
+        return filled[0]
+    return joined(one if isinstance(one, str) else msgspec.json.encode(json_safe.plain(one)).decode() for one in filled)
 
 
 def _continues(fragment: Any) -> bool:
