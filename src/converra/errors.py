@@ -49,7 +49,7 @@ class APIConnectionError(ConverraError):
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
         super().__init__(message)
-        self.sent = sent
+        self.sent: bool = sent
 
 
 class APITimeoutError(APIConnectionError):

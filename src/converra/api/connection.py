@@ -62,7 +62,7 @@ class _BaseConnection(Generic[Client]):
         if http_client is not None and not isinstance(http_client, classes(self._kind)):
             raise InvalidArgumentError(f"http_client is {http_client!r}, expected an httpx.{self._kind}")
         self._authorization = f"Bearer {_header_safe(api_key)}"
-        self.base_url = _url(base_url)
+        self.base_url: str = _url(base_url)
         self._timeout = timeout
         self._given: Client | None = http_client
         self._built: dict[_Owner, Client] = {}

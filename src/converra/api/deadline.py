@@ -38,7 +38,7 @@ class Attempt:
     """True once the transport began to send the request; None while that is unknown."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+        self.seconds: float = seconds
         self._ends = time.monotonic() + seconds
         self._pid = os.getpid()
 

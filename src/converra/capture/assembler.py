@@ -45,9 +45,9 @@ class Assembler:
         shared: bool = False,
         show: Show | None = None,
     ) -> None:
-        self.record = Record(shared=shared)
-        self.finish = finish
-        self.sends_now = False
+        self.record: Record = Record(shared=shared)
+        self.finish: Finish = finish
+        self.sends_now: bool = False
         """New messages are sent at once."""
         self._show = show
         self._queue = queue

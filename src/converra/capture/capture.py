@@ -19,7 +19,7 @@ class CallCapture:
 
     def __init__(self, router: Router) -> None:
         self._router = router
-        self.active = False
+        self.active: bool = False
         """True while calls are captured."""
 
     def begin(self, request: Request) -> OpenCall | None:

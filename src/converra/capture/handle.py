@@ -63,8 +63,8 @@ class Conversation:
             raise InvalidArgumentError(
                 "keep_open=True needs a session_id: nothing else could find the conversation again"
             )
-        self.company_name = company_name
-        self.keep_open = keep_open
+        self.company_name: str | None = company_name
+        self.keep_open: bool = keep_open
         self.metadata: dict[str, Any] = {} if metadata is None else checked_metadata(metadata)
         self._router = router
         self.recorded: Recording | None = None

@@ -46,17 +46,17 @@ class Recorder:
     """
 
     def __init__(self, config: Config | None = None, *, delivery: Delivery | None = None) -> None:
-        self.config = config or Config()
+        self.config: Config = config or Config()
         idle_timeout = self.config.idle_timeout
         jobs = JobQueue(self.config.max_pending_bytes) if delivery is None else delivery.jobs
         self._registry = Registry(jobs, idle_timeout)
         if delivery is None:
             every = max(MIN_SWEEP, min(idle_timeout / 4, MAX_SWEEP))
             delivery = Delivery(self.config, periodic_task=PeriodicTask(self._registry, every), jobs=jobs)
-        self.delivery = delivery
+        self.delivery: Delivery = delivery
         privacy = Privacy(capture_content=self.config.capture_content, redact=self.config.redact)
         self._router = Router(self.config, self._registry, delivery, privacy, show if self.config.console else None)
-        self.capture = CallCapture(self._router)
+        self.capture: CallCapture = CallCapture(self._router)
         """The side of this recorder that integrations see."""
         self._integrations: dict[str, Integration] = {}
         lifecycle.add_recorder(self)

@@ -116,8 +116,8 @@ class Recording:
         implicit: ConversationIndex | None = None,
         origin: Origin | None = None,
     ) -> None:
-        self.prompt_id = spec.prompt_id
-        self.origin = origin
+        self.prompt_id: str = spec.prompt_id
+        self.origin: Origin | None = origin
         self._spec = spec
         self._delivery = delivery
         self._finish = finish
@@ -128,11 +128,11 @@ class Recording:
         self._reset()
 
     def _reset(self) -> None:
-        self.ended = False
+        self.ended: bool = False
         """Nothing more is taken in."""
-        self.paused = False
+        self.paused: bool = False
         """An interrupted run of a framework is to be resumed in it, here or in another process."""
-        self.used = monotonic()
+        self.used: float = monotonic()
         self._queue: ConversationQueue | None = None
         self._assembler: Assembler | None = None
         self._calls: set[OpenCall] = set()

@@ -40,8 +40,8 @@ class Registry:
         self._jobs = jobs
         self._idle_timeout = idle_timeout
         self._recordings: weakref.WeakSet[Recording] = weakref.WeakSet()
-        self.implicit = ImplicitConversations(jobs, idle_timeout)
-        self.sessions = Sessions(jobs)
+        self.implicit: ImplicitConversations = ImplicitConversations(jobs, idle_timeout)
+        self.sessions: Sessions = Sessions(jobs)
 
     def add(self, recording: Recording) -> Recording:
         """Keep track of a recording for as long as something else refers to it."""

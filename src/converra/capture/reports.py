@@ -19,7 +19,7 @@ class Report:
     """The result of `instrument()`: one row for each patch point. Print it to read it."""
 
     def __init__(self, rows: list[Patched]) -> None:
-        self.rows = rows
+        self.rows: list[Patched] = rows
 
     @property
     def patched(self) -> list[Patched]:

@@ -34,7 +34,7 @@ class Pushed:
     """The record of one store and one account."""
 
     def __init__(self, store_path: str, account: str) -> None:
-        self.path = Path(f"{store_path}.pushed")
+        self.path: Path = Path(f"{store_path}.pushed")
         self._account = account
         self._places: dict[str, Place] = {}
         if self.path.exists():

@@ -74,8 +74,8 @@ class Push:
         self._recorded = recorded
         self._sleep = sleep
         self._begun = begun
-        self.remote_id = remote_id
-        self.sent = sent
+        self.remote_id: str | None = remote_id
+        self.sent: int = sent
 
     @property
     def total(self) -> int:

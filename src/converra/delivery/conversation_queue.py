@@ -47,18 +47,18 @@ class ConversationQueue:
 
     def __init__(self, owner: QueueOwner, header: Header) -> None:
         self._owner = owner
-        self.header = header
+        self.header: Header = header
         self.start()
 
     def start(self) -> None:
         """Set the initial state; also in a forked child, as earlier messages are the parent's."""
         self.progress: Progress | None = None
-        self.rows = OutboxRows()
-        self.used = False
+        self.rows: OutboxRows = OutboxRows()
+        self.used: bool = False
         """A message was appended."""
-        self.writer = os.urandom(4).hex() if self.header.shared else ""
+        self.writer: str = os.urandom(4).hex() if self.header.shared else ""
         """Tells apart the processes that share a conversation."""
-        self.generation = self._owner.generation
+        self.generation: int = self._owner.generation
 
     def begin_with(self, metadata: Mapping[str, Any]) -> None:
         """Merge metadata into the header, before the first message."""

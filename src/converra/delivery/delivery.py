@@ -55,11 +55,11 @@ class Delivery:
         periodic_task: PeriodicTask = NO_TASK,
         jobs: JobQueue | None = None,
     ) -> None:
-        self.config = config
-        self.jobs = JobQueue(config.max_pending_bytes) if jobs is None else jobs
+        self.config: Config = config
+        self.jobs: JobQueue = JobQueue(config.max_pending_bytes) if jobs is None else jobs
         self._periodic_task = periodic_task
         self._connect = connect
-        self.generation = 0
+        self.generation: int = 0
         self._start_postponed = False
         """`start` was called while uWSGI was loading the app."""
         self._begin(usual_mode(config), Counters(), MemoryOutbox(config.max_pending_bytes))
@@ -84,7 +84,7 @@ class Delivery:
             jobs=self.jobs,
         )
         self._flusher.owner = self
-        self.started = False
+        self.started: bool = False
         """The flusher runs, and exit hooks are set."""
         self._gave_up_at = -1
         """Messages captured when delivery at an exit was last tried: without new ones it is not tried again."""

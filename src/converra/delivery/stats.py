@@ -15,7 +15,7 @@ from converra.process.telemetry import count
 if TYPE_CHECKING:
     from converra.delivery.outbox import Outbox
 
-logger = logging.getLogger("converra")
+logger: logging.Logger = logging.getLogger("converra")
 
 
 class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,13 +48,13 @@ class Counters:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.delivered = 0
-        self.rejected = 0
-        self.withheld = 0
-        self.retries = 0
-        self.requests = 0
-        self.bytes = 0
-        self.duplicated_risk = 0
+        self.delivered: int = 0
+        self.rejected: int = 0
+        self.withheld: int = 0
+        self.retries: int = 0
+        self.requests: int = 0
+        self.bytes: int = 0
+        self.duplicated_risk: int = 0
         self.last_error: str | None = None
         self._captured = 0
         self._dropped = 0

@@ -90,8 +90,8 @@ class Alignment:
     """
 
     def __init__(self, record: Record, snapshot: Snapshot) -> None:
-        self.record = record
-        self.snapshot = snapshot
+        self.record: Record = record
+        self.snapshot: Snapshot = snapshot
         self.known_prefix = self._known_prefix()
         if not self._align() and self.known_prefix:  # the same texts occur twice, and the prefix is the wrong place
             self.known_prefix = None
@@ -113,11 +113,11 @@ class Alignment:
 
     def _align(self) -> bool:
         """Align all that follows the prefix; return False if the prefix must be given up."""
-        self.base = self.known_prefix.last + 1 if self.known_prefix else 0
+        self.base: int = self.known_prefix.last + 1 if self.known_prefix else 0
         """Texts before this position are matched by the prefix."""
         self.counts: dict[Any, int] = {}
         """Occurrences of KEYED match keys in the request, after the prefix."""
-        self.items = self._items()
+        self.items: list[Item] = self._items()
         return self._match_texts([item for item in self.items if item.is_text])
 
     def source(self, item: Item) -> SourceMessage:

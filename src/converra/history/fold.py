@@ -84,7 +84,7 @@ class Asked:
     """A request that is recorded before its answer: a background response is polled for, perhaps in vain."""
 
     def __init__(self, record: Record, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+        self.snapshot: Snapshot = snapshot
         self._fold = _Fold(record, snapshot)
 
     def ask(self) -> list[NewMessage]:
@@ -120,15 +120,15 @@ class _Fold:
     """One fold. A class, because every step reads and writes the same few values."""
 
     def __init__(self, record: Record, snapshot: Snapshot) -> None:
-        self.record = record
-        self.snapshot = snapshot
-        self.alignment = Alignment(record, snapshot)
+        self.record: Record = record
+        self.snapshot: Snapshot = snapshot
+        self.alignment: Alignment = Alignment(record, snapshot)
         self.items = self._unless_retried(self.alignment.items)
         self.known_prefix = self.alignment.known_prefix
         self.system = self.alignment.system()
         self.last = self.known_prefix.last if self.known_prefix else START
         """Position of the text before the current item, during the walk through the request."""
-        self.thread = 0
+        self.thread: int = 0
         self.new: list[NewMessage] = []
 
     def run(self, answer: Answer | None, *, failed: bool | None = None) -> list[NewMessage]:

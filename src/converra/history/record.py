@@ -175,12 +175,12 @@ class Record:
     """
 
     def __init__(self, *, shared: bool = False) -> None:
-        self.shared = shared
-        self.version = 0
+        self.shared: bool = shared
+        self.version: int = 0
         """Number of folds: each call that is recorded makes a new version."""
-        self.messages = 0
+        self.messages: int = 0
         """Number of messages, and so the number of the next one."""
-        self.threads = 0
+        self.threads: int = 0
         self.known_prefixes: list[KnownPrefix] = []
         """In the order of their use: the one used last is last."""
         self.match_keys: dict[int, tuple[MatchKeys, ...]] = {}
@@ -189,7 +189,7 @@ class Record:
         """Hashes of the recorded system texts."""
         self.system_threads: dict[int | None, int] = {}
         """Hash of a system text → thread of the last call that had it."""
-        self.keyed = Keyed()
+        self.keyed: Keyed = Keyed()
         self.texts: list[int] = []
         """Keys of the texts (TEXT and REPLY) in the order of recording. A *position* is an index into this list."""
         self.recorded_texts: list[RecordedText] = []

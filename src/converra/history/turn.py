@@ -201,10 +201,10 @@ class Origin:
         session_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        self.prompt_id = prompt_id
-        self.session_id = session_id
-        self.metadata = dict(metadata or {})
-        self.used = False
+        self.prompt_id: str | None = prompt_id
+        self.session_id: str | None = session_id
+        self.metadata: dict[str, Any] = dict(metadata or {})
+        self.used: bool = False
         """A call was recorded for it."""
 
 

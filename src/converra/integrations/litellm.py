@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from converra.integrations import Capture
 
-logger = logging.getLogger("converra")
+logger: logging.Logger = logging.getLogger("converra")
 
 MODULE = "litellm.llms.custom_httpx.http_handler"
 
@@ -58,7 +58,7 @@ class Notice:
     """Warns once per process that some calls of litellm are not captured."""
 
     def __init__(self) -> None:
-        self.given = False
+        self.given: bool = False
 
     def __call__(self, capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG002 - as `Patches` calls it
         """Check one request of litellm's own HTTP handler; the request is not observed."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 
-logger = logging.getLogger("converra")
+logger: logging.Logger = logging.getLogger("converra")
 
 READING, ENDING = "reading a request", "reading an answer"
 """Steps that a failure inside `converra` interrupts, for the log."""

@@ -45,11 +45,11 @@ class Entered:
     __slots__ = ("before", "is_left", "scope", "thread")
 
     def __init__(self, scope: object) -> None:
-        self.scope = scope
+        self.scope: object = scope
         before = _active.get()
-        self.before = before if before is None or not before.is_left else _innermost()
+        self.before: Entered | None = before if before is None or not before.is_left else _innermost()
         self.is_left: bool = False
-        self.thread = threading.get_ident()
+        self.thread: int = threading.get_ident()
         _active.set(self)
         _here.knows_scopes = True
         _open_in.setdefault(self.thread, set()).add(id(self))

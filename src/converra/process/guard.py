@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-logger = logging.getLogger("converra")
+logger: logging.Logger = logging.getLogger("converra")
 
 QUIET_SECONDS = 60.0
 """Seconds in which a second message with the same key is counted instead of logged."""
@@ -80,7 +80,7 @@ class guard:  # noqa: N801 - reads as a statement: `with guard("reading the answ
     __slots__ = ("what",)
 
     def __init__(self, what: str) -> None:
-        self.what = what
+        self.what: str = what
 
     def __enter__(self) -> None:
         """Nothing to set up."""

@@ -44,9 +44,9 @@ class WakeHint:
     """
 
     def __init__(self) -> None:
-        self.parked = False
+        self.parked: bool = False
         """All workers rest until they are woken."""
-        self.watchful = False
+        self.watchful: bool = False
         """A worker polls again within `POLL_SECONDS`, so it needs no waking."""
         self._active_until = 0.0
 
@@ -113,8 +113,8 @@ class Workers:
         self._flag.acquire()
         self._threads: set[threading.Thread] = set()
         self._resting = 0
-        self.stopping = False
-        self.closed = False
+        self.stopping: bool = False
+        self.closed: bool = False
         """No thread may be started any more, for instance because Python is finalising."""
 
     @property

@@ -37,8 +37,8 @@ class GateMiddleware:
     """
 
     def __init__(self, app: ASGIApp, token: str | None = None) -> None:
-        self.app = app
-        self.token = token
+        self.app: ASGIApp = app
+        self.token: str | None = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI's signature
         answer = self._answer(scope) if scope["type"] == "http" else None

@@ -29,8 +29,8 @@ class JournalMiddleware:
     """Outermost around the two APIs; the pages of the viewer are not logged."""
 
     def __init__(self, app: ASGIApp, store: Store) -> None:
-        self.app = app
-        self.store = store
+        self.app: ASGIApp = app
+        self.store: Store = store
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI's signature
         if scope["type"] != "http" or not scope["path"].startswith(("/api/", "/openai/")):

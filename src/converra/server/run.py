@@ -39,9 +39,9 @@ class LocalServer:
     """A running server: its addresses, what it holds, what it was asked, and its fault switches."""
 
     def __init__(self, port: int, store: Store, faults: Faults) -> None:
-        self.port = port
-        self.store = store
-        self.faults = faults
+        self.port: int = port
+        self.store: Store = store
+        self.faults: Faults = faults
 
     @property
     def url(self) -> str:

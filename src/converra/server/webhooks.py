@@ -51,7 +51,7 @@ class Webhooks:
         self._worker: threading.Thread | None = None
         self._numbers = itertools.count(1)
         self._log: deque[Delivery] = deque(maxlen=_KEPT)
-        self.url = ""
+        self.url: str = ""
 
     def point_to(self, url: str) -> None:
         """Deliver to this address from now on; empty switches off. ValueError for one that is not on this machine."""

@@ -37,7 +37,7 @@ class MemoryLane(ConversationQueue):
     def __init__(self, delivery: Delivery, header: Header) -> None:
         super().__init__(delivery, header)
         self.kept: CapturedConversation | None = None
-        self.number = 0
+        self.number: int = 0
         self.notes: dict[str, Any] = dict(header.metadata)
 
     @property

@@ -25,7 +25,7 @@ class Watch:
     """A finder that finds nothing: the first import of one of the modules switches capture on, then it is gone."""
 
     def __init__(self, modules: frozenset[str]) -> None:
-        self.modules = modules
+        self.modules: frozenset[str] = modules
 
     def find_spec(
         self,

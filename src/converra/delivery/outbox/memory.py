@@ -27,8 +27,8 @@ class MemoryOutbox:
     finalizer, may itself record.
     """
 
-    recover_every = math.inf
-    durable = False
+    recover_every: float = math.inf
+    durable: bool = False
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -36,10 +36,10 @@ class MemoryOutbox:
         self._leaving = threading.Lock()
         self._bytes_in = 0
         self._bytes_out = 0
-        self.elsewhere = 0
+        self.elsewhere: int = 0
         """Messages of this process that a shutdown left in a file."""
-        self.captured = 0
-        self.dropped = 0
+        self.captured: int = 0
+        self.dropped: int = 0
 
     @property
     def pending_bytes(self) -> int:

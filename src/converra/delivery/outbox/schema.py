@@ -134,7 +134,7 @@ class OpenFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self.broken = False
+        self.broken: bool = False
         token = os.urandom(8).hex()
         with ExitStack() as undo:
             self._connect()
@@ -144,9 +144,9 @@ class OpenFile:
                 raise OSError(f"the lock of {path} is taken")
             self._process_lock = process_lock
             undo.callback(process_lock.end)
-            self.owner = self.front.execute("INSERT INTO owner (token) VALUES (?)", (token,)).lastrowid or 0
+            self.owner: int = self.front.execute("INSERT INTO owner (token) VALUES (?)", (token,)).lastrowid or 0
             undo.pop_all()
-        self.ledger = Ledger(self._back, path, self.owner)
+        self.ledger: Ledger = Ledger(self._back, path, self.owner)
 
     def close(self) -> None:
         """Close the file. The next process that opens it delivers the rest."""
@@ -180,7 +180,7 @@ class OpenFile:
 
     def _connect(self) -> None:
         until = time.monotonic() + CALLER_SECONDS
-        self.front = connect(self._path, recording=True, until=until)
+        self.front: sqlite3.Connection = connect(self._path, recording=True, until=until)
         try:
             self._back = connect(self._path, recording=False, until=until)
         except BaseException:

@@ -47,7 +47,7 @@ class SQLiteOutbox:
     `memory` bounds the messages that are kept in memory besides the file, and takes those that the file cannot.
     """
 
-    recover_every = 5.0
+    recover_every: float = 5.0
 
     def __init__(self, path: str, memory: MemoryOutbox, *, idle_timeout: float) -> None:
         self._path = path

@@ -139,11 +139,11 @@ class OutboxRows:
     """The rows of a conversation in a durable outbox."""
 
     def __init__(self) -> None:
-        self.row = 0
+        self.row: int = 0
         """Row of the conversation; 0 while it has none."""
         self.left: list[int] = []
         """Rows of messages that are delivered or set aside, to be deleted with the next save."""
-        self.noted = 0
+        self.noted: int = 0
         """Last row of its notes that are merged into the state."""
 
 
@@ -155,29 +155,29 @@ class Progress:
 
     first_id: str | None = None
     """The API's id of the first conversation of the chain: the id that the app sees."""
-    ended = False
+    ended: bool = False
     """No more messages will arrive."""
-    always = False
+    always: bool = False
     """It is completed even if nothing was recorded here: another process may have opened it."""
-    send_now = False
+    send_now: bool = False
     """A flush, or the end of a block, asks to send it without waiting for the interval."""
-    held = False
+    held: bool = False
     """A worker is sending it."""
-    attempts = 0
+    attempts: int = 0
     """Requests that failed in a row."""
-    refusals = 0
+    refusals: int = 0
     """Requests that the API rejected in a row."""
-    retry_at = 0.0
+    retry_at: float = 0.0
     """Monotonic time before which it is not sent."""
-    accepted = False
+    accepted: bool = False
     """The last append was answered with a success that could not be read, so it is probably stored."""
-    scarce = False
+    scarce: bool = False
     """The rate limit holds conversations back, so this one is sent in as few requests as possible."""
-    received = 0
+    received: int = 0
     """Recorded messages that have arrived."""
-    gone = 0
+    gone: int = 0
     """Recorded messages that are delivered, rejected or dropped."""
-    orphan = False
+    orphan: bool = False
     """Another process recorded it, and has died."""
     ends_at: float | None = None
     """Monotonic time at which an orphan is completed."""
@@ -185,20 +185,20 @@ class Progress:
     def __init__(
         self, header: Header, writer: str = "", state: State | None = None, rows: OutboxRows | None = None
     ) -> None:
-        self.header = header
-        self.writer = writer
+        self.header: Header = header
+        self.writer: str = writer
         """Identifies this process among those that share the session; empty if the session is not shared."""
         if state is None:
             metadata = details.renamed(header.metadata)
             state = State(metadata=metadata, annotations=dict(metadata))
-        self.state = state
+        self.state: State = state
         self.arrived: deque[tuple[float, Any]] = deque()
         """Messages that are not encoded yet, as the outbox keeps them, each with the monotonic time of its arrival."""
         self.entries: deque[EncodedMessage] = deque()
         """The encoded messages that wait, in order; they come before those in `arrived`."""
         self.notes: deque[tuple[int, dict[str, Any]]] = deque()
         """Metadata to be merged into the state, each with its row in a durable outbox."""
-        self.rows = rows or OutboxRows()
+        self.rows: OutboxRows = rows or OutboxRows()
 
     @property
     def key(self) -> str:

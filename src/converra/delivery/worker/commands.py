@@ -56,8 +56,8 @@ class FlushRequest:
     """
 
     def __init__(self, *, ends: bool = False) -> None:
-        self.ends = ends
-        self.complete = False
+        self.ends: bool = ends
+        self.complete: bool = False
         """Everything was delivered or set aside; False if the workers gave up."""
         self.marks: dict[Progress, int] = {}
         """Conversations to wait for: how many messages each had received."""

@@ -97,11 +97,11 @@ class Flusher:
         jobs: JobQueue,
     ) -> None:
         self.commands: deque[Command] = deque()
-        self.mode = mode
+        self.mode: Mode = mode
         """Changed by `switch` only."""
         self.deadline: float | None = None
         """When a caller that sends on its own thread must stop, by the monotonic clock."""
-        self.workers = Workers(self.turn, self._finish)
+        self.workers: Workers = Workers(self.turn, self._finish)
         self.owner: object = None
         """The delivery. Running workers keep it alive by this, as the exit hooks refer to it weakly."""
         self._wake_hint = WakeHint()

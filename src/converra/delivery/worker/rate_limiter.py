@@ -46,8 +46,8 @@ class RateLimiter:
     """Shared by all conversations of a delivery. Times are seconds of one monotonic clock."""
 
     def __init__(self) -> None:
-        self.distance = 0.0
-        self.refused_key = False
+        self.distance: float = 0.0
+        self.refused_key: bool = False
         self._not_before = 0.0
         self._scarce_until = 0.0
         self._outage_until = 0.0

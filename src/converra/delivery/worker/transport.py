@@ -130,7 +130,7 @@ class _Importing:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
 
     def pause(self, seconds: float) -> bool:
         return self.lock.acquire(timeout=max(seconds, IMPORT_SECONDS))

@@ -77,8 +77,8 @@ class RunHandler(BaseCallbackHandler):
         """True unless retrieved documents are recorded."""
         return not self._retrieved
 
-    ignore_retry = True
-    ignore_custom_event = True
+    ignore_retry: bool = True
+    ignore_custom_event: bool = True
 
     def __getattr__(self, name: str) -> Any:
         """Take every callback of a later LangChain or LangGraph, and do nothing."""

@@ -78,7 +78,7 @@ def observe(_capture: Capture, args: tuple[Any, ...], _kwargs: dict[str, Any]) -
 class _Always:
     """The capture of the patches, always active: the handlers of a run know themselves whether they record it."""
 
-    active = True
+    active: bool = True
 
 
 ALWAYS: Any = _Always()
@@ -88,7 +88,7 @@ class Pauses:
     """The patches of LangGraph, whose loops were in a module of another name before version 0.6."""
 
     def __init__(self) -> None:
-        self.on = False
+        self.on: bool = False
         self._patches: Patches | None = None
 
     def install(self, module: ModuleType, _capture: Capture) -> list[Patched]:

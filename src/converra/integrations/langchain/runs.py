@@ -42,7 +42,7 @@ class RunClaim:
     """The claim of the latest run that began in this context."""
 
     def __init__(self, model: str | None) -> None:
-        self.pending = True
+        self.pending: bool = True
         """No token has arrived, and the run has not ended."""
         self._model = model
         self._started_in = _thread_and_task()
@@ -69,8 +69,8 @@ class Run:
     __slots__ = ("_last", "_texts", "call", "claim", "documents", "id")
 
     def __init__(self, call: CapturedCall | None, claim: RunClaim) -> None:
-        self.call = call
-        self.claim = claim
+        self.call: CapturedCall | None = call
+        self.claim: RunClaim = claim
         self.documents: list[Any] = []
         self.id: weakref.ref[UUID] | None = None
         self._texts: list[str] = []

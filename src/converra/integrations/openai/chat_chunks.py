@@ -35,9 +35,9 @@ class ChatChunks:
     """The chunks of one stream so far: SDK objects or plain dicts."""
 
     def __init__(self) -> None:
-        self.started = False
+        self.started: bool = False
         """The first token has arrived."""
-        self.finished = False
+        self.finished: bool = False
         """The model has stopped; only usage may follow."""
         self._first = _Choice()
         self._choices = {0: self._first}
@@ -146,12 +146,12 @@ class _Choice:
     """One choice, its pieces in order."""
 
     def __init__(self, index: int = 0) -> None:
-        self.index = index
-        self.met = False
+        self.index: int = index
+        self.met: bool = False
         self.text: list[str] = []
         self.finish_reason: str | None = None
         self.logprobs: list[float] = []
-        self.unread = Unread(CHOICE)
+        self.unread: Unread = Unread(CHOICE)
         self._beside = Unread(MESSAGE)
         """Fields of the message that are not pieces of text."""
         self._annotations: list[Any] = []

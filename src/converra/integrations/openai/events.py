@@ -24,9 +24,9 @@ class ResponseEvents:
     """The events of one stream so far: SDK objects or plain dicts."""
 
     def __init__(self) -> None:
-        self.started = False
+        self.started: bool = False
         """The first token has arrived."""
-        self.finished = False
+        self.finished: bool = False
         """The last event, with the whole response, has arrived."""
         self._response: dict[str, Any] = {}
         """The facts of the response, without its output."""

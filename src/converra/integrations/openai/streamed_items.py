@@ -96,9 +96,9 @@ class StreamedItem:
     __slots__ = ("begun", "confirmed", "deltas", "done", "id", "index")
 
     def __init__(self, index: Any, item_id: str | None) -> None:
-        self.index = index
-        self.id = item_id
-        self.confirmed = False
+        self.index: Any = index
+        self.id: str | None = item_id
+        self.confirmed: bool = False
         """Another event had the same id: it is no invention of one event."""
         self.begun: dict[str, Any] = {}
         self.done: dict[str, Any] | None = None

@@ -52,7 +52,7 @@ class _Parts:
         self.lines: list[tuple[str, bool]] = []
         """Text, and whether it stands on a line of its own."""
         self.attachments: list[Attachment] = []
-        self.refusal = False
+        self.refusal: bool = False
         self.reasoning: list[str] = []
 
     def attach(self, attached: Attachment) -> None:

@@ -141,13 +141,13 @@ class CallPieces:
     __slots__ = ("_parsed", "before", "extras", "fragments", "id", "index", "name")
 
     def __init__(self, index: Any = None, before: CallPieces | None = None) -> None:
-        self.index = index
+        self.index: Any = index
         self.id: str | None = None
         self.name: str | None = None
-        self.before = before
+        self.before: CallPieces | None = before
         """The call that this one may continue."""
         self.fragments: list[Any] = []
-        self.extras = Unread(TOOL_CALL)
+        self.extras: Unread = Unread(TOOL_CALL)
         """Fields beside the function, such as the signature of a thought."""
         self._parsed = False
         """True if a fragment is not text."""

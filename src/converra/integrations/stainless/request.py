@@ -95,8 +95,8 @@ class BodyPieces:
     """The bytes of a body, kept as they arrive and read when the answer is needed."""
 
     def __init__(self, answer: Callable[[Any], Answer], pieces: Callable[[], Pieces]) -> None:
-        self.started = False
-        self.finished = False
+        self.started: bool = False
+        self.finished: bool = False
         self._answer = answer
         self._pieces = pieces
         self._chunks: list[bytes] = []

@@ -41,7 +41,7 @@ class WatchedStream:
     """One open stream. It reads every chunk, and ends its call once, in whichever way the stream ends."""
 
     def __init__(self, call: CapturedCall, pieces: Pieces) -> None:
-        self.see = listener(READING, self._first)
+        self.see: Callable[[Any], None] = listener(READING, self._first)
         """Read one chunk; the first token replaces it by a quicker function."""
         self._call = call
         self._pieces = pieces

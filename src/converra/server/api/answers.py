@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class JSON(Response):
     """A JSON answer, encoded by msgspec."""
 
-    media_type = "application/json"
+    media_type: str = "application/json"
 
     def render(self, content: Any) -> bytes:
         """Strict UTF-8 JSON."""

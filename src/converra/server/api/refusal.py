@@ -20,11 +20,11 @@ class Refusal(Exception):  # noqa: N818 - not a failure of the server: an answer
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.details = details
-        self.headers = headers
+        self.status: int = status
+        self.code: str = code
+        self.message: str = message
+        self.details: Mapping[str, Any] | None = details
+        self.headers: Mapping[str, str] | None = headers
 
     def body(self) -> dict[str, Any]:
         """The answer's JSON; `details` only where there are some."""

@@ -61,11 +61,11 @@ class Armed:
     """A fault with its bookkeeping: how many requests it lets through first, how many it then spoils."""
 
     def __init__(self, number: int, fault: Fault, times: int | None, skip: int, share: float) -> None:
-        self.number = number
-        self.fault = fault
-        self.times = times
-        self.skip = skip
-        self.share = share
+        self.number: int = number
+        self.fault: Fault = fault
+        self.times: int | None = times
+        self.skip: int = skip
+        self.share: float = share
 
     def fires(self, endpoint: str, chance: float) -> bool:
         """Return True if this request is hit; counts it either way."""
@@ -91,7 +91,7 @@ class Faults:
         self._numbers = itertools.count(1)
         self._rate: tuple[int, float] | None = None
         self._recent: deque[float] = deque()
-        self.hide_messages = False
+        self.hide_messages: bool = False
         """Answers of append and get do not show the messages."""
         self.refused_statuses: frozenset[str] = frozenset()
         """Statuses refused with a 400 that names the field, such as {"active"}."""
@@ -198,9 +198,9 @@ class FaultMiddleware:
     """Stands between the network and the API, and spoils what the switches say."""
 
     def __init__(self, app: ASGIApp, faults: Faults, connections: Connections) -> None:
-        self.app = app
-        self.faults = faults
-        self.connections = connections
+        self.app: ASGIApp = app
+        self.faults: Faults = faults
+        self.connections: Connections = connections
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI's signature
         if scope["type"] != "http":

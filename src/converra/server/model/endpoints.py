@@ -143,7 +143,7 @@ class Model:
 class _Stream(Response):
     """Server-sent events, or the silence or the break that a message asked for."""
 
-    media_type = "text/event-stream"
+    media_type: str = "text/event-stream"
 
     def __init__(
         self,

@@ -37,10 +37,10 @@ class ModelError(Exception):
 
     def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
-        self.status = status
-        self.message = message
-        self.code = code
-        self.param = param
+        self.status: int = status
+        self.message: str = message
+        self.code: str | None = code
+        self.param: str | None = param
 
     def body(self) -> dict[str, Any]:
         """The answer's JSON."""

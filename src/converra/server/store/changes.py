@@ -26,7 +26,7 @@ class Listener:
         self._loop = loop
         self._woken = asyncio.Event()
         self._topics: set[str] = set()
-        self.closed = False
+        self.closed: bool = False
 
     def publish(self, topics: Collection[str], *, closing: bool = False) -> None:
         """From any thread; a loop that has ended needs to know nothing."""

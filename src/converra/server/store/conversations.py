@@ -54,19 +54,19 @@ class Store:
         keep_days: float | None = None,
         keep_requests: int = 10_000,
     ) -> None:
-        self.path = os.fspath(path)
+        self.path: str = os.fspath(path)
         self._clock = clock
         self._lock = threading.RLock()
         self._touched: set[str] = set()
         self._db = connect(self.path)
         self._readers = Readers(self.path)
-        self.changes = Changes()
+        self.changes: Changes = Changes()
         """Tells what is written here, once it is there for all to read."""
-        self.log = RequestLog(self, keep=keep_requests)
+        self.log: RequestLog = RequestLog(self, keep=keep_requests)
         """The requests as they were received."""
-        self.catalogue = Catalogue(self)
+        self.catalogue: Catalogue = Catalogue(self)
         """The conversations by what they are about."""
-        self.pruning = Pruning(self, conversations=keep_conversations, days=keep_days)
+        self.pruning: Pruning = Pruning(self, conversations=keep_conversations, days=keep_days)
         """Happens in the background: once the server runs, and as conversations come in."""
         self._version = self._data_version()
 

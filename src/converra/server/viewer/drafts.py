@@ -31,7 +31,7 @@ class Draft:
         self._changes = changes
         answers = [at for at, (role, _) in enumerate(asked) if role == "assistant"]
         self._known = answers[-1] + 1 if answers else 0
-        self.text = ""
+        self.text: str = ""
 
     def add(self, piece: str) -> None:
         """Add a piece of the answer."""
