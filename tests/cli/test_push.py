@@ -150,7 +150,7 @@ def test_ctrl_c_loses_and_doubles_nothing(db: Path, account: LocalServer) -> Non
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=LONG)
     assert (process.returncode, out) == (130, f"1 sent to {account.base_url}, 0 failed, 0 sent before\n")
-    assert err == "Error: stopped; 1 left: the same command goes on where this one was\n"
+    assert err == "Error: stopped; 1 left: run the same command again to resume\n"
     printed("push", "--db", str(db))
     assert [[m["content"] for m in messages] for _, messages in held(account)] == [[m["content"] for m in CHAT]] * 2
 
@@ -202,7 +202,7 @@ def test_a_key_that_is_refused_ends_it(db: Path, account: LocalServer, monkeypat
     result = ran("push", "--db", str(db))
     assert (result.exit_code, result.stdout) == (4, f"1 sent to {account.base_url}, 0 failed, 0 sent before\n")
     assert result.stderr.startswith("Error: 401")
-    assert result.stderr.endswith("; is CONVERRA_API_KEY right?; 2 left: the same command goes on where this one was\n")
+    assert result.stderr.endswith("; is CONVERRA_API_KEY right?; 2 left: run the same command again to resume\n")
     told = json.loads(ran("push", "--db", str(db), "--json").stdout)
     assert (told["conversations"], told["already"], told["failed"], told["left"]) == ([], 1, 0, 2)
     assert told["stopped"].startswith("401")

@@ -158,7 +158,7 @@ class Push:
             raise UnclearError(f"the API does not show whether the last messages arrived in {self.remote_id}")
 
     def _id(self) -> str:
-        if self.remote_id is None:
+        if not self.remote_id:
             raise UnclearError("the API gave no id for the conversation that it created")
         return self.remote_id
 
