@@ -243,6 +243,10 @@ class Progress:
         unfinished = self.ended and begun and not state.closed
         return self.waiting or unfinished or state.unsettled is not None or state.opener_unknown
 
+    def has_expired(self, now: float) -> bool:
+        """Return True for an orphan that has been idle too long, at a monotonic time: it is to be completed."""
+        return self.ends_at is not None and self.ends_at <= now
+
     def settled(self, mark: int) -> bool:
         """Report whether the first `mark` recorded messages are dealt with, and no request is unanswered."""
         state = self.state

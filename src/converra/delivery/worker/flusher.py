@@ -251,7 +251,7 @@ class Flusher:
         progress, connection = self._schedule.take(now), self._connected()
         if progress is None or connection is None:
             return 0.0
-        if progress.ends_at is not None and progress.ends_at <= now:
+        if progress.has_expired(now):
             progress.ended = True
         progress.held = True
         self._held.add(progress)
@@ -375,10 +375,10 @@ class Flusher:
         return progress
 
     def _on_flush(self, request: FlushRequest) -> None:
-        self._recover_at = 0.0
-        self._recover(time.monotonic())
+        now, self._recover_at = time.monotonic(), 0.0
+        self._recover(now)
         for progress in [*(self._open if request.ends else self._schedule), *self._held]:
-            if request.ends and not (progress.header.shared or progress.orphan):
+            if request.ends and (progress.has_expired(now) or not (progress.header.shared or progress.orphan)):
                 progress.ended = True
             if progress.busy:
                 progress.send_now = True
