@@ -53,11 +53,12 @@ def _steps(work: Callable[[], Any]) -> int:
         count += event in ("call", "c_call")
 
     gc.collect()
+    before = sys.getprofile()
     sys.setprofile(note)
     try:
         work()
     finally:
-        sys.setprofile(None)
+        sys.setprofile(before)
     return count
 
 

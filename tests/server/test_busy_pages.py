@@ -138,11 +138,12 @@ def _steps(before: str, after: str) -> int:
         count += event == "line"
         return trace
 
+    previous = sys.gettrace()  # that of coverage
     sys.settrace(trace)
     try:
         prompt_diff.changes.__wrapped__(before, after)
     finally:
-        sys.settrace(None)
+        sys.settrace(previous)
     return count
 
 
