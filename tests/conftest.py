@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import coverage
 import httpx
 import pytest
 
@@ -44,7 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Save what a worker of pytest-xdist has measured: it is killed where its exit takes long."""
-    measured = coverage.Coverage.current()
+    coverage = sys.modules.get("coverage")  # not installed in every environment that runs tests
+    measured = None if coverage is None else coverage.Coverage.current()
     if measured is not None and hasattr(session.config, "workerinput"):
         measured.stop()
         measured.save()
