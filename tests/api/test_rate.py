@@ -9,24 +9,24 @@ from converra.errors import RateLimitError, error_class
 
 NOW = 1_700_000_000.0
 
-SAID: dict[str, tuple[dict[str, str], float | None, float | None]] = {
+SAID: dict[str, tuple[dict[str, str], float | None, int | None]] = {
     "nothing": ({}, None, None),
-    "some are left": ({"x-ratelimit-remaining": "3", "x-ratelimit-reset": "20"}, 20, None),
-    "none is left": ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "20"}, 20, 20),
-    "without the x": ({"ratelimit-remaining": "0", "ratelimit-reset": " 7 "}, 7, 7),
-    "a date": ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1700000012"}, 12, 12),
+    "some are left": ({"x-ratelimit-remaining": "3", "x-ratelimit-reset": "20"}, 20, 3),
+    "none is left": ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "20"}, 20, 0),
+    "without the x": ({"ratelimit-remaining": "0", "ratelimit-reset": " 7 "}, 7, 0),
+    "a date": ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1700000012"}, 12, 0),
     "a date that is over": ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1600000000"}, 0, 0),
-    "in one field": ({"ratelimit": "limit=60, remaining=0, reset=30"}, 30, 30),
-    "in one field, later": ({"ratelimit": '"default";r=0;t=31'}, 31, 31),
-    "no reset": ({"x-ratelimit-remaining": "0"}, None, None),
+    "in one field": ({"ratelimit": "limit=60, remaining=0, reset=30"}, 30, 0),
+    "in one field, later": ({"ratelimit": '"default";r=59;t=31'}, 31, 59),
+    "no reset": ({"x-ratelimit-remaining": "0"}, None, 0),
     "no numbers": ({"x-ratelimit-remaining": "none", "x-ratelimit-reset": "6m0s", "ratelimit": "soon"}, None, None),
 }
 
 
-@pytest.mark.parametrize(("headers", "resets", "spent"), SAID.values(), ids=SAID)
-def test_what_headers_say(headers: dict[str, str], resets: float | None, spent: float | None) -> None:
-    """When requests are allowed again, and whether none is until then; odd values say nothing."""
-    assert (rate.resets_in(headers, NOW), rate.spent_for(headers, NOW)) == (resets, spent)
+@pytest.mark.parametrize(("headers", "resets", "left"), SAID.values(), ids=SAID)
+def test_what_headers_say(headers: dict[str, str], resets: float | None, left: int | None) -> None:
+    """When the limit is renewed, and how many requests are allowed until then; odd values say nothing."""
+    assert (rate.resets_in(headers, NOW), rate.left(headers)) == (resets, left)
 
 
 def test_a_refused_request_waits_as_the_limit_says() -> None:

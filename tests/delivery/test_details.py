@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra import Converra
-from converra.delivery.worker.rate_limiter import SCARCE_FOR, RateLimiter
+from converra.delivery.worker.rate_limiter import SCARCE_FOR, WINDOW, RateLimiter
 from converra.transcript import parse
 from converra.wire.limits import MAX_CONTENT_BYTES
 from converra.wire.models import ToolCall, Usage, encode
@@ -191,11 +191,28 @@ def test_a_whole_create_whose_answer_is_lost_is_sent_again(server: LocalServer, 
 def test_requests_are_scarce_for_a_minute_after_the_limit_was_met() -> None:
     """Whether it was refused or said beforehand; and as long as requests keep a distance."""
     pace = RateLimiter()
-    assert not pace.scarce(0.0)
+    assert not pace.scarce(0.0, 1)
     pace.spent(10.0, 5.0)
-    assert [pace.scarce(at) for at in (10.0, 15.0, 14.9 + SCARCE_FOR, 15.0 + SCARCE_FOR)] == [True, True, True, False]
+    times = (10.0, 15.0, 14.9 + SCARCE_FOR, 15.0 + SCARCE_FOR)
+    assert [pace.scarce(at, 1) for at in times] == [True, True, True, False]
     pace.limited(100.0, 1.0)
-    assert pace.scarce(500.0)
+    assert pace.scarce(500.0, 1)
     for _ in range(200):
         pace.answered()
-    assert not pace.scarce(500.0)
+    assert not pace.scarce(500.0, 1)
+
+
+def test_requests_are_scarce_if_more_conversations_wait_than_the_limit_has_requests_for() -> None:
+    """Two requests each. The API tells what is left; while it does not, the smallest plan of the service counts."""
+    pace = RateLimiter()
+    assert [pace.scarce(0.0, waiting) for waiting in (30, 31)] == [False, True]
+    pace.note_left(0.0, 299, 40.0)
+    assert [pace.scarce(39.0, waiting) for waiting in (149, 150)] == [False, True]
+    assert pace.scarce(41.0, 31)
+    pace.note_left(50.0, 10, None)
+    assert [pace.scarce(50.0 + WINDOW - 1, waiting) for waiting in (5, 6)] == [False, True]
+    assert not pace.scarce(50.0 + WINDOW, 6)
+    pace.note_left(200.0, 0, None)  # nobody tells for how long: refusals will
+    assert pace.ready_at(0) == 0
+    pace.note_left(200.0, 0, 5.0)
+    assert (pace.ready_at(0), pace.scarce(210.0, 1)) == (205.0, True)

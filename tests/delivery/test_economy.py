@@ -140,15 +140,33 @@ def test_a_backlog_of_short_conversations_costs_a_request_each(clock: Clock, tel
         queue = sender.open(Header(key=str(number), prompt_id="p"))
         queue.append(turn(number))
         queue.end()
-    _work(sender, clock, 10)
+    _work(sender, clock, 1)
+    assert len(api.completed) >= 0.97 * PER_MINUTE
+    _work(sender, clock, 9)
     stored = [conversation for conversation in api.conversations if conversation.completions]
-    assert len(stored) >= 0.87 * 10 * PER_MINUTE
+    assert len(stored) >= 0.93 * 10 * PER_MINUTE
     assert {conversation.completions for conversation in stored} == {1}
     assert api.requests <= 1.1 * len(api.conversations)
     assert api.refused <= refused * 10 * PER_MINUTE
     _work(sender, clock, 10)
     assert [len(conversation.whole) for conversation in api.conversations] == [2] * 600
     assert all("usage" in conversation.whole[1] for conversation in api.conversations)
+
+
+@pytest.mark.parametrize("tells", ["always", "when refused", "never"])
+def test_a_backlog_of_sessions_is_completed_one_by_one(clock: Clock, tells: str) -> None:
+    """Other processes may join them, so each takes three requests; those that are begun are finished first."""
+    api = Limited(clock, tells)
+    sender = _sender(api)
+    for number in range(100):
+        queue = sender.open(Header(key=str(number), prompt_id="p", shared=True))
+        queue.append(turn(number))
+        queue.end()
+    _work(sender, clock, 1)
+    assert len(api.completed) >= 0.9 * PER_MINUTE / 3
+    _work(sender, clock, 6)
+    assert [len(conversation.whole) for conversation in api.conversations] == [2] * 100
+    assert {conversation.completions for conversation in api.conversations} == {1}
 
 
 def test_ended_conversations_go_first_and_open_ones_do_not_starve(clock: Clock) -> None:

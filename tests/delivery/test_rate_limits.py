@@ -124,18 +124,19 @@ def test_a_refused_key_is_probed_more_and_more_slowly() -> None:
 
 
 def test_ended_conversations_go_first_then_the_oldest() -> None:
-    """But not for ever: one that has waited minutes longer goes before an ended one."""
+    """But not for ever: one that has waited minutes longer goes before an ended one. Begun ones are finished first."""
     schedule = Schedule()
-    waiting = {"old": 5.0, "new": 9.0, "ended": 50.0, "ancient": 50.0 - HEAD_START - 1}
+    waiting = {"old": 5.0, "new": 9.0, "ended": 50.0, "ended, begun": 51.0, "ancient": 50.0 - HEAD_START - 1}
     for key, since in waiting.items():
         progress = _progress(key)
         progress.arrived.append((since, None))
-        progress.ended = key == "ended"
+        progress.ended = key.startswith("ended")
+        progress.state.id = "conv" if key.endswith("begun") else None
         due = due_at(progress, 0.0)
         assert due is not None
         schedule.put(progress, due, rank(progress))
-    order = [schedule.take(400.0) for _ in range(5)]
-    assert [one and one.header.key for one in order] == ["ancient", "ended", "old", "new", None]
+    order = [schedule.take(400.0) for _ in range(6)]
+    assert [one and one.header.key for one in order] == ["ended, begun", "ancient", "ended", "old", "new", None]
 
 
 def test_the_schedule_counts_the_latest_plan_only() -> None:
@@ -148,6 +149,9 @@ def test_the_schedule_counts_the_latest_plan_only() -> None:
     schedule.put(one, 9.0, 0.0)
     assert (schedule.next_at(), len(schedule)) == (6.0, 2)
     assert schedule.take(5.5) is None
+    assert [schedule.count_due(now) for now in (5.5, 6.0, 9.0)] == [0, 1, 2]
+    schedule.put(one, 9.5, 0.0)
+    assert schedule.count_due(9.0) == 1
     assert schedule.take(7.0) is two
     schedule.put(two, 8.0, 0.0)
     schedule.drop(two)

@@ -33,9 +33,10 @@ def resets_in(headers: Mapping[str, str], now: float) -> float | None:
     return max(0.0, seconds - now if seconds >= _EPOCH else seconds)
 
 
-def spent_for(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the same if no request is left; None if there are some, or the headers do not tell."""
-    return resets_in(headers, now) if _said(headers, "remaining", _LEFT) == 0 else None
+def left(headers: Mapping[str, str]) -> int | None:
+    """Return the number of requests that are still allowed until the reset; None if the headers do not tell."""
+    count = _said(headers, "remaining", _LEFT)
+    return None if count is None else int(count)
 
 
 def _said(headers: Mapping[str, str], what: str, in_one: re.Pattern[str]) -> float | None:

@@ -28,7 +28,11 @@ FULL_MESSAGES = 200
 """Number of waiting messages that are sent without waiting for the interval."""
 
 HEAD_START = 300.0
-"""Seconds by which ended conversations count as older than open ones: they go first, but do not starve them."""
+"""Seconds by which ended conversations count as older than open ones: they go first, but do not starve them.
+
+Ended conversations that the API already holds count as older still by as much: else a backlog would first open all of
+its conversations, and complete none for a long time.
+"""
 
 RESERVE = 1024
 """Bytes of a conversation that are kept free for the closing message."""
@@ -77,7 +81,9 @@ def _skips_interval(progress: Progress) -> bool:
 def rank(progress: Progress) -> float:
     """Return the rank among conversations that are due: the lowest is sent first."""
     since = progress.oldest if progress.waiting else 0.0
-    return since - HEAD_START if progress.ended else since
+    if not progress.ended:
+        return since
+    return since - (HEAD_START if progress.state.id is None else 2 * HEAD_START)
 
 
 def plan(progress: Progress, *, ended: bool, held_back: int = 0, refused: Collection[str] = ()) -> Step:

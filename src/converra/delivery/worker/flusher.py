@@ -256,9 +256,9 @@ class Flusher:
         progress.held = True
         self._held.add(progress)
         self._rate_limiter.sent(now)
-        more = self._schedule.is_due(now)
-        progress.scarce = more and self._rate_limiter.scarce(now)
-        self.workers.watch(more=more and self._rate_limiter.is_ready(now, len(self._held)))
+        waiting = self._schedule.count_due(now)
+        progress.scarce = waiting > 0 and self._rate_limiter.scarce(now, waiting)
+        self.workers.watch(more=waiting > 0 and self._rate_limiter.is_ready(now, len(self._held)))
         return progress, connection
 
     def _serve(self, progress: Progress, connection: Connection) -> None:

@@ -10,8 +10,11 @@ fails for `OUTAGE_AFTER` conversations   an outage: one request at a time, until
 refuses the key (401, 403)               one probe, after a time that doubles
 =======================================  ===========================================================================
 
-For `SCARCE_FOR` seconds after a rate limit was used up, requests are scarce: conversations are sent in as few requests
-as possible.
+Requests are scarce, so that conversations are sent in as few of them as possible, in two cases:
+
+1. For `SCARCE_FOR` seconds after a rate limit was used up.
+2. As long as more conversations wait than the limit has requests for, `REQUESTS_EACH` for each. Headers tell what is
+   left of the limit. Where they do not, it is taken to be `SMALLEST_LIMIT`: the first refusal would come too late.
 """
 
 from __future__ import annotations
@@ -33,6 +36,15 @@ RELAXING = 0.95
 SCARCE_FOR = 60.0
 """Seconds for which requests stay scarce after the rate limit's wait: its window is a minute."""
 
+WINDOW = 60.0
+"""Seconds for which a number of requests left holds, if the API does not tell when it is renewed."""
+
+SMALLEST_LIMIT = 60
+"""Requests a minute of the public service's smallest plan, for the whole API key."""
+
+REQUESTS_EACH = 2
+"""Requests for a conversation that is not sent whole: a create, and an append that completes it."""
+
 OUTAGE_AFTER = 3
 """Conversations that fail in a row until it counts as an outage of the API."""
 
@@ -50,6 +62,9 @@ class RateLimiter:
         self.refused_key: bool = False
         self._not_before = 0.0
         self._scarce_until = 0.0
+        self._left = 0
+        """Requests that the API said were left, until `_left_until`."""
+        self._left_until = 0.0
         self._outage_until = 0.0
         self._last = 0.0
         self._probe = FIRST_PROBE
@@ -71,9 +86,10 @@ class RateLimiter:
         ready = self.ready_at(in_flight)
         return ready is not None and ready <= now
 
-    def scarce(self, now: float) -> bool:
-        """Return True if the rate limit decides how much can be sent."""
-        return self.distance > 0 or now < self._scarce_until
+    def scarce(self, now: float, waiting: int) -> bool:
+        """Return True if the rate limit decides how many of the `waiting` conversations can be sent."""
+        left = self._left if now < self._left_until else SMALLEST_LIMIT
+        return self.distance > 0 or now < self._scarce_until or waiting * REQUESTS_EACH > left
 
     def sent(self, now: float) -> None:
         """Note that a request is sent now."""
@@ -102,6 +118,12 @@ class RateLimiter:
         """Note that the API accepts no request for `wait` seconds."""
         self._not_before = max(self._not_before, now + wait)
         self._scarce_until = self._not_before + SCARCE_FOR
+
+    def note_left(self, now: float, left: int, resets_in: float | None) -> None:
+        """Note that `left` requests are allowed for the next `resets_in` seconds (None: the API does not tell)."""
+        self._left, self._left_until = left, now + (WINDOW if resets_in is None else resets_in)
+        if left == 0 and resets_in is not None:
+            self.spent(now, resets_in)
 
     def refuse_key(self, now: float) -> None:
         """Note that the API refused the key: wait for the next probe."""

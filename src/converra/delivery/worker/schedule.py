@@ -21,6 +21,8 @@ class Schedule:
         self._later: list[_Row] = []
         self._due: list[_Row] = []
         self._current: dict[Progress, tuple[int, float, float]] = {}
+        self._ready: set[Progress] = set()
+        """Conversations whose latest row is in the heap by rank."""
         self._numbers = itertools.count()
 
     def __len__(self) -> int:
@@ -36,11 +38,13 @@ class Schedule:
             return
         number = next(self._numbers)
         self._current[progress] = (number, due, rank)
+        self._ready.discard(progress)
         heapq.heappush(self._later, (due, number, progress))
 
     def drop(self, progress: Progress) -> None:
         """Remove a conversation."""
         self._current.pop(progress, None)
+        self._ready.discard(progress)
 
     def take(self, now: float) -> Progress | None:
         """Remove and return the due conversation of the lowest rank; None if none is due."""
@@ -48,7 +52,7 @@ class Schedule:
         while self._due:
             _, number, progress = heapq.heappop(self._due)
             if self._is_current(progress, number):
-                del self._current[progress]
+                self.drop(progress)
                 return progress
         return None
 
@@ -61,16 +65,17 @@ class Schedule:
             return 0.0
         return self._later[0][0] if self._later else None
 
-    def is_due(self, now: float) -> bool:
-        """Return True if a conversation is due."""
-        due = self.next_at()
-        return due is not None and due <= now
+    def count_due(self, now: float) -> int:
+        """Return the number of conversations that are due."""
+        self._promote(now)
+        return len(self._ready)
 
     def _promote(self, now: float) -> None:
         while self._later and self._later[0][0] <= now:
             _, number, progress = heapq.heappop(self._later)
             if self._is_current(progress, number):
                 heapq.heappush(self._due, (self._current[progress][2], number, progress))
+                self._ready.add(progress)
 
     def _is_current(self, progress: Progress, number: int) -> bool:
         return self._current.get(progress, _NOT_PLANNED)[0] == number

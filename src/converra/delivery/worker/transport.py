@@ -53,8 +53,8 @@ class Connection(Protocol):
 class Transport:
     """Opens and closes the connection. Used by workers only, one at a time.
 
-    Headers that announce a spent rate limit go to `rate_limiter`, under `lock`. `connect` makes the connection from a
-    key; by default it is `open_connection`.
+    Headers that tell what is left of the rate limit go to `rate_limiter`, under `lock`. `connect` makes the connection
+    from a key; by default it is `open_connection`.
     """
 
     def __init__(
@@ -99,11 +99,13 @@ class Transport:
             self._connection.on_headers = self._on_headers
 
     def _on_headers(self, headers: Mapping[str, str]) -> None:
-        """Hold back all requests if an answer says that it used up the rate limit."""
-        wait = rate.spent_for(headers, time.time())
-        if wait is not None:
+        """Note how much of the rate limit an answer has left."""
+        left = rate.left(headers)
+        if left is not None:
+            resets_in = rate.resets_in(headers, time.time())
+            seconds = None if resets_in is None else min(resets_in, retry.MAX_RETRY_AFTER)
             with self._lock:
-                self._rate_limiter.spent(time.monotonic(), min(wait, retry.MAX_RETRY_AFTER))
+                self._rate_limiter.note_left(time.monotonic(), left, seconds)
 
     def log_key_missing(self) -> None:
         """Log that there is no API key, once until there is one."""
