@@ -30,6 +30,7 @@ class RecordedCall:
         self.so_far: Callable[[], Answer] | None = None
         self.ends = 0
         self.waits = 0
+        self.rejections: list[BaseException] = []
 
     def first_token(self) -> None:
         self.first_tokens += 1
@@ -47,6 +48,10 @@ class RecordedCall:
     def fail(self, error: BaseException, answer: Answer | None = None) -> None:
         self.ends += 1
         self.error, self.answer = error, answer
+
+    def rejecter(self, answer: Answer) -> Callable[[BaseException], None]:
+        assert answer is self.answer
+        return self.rejections.append
 
     def facts(self) -> dict[str, Any]:
         """Everything that does not depend on time, as plain data without what is empty."""

@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 import pytest
+from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableLambda
 
+import converra
 from converra.langchain import ConverraCallbackHandler
+from converra.testing.capture import Capture
+from converra.testing.swap import in_memory, swapped
 from tests.integrations.langchain_app import App, running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
 
     Run = Callable[[Any, str], Awaitable[Any]]
 
@@ -170,6 +175,36 @@ def test_parsers(kind: str, run: Run, app: App) -> None:
     assert model == "gpt-4o-stand-in"
     assert usage is not None
     assert metadata == {"error": {"type": error}}
+
+
+@pytest.mark.parametrize("run", WHOLE)
+@pytest.mark.parametrize("kind", PARSERS)
+@pytest.mark.parametrize("block", [False, True], ids=["implicit", "block"])
+def test_parsers_after_the_answer_is_on_disk(block: bool, kind: str, run: Run, tmp_path: Path) -> None:
+    """A durable outbox has taken in the answer when the parser raises: the error still reaches it."""
+    make, text, error = PARSERS[kind]
+    with running(prompt_id="prompt", outbox=str(tmp_path / "outbox.db")) as durable:
+        with converra.conversation("prompt") if block else contextlib.nullcontext():
+            found = answered(durable, run, make, text, None if "raw" in kind else ".")
+        assert found[4] == {"error": {"type": error}}
+        assert [status for status, _ in durable.conversations()] == ["completed" if block else "active"]
+
+
+@pytest.mark.parametrize("block", [False, True], ids=["implicit", "block"])
+def test_a_parser_s_error_in_a_test_of_the_app(block: bool) -> None:
+    """The pytest plugin keeps messages as they come: the error reaches the answer there, too."""
+    capture = Capture()
+    with (
+        running(instrumented=False) as app,
+        swapped(in_memory(capture, prompt_id="prompt")),
+        converra.conversation("prompt") if block else contextlib.nullcontext(),
+        pytest.raises(OutputParserException),
+    ):
+        (app.model() | JsonOutputParser()).invoke("[[say:Sorry?]]")
+    metadata = capture.only().messages[-1].metadata
+    assert metadata is not None
+    assert metadata["error"] == {"type": "OutputParserException"}
+    assert capture.only().metadata == {}
 
 
 @pytest.mark.parametrize("strategy", ["ProviderStrategy", "ToolStrategy"])

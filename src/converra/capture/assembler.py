@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.history.draft import Draft, ManualDraft
+from converra.delivery.protocol.late_errors import LATE_ERRORS
+from converra.history.draft import Draft, ManualDraft, failure_record
 from converra.history.fold import Asked, fold, record_tool_result, write
 from converra.history.record import Record
 from converra.history.turn import Facts, SourceMessage, SourceToolCall
@@ -96,6 +97,11 @@ class Assembler:
             number = write(self.record, _source(message))
             self._append([ManualDraft(written=message, id=self._id(number), finish=self.finish)], at)
 
+    def reject(self, answer: Answer, failure: Failure) -> None:
+        """Record that the app could not read an answer that was recorded before."""
+        if answer.carried_by is not None and self._queue.used:
+            self._queue.annotate({LATE_ERRORS: {answer.carried_by: failure_record(failure)}})
+
     def send_now(self) -> None:
         """Send what is recorded now, without waiting for more."""
         if not self._over:
@@ -127,6 +133,8 @@ class Assembler:
         self, new: NewMessage, answer: Answer | None, failure: Failure | None, facts: Facts, *, carries: bool
     ) -> Draft:
         """Make a draft. The carrier has the facts of an answer; without one, the request's messages carry the error."""
+        if answer is not None and carries:
+            answer.carried_by = self._id(new.number)
         return Draft(
             source=new.source,
             id=self._id(new.number),

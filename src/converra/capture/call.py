@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Protocol
 
@@ -32,6 +33,9 @@ class TurnRecorder(Protocol):
 
     def ask(self, snapshot: Snapshot, facts: Facts) -> None:
         """Record a request whose answer comes much later."""
+
+    def reject(self, answer: Answer, error: BaseException) -> None:
+        """Record that the app could not read an answer that was recorded before."""
 
 
 class OpenCall(msgspec.Struct, eq=False):
@@ -93,6 +97,10 @@ class OpenCall(msgspec.Struct, eq=False):
         with guard("recording a failed call"):
             status = getattr(error, "status_code", None)
             self.end(answer, None, Failure(type(error).__name__, status if isinstance(status, int) else None))
+
+    def rejecter(self, answer: Answer) -> Callable[[BaseException], None]:
+        """Return a function that records why the app could not read the answer. It does not keep the request alive."""
+        return partial(self._recording.reject, answer)
 
     def cut(self) -> None:
         """Record what has arrived of a stream."""

@@ -45,7 +45,7 @@ from converra.capture.assembler import LATE, Assembler
 from converra.capture.call import OpenCall
 from converra.capture.spec import fresh_key
 from converra.history.snapshot import take_snapshot
-from converra.history.turn import Facts
+from converra.history.turn import Facts, Failure
 from converra.process.guard import guard, log_limited
 from converra.process.telemetry import NO_SPAN, TRACES, current_span_ids
 
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from converra.history.draft import Finish
     from converra.history.record import Record
     from converra.history.snapshot import Snapshot
-    from converra.history.turn import Answer, Failure, Origin, Request, SourceMessage
+    from converra.history.turn import Answer, Origin, Request, SourceMessage
     from converra.wire.models import Message
 
     class ConversationIndex(Protocol):
@@ -212,6 +212,11 @@ class Recording:
         self._turns += 1
         self._fingerprints = snapshot.fingerprints
         self._delivery.submit(at, snapshot.weight, Recording._job, self, Assembler.ask, snapshot, facts, at)
+
+    def reject(self, answer: Answer, error: BaseException) -> None:
+        """Record that the app could not read an answer that was recorded before."""
+        failure = Failure(type(error).__name__)
+        self._delivery.submit(monotonic(), 0, Recording._job, self, Assembler.reject, answer, failure)
 
     def record_tool_result(self, source: SourceMessage, at: float) -> None:
         """Record a tool's result; a request that resends it brings nothing new. `at` is seconds since the epoch."""

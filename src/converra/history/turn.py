@@ -126,6 +126,8 @@ class Answer(msgspec.Struct, gc=False):
     response_id: str | None = None
     partial: bool = False
     metadata: dict[str, Any] | None = None
+    carried_by: str | None = None
+    """Id of the recorded message that carries the facts; None until it is recorded."""
     unread: Any = None
     """The usage as the provider sent it, to be read later by `read` on a worker thread."""
     read: Callable[[Any], Counts] | None = None
@@ -186,8 +188,8 @@ class Trace:
         """The framework's session of the outermost run; None if it has none."""
         self.documents: list[Any] = []
         """Documents that were retrieved for the next call."""
-        self.answers: dict[str, Answer] = {}
-        """The latest answers by message id: an output parser may reject one after its call has ended."""
+        self.answers: dict[str, Callable[[BaseException], None]] = {}
+        """Reject the latest answers, by message id: an output parser may raise on one after its call has ended."""
 
 
 class Origin:

@@ -76,6 +76,16 @@ class CapturedCall(Protocol):
         """Record the request with its error, and the `answer` as far as it had arrived."""
 
 
+class RejectableCall(CapturedCall, Protocol):
+    """A call as `Capture.begin` starts it. Its answer may be rejected after its end."""
+
+    def rejecter(self, answer: Answer) -> Callable[[BaseException], None]:
+        """Return a function that records why the app could not read the `answer` that this call has ended with.
+
+        An output parser may raise after the call, while the message already waits to be sent or is on disk.
+        """
+
+
 class Capture(Protocol):
     """The recorder, as integrations see it. No method raises."""
 
@@ -83,7 +93,7 @@ class Capture(Protocol):
     def active(self) -> bool:
         """False once capture is switched off: wrappers that could not be removed then do nothing."""
 
-    def begin(self, request: Request) -> CapturedCall | None:
+    def begin(self, request: Request) -> RejectableCall | None:
         """Start a call; None if it belongs to no conversation or an outer layer records it."""
 
     def record_tool_result(self, source: SourceMessage, scope: Scope, at: float) -> None:

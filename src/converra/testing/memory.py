@@ -10,6 +10,7 @@ import msgspec
 
 from converra.delivery.conversation_queue import ConversationQueue
 from converra.delivery.delivery import Delivery, DeliveryStats
+from converra.delivery.protocol.late_errors import LATE_ERRORS
 from converra.delivery.worker.flusher import Mode
 from converra.history.draft import ManualDraft
 from converra.testing.capture import CapturedConversation
@@ -67,6 +68,7 @@ class MemoryDelivery(Delivery):
         """Keep messages, in the wire's form, after the user's redaction."""
         assert isinstance(queue, MemoryLane)  # noqa: S101 - all lanes come from `open`
         with self._lock:
+            queue.used = True
             shared = self._keyed.get(queue.header.key) if queue.kept is None else None
             for draft in drafts:
                 if shared is not None and getattr(draft, "already_known", False):
@@ -76,8 +78,12 @@ class MemoryDelivery(Delivery):
                     self._keep(queue, draft, message)
 
     def annotate(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> None:
-        """Merge into the metadata."""
+        """Merge into the metadata; a late error goes to its message."""
         assert isinstance(queue, MemoryLane)  # noqa: S101 - as above
+        errors = metadata.get(LATE_ERRORS)
+        if queue.kept is not None and isinstance(errors, dict) and errors.keys() <= self._ids.keys():
+            self._add_errors(queue.kept, errors)
+            return
         queue.notes.update(metadata)
         if queue.kept is not None:
             queue.kept.metadata.update(metadata)
@@ -119,6 +125,13 @@ class MemoryDelivery(Delivery):
             if header.shared:
                 self._keyed[header.key] = kept
         return queue.kept
+
+    def _add_errors(self, kept: CapturedConversation, errors: Mapping[str, Any]) -> None:
+        by_id = {self._ids[given]: error for given, error in errors.items()}
+        for message in kept.messages:
+            error = by_id.get((message.metadata or {}).get("messageId", ""))
+            if error is not None:
+                message.metadata = {**(message.metadata or {}), "error": error}
 
     def _keep(self, queue: MemoryLane, draft: Draft, message: Message) -> None:
         kept = self._conversation(queue)

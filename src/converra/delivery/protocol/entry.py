@@ -144,6 +144,22 @@ def entry_text(waiting: EncodedMessage) -> str:
     return str(msgspec.json.decode(waiting.raw)["content"])
 
 
+def with_error(waiting: EncodedMessage, error: dict[str, Any]) -> EncodedMessage:
+    """Encode a waiting message again, with `metadata.error`."""
+    fields = msgspec.json.decode(waiting.raw)
+    fields["metadata"] = {**(fields.get("metadata") or {}), "error": error}
+    raw = encode(fields)
+    changed = entry(
+        msgspec.json.decode(raw, type=Message),
+        waiting.since,
+        charge=waiting.charge,
+        whole=waiting.whole,
+        already_known=waiting.already_known,
+        raw=raw,
+    )
+    return msgspec.structs.replace(changed, row=waiting.row)
+
+
 def resplit(waiting: EncodedMessage, limit: int) -> list[EncodedMessage]:
     """Split a message into smaller parts, for a server that takes less than the API document says."""
     parts = entries_of(

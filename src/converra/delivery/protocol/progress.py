@@ -117,6 +117,8 @@ class State(msgspec.Struct):
     """Metadata that the next append carries."""
     annotations: dict[str, Any] = {}
     """All metadata so far: a further conversation of the chain starts with it."""
+    late_errors: dict[str, Any] = {}
+    """Errors that came after their messages, by the ids of these; see `late_errors`."""
     opening: Opening | None = None
     """The create, from before it is sent until the conversation is open."""
     unsettled: Batch | None = None
@@ -367,6 +369,7 @@ class Progress:
             previous=previous,
             metadata=state.annotations | ({_CONTINUES: previous} if previous else {}),
             annotations=state.annotations,
+            late_errors=state.late_errors,
             suspects=state.suspects,
         )
 

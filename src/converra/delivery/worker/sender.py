@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from converra.api import retry
-from converra.delivery.protocol import readback, requests
+from converra.delivery.protocol import late_errors, readback, requests
 from converra.delivery.protocol.batching import ReadBack, plan
 from converra.delivery.protocol.progress import Batch, Opening
 from converra.delivery.protocol.refusals import Refusals
@@ -170,10 +170,6 @@ class Sender:
 
     def _prepare(self, progress: Progress) -> None:
         """Encode the messages that have arrived, and merge the metadata."""
-        while progress.notes:
-            row, metadata = progress.notes.popleft()
-            progress.rows.noted = max(progress.rows.noted, row)
-            progress.annotate(json_safe.plain(metadata))
         while progress.arrived:
             made = self._outbox.entries(*progress.arrived.popleft())
             if made:
@@ -184,6 +180,11 @@ class Sender:
             else:
                 self._counters.add(withheld=1)
             progress.gone += 1
+        while progress.notes:
+            row, metadata = progress.notes.popleft()
+            progress.rows.noted = max(progress.rows.noted, row)
+            progress.annotate(late_errors.take(progress, json_safe.plain(metadata)))
+        late_errors.apply(progress)
 
     def _send(
         self, progress: Progress, step: Opening | Batch | ReadBack, connection: Connection, timeout: float

@@ -159,7 +159,7 @@ class RunHandler(BaseCallbackHandler):
         found, trace = _completed(answer(response), run), TRACES.get(parent_run_id)
         run.call.end(found)
         if trace is not None:
-            remember(trace, response, found)
+            remember(trace, response, run.call.rejecter(found))
 
     @guarded("ending a failed run of LangChain's")
     def on_llm_error(

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from converra.history.draft import failure_record
-from converra.history.turn import Failure
 from converra.integrations.langchain.claims import MANAGER
 from converra.integrations.openai import chat, responses
 from converra.integrations.payload.fields import fields, items, string
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from uuid import UUID
 
@@ -32,12 +31,12 @@ MAX_ANSWERS = 8
 """Answers of one outermost run that are remembered: a parser follows its model at once."""
 
 
-def remember(trace: Trace, result: Any, answer: Answer) -> None:
-    """Remember an answer until its run is over."""
+def remember(trace: Trace, result: Any, reject: Callable[[BaseException], None]) -> None:
+    """Remember until the outermost run is over how an answer is rejected."""
     generations = [generation for one in items(fields(result).get("generations")) for generation in items(one)]
     name = _message_id(fields(generations[0]).get("message")) if generations else None
     if name is not None:
-        trace.answers[name] = answer
+        trace.answers[name] = reject
         while len(trace.answers) > MAX_ANSWERS:
             del trace.answers[next(iter(trace.answers))]
 
@@ -45,12 +44,12 @@ def remember(trace: Trace, result: Any, answer: Answer) -> None:
 def note_refusal(trace: Trace, parsed: Any, error: BaseException) -> None:
     """Note at an answer that a parser has raised on its message, or what the exception says was the message.
 
-    It reaches the message as long as that waits to be sent. A durable outbox has taken it in already.
+    The error passes the runs around the parser as well, and is noted once.
     """
     name = _message_id(parsed) or _message_id(vars(error).get("ai_message"))
-    answer = trace.answers.get(name) if name else None
-    if answer is not None:
-        answer.metadata = {**(answer.metadata or {}), "error": failure_record(Failure(type(error).__name__))}
+    reject = trace.answers.pop(name, None) if name else None
+    if reject is not None:
+        reject(error)
 
 
 def _message_id(message: Any) -> str | None:

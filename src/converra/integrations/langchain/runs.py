@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from converra.history.turn import Scope
-    from converra.integrations import CapturedCall
+    from converra.integrations import RejectableCall
 
 MAX_RUNS = 10_000
 """Runs under way at a time; past it, the oldest is given up. Ids that the app itself keeps alive end here."""
@@ -68,8 +68,8 @@ class Run:
 
     __slots__ = ("_last", "_texts", "call", "claim", "documents", "id")
 
-    def __init__(self, call: CapturedCall | None, claim: RunClaim) -> None:
-        self.call: CapturedCall | None = call
+    def __init__(self, call: RejectableCall | None, claim: RunClaim) -> None:
+        self.call: RejectableCall | None = call
         self.claim: RunClaim = claim
         self.documents: list[Any] = []
         self.id: weakref.ref[UUID] | None = None
