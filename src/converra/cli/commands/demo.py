@@ -43,9 +43,8 @@ def demo(*, keep: bool, as_json: bool) -> None:
         if as_json:
             _run_quickstart(sys.stderr)
             arrived = _arrived()
-            print_json(
-                {"conversation": arrived.to_dict(), "requests": _posts(server), "viewer": _viewer(server, arrived)}
-            )
+            viewer = _viewer(server, arrived) if keep else None
+            print_json({"conversation": arrived.to_dict(), "requests": _posts(server), "viewer": viewer})
         else:
             _tell(server, keep=keep)
         if keep:
@@ -59,8 +58,12 @@ def _tell(server: LocalServer, *, keep: bool) -> None:
     print_rich(Rule("what the Conversations API holds", align="left"))
     arrived = _arrived()
     print_rich(chat(arrived))
-    print_rich(f"Delivered in {_posts(server)} requests. In the viewer: {_viewer(server, arrived)}", wrap=False)
-    print_rich("Ctrl-C ends it." if keep else "It has ended by now; with --keep (make demo KEEP=1) it stays up.")
+    print_rich(f"Delivered in {_posts(server)} requests.")
+    if keep:
+        print_rich(f"In the viewer: {_viewer(server, arrived)}", wrap=False)
+        print_rich("Ctrl-C ends it.")
+    else:
+        print_rich("With --keep (make demo KEEP=1) the viewer stays up.")
 
 
 def _point_at(server: LocalServer) -> None:
