@@ -84,6 +84,39 @@ def test_every_operation_keeps_to_the_document(
     check()
 
 
+@pytest.mark.parametrize("added", [False, True], ids=["documented", "one more"])
+def test_a_message_of_a_create_has_the_documented_fields_only(document: Any, added: bool) -> None:
+    """The content is JSON within a string, which no schema of the operation reaches into: its own schema is tried."""
+    operation = document.find_operation_by_id("createConversation")
+    contents = bodies_of(document.raw_schema["components"]["schemas"]["StructuredContent"])
+    others = st.sampled_from(["metadata", "usage", "latencyMs", "toolCalls"]) | st.text("abM.", min_size=1)
+
+    @settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(content=contents, name=others, value=ANYTHING)
+    def check(content: dict[str, Any], name: str, value: Any) -> None:
+        messages = content["messages"]
+        if added:
+            messages[-1] = {**messages[-1], name: value}
+        body = {"promptId": "p", "content": json.dumps(content)}
+        case = operation.Case(body=body, media_type="application/json")
+        response = case.call_and_validate(headers=HEADERS, excluded_checks=EXCLUDED)
+        assert response.status_code == (400 if added else 200)
+        if added:
+            assert list(response.json()["error"]["details"]) == [f"content.messages[{len(messages) - 1}].{name}"]
+
+    check()
+
+
+def bodies_of(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """What schemathesis makes of a schema alone: the body of an operation that has nothing else."""
+    body = {"required": True, "content": {"application/json": {"schema": schema}}}
+    answers = {"200": {"description": "any"}}
+    paths = {"/": {"post": {"requestBody": body, "responses": answers}}}
+    alone = schemathesis.openapi.from_dict({"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": paths})
+    made = alone["/"]["POST"].as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE)
+    return made.map(lambda case: case.body)
+
+
 def opened(server: LocalServer) -> str:
     """A conversation that can be appended to."""
     body = {"promptId": "p", "content": "User: Hello"}
