@@ -18,6 +18,17 @@ USAGE = {
 }
 
 
+def usage(prompt_tokens: int, completion_tokens: int, **more: Any) -> dict[str, Any]:
+    """Token usage, with fields beside the three that every provider reports."""
+    total = prompt_tokens + completion_tokens
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": total,
+        **more,
+    }
+
+
 def completion(
     *messages: dict[str, Any], finish: str | None = "stop", usage: Any = USAGE, **more: Any
 ) -> dict[str, Any]:

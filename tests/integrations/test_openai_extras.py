@@ -3,64 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-import openai
 import pytest
-from langchain_core.messages import AIMessage
-from langchain_core.outputs import ChatGeneration, LLMResult
-from langchain_openai import ChatOpenAI
 
-from converra.capture.recorder import Recorder
-from converra.config import load
-from converra.integrations.langchain import result as langchain_result
 from converra.integrations.payload.extras import MAX_FIELD, encoded, kept, unread
 from converra.integrations.payload.media import attachment
 from converra.integrations.payload.usage import counts, snapshot
-from converra.server.run import LocalServer, serve
 from tests.integrations import scripted
-from tests.integrations.chat_scripts import chunk, completion, tool_call
+from tests.integrations.chat_scripts import chunk, completion, tool_call, usage
+from tests.integrations.openai_shapes import async_client_for, client_for
+from tests.integrations.pictures import (
+    ATTACHED,
+    DATA,
+    DIGEST,
+    LARGE_ATTACHED,
+    LARGE_IN_TEXT,
+    LARGE_LINE,
+    LINE,
+    PICTURE,
+    PNG,
+    URL,
+    WITHHELD,
+)
 from tests.integrations.responses_scripts import message, response
 from tests.integrations.scripted import document, stream
+from tests.integrations.stored import recorder_for, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.integrations.scripted import Received, Reply, ScriptedModel
+    import openai
 
-PNG = b"\x89PNG\r\n\x1a\n" + b"pixels" * 9
-DATA = base64.b64encode(PNG).decode()
-URL = f"data:image/png;base64,{DATA}"
-DIGEST = {"bytes": len(PNG), "sha256": hashlib.sha256(PNG).hexdigest()}
-ATTACHED = {"kind": "image", "mime": "image/png", **DIGEST}
-LINE = f"[image: image/png, {len(PNG)} bytes]"
-PICTURE = {"type": "image_url", "image_url": {"url": URL}, "index": 0}
+    from converra.capture.recorder import Recorder
+    from converra.server.run import LocalServer
+    from tests.integrations.scripted import Reply, ScriptedModel
+
 LINKED = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
 QUESTION: Any = [{"role": "user", "content": "Hi"}]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    with serve() as running:
-        yield running
+SOURCES = ["https://example.com/1", "https://example.com/2"]
 
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[ScriptedModel]:
     with scripted.serve({}) as served:
         yield served
-
-
-@pytest.fixture
-def recorder(server: LocalServer) -> Iterator[Recorder]:
-    made = Recorder(load({"api_key": "k", "base_url": server.base_url, "flush_interval": 60}, {}))
-    made.instrument()
-    yield made
-    made.uninstrument()
-    made.shutdown(5)
 
 
 class Asking:
@@ -71,53 +59,36 @@ class Asking:
         self._recorder = recorder
         self._model = model
 
-    def answers(self, reply: Reply) -> str:
-        """The URL of a model that always answers so."""
-
-        def script(_request: Received) -> Reply:
-            return reply
-
-        self._model.scripts["any"] = script
-        return self._model.base_url("any")
+    def messages(self, reply: Reply, ask: Callable[[openai.OpenAI], Any]) -> list[dict[str, Any]]:
+        """What is stored after a program has asked a model that always answers so."""
+        self._model.scripts["any"] = lambda _request: reply
+        with client_for(self._model, "any") as client:
+            return self._of(lambda: ask(client))
 
     def stored(self, reply: Reply, ask: Callable[[openai.OpenAI], Any]) -> dict[str, Any]:
         """The one answer that is stored after a program has asked."""
-        bare = openai.DefaultHttpxClient(verify=False)
-        with openai.OpenAI(api_key="k", base_url=self.answers(reply), max_retries=0, http_client=bare) as client:
-            return self._of(lambda: ask(client))
+        _, answer = self.messages(reply, ask)
+        return answer
 
     def awaited(self, reply: Reply, **arguments: Any) -> dict[str, Any]:
         """The same by the async client."""
-        url = self.answers(reply)
+        self._model.scripts["any"] = lambda _request: reply
 
         async def main() -> None:
-            bare = openai.DefaultAsyncHttpxClient(verify=False)
-            async with openai.AsyncOpenAI(api_key="k", base_url=url, max_retries=0, http_client=bare) as client:
+            async with async_client_for(self._model, "any") as client:
                 result: Any = await client.chat.completions.create(model="m", messages=QUESTION, **arguments)
                 if arguments.get("stream"):
                     async for _ in result:
                         pass
 
-        return self._of(lambda: asyncio.run(main()))
-
-    def _of(self, talk: Callable[[], Any]) -> dict[str, Any]:
-        with self._recorder.conversation("prompt_1") as conversation:
-            talk()
-        assert self._recorder.flush(timeout=20)
-        found = self._server.store.find(None, conversation.id or "")
-        assert found is not None
-        messages = self._server.store.messages(found)
-        assert messages[0]["content"] == "Hi"
-        assert DATA not in json.dumps(messages), "base64 was stored"
-        (answer,) = messages[1:]
+        _, answer = self._of(lambda: asyncio.run(main()))
         return answer
 
-    def through_langchain(self, reply: Reply, **settings: Any) -> dict[str, Any]:
-        """The same through LangChain."""
-        url = self.answers(reply)
-        with openai.DefaultHttpxClient(verify=False) as bare:
-            chat = ChatOpenAI(model="m", api_key="k", base_url=url, http_client=bare, **settings)  # type: ignore[arg-type]  # a string will do
-            return self._of(lambda: chat.invoke([("user", "Hi")]))
+    def _of(self, talk: Callable[[], Any]) -> list[dict[str, Any]]:
+        messages = stored(self._server, self._recorder, talk)
+        assert messages[0] == QUESTION[0]
+        assert DATA not in json.dumps(messages), "base64 was stored"
+        return messages
 
     def chat(self, source: dict[str, Any], **more: Any) -> Iterator[dict[str, Any]]:
         """One message of a chat, asked for in every way."""
@@ -158,9 +129,8 @@ def asking(server: LocalServer, recorder: Recorder, model: ScriptedModel) -> Ask
 
 
 def metadata(answer: dict[str, Any]) -> dict[str, Any]:
-    """What is left of the metadata without ids, times and counts."""
-    left_out = ("messageId", "timeToFirstTokenMs", "usageDetails")
-    return {key: value for key, value in (answer.get("metadata") or {}).items() if key not in left_out}
+    """The metadata without counts."""
+    return {key: value for key, value in answer.get("metadata", {}).items() if key != "usageDetails"}
 
 
 # -- pictures, audio, files --------------------------------------------------------------------------------------------
@@ -242,91 +212,43 @@ def test_parts_of_the_content(part: dict[str, Any], line: str, attached: dict[st
         {"type": "drawing_call", "id": "dc_1", "result": {"type": "image", "mime_type": "image/png", "data": DATA}},
     ],
 )
-def test_items_with_pictures(
-    item: dict[str, Any], server: LocalServer, recorder: Recorder, asking: Asking, model: ScriptedModel
-) -> None:
+def test_items_with_pictures(item: dict[str, Any], asking: Asking) -> None:
     """Output items with pictures, known and unknown, are kept with an attachment in the place of the data."""
     whole = response(item, message("Done."))
-    for reply in (document(whole), stream({"type": "response.completed", "response": whole}, named=True)):
-        url = asking.answers(reply)
-        with openai.OpenAI(api_key="k", base_url=url, max_retries=0) as client, recorder.conversation("p") as talk:
-            result: Any = client.responses.create(model="m", input="Hi", stream=len(reply.pieces) > 1)
-            _ = list(result)
-        assert recorder.flush(timeout=20)
-        found = server.store.find(None, talk.id or "")
-        assert found is not None
-        messages = server.store.messages(found)
-        assert DATA not in json.dumps(messages)
+    finished = {"type": "response.completed", "response": whole}
+    for reply, ask in ((document(whole), _responses), (stream(finished, named=True), _responses_streamed)):
+        messages = asking.messages(reply, ask)
         assert [m["content"] for m in messages] == ["Hi", LINE, "Done."]
         assert messages[1]["metadata"]["attachments"] == [ATTACHED]
 
 
-LARGE = base64.b64encode(b"\x89PNG" * 2_000).decode()
-
-
 def test_pictures_that_are_written_into_the_text(asking: Asking) -> None:
     """Large data URLs in an answer's text are attached as well; small ones are part of what was written."""
-    text = f"Here: ![cat](data:image/png;base64,{LARGE}) and {URL.replace('image', 'audio')[:40]}"
-    digest = hashlib.sha256(b"\x89PNG" * 2_000).hexdigest()
-    answers = [
-        *asking.chat({"content": text}),
-        asking.stored(document(response(message(text))), _responses),
-        asking.through_langchain(document(completion({"content": text}))),
-    ]
-    for answer in answers:
-        assert answer["content"] == f"Here: [image: image/png, 7.8 KB] and {URL.replace('image', 'audio')[:40]}"
-        assert metadata(answer)["attachments"] == [
-            {"kind": "image", "mime": "image/png", "bytes": 8_000, "sha256": digest}
-        ]
-
-
-def test_through_langchain(asking: Asking) -> None:
-    """Counts and fields that LangChain passes on are read as the client's are."""
-    counts = _usage(21, 9, prompt_cache_hit_tokens=16, prompt_cache_miss_tokens=5)
-    for reply in (
-        document(completion({"content": "A"}, usage=counts)),
-        stream(chunk({"content": "A"}), chunk({}, finish="stop"), chunk(usage=counts)),
-    ):
-        answer = asking.through_langchain(reply, streaming=len(reply.pieces) > 1)
-        assert answer["usage"] == {"promptTokens": 21, "completionTokens": 9}
-        if len(reply.pieces) == 1:  # of a stream, LangChain keeps its own counts alone
-            assert answer["metadata"]["usageDetails"] == {"cachedTokens": 16}
-
-
-def test_fields_of_a_message_of_langchains() -> None:
-    """Pictures, sources and unknown fields beside a message's content, and what is told of the response."""
-    own = {"citations": SOURCES, "images": [PICTURE], "__internal__": "x"}
-    given = AIMessage("A", additional_kwargs=own, response_metadata={"model_name": "m", "eval_duration": 7})
-    found = langchain_result.answer(LLMResult(generations=[[ChatGeneration(message=given)]]))
-    (source,) = found.messages
-    assert source.text == f"A\n{LINE}"
-    assert [attached.data for attached in source.attachments] == [URL]
-    hidden = {**PICTURE, "image_url": {"url": f"<{len(URL)} characters>"}}
-    assert source.metadata == {"citations": SOURCES, "images": [hidden]}
-    assert found.metadata == {"eval_duration": 7}
+    small = URL.replace("image", "audio")[:40]
+    text = f"Here: {LARGE_IN_TEXT} and {small}"
+    for answer in (*asking.chat({"content": text}), asking.stored(document(response(message(text))), _responses)):
+        assert answer["content"] == f"Here: {LARGE_LINE} and {small}"
+        assert metadata(answer)["attachments"] == [LARGE_ATTACHED]
 
 
 @pytest.mark.parametrize(
     ("source", "line"),
     [
         ({"content": "Here:", "images": [PICTURE]}, f"Here:\n{LINE}"),
-        ({"content": f"Here: ![cat](data:image/png;base64,{LARGE})"}, "Here: [image: image/png, 7.8 KB]"),
+        ({"content": f"Here: {LARGE_IN_TEXT}"}, f"Here: {LARGE_LINE}"),
     ],
 )
 @pytest.mark.parametrize("bare", [False, True])
-def test_a_resent_picture_is_recorded_once(
-    source: dict[str, Any], line: str, *, bare: bool, asking: Asking, server: LocalServer, recorder: Recorder
-) -> None:
+def test_a_resent_picture_is_recorded_once(source: dict[str, Any], line: str, *, bare: bool, asking: Asking) -> None:
     """An answer with pictures that the app sends again, as a dict, is recognised."""
-    url = asking.answers(document(completion(source)))
-    with openai.OpenAI(api_key="k", base_url=url) as client, recorder.conversation("p") as talk:
-        answer = client.chat.completions.create(model="m", messages=QUESTION).choices[0].message
+
+    def ask(client: openai.OpenAI) -> None:
+        answer = _plain(client).choices[0].message
         resent: Any = {"role": "assistant", **source} if bare else answer.model_dump(exclude_none=True)
         client.chat.completions.create(model="m", messages=[*QUESTION, resent, {"role": "user", "content": "More"}])
-    assert recorder.flush(timeout=20)
-    found = server.store.find(None, talk.id or "")
-    assert found is not None
-    assert [m["content"] for m in server.store.messages(found)] == ["Hi", line, "More", line]
+
+    messages = asking.messages(document(completion(source)), ask)
+    assert [m["content"] for m in messages] == ["Hi", line, "More", line]
 
 
 # -- sources, and fields that nobody reads -----------------------------------------------------------------------------
@@ -361,9 +283,6 @@ def test_fields_beside_the_text(source: dict[str, Any], found: dict[str, Any] | 
             assert kept_ones["attachments"] == [ATTACHED]
         else:
             assert kept_ones == found
-
-
-SOURCES = ["https://example.com/1", "https://example.com/2"]
 
 
 def test_fields_of_the_whole_answer(asking: Asking) -> None:
@@ -405,7 +324,7 @@ def test_fields_of_other_choices_and_of_calls(asking: Asking) -> None:
         "content": f"B\n{LINE}",
         "finishReason": "stop",
         "attachments": [ATTACHED],
-        "metadata": {"mood": "kind", "images": [{**PICTURE, "image_url": {"url": f"<{len(URL)} characters>"}}]},
+        "metadata": {"mood": "kind", "images": [WITHHELD]},
     }
     call = {**tool_call(1, "f", "{}"), "extra_content": {"google": {"thought_signature": "x" * 300}}}
     answer = asking.stored(document(completion({"tool_calls": [call]}, finish="tool_calls")), _plain)
@@ -432,17 +351,11 @@ def test_results_of_a_content_filter(results: dict[str, Any], *, found: bool, as
 
 def test_words_are_withheld_from_unknown_fields(server: LocalServer, model: ScriptedModel) -> None:
     """Without content, no unknown field leaves the process, whatever its name."""
-    recorder = Recorder(load({"api_key": "k", "base_url": server.base_url, "capture_content": False}, {}))
-    recorder.instrument()
-    script = document(completion({"content": "A", "secret": "b", "error": "c", "part": "d", "thread": "e"}))
-    url = Asking(server, recorder, model).answers(script)
-    with openai.OpenAI(api_key="k", base_url=url) as client, recorder.conversation("p") as talk:
-        _plain(client)
-    recorder.uninstrument()
-    assert recorder.shutdown(20)
-    found = server.store.find(None, talk.id or "")
-    assert found is not None
-    assert metadata(server.store.messages(found)[-1]) == {}
+    answer = document(completion({"content": "A", "secret": "b", "error": "c", "part": "d", "thread": "e"}))
+    model.scripts["any"] = lambda _request: answer
+    with recorder_for(server, capture_content=False) as recorder, client_for(model, "any") as client:
+        messages = stored(server, recorder, lambda: _plain(client))
+    assert metadata(messages[-1]) == {}
 
 
 @pytest.mark.parametrize(
@@ -481,25 +394,20 @@ def test_parts_that_are_none() -> None:
 # -- usage -------------------------------------------------------------------------------------------------------------
 
 
-def _usage(prompt: int, completion_tokens: int, **more: Any) -> dict[str, Any]:
-    total = prompt + completion_tokens
-    return {"prompt_tokens": prompt, "completion_tokens": completion_tokens, "total_tokens": total, **more}
-
-
 @pytest.mark.parametrize(
     ("reported", "prompt", "details"),
     [
-        (_usage(21, 9, prompt_cache_hit_tokens=16, prompt_cache_miss_tokens=5), 21, {"cachedTokens": 16}),
-        (_usage(5, 9, prompt_cache_hit_tokens=16, prompt_cache_miss_tokens=5), 21, {"cachedTokens": 16}),
-        (_usage(21, 9, cached_tokens=16), 21, {"cachedTokens": 16}),
+        (usage(21, 9, prompt_cache_hit_tokens=16, prompt_cache_miss_tokens=5), 21, {"cachedTokens": 16}),
+        (usage(5, 9, prompt_cache_hit_tokens=16, prompt_cache_miss_tokens=5), 21, {"cachedTokens": 16}),
+        (usage(21, 9, cached_tokens=16), 21, {"cachedTokens": 16}),
         (
-            {**_usage(5, 9, cache_read_input_tokens=16, cache_creation_input_tokens=3), "total_tokens": 33},
+            {**usage(5, 9, cache_read_input_tokens=16, cache_creation_input_tokens=3), "total_tokens": 33},
             24,
             {"cachedTokens": 16, "cacheWriteTokens": 3},
         ),
-        (_usage(24, 9, cache_read_input_tokens=16), 24, {"cachedTokens": 16}),
-        (_usage(5, 9, prompt_tokens_details={"cached_tokens": 16}), 21, {"cachedTokens": 16}),
-        (_usage(21, 9, queue_time=0.01, cost=0.002), 21, {"queue_time": 0.01, "cost": 0.002}),
+        (usage(24, 9, cache_read_input_tokens=16), 24, {"cachedTokens": 16}),
+        (usage(5, 9, prompt_tokens_details={"cached_tokens": 16}), 21, {"cachedTokens": 16}),
+        (usage(21, 9, queue_time=0.01, cost=0.002), 21, {"queue_time": 0.01, "cost": 0.002}),
     ],
 )
 def test_counts_by_other_names(reported: Any, prompt: int, details: Any, asking: Asking) -> None:
@@ -521,12 +429,12 @@ def test_anthropics_own_counts() -> None:
 @pytest.mark.parametrize(
     "chunks",
     [
-        [chunk({"content": "A"}), chunk({}, finish="stop", x_groq={"id": "req_1", "usage": _usage(21, 9)})],
-        [chunk({"content": "A"}, usage=_usage(21, 9)), chunk({}, finish="stop", usage=_usage(21, 9))],
-        [chunk({"content": "A"}, usage=_usage(21, 1)), chunk({"content": "B"}, usage=_usage(21, 9))],
-        [chunk({"content": "A"}, usage=_usage(21, 0)), chunk({}, finish="stop", usage=_usage(0, 9))],
-        [chunk({"content": "A"}, usage=_usage(21, 9)), chunk({}, finish="stop", usage=_usage(0, 0))],
-        [chunk({"content": "A"}), chunk(usage=_usage(21, 9)), chunk(usage=None)],
+        [chunk({"content": "A"}), chunk({}, finish="stop", x_groq={"id": "req_1", "usage": usage(21, 9)})],
+        [chunk({"content": "A"}, usage=usage(21, 9)), chunk({}, finish="stop", usage=usage(21, 9))],
+        [chunk({"content": "A"}, usage=usage(21, 1)), chunk({"content": "B"}, usage=usage(21, 9))],
+        [chunk({"content": "A"}, usage=usage(21, 0)), chunk({}, finish="stop", usage=usage(0, 9))],
+        [chunk({"content": "A"}, usage=usage(21, 9)), chunk({}, finish="stop", usage=usage(0, 0))],
+        [chunk({"content": "A"}), chunk(usage=usage(21, 9)), chunk(usage=None)],
     ],
 )
 def test_counts_of_a_stream(chunks: list[Any], asking: Asking) -> None:
@@ -564,7 +472,7 @@ def test_an_answer_that_the_app_changes(more: dict[str, Any], *, calls: bool, as
     details = {"prompt_tokens_details": {"cached_tokens": 16}, "completion_tokens_details": {"reasoning_tokens": 4}}
     source = {"content": "A", "tool_calls": [tool_call(1, "f", '{"a": 1}')] if calls else None}
     answer = asking.stored(
-        document(completion(source, usage=_usage(21, 9, **details, **more))), lambda client: _changed(_plain(client))
+        document(completion(source, usage=usage(21, 9, **details, **more))), lambda client: _changed(_plain(client))
     )
     assert (answer["content"], answer["usage"]) == ("A", {"promptTokens": 21, "completionTokens": 9})
     seconds = {"timing": {"seconds": 3}} if more else {}
@@ -582,7 +490,7 @@ def test_a_response_that_the_app_changes(asking: Asking) -> None:
 
 def test_a_chunk_that_the_app_changes(asking: Asking) -> None:
     """Usage and fields of a chunk are stored as they came."""
-    last = chunk({}, finish="stop", usage=_usage(21, 9), citations=SOURCES)
+    last = chunk({}, finish="stop", usage=usage(21, 9), citations=SOURCES)
 
     def ask(client: openai.OpenAI) -> None:
         for piece in client.chat.completions.create(model="m", messages=QUESTION, stream=True):

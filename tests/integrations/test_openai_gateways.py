@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
-from converra.capture.recorder import Recorder
-from converra.config import load
-from converra.server.run import LocalServer, serve
 from tests.integrations import scripted
 from tests.integrations.chat_scripts import chunk, completion
 from tests.integrations.openai_shapes import client_for
 from tests.integrations.responses_scripts import function_call, message, response, text_events
-from tests.integrations.test_openai_recorder import bare, stored
+from tests.integrations.stored import bare, recorder_for, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from converra.capture.recorder import Recorder
+    from converra.server.run import LocalServer
     from tests.integrations.scripted import Received, Reply, ScriptedModel
 
 
@@ -33,21 +32,6 @@ class Gateway:
 
     def __call__(self, _request: Received) -> Reply:
         return next(self.replies)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    with serve() as running:
-        yield running
-
-
-@pytest.fixture
-def recorder(server: LocalServer) -> Iterator[Recorder]:
-    made = Recorder(load({"api_key": "k", "base_url": server.base_url, "flush_interval": 60}, {}))
-    made.instrument()
-    yield made
-    made.uninstrument()
-    made.shutdown(5)
 
 
 @pytest.fixture
@@ -261,13 +245,9 @@ def test_ids_that_are_numbers(  # noqa: PLR0917 - parametrised values and fixtur
 
 def implicitly(server: LocalServer, talk: Callable[[], None]) -> list[dict[str, Any]]:
     """Run something outside of any conversation, and read the only one that it made."""
-    settings = {"api_key": "k", "base_url": server.base_url, "prompt_id": "prompt_2", "flush_interval": 60}
     before = {found.id for found in server.store.conversations(limit=1_000)[0]}
-    recorder = Recorder(load(settings, {}))
-    recorder.instrument()
-    talk()
-    recorder.uninstrument()
-    assert recorder.shutdown(10)
+    with recorder_for(server, prompt_id="prompt_2"):
+        talk()
     (found,) = [found for found in server.store.conversations(limit=1_000)[0] if found.id not in before]
     return [bare(message) for message in server.store.messages(found)]
 
