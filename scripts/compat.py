@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tomllib
-from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[1]
+from environments import ROOT, Environment
+
 SUITE = ("tests/integrations/test_openai*.py", "tests/integrations/test_patching.py")
 LANGCHAIN = ("tests/integrations/test_langchain*.py",)
 RUNNER = (
     *("pytest>=8.3", "pytest-randomly", "pytest-timeout", "pytest-recording", "vcrpy>=9.2", "hypothesis"),
     *("inline-snapshot", "opentelemetry-sdk"),
 )
-PROJECT = ".[server]"
-"""Tests that read captured conversations back from the local API."""
 
 NOT_IN_LANGCHAIN_0_3 = (
     "another_process",  # the program has an agent of `langchain`, which asks for langchain-core 1
@@ -70,26 +67,12 @@ ROWS = {
 }
 
 
-def environment(name: str, row: Row) -> Path:
-    """Create the row's environment, again if its requirements or the project's have changed."""
-    directory = ROOT / ".venvs" / f"compat-{name}"
-    stamp, python = directory / ".made-from", directory / "bin" / "python"
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = repr((project["dependencies"], PROJECT, row.requirements, RUNNER))
-    if stamp.exists() and stamp.read_text() == wanted:
-        return python
-    print(f"Setting up {directory.relative_to(ROOT)} (once)", flush=True)
-    _run(sys.executable, "-m", "venv", "--clear", "--without-pip", str(directory))  # Debian packs ensurepip apart
-    pip = (sys.executable, "-m", "pip", "--python", str(python))
-    _run(*pip, "install", "-qq", "--editable", PROJECT, *row.requirements, *RUNNER)
-    stamp.write_text(wanted)
-    return python
-
-
-def tested(python: Path, row: Row) -> tuple[bool, str]:
+def tested(name: str, row: Row) -> tuple[bool, str]:
     """Run a row; return True if all its tests passed, and the last line of the report."""
+    environment = Environment(f"compat-{name}", (*row.requirements, *RUNNER))
+    environment.prepare()
     paths = [str(path) for pattern in row.tests for path in sorted(ROOT.glob(pattern))]
-    command = [str(python), "-m", "pytest", "-q", "--no-header", *row.options, *paths]
+    command = [str(environment.python), "-m", "pytest", "-q", "--no-header", *row.options, *paths]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-300:]]
     if done.returncode:
@@ -97,16 +80,11 @@ def tested(python: Path, row: Row) -> tuple[bool, str]:
     return done.returncode == 0, lines[-1]
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, cwd=ROOT, check=True)
-
-
 def main(names: list[str]) -> int:
     """Run the named rows, or all."""
     failed = False
     for name in names or list(ROWS):
-        row = ROWS[name]
-        passed, summary = tested(environment(name, row), row)
+        passed, summary = tested(name, ROWS[name])
         print(f"{name}: {'passed' if passed else 'FAILED'}: {summary}", flush=True)
         failed = failed or not passed
     return int(failed)

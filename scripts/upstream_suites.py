@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[1]
+from environments import Environment
 
 NOTHING = "nothing"
 EMPTY_HANDLER = "an empty handler"
 CAPTURE = "capture"
-
-
-class Environment(NamedTuple):
-    """Virtual environment under .venvs/, made once."""
-
-    name: str
-    requirements: tuple[str, ...]
-
-    @property
-    def directory(self) -> Path:
-        """Directory of the environment."""
-        return ROOT / ".venvs" / f"upstream-{self.name}"
-
-    @property
-    def python(self) -> Path:
-        """Python of the environment."""
-        return self.directory / "bin" / "python"
-
-    def prepare(self) -> None:
-        """Create it, and create it again when its requirements have changed."""
-        stamp, wanted = self.directory / ".made-from", repr(self.requirements)
-        if stamp.exists() and stamp.read_text() == wanted:
-            return
-        print(f"Setting up {self.directory.relative_to(ROOT)} (once)", flush=True)
-        _run(sys.executable, "-m", "venv", "--clear", str(self.directory))
-        _run(str(self.python), "-m", "pip", "install", "-qq", "--editable", ".[server]", *self.requirements)
-        stamp.write_text(wanted)
 
 
 class Suite(NamedTuple):
@@ -73,9 +45,9 @@ class Suite(NamedTuple):
         stamp.write_text(version)
 
     def _unpack(self, version: str, directory: Path) -> None:
-        _run(
-            *(str(self.environment.python), "-m", "pip", "download", "-qq", "--no-deps"),
-            *("--no-binary", self.package, "-d", str(directory), f"{self.package}=={version}"),
+        self.environment.pip(
+            *("download", "-qq", "--no-deps", "--no-binary", self.package),
+            *("-d", str(directory), f"{self.package}=={version}"),
         )
         (archive,) = directory.glob("*.tar.gz")
         with tarfile.open(archive) as opened:
@@ -89,12 +61,8 @@ class Suite(NamedTuple):
         return [str(path.relative_to(self.sources)) for path in found]
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, cwd=ROOT, check=True)
-
-
 OPENAI = Environment(
-    "openai",
+    "upstream-openai",
     (
         *("openai[aiohttp,realtime,bedrock,datalib,httpx]", "httpx"),
         *("pytest>=9.0.3", "pytest-asyncio>=1.4", "pytest-timeout", "inline-snapshot", "rich", "trio", "Pillow"),
@@ -102,7 +70,7 @@ OPENAI = Environment(
     ),
 )
 LANGCHAIN = Environment(
-    "langchain",
+    "upstream-langchain",
     (
         *("langchain-core", "langchain-openai", "langgraph", "langchain", "langchain-tests"),
         *("pytest>=9.0.3", "pytest-asyncio", "pytest-timeout", "pytest-mock", "pytest-socket", "pytest-retry"),
