@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
@@ -19,6 +18,7 @@ from converra.integrations import patching
 from converra.integrations.langchain.pauses import PAUSES
 from converra.langchain import ConverraCallbackHandler
 from tests.integrations.langchain_app import App, agent_of, running
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ ASKED = 'Go on. [[tool:look_up {"order": "7"}]] [[then]] [[say:Done.]]'
 @pytest.fixture
 def app() -> Iterator[App]:
     """An app in which LangChain is captured, with a prompt for what is called outside of a block."""
-    with running(prompt_id="prompt", idle_timeout=0.05) as running_app:
+    with running(prompt_id="prompt") as running_app:
         yield running_app
 
 
@@ -97,9 +97,12 @@ AGENTS: list[tuple[Callable[[App, Any], Any], Any]] = [
 
 
 def silence(app: App) -> None:
-    """Let nothing happen for longer than `idle_timeout`."""
-    time.sleep(0.1)
+    """Sweep as after `idle_timeout`. A short one would, on a busy machine, also pass in the middle of a run."""
+    assert app.recorder.flush(LONG)
+    registry = app.recorder._registry
+    timeout, registry._idle_timeout = registry._idle_timeout, -1
     app.recorder.sweep()
+    registry._idle_timeout = timeout
 
 
 Made = Callable[[], Any]
@@ -304,7 +307,7 @@ def test_a_plain_client_in_a_paused_run(app: App) -> None:
 @pytest.mark.parametrize("thread", [None, "t"])
 def test_a_handler_by_hand(thread: str | None) -> None:
     """Where only a handler is given to the run, a breakpoint keeps its session open, too."""
-    with running(instrumented=False, idle_timeout=0.05) as bare:
+    with running(instrumented=False) as bare:
         handler = ConverraCallbackHandler("prompt", session_id="mine")
         config: Any = {"callbacks": [handler], "configurable": {"thread_id": "t"}}
         graph = counting(bare, "ask", "do", checkpointer=InMemorySaver(), interrupt_before=["do1"])
