@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from converra.history.turn import SourceToolCall
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -74,6 +76,8 @@ def settled(answer: Answer) -> Answer:
 
 def bare(struct: Any) -> Any:
     """A struct as plain data, without the fields that are empty."""
+    if isinstance(struct, SourceToolCall):  # empty arguments are not the same as none
+        return {name: value for name, value in msgspec.structs.asdict(struct).items() if value is not None}
     if isinstance(struct, msgspec.Struct):
         pairs = ((name, bare(getattr(struct, name))) for name in struct.__struct_fields__)
         return {name: value for name, value in pairs if value or type(value) is int}

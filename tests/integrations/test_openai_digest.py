@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converra.integrations.payload.fingerprint import fingerprint
+from converra.integrations.payload.fields import fingerprint
 from tests.integrations.chat_scripts import tool_call
 
 MESSAGES: list[Any] = [

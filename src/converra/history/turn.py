@@ -24,7 +24,7 @@ ODD = 400
 """Assumed size of a tool call's arguments that are not a string, in characters."""
 
 
-class SourceToolCall(NamedTuple):
+class SourceToolCall(msgspec.Struct, frozen=True, gc=False):
     """A tool call of the model. `arguments` is as the provider sent it, mostly a JSON string."""
 
     id: str | None

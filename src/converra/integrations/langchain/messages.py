@@ -8,8 +8,7 @@ from converra.history.turn import Attachment, Dialect, SourceMessage, SourceTool
 from converra.integrations.langchain.content import content
 from converra.integrations.openai.chat import MESSAGE
 from converra.integrations.payload.extras import merged, unread
-from converra.integrations.payload.fields import copied, fields, items, string
-from converra.integrations.payload.fingerprint import digest
+from converra.integrations.payload.fields import copied, digest, fields, items, string
 from converra.integrations.payload.media import beside, embeds, placeholder, taken_out
 from converra.integrations.payload.tool_calls import meant, unnamed
 from converra.wire.json_safe import identifier

@@ -109,7 +109,7 @@ def _alternative_fields(index: int, generation: dict[str, Any]) -> Iterator[tupl
     yield "index", index
     yield "content", source.text
     if source.calls:
-        yield "toolCalls", [call._asdict() for call in source.calls]
+        yield "toolCalls", [msgspec.structs.asdict(call) for call in source.calls]
     reason = _finish(generation, fields(message.get("response_metadata")))
     if reason:
         yield "finishReason", reason

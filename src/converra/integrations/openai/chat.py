@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from converra.history.turn import Answer, Attachment, Dialect, Request, SourceMessage, SourceToolCall
 from converra.integrations.payload.extras import merged, screened, unread
-from converra.integrations.payload.fields import BLOB_LENGTH, fields, items, plain, string
-from converra.integrations.payload.fingerprint import ANSWERING, BARE, fingerprint
+from converra.integrations.payload.fields import ANSWERING, BARE, BLOB_LENGTH, fields, fingerprint, items, plain, string
 from converra.integrations.payload.media import beside as media_beside
 from converra.integrations.payload.media import embeds, placeholder, taken_out
 from converra.integrations.payload.parts import Content, content, text_extras, unknown
@@ -102,7 +103,6 @@ def assistant(own: dict[str, Any]) -> SourceMessage:
             or own.get("reasoning")
             or own.get("audio")
             or own.get("reasoning_details")
-            or (calls and _more_than_calls(items(own.get("tool_calls"))))
         )
         and (text is None or isinstance(text, str))
         and own.keys() <= MESSAGE
@@ -157,14 +157,6 @@ def detailed(own: dict[str, Any]) -> str:
     return "".join(string(one.get("text")) or string(one.get("summary")) or "" for one in details)
 
 
-def _more_than_calls(tool_calls: Any) -> bool:
-    """Return True if any tool call has unread fields, such as the signature of a thought."""
-    for item in tool_calls:  # `any` over nothing costs as much again
-        if item.keys() - TOOL_CALL if item.__class__ is dict else getattr(item, "__pydantic_extra__", None):
-            return True
-    return False
-
-
 def _call_extras(own: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the unread fields of tool calls, by the id of the call."""
     for number, item in enumerate(items(own.get("tool_calls"))):
@@ -175,17 +167,20 @@ def _call_extras(own: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _plain_calls(own: dict[str, Any]) -> tuple[SourceToolCall, ...] | None:
-    """Read the calls if all are of functions, with strings for everything, as most are; else None."""
+    """Read the calls if all are of functions, with strings for all fields and none unread, as most are; else None."""
     try:
         calls = []
         if not own.get("function_call"):
             for item in own["tool_calls"]:
-                made = item if item.__class__ is dict else item.__dict__
+                if item.__class__ is dict:
+                    made, extra = item, not item.keys() <= TOOL_CALL
+                else:
+                    made, extra = item.__dict__, item.__pydantic_extra__
                 called = made["function"]
                 if called.__class__ is not dict:
                     called = called.__dict__
                 name, call_id, arguments = called["name"], made["id"], called["arguments"]
-                if not (name and name.__class__ is call_id.__class__ is arguments.__class__ is str):
+                if extra or not (name and name.__class__ is call_id.__class__ is arguments.__class__ is str):
                     break
                 calls.append(SourceToolCall(call_id, name, arguments))
             else:
@@ -235,7 +230,6 @@ def answer(completion: Any) -> Answer:
             and held["refusal"] is None
             and held["function_call"] is None
             and held["audio"] is None
-            and not (held["tool_calls"] and _more_than_calls(held["tool_calls"]))
             and not held["annotations"]
             and not message.__pydantic_extra__
             and not choice.__pydantic_extra__
@@ -314,7 +308,7 @@ def alternative(choice: dict[str, Any], source: SourceMessage) -> dict[str, Any]
     """Describe a second choice (n > 1), as `metadata.alternatives` lists it."""
     record: dict[str, Any] = {"index": choice.get("index"), "content": source.text}
     if source.calls:
-        record["toolCalls"] = [called._asdict() for called in source.calls]
+        record["toolCalls"] = [msgspec.structs.asdict(called) for called in source.calls]
     record["finishReason"] = string(choice.get("finish_reason"))
     record["attachments"] = source.attachments or None  # described with those of the message
     record["metadata"] = merged(source.metadata, unread(choice, CHOICE)) or None

@@ -10,8 +10,7 @@ from converra.history.turn import Answer, Dialect, Request, SourceMessage
 from converra.integrations.openai.chat import error_record
 from converra.integrations.openai.items import is_empty_call, known, read, said_by, strange, thoughts
 from converra.integrations.payload.extras import merged, unread
-from converra.integrations.payload.fields import BLOB_LENGTH, fields, items, string
-from converra.integrations.payload.fingerprint import fingerprint
+from converra.integrations.payload.fields import BLOB_LENGTH, fields, fingerprint, items, string
 from converra.integrations.payload.media import embeds
 from converra.integrations.payload.parts import content
 from converra.integrations.payload.usage import counts, snapshot, usage, usage_details

@@ -50,16 +50,17 @@ def snapshot(
     Nearly all are objects of the SDK, with details in two fields; this is on the caller's thread.
     """
     try:
-        if reported.__pydantic_extra__:
-            return _copy(reported)
         held = reported.__dict__.copy()
-        for key in (prompt, completion):
-            part = held[key]
-            if part is not None:
-                held[key] = {**part.__dict__, **part.__pydantic_extra__}
+        extra = reported.__pydantic_extra__
+        if (part := held[prompt]) is not None:
+            held[prompt] = part.__dict__.copy()
+            extra = extra or part.__pydantic_extra__
+        if (part := held[completion]) is not None:
+            held[completion] = part.__dict__.copy()
+            extra = extra or part.__pydantic_extra__
     except (AttributeError, KeyError, TypeError):  # none, a dict, or an odd shape
         return _copy(reported)
-    return held
+    return _copy(reported) if extra else held
 
 
 def _copy(reported: Any) -> dict[str, Any] | None:
