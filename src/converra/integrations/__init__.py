@@ -19,14 +19,14 @@ step                   where
 =====================  ===============================================================================================
 1. Find the seam       The one method that every call of the SDK passes, with the body that is sent to the API: name it
                        in a `PatchPoint` row (`patching.py`). Never import the SDK: `install` is given its module.
-2. Write the rows      One `Endpoint` per address that makes conversation turns (`stainless/request.py`), as in
-                       `openai/__init__.py`. SDKs made by Stainless (openai, anthropic, groq, together) share the rest
-                       of the way: `stainless/stream.py` taps streams, `stainless/background.py` queued answers.
+2. Write the rows      One `Endpoint` per address that makes conversation turns, in a `Seam` (`stainless/request.py`),
+                       as in `openai/__init__.py`. SDKs made by Stainless (openai, anthropic, groq, together) share the
+                       rest: `stainless/stream.py` taps streams, `stainless/background.py` continues queued answers.
 3. Write the readers   Pure functions in a package of the provider's name: the request → `Request`, the answer →
                        `Answer`, a class that puts chunks together (`Pieces`), and a `Dialect` to read one message
                        (`history/turn.py`). Models: `openai/chat.py`, `openai/chat_chunks.py`. Build them from
-                       `payload/`: `fields` (objects without running their code), `parts` and `media` (content),
-                       `tool_calls`, `usage`, `extras` (unread fields), `fingerprint`.
+                       `payload/`: `fields` (objects without running their code; `fingerprint`), `parts` and `media`
+                       (content), `tool_calls`, `usage`, `extras` (unread fields).
 4. Register            The entry point in `pyproject.toml`, the name in `discovery.py`, the readers in the contract
                        `pure`, the package in `shared-readers`, and a contract `door-…` for the SDK.
 5. Prove it            A subclass of `Conformance` (`tests/integrations/conformance.py`), with a `Shape` for each way to

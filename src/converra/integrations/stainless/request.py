@@ -1,4 +1,8 @@
-"""One request of a Stainless client under observation: its result, in whichever shape the app asked for it.
+"""The request seam of Stainless clients, and one request under observation: its result, in whichever shape it comes.
+
+A client's `request(cast_to, options, *, stream, stream_cls)` is called once for whatever an app calls (create, parse,
+stream helpers, raw responses, subclasses, `client.post`), with the body as it will be on the wire. Retries happen
+inside of it. A provider adds rows and readers: a `PatchPoint` for each client class, and a `Seam` of its endpoints.
 
 ==========================  ==========================================================================================
 the result                  how it is read
@@ -12,18 +16,22 @@ a raw response              its body, as bytes: one JSON object, or the server-s
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from converra.history.turn import Answer, SourceMessage
 from converra.integrations import CapturedCall
+from converra.integrations.payload.fields import fields
+from converra.integrations.stainless import background
 from converra.integrations.stainless.stream import WatchedStream, watch_body, watch_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from converra.history.turn import Request
+    from converra.history.turn import Dialect, Request
+    from converra.integrations import Capture
     from converra.integrations.stainless.stream import Pieces
 
 _decode = msgspec.json.Decoder().decode
@@ -37,6 +45,77 @@ class Endpoint(NamedTuple):
     request: Callable[[dict[str, Any]], Request]
     answer: Callable[[Any], Answer]
     pieces: Callable[[], Pieces]
+    lists: tuple[str, ...] = ()
+    """Fields of the body that an app may give as an iterator. The SDK sends the list that is put in its place."""
+
+
+class Retrieval(NamedTuple):
+    """The way in which a provider's queued answers (`background: true` in the body) are retrieved later."""
+
+    response_id: Callable[[str, str], str | None]
+    """Reads the id of the answer from a request's method, in lower case, and address; None for other requests."""
+    dialect: Dialect
+    endpoint: Endpoint
+
+
+class Seam:
+    """The endpoints of one provider whose requests are conversation turns.
+
+    Args:
+        endpoints: By the end of their address; an unusual address belongs to the first that its path ends with.
+        retrieval: How queued answers are retrieved; None if the provider has none.
+
+    """
+
+    def __init__(self, endpoints: Mapping[str, Endpoint], retrieval: Retrieval | None = None) -> None:
+        self._endpoints = endpoints
+        self._retrieval = retrieval
+        self._retrieved: Endpoint | None = None
+        if retrieval is not None:
+            # A retrieved answer that was not made here: only one that was queued was not recorded when it was made.
+            answer = retrieval.endpoint.answer
+            self._retrieved = retrieval.endpoint._replace(
+                answer=lambda found: answer(found) if fields(found).get("background") is True else Answer()
+            )
+
+    def observe(self, capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObservedRequest | None:
+        """Begin a turn if this request of a client is one."""
+        options = args[1] if len(args) > 1 else kwargs["options"]
+        endpoint = self._endpoints.get(options.url) or self._at(options.url)
+        body = options.json_data
+        if (
+            endpoint is None
+            or not isinstance(body, dict)
+            or (options.method != "post" and options.method.lower() != "post")
+        ):
+            return self._retrieve(capture, options)
+        for name in endpoint.lists:
+            if isinstance(body.get(name), Iterator):
+                body[name] = list(body[name])
+        if options.extra_json:  # `extra_body`: it wins, as it does on the wire
+            body = {**body, **options.extra_json}
+        call = capture.begin(endpoint.request(body))
+        if call is None:
+            return None
+        queued = self._retrieval is not None and body.get("background")
+        return ObservedRequest(background.BackgroundCall(call) if queued else call, endpoint)
+
+    def _at(self, url: str) -> Endpoint | None:
+        """Find the endpoint of an address with a query, or of a whole one (`client.post("https://…/v1/responses")`)."""
+        path = url.partition("?")[0]
+        return next((endpoint for suffix, endpoint in self._endpoints.items() if path.endswith(suffix)), None)
+
+    def _retrieve(self, capture: Capture, options: Any) -> ObservedRequest | None:
+        """Continue the turn of the queued answer that this request retrieves; or record the answer."""
+        retrieval, retrieved = self._retrieval, self._retrieved
+        if retrieval is None or retrieved is None:
+            return None
+        response_id = retrieval.response_id(options.method.lower(), options.url)
+        call = None if response_id is None else background.resume(response_id, capture, retrieval.dialect)
+        if call is None:
+            return None
+        elsewhere = isinstance(call, background.RetrievedCall)
+        return ObservedRequest(call, retrieved if elsewhere else retrieval.endpoint)
 
 
 class ObservedRequest(msgspec.Struct, frozen=True, eq=False):
@@ -48,7 +127,7 @@ class ObservedRequest(msgspec.Struct, frozen=True, eq=False):
     def returned(self, result: Any) -> None:
         """Read an answer, or watch it arrive. What the object holds decides, not its class: apps subclass."""
         held = getattr(result, "__dict__", {})
-        if "_iterator" in held and "response" in held:
+        if "response" in held and hasattr(result, "_iterator"):  # anthropic makes the iterator when it is asked for
             watch_stream(result, WatchedStream(self._call, self._endpoint.pieces()))
         elif "http_response" in held:
             self._body(result.http_response)

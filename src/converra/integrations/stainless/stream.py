@@ -73,6 +73,22 @@ class WatchedStream:
         if self._end():
             self._call.fail(error, self.so_far() if self._pieces.started else None)
 
+    def ended(self, error: BaseException | None = None) -> None:
+        """End the call as its iterator ended: read to its end, closed by the app, or with an error."""
+        with guard("ending a stream"):
+            if error is None:
+                self.complete()
+            elif isinstance(error, GeneratorExit):
+                self.cut()
+            else:
+                self.broken(error)
+
+    def closed(self, reading: Callable[[], bool]) -> None:
+        """End the call of a closed stream, unless its iterator is `reading` just now."""
+        with guard("ending a closed stream"):
+            if not reading():
+                self.cut()
+
     def watch_drop(self, owner: Any) -> None:
         """End the call when its stream is collected: never read, or left in the middle.
 
@@ -143,16 +159,10 @@ def _tap(chunks: Iterator[Any], watched: WatchedStream) -> Generator[Any, None, 
             watched.see(chunk)
             watched.last = perf_counter()
             yield chunk
-    except GeneratorExit:
-        with guard("ending a stream"):
-            watched.cut()
-        raise
     except BaseException as error:
-        with guard("ending a stream"):
-            watched.broken(error)
+        watched.ended(error)
         raise
-    with guard("ending a stream"):
-        watched.complete()
+    watched.ended()
 
 
 async def _async_tap(chunks: AsyncIterator[Any], watched: WatchedStream) -> AsyncGenerator[Any, None]:
@@ -161,16 +171,10 @@ async def _async_tap(chunks: AsyncIterator[Any], watched: WatchedStream) -> Asyn
             watched.see(chunk)
             watched.last = perf_counter()
             yield chunk
-    except GeneratorExit:
-        with guard("ending a stream"):
-            watched.cut()
-        raise
     except BaseException as error:
-        with guard("ending a stream"):
-            watched.broken(error)
+        watched.ended(error)
         raise
-    with guard("ending a stream"):
-        watched.complete()
+    watched.ended()
 
 
 def _watch_close(response: Any, watched: WatchedStream, reading: Callable[[], bool]) -> None:
@@ -178,9 +182,7 @@ def _watch_close(response: Any, watched: WatchedStream, reading: Callable[[], bo
     close = response.close
 
     def closing() -> Any:
-        if not reading():
-            with guard("ending a closed stream"):
-                watched.cut()
+        watched.closed(reading)
         return close()
 
     watched.shadow(response, "close", closing)
@@ -190,9 +192,7 @@ def _watch_aclose(response: Any, watched: WatchedStream, reading: Callable[[], b
     aclose = response.aclose
 
     async def closing() -> Any:
-        if not reading():
-            with guard("ending a closed stream"):
-                watched.cut()
+        watched.closed(reading)
         return await aclose()
 
     watched.shadow(response, "aclose", closing)
