@@ -2,7 +2,7 @@
 
 `python -m scripts.call_path` records one chat completion against a loopback model and the local API, profiles every
 thread with `sys.setprofile`, and prints the totals, the calls between rooms, and each call that climbs from a lower
-layer into a higher one. `--check` exits with 1 where a figure is over its bound.
+layer into a higher one. `--check` exits with 1 where a figure is over its bound, or a climb is not in `CLIMBS`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,15 @@ MAX_FILES, MAX_FUNCTIONS = 40, 230
 LAYERS = ("_default", "capture", "integrations", "delivery", "api", "process", "config", "history", "wire", "errors")
 """From the top, as in the import contract of `pyproject.toml`."""
 
+CLIMBS = {
+    ("integrations", "capture"): "`Capture`, `CapturedCall`",
+    ("history", "integrations"): "`Dialect`, `Answer.read`",
+    ("history", "capture"): "`Draft.finish`",
+    ("process", "capture"): "`Job`",
+    ("api", "delivery"): "`Connection.on_headers`",
+}
+"""Calls from a lower room into a higher one, and what they go through; the architecture page explains each."""
+
 
 class CallPath:
     """Code objects of the package that ran, and the calls between them."""
@@ -51,6 +60,16 @@ class CallPath:
             self.calls[above, below] += 1
             if _rank(below) < _rank(above):
                 self.climbs[_named(caller.f_code), _named(frame.f_code)] += 1
+
+    @property
+    def comprehensions(self) -> set[CodeType]:
+        """Comprehensions, generator expressions and lambdas; Python 3.12 has no frames for most of them."""
+        return {code for code in self.functions if code.co_name.startswith("<")}
+
+    @property
+    def unnamed(self) -> set[tuple[str, str]]:
+        """Climbs between rooms that are not in `CLIMBS`."""
+        return {(above, below) for above, below in self.calls if _rank(below) < _rank(above)} - CLIMBS.keys()
 
     @property
     def files(self) -> set[str]:
@@ -120,12 +139,13 @@ def main() -> int:
     arguments.add_argument("--check", action="store_true", help="fail where a figure is over its bound")
     path = measure()
     print(f"files      {len(path.files):>4} (at most {MAX_FILES})")
-    print(f"functions  {len(path.functions):>4} (at most {MAX_FUNCTIONS})")
+    functions = len(path.functions - path.comprehensions)
+    print(f"functions  {functions:>4} (at most {MAX_FUNCTIONS}); {len(path.comprehensions)} comprehensions")
     for (above, below), count in sorted(path.calls.items(), key=lambda item: -item[1]):
         print(f"{count:>6} × {above} → {below}")
     for (caller, callee), count in path.climbs.items():
         print(f"{count:>6} × climbs: {caller} → {callee}")
-    over = len(path.files) > MAX_FILES or len(path.functions) > MAX_FUNCTIONS or bool(path.climbs)
+    over = len(path.files) > MAX_FILES or functions > MAX_FUNCTIONS or bool(path.unnamed)
     return int(over and arguments.parse_args().check)
 
 

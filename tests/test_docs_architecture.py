@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from typing import Any
 
 from tests.markdown import ROOT, page
 
@@ -24,11 +25,12 @@ ENTRY = {"__init__", "__main__", "_version"}
 CALL_PATH = """
 import json
 from pathlib import Path
-from scripts.call_path import PACKAGE, measure
+from scripts.call_path import CLIMBS, PACKAGE, measure
 
 path = measure()
 ran = sorted({(Path(code.co_filename).relative_to(PACKAGE).parts[0], code.co_qualname) for code in path.functions})
-print(json.dumps({"ran": ran, "calls": sorted(path.calls)}))
+climbs = [[*rooms, through] for rooms, through in CLIMBS.items()]
+print(json.dumps({"ran": ran, "calls": sorted(path.calls), "climbs": climbs, "unnamed": sorted(path.unnamed)}))
 """
 
 
@@ -38,7 +40,7 @@ def _room(name: str) -> str:
 
 def _rooms() -> dict[str, list[str]]:
     """The table of rooms: each with the rooms that it imports."""
-    rows = (cells for cells in PAGE.rows() if _is_room(cells[0]))
+    rows = (cells for cells in PAGE.rows() if len(cells) == 3 and _is_room(cells[0]))
     return {cells[0].strip("`"): re.findall(r"`(\w+)`", cells[2]) for cells in rows}
 
 
@@ -100,11 +102,24 @@ def test_the_map_has_the_imports() -> None:
     assert climbing == set()
 
 
-def test_the_picture_is_the_path_of_a_call() -> None:
-    """Rooms, classes and arrows of the picture are those that one recorded call passes."""
+@functools.cache
+def _measured() -> dict[str, Any]:
+    """What one recorded call passes."""
     program = [sys.executable, "-c", CALL_PATH]
     finished = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True)
-    measured = json.loads(finished.stdout)
+    return dict(json.loads(finished.stdout))
+
+
+def test_the_page_names_every_climb() -> None:
+    """The table of calls into a higher room is complete, and names what each goes through."""
+    rows = [[cell.strip("`") for cell in cells[:2]] + [cells[2]] for cells in PAGE.rows() if len(cells) == 4]
+    assert [row for row in rows if _is_room(row[0])] == _measured()["climbs"]
+    assert _measured()["unnamed"] == []
+
+
+def test_the_picture_is_the_path_of_a_call() -> None:
+    """Rooms, classes and arrows of the picture are those that one recorded call passes."""
+    measured = _measured()
     ran: dict[str, set[str]] = defaultdict(set)
     for room, qualified in measured["ran"]:
         ran[_room(room)].add(qualified.split(".")[0])

@@ -15,10 +15,11 @@ from converra.capture.recorder import Recorder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from converra.capture.capture import CallCapture
     from converra.capture.handle import Conversation
-    from converra.capture.reports import Report, Stats
+    from converra.capture.reports import Report
+    from converra.capture.routing import CallCapture
     from converra.config import Config
+    from converra.delivery.stats import Stats
     from converra.history.turn import Request
 
 _recorder: Recorder | None = None

@@ -28,8 +28,7 @@ import msgspec
 
 from converra.errors import InvalidArgumentError
 from converra.wire import details
-from converra.wire.models import Message
-from converra.wire.parsing import message_from, messages_from, to_json
+from converra.wire.models import Message, message_from, messages_from, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

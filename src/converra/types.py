@@ -30,7 +30,8 @@ from converra.api.results import (
     StoredToolCall,
     StoredUsage,
 )
-from converra.capture.reports import Report, Stats
+from converra.capture.reports import Report
+from converra.delivery.stats import Stats
 from converra.transcript import Transcript
 from converra.wire.models import Message, MessageParam, Role, Status, ToolCall, Usage
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra import Converra
-from converra.delivery.worker.rate_limiter import SCARCE_FOR, WINDOW, RateLimiter
+from converra.delivery.worker.schedule import SCARCE_FOR, WINDOW, RateLimiter
 from converra.transcript import parse
 from converra.wire.limits import MAX_CONTENT_BYTES
 from converra.wire.models import ToolCall, Usage, encode

@@ -12,11 +12,11 @@ from converra.api import retry
 from converra.config import Config
 from converra.delivery import delivery as delivering
 from converra.delivery import stats
+from converra.delivery.conversation_queue import FlushRequest
 from converra.delivery.delivery import Delivery
 from converra.delivery.header import Header
 from converra.delivery.worker import flusher as flushing
 from converra.delivery.worker import transport
-from converra.delivery.worker.commands import FlushRequest
 from converra.errors import RateLimitError
 from tests.delivery.fake_api import FakeAPI
 from tests.delivery.harness import turn

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from converra.api.operations import Operation
-    from converra.delivery.delivery import DeliveryStats
+    from converra.delivery.stats import Stats
     from converra.server.run import LocalServer
 
-    Converse = Callable[..., DeliveryStats]
+    Converse = Callable[..., Stats]
 
 RETRY_AFTER = {"Retry-After": "0.1"}
 
@@ -94,7 +94,7 @@ def spoil(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 def converse(server: LocalServer, tmp_path: Path, outbox: str | None) -> Converse:
     """Three turns, each flushed; the first request is a create, the last completes."""
 
-    def three_turns(timeout: float = LONG) -> DeliveryStats:
+    def three_turns(timeout: float = LONG) -> Stats:
         sender = delivery(server, timeout=timeout, outbox=outbox and str(tmp_path / outbox))
         conversation = queue(sender)
         for number in (1, 2):

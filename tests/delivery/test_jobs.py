@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from converra.delivery.delivery import ConversationQueue
+from converra.delivery.conversation_queue import ConversationQueue
 from converra.delivery.header import Header
 from converra.process import guard
 from converra.process import jobs as backlog_module

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from converra.delivery.conversation_queue import FlushRequest
 from converra.delivery.outbox import schema
 from converra.delivery.stats import Losses
-from converra.delivery.worker.commands import FlushRequest
 from converra.process.lockfile import ProcessLock
 from converra.wire.models import Usage
 from tests.delivery.harness import Held, delivery, held, queue, said, turn, words

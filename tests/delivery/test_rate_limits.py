@@ -12,8 +12,7 @@ from converra.delivery.delivery import Delivery
 from converra.delivery.header import Header
 from converra.delivery.protocol.batching import HEAD_START, due_at, rank
 from converra.delivery.protocol.progress import Progress, State
-from converra.delivery.worker.rate_limiter import RateLimiter
-from converra.delivery.worker.schedule import Schedule
+from converra.delivery.worker.schedule import RateLimiter, Schedule
 from tests.api.scripted import answer, scripted
 from tests.delivery.harness import delivery, held, posts, queue, said, turn, words
 from tests.patience import LONG, until

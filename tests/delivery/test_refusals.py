@@ -167,9 +167,9 @@ def test_a_refused_key_pauses_and_is_probed(
     server: LocalServer, status: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Said once, with the host; nothing is thrown away; when the key works again, everything arrives."""
-    from converra.delivery.worker import rate_limiter
+    from converra.delivery.worker import schedule
 
-    monkeypatch.setattr(rate_limiter, "FIRST_PROBE", 0.3)
+    monkeypatch.setattr(schedule, "FIRST_PROBE", 0.3)
     server.faults.add("any", "status", status=status, times=None)
     sender = delivery(server, flush_interval=0.02)
     for key in ("a", "b", "c"):

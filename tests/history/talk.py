@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from converra.history.fold import fold
-from converra.history.record import Record
-from converra.history.snapshot import take_snapshot
+from converra.history.record import Record, take_snapshot
 from converra.history.turn import Answer, Request, SourceMessage, SourceToolCall
 from converra.integrations.openai.chat import CHAT
 from converra.integrations.openai.chat import call as read_call
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from converra.history.fold import NewMessage
-    from converra.history.snapshot import Snapshot
+    from converra.history.record import Snapshot
     from converra.history.turn import Dialect
 
 Message = dict[str, Any]

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from converra.errors import InvalidArgumentError
-from converra.wire.models import Message, ToolCall, Usage
-from converra.wire.parsing import message_from, messages_from, to_json
+from converra.wire.models import Message, ToolCall, Usage, message_from, messages_from, to_json
 
 WHEN = datetime(2025, 1, 20, 14, 30, tzinfo=UTC)
 WHOLE = Message(

@@ -16,8 +16,7 @@ from converra import transcript
 from converra.api.results import ConversationPage, Insights, StoredConversation
 from converra.errors import InvalidArgumentError
 from converra.wire import limits
-from converra.wire.models import MessageLike, Status
-from converra.wire.parsing import messages_from, to_json
+from converra.wire.models import MessageLike, Status, messages_from, to_json
 
 T = TypeVar("T")
 

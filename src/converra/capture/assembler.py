@@ -18,7 +18,7 @@ from converra.history.record import Record
 from converra.history.turn import Facts, SourceMessage, SourceToolCall
 from converra.process.guard import log_limited
 from converra.wire import json_safe
-from converra.wire.parsing import tool_call
+from converra.wire.models import tool_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from converra.delivery.conversation_queue import ConversationQueue
     from converra.history.draft import Finish
     from converra.history.fold import NewMessage
-    from converra.history.snapshot import Snapshot
+    from converra.history.record import Snapshot
     from converra.history.turn import Answer, Failure
     from converra.wire.models import Message, ToolCall
 
@@ -68,10 +68,17 @@ class Assembler:
             _name_model(answer, snapshot.model)
         asked = self._asked.pop(id(snapshot), None)
         new = fold(self.record, snapshot, answer) if asked is None or answer is None else asked.reply(answer)
-        new = [self._timed(message) for message in new]
+        if self._early:
+            new = [self._timed(message) for message in new]
         carrier = _carrier(new) if answer else None
-        self._append([self._draft(m, answer, failure, facts, carries=_carries(m, carrier)) for m in new], at)
-        self._record_early(at)
+        drafts = []
+        for message in new:
+            # Without an answer, every message but system ones carries the facts.
+            carries = message is carrier if carrier else message.source.role != "system"
+            drafts.append(self._draft(message, answer, failure, facts, carries=carries))
+        self._append(drafts, at)
+        if self._early:
+            self._record_early(at)
         return True
 
     def ask(self, snapshot: Snapshot, facts: Facts, at: float) -> None:
@@ -145,24 +152,24 @@ class Assembler:
             latency_ms=facts.latency_ms if carries and answer else None,
             first_token_ms=facts.first_token_ms if carries and answer else None,
             span=(facts.trace_id, facts.span_id) if new.answer else (0, 0),
-            extra=self._extra(new),
+            extra=self._extra(new) if new.thread or new.replaces is not None else None,
             already_known=new.already_known,
         )
 
-    def _extra(self, new: NewMessage) -> dict[str, Any] | None:
+    def _extra(self, new: NewMessage) -> dict[str, Any]:
         extra: dict[str, Any] = {}
         if new.thread:
             extra["thread"] = new.thread
         if new.replaces is not None:
             extra["replaces"] = self._id(new.replaces)
-        return extra or None
+        return extra
 
     def _id(self, number: int) -> str:
         return f"{self._nonce}-{number}"
 
     def _timed(self, new: NewMessage) -> NewMessage:
         """Add the duration and metadata of a tool's run to the result that a request brings."""
-        early = self._early.pop(new.source.call_id, None) if self._early and new.source.role == "tool" else None
+        early = self._early.pop(new.source.call_id, None) if new.source.role == "tool" else None
         if early is None:
             return new
         ran = early[0]
@@ -186,14 +193,12 @@ def _name_model(answer: Answer, asked: str | None) -> None:
 
 def _carrier(new: Sequence[NewMessage]) -> NewMessage | None:
     """Find the message of the answer that carries its facts: the last assistant text, else the last message."""
-    answers = [message for message in new if message.answer]
-    texts = [message for message in answers if message.source.role == "assistant"]
-    return next(reversed(texts or answers), None)
-
-
-def _carries(new: NewMessage, carrier: NewMessage | None) -> bool:
-    """Return True for a message that carries facts: the carrier, or without an answer every message but system ones."""
-    return new is carrier if carrier else new.source.role != "system"
+    carrier: NewMessage | None = None
+    for message in new:
+        is_text = message.source.role == "assistant"
+        if message.answer and (is_text or carrier is None or carrier.source.role != "assistant"):
+            carrier = message
+    return carrier
 
 
 def _source(message: Message) -> SourceMessage:

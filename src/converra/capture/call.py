@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from converra.history.snapshot import Snapshot
+from converra.history.record import Snapshot
 from converra.history.turn import Answer, Facts, Failure
 from converra.process.guard import guard, report
 

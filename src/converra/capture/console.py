@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from converra.config import refuses_colour
 from converra.process.guard import guard
-from converra.wire.parsing import tool_call
+from converra.wire.models import tool_call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ from converra.errors import InvalidArgumentError
 from converra.process.context import Entered
 from converra.process.guard import guard, report
 from converra.wire import json_safe
-from converra.wire.parsing import message_from
+from converra.wire.models import message_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

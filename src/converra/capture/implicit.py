@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from converra.capture.recording import Recording
-    from converra.history.snapshot import Snapshot
+    from converra.history.record import Snapshot
     from converra.history.turn import Answer, Request, SourceMessage
-    from converra.process.jobs import JobQueue
+    from converra.process.jobs import JobQueue, PeriodicTask
 
     Key = tuple[Any, ...]
 
@@ -49,8 +49,9 @@ class ImplicitConversations:
     it is assembled (`learn`). The first is enough for a list that only grows.
     """
 
-    def __init__(self, jobs: JobQueue, idle_timeout: float) -> None:
+    def __init__(self, jobs: JobQueue, idle_timeout: float, sweeper: PeriodicTask) -> None:
         self._jobs = jobs
+        self._sweeper = sweeper
         self._idle_timeout = idle_timeout
         self.reset()
 
@@ -121,6 +122,7 @@ class ImplicitConversations:
         if entry is None:
             with self._jobs.lock:
                 entry = self._open.setdefault(recording, _Entry())
+            self._sweeper.wanted = True
         with suppress(KeyError):  # a sweep has just taken it out
             self._open.move_to_end(recording)
         prompt_id, fingerprints = recording.prompt_id, snapshot.fingerprints

@@ -11,8 +11,7 @@ import msgspec
 
 from converra.process.guard import guard, log_limited
 from converra.wire import json_safe
-from converra.wire.models import Message, ToolCall
-from converra.wire.parsing import tool_call
+from converra.wire.models import Message, ToolCall, tool_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,35 +5,30 @@ The parts know only what lies below them::
     Recorder ── Conversation ─┐
         │ ───── CallCapture ──┴─ Router ── Recording ── Assembler ── ConversationQueue
         │                          └────── Registry          (delivery)
-        └────── Delivery ── PeriodicTask ─────┘ through the Protocol `Housekeeping`
+        └────── Delivery ── PeriodicTask ─────┘ which the registry sets to wanted
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from converra.capture.capture import CallCapture
 from converra.capture.console import show
 from converra.capture.handle import Conversation
 from converra.capture.privacy import Privacy
 from converra.capture.registry import Registry
-from converra.capture.reports import Report, Stats
-from converra.capture.routing import Router
+from converra.capture.reports import Report
+from converra.capture.routing import CallCapture, Router
 from converra.config import Config
 from converra.delivery.delivery import Delivery
 from converra.process import context, exits, lifecycle, servers
 from converra.process.guard import guard
 from converra.process.jobs import JobQueue
-from converra.process.workers import PeriodicTask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from converra.delivery.stats import Stats
     from converra.integrations import Integration
-
-
-MIN_SWEEP, MAX_SWEEP = 0.2, 30.0
-"""Bounds, in seconds, of the interval between two sweeps, which is a quarter of `idle_timeout`."""
 
 
 class Recorder:
@@ -47,12 +42,10 @@ class Recorder:
 
     def __init__(self, config: Config | None = None, *, delivery: Delivery | None = None) -> None:
         self.config: Config = config or Config()
-        idle_timeout = self.config.idle_timeout
         jobs = JobQueue(self.config.max_pending_bytes) if delivery is None else delivery.jobs
-        self._registry = Registry(jobs, idle_timeout)
+        self._registry = Registry(jobs, self.config.idle_timeout)
         if delivery is None:
-            every = max(MIN_SWEEP, min(idle_timeout / 4, MAX_SWEEP))
-            delivery = Delivery(self.config, periodic_task=PeriodicTask(self._registry, every), jobs=jobs)
+            delivery = Delivery(self.config, periodic_task=self._registry.sweeper, jobs=jobs)
         self.delivery: Delivery = delivery
         privacy = Privacy(capture_content=self.config.capture_content, redact=self.config.redact)
         self._router = Router(self.config, self._registry, delivery, privacy, show if self.config.console else None)
@@ -194,7 +187,7 @@ class Recorder:
 
     def stats(self) -> Stats:
         """Count the captured messages by what has become of them."""
-        return Stats.of(self.delivery.stats())
+        return self.delivery.stats()
 
     # -- what the hooks of this process call ---------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ import msgspec
 from converra.capture.assembler import LATE, Assembler
 from converra.capture.call import OpenCall
 from converra.capture.spec import fresh_key
-from converra.history.snapshot import take_snapshot
+from converra.history.record import take_snapshot
 from converra.history.turn import Facts, Failure
 from converra.process.guard import guard, log_limited
 from converra.process.telemetry import NO_SPAN, TRACES, current_span_ids
@@ -59,8 +59,7 @@ if TYPE_CHECKING:
     from converra.delivery.delivery import Delivery
     from converra.delivery.header import Header
     from converra.history.draft import Finish
-    from converra.history.record import Record
-    from converra.history.snapshot import Snapshot
+    from converra.history.record import Record, Snapshot
     from converra.history.turn import Answer, Origin, Request, SourceMessage
     from converra.wire.models import Message
 

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING
 
 from converra.capture.implicit import ImplicitConversations
 from converra.process.guard import guard
+from converra.process.jobs import JobQueue, PeriodicTask
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from converra.capture.recording import Recording
     from converra.history.turn import Origin
-    from converra.process.jobs import JobQueue
 
     Key = tuple[str, str]
+
+MIN_SWEEP, MAX_SWEEP = 0.2, 30.0
+"""Bounds, in seconds, of the interval between two sweeps, which is a quarter of `idle_timeout`."""
 
 MAX_OPEN = 10_000
 """Open sessions of frameworks; past it, the one that has been silent longest is completed."""
@@ -33,15 +36,17 @@ MAX_READINGS = 1_000
 class Registry:
     """Keeps track of recordings, and completes those that nothing else completes.
 
-    It is also the periodic housekeeping that a worker of delivery runs (`process.periodic.Housekeeping`).
+    A worker of delivery runs the `sweeper` now and then while a conversation is open that only silence ends.
     """
 
     def __init__(self, jobs: JobQueue, idle_timeout: float) -> None:
         self._jobs = jobs
         self._idle_timeout = idle_timeout
         self._recordings: weakref.WeakSet[Recording] = weakref.WeakSet()
-        self.implicit: ImplicitConversations = ImplicitConversations(jobs, idle_timeout)
-        self.sessions: Sessions = Sessions(jobs)
+        every = max(MIN_SWEEP, min(idle_timeout / 4, MAX_SWEEP))
+        self.sweeper: PeriodicTask = PeriodicTask(jobs, every, Registry.sweep, self)
+        self.implicit: ImplicitConversations = ImplicitConversations(jobs, idle_timeout, self.sweeper)
+        self.sessions: Sessions = Sessions(jobs, self.sweeper)
 
     def add(self, recording: Recording) -> Recording:
         """Keep track of a recording for as long as something else refers to it."""
@@ -55,15 +60,6 @@ class Registry:
                 return list(self._recordings)
         return []
 
-    @property
-    def is_wanted(self) -> bool:
-        """True while a conversation is open that only silence ends."""
-        return self.implicit.is_open or self.sessions.is_open
-
-    def run(self) -> None:
-        """Submit a sweep as a job: a worker must not wait for the lock that a caller holds."""
-        self._jobs.add(time.monotonic(), 0, Registry.sweep, (self,))
-
     def sweep(self) -> None:
         """Complete the implicit conversations and frameworks' sessions that were silent for `idle_timeout` seconds."""
         for recording in [
@@ -71,6 +67,8 @@ class Registry:
             *self.sessions.take_silent(self._idle_timeout),
         ]:
             recording.end()
+        if self.implicit.is_open or self.sessions.is_open:
+            self.sweeper.wanted = True
 
     def end_origin(self, origin: Origin) -> None:
         """Complete what was recorded for a framework's handler."""
@@ -115,8 +113,9 @@ def _end(recordings: Iterable[Recording], *, final: bool = True) -> None:
 class Sessions:
     """Open conversations with a session id, by prompt id and session id: the user's, and those of frameworks."""
 
-    def __init__(self, jobs: JobQueue) -> None:
+    def __init__(self, jobs: JobQueue, sweeper: PeriodicTask) -> None:
         self._jobs = jobs
+        self._sweeper = sweeper
         self._open: dict[Key, Recording] = {}
         self._of_frameworks: dict[Key, Recording] = {}
 
@@ -142,6 +141,7 @@ class Sessions:
             kept = self.find(key) or self._open.setdefault(key, recording)
             if of_framework and kept is recording:
                 self._of_frameworks[key] = recording
+                self._sweeper.wanted = True
             return kept
 
     @property

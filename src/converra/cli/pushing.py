@@ -18,7 +18,7 @@ from converra.errors import (
 from converra.transcript import build_structured, parse
 from converra.wire.details import CONTENT_FIELDS
 from converra.wire.limits import MAX_CONTENT_BYTES
-from converra.wire.parsing import to_json
+from converra.wire.models import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

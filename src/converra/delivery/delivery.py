@@ -7,26 +7,23 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from converra.config import freezes_between_calls
-from converra.delivery.conversation_queue import ConversationQueue
+from converra.delivery.conversation_queue import Annotate, Append, ConversationQueue, End, SendNow
 from converra.delivery.outbox.memory import MemoryOutbox
-from converra.delivery.stats import Counters, DeliveryStats, Losses, totals
-from converra.delivery.worker.commands import Annotate, Append, End, SendNow
+from converra.delivery.stats import Counters, Losses, Stats, totals
 from converra.delivery.worker.flusher import Flusher, Mode
 from converra.process import exits, lifecycle, uwsgi
 from converra.process.guard import log_limited
 from converra.process.jobs import LOCK_SECONDS, JobQueue
-from converra.process.workers import NO_TASK, PeriodicTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from converra.config import Config
+    from converra.delivery.conversation_queue import FlushRequest
     from converra.delivery.header import Draft, Header
     from converra.delivery.outbox import Outbox
-    from converra.delivery.worker.commands import FlushRequest
     from converra.delivery.worker.transport import Connection
-
-__all__ = ["ConversationQueue", "Delivery", "DeliveryStats"]
+    from converra.process.jobs import PeriodicTask
 
 WAKE_EVERY = 64
 """Waiting jobs per wake-up of a worker; fewer wait until one polls."""
@@ -52,7 +49,7 @@ class Delivery:
         config: Config,
         *,
         connect: Callable[[str], Connection] | None = None,
-        periodic_task: PeriodicTask = NO_TASK,
+        periodic_task: PeriodicTask | None = None,
         jobs: JobQueue | None = None,
     ) -> None:
         self.config: Config = config
@@ -115,13 +112,15 @@ class Delivery:
         waiting = self.jobs.add(at, weight, call, args)
         flusher = self._flusher
         if flusher.mode is _BACKGROUND:
-            flusher.notify(urgent=wake or waiting % WAKE_EVERY == 0)
+            hint = flusher.wake_hint
+            if not hint.watchful and (wake or hint.parked or waiting % WAKE_EVERY == 0):
+                flusher.wake()
         else:
             self._assemble(flusher.mode, at)
 
     def _assemble(self, mode: Mode, now: float) -> None:
         """Do a worker's part in the caller, as far as the mode asks for it."""
-        if mode >= Mode.CALLER_SENDS:
+        if mode >= Mode.CALLER_SENDS and self._periodic_task is not None:
             self._periodic_task.turn(now)
         self.jobs.work()
         if mode is Mode.LOADING:
@@ -140,7 +139,9 @@ class Delivery:
             flusher = self._flusher
             if items is not None:
                 flusher.commands.append(Append(queue, items, time.monotonic() if at is None else at))
-        flusher.notify()
+        hint = flusher.wake_hint
+        if hint.parked and not hint.watchful:
+            flusher.wake()
 
     def annotate(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> None:
         """Merge metadata into that of a queue's conversation."""
@@ -314,13 +315,13 @@ class Delivery:
 
     # -- statistics ----------------------------------------------------------------------------------------------------
 
-    def stats(self) -> DeliveryStats:
+    def stats(self) -> Stats:
         """Return the counters, after the waiting jobs have been assembled."""
         lifecycle.check()
         self.jobs.work()
         return self._counts()
 
-    def _counts(self) -> DeliveryStats:
+    def _counts(self) -> Stats:
         """Return the counters; a job that cannot be assembled at present counts as one message."""
         return totals(self._counters, self._outbox, jobs=len(self.jobs))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from converra.process.guard import QUIET_SECONDS
+from converra.process.guard import QUIET_SECONDS, caught
 from converra.process.telemetry import count
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("converra")
 
 
-class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Counters in messages, unless noted: captured = pending + delivered + rejected + dropped."""
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters of captured messages: captured = pending + delivered + rejected + dropped."""
 
     captured: int = 0
     """Recorded, less those that redaction or a shared session withheld."""
@@ -27,9 +27,11 @@ class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):
     """Recorded, and neither delivered nor lost."""
     delivered: int = 0
     rejected: int = 0
-    """Refused by the API as invalid."""
+    """Refused by the API as invalid, or not built because of a bug."""
     dropped: int = 0
     """Recorded while the outbox was full."""
+    duplicated_risk: int = 0
+    """Messages sent again although the API could not say whether it had stored them."""
     retries: int = 0
     """Requests that were sent again, or whose append was read back."""
     requests: int = 0
@@ -37,10 +39,10 @@ class DeliveryStats(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of request bodies that the API has accepted."""
     pending_bytes: int = 0
     """Bytes that wait in memory; bounded by `max_pending_bytes`."""
-    duplicated_risk: int = 0
-    """Sent again although they may have been stored."""
     last_error: str | None = None
     """The last error, with its host, and its status if there was an answer."""
+    failures: int = 0
+    """Exceptions of converra itself that were held back from the app, in this process."""
 
 
 class Counters:
@@ -76,22 +78,23 @@ class Counters:
         count("dropped", new_dropped)
 
 
-def totals(counters: Counters, outbox: Outbox, *, jobs: int) -> DeliveryStats:
+def totals(counters: Counters, outbox: Outbox, *, jobs: int) -> Stats:
     """Combine the counters of both sides; a job that is not assembled yet counts as one message."""
-    captured = outbox.captured - counters.withheld
     settled = counters.delivered + counters.rejected + outbox.dropped
-    return DeliveryStats(
-        captured=captured,
-        pending=max(0, captured - settled) + jobs,
+    pending = max(0, outbox.captured - counters.withheld - settled) + jobs
+    return Stats(
+        captured=pending + settled,
+        pending=pending,
         delivered=counters.delivered,
         rejected=counters.rejected,
         dropped=outbox.dropped,
+        duplicated_risk=counters.duplicated_risk,
         retries=counters.retries,
         requests=counters.requests,
         bytes=counters.bytes,
         pending_bytes=outbox.pending_bytes,
-        duplicated_risk=counters.duplicated_risk,
         last_error=counters.last_error,
+        failures=caught(),
     )
 
 

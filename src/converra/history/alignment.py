@@ -36,15 +36,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from converra.history import comparison
-from converra.history.record import KEYED, REPLY, START, SYSTEM, TEXT, MatchKey, MatchKeys, Record, system_key
-from converra.history.snapshot import take_snapshot
+from converra.history.record import (
+    KEYED,
+    REPLY,
+    START,
+    SYSTEM,
+    TEXT,
+    MatchKey,
+    MatchKeys,
+    Record,
+    system_key,
+    take_snapshot,
+)
 from converra.history.turn import SourceMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from converra.history.record import KnownPrefix
-    from converra.history.snapshot import Snapshot
+    from converra.history.record import KnownPrefix, Snapshot
     from converra.history.turn import Request
 
 MAX_EDITED = 8

@@ -35,17 +35,16 @@ from converra.history.record import (
     KnownPrefix,
     MatchKey,
     call_key,
+    echo,
     match_keys_of,
     result_key,
     system_key,
 )
-from converra.history.snapshot import echo
 from converra.history.turn import SourceMessage
 
 if TYPE_CHECKING:
     from converra.history.alignment import Item
-    from converra.history.record import MatchKeys, Record
-    from converra.history.snapshot import Snapshot
+    from converra.history.record import MatchKeys, Record, Snapshot
     from converra.history.turn import Answer
 
 

@@ -190,3 +190,28 @@ class JobQueue:
                 job.call(*job.args)
         finally:
             self._under_way.pop()
+
+
+class PeriodicTask:
+    """A job that a worker adds to the queue every `every` seconds while it is wanted.
+
+    Callers set `wanted`, from any thread. Adding the job clears it, so the job sets it again if there is more to do.
+    """
+
+    def __init__(self, jobs: JobQueue, every: float, call: Callable[..., None], *args: Any) -> None:
+        self.wanted: bool = False
+        self._jobs = jobs
+        self._every = every
+        self._call = call
+        self._args = args
+        self._next = -math.inf
+
+    def turn(self, now: float) -> float:
+        """Add the job if it is due; return the seconds until it is due again, infinity while it is not wanted."""
+        if not self.wanted:
+            return math.inf
+        if now >= self._next:
+            self._next = now + self._every
+            self.wanted = False
+            self._jobs.add(now, 0, self._call, self._args)
+        return self._next - now

@@ -10,15 +10,12 @@ Green threads (gevent, eventlet) survive a fork: a worker knows its process, and
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from converra.process import uwsgi
-from converra.process.guard import guard
-from converra.process.telemetry import suppressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,49 +59,14 @@ class WakeHint:
         return min(seconds, POLL_SECONDS) if self.watchful else seconds
 
 
-class Housekeeping(Protocol):
-    """Work of an upper layer that a worker thread of a lower one runs."""
-
-    @property
-    def is_wanted(self) -> bool:
-        """True while there is anything to do, now or later."""
-
-    def run(self) -> None:
-        """Do it."""
-
-
-class PeriodicTask:
-    """Periodic housekeeping, run on a worker thread every `every` seconds for as long as it is wanted."""
-
-    def __init__(self, housekeeping: Housekeeping | None, every: float) -> None:
-        self._housekeeping = housekeeping
-        self._every = every
-        self._next = -math.inf
-
-    def turn(self, now: float) -> float:
-        """Run the task if it is due; return the seconds until it is due again, infinity while it is not wanted."""
-        housekeeping = self._housekeeping
-        if housekeeping is None or not housekeeping.is_wanted:
-            return math.inf
-        if now >= self._next:
-            self._next = now + self._every
-            with guard("tidying up"):
-                housekeeping.run()
-        return self._next - now
-
-
-NO_TASK = PeriodicTask(None, math.inf)
-
-
 class Workers:
-    """Threads that call `turn` repeatedly; the last one to leave calls `finished`.
+    """Threads with one target. It works while `continues`, and has to `leave` before it ends.
 
-    `turn` does one piece of work and returns None, or returns the seconds to rest (infinity: until woken).
+    `target` gets the id of the process that started the thread.
     """
 
-    def __init__(self, turn: Callable[[], float | None], finished: Callable[[], None]) -> None:
-        self._turn = turn
-        self._finished = finished
+    def __init__(self, target: Callable[[int], None]) -> None:
+        self._target = target
         self._starting = threading.RLock()
         self._counting = threading.Lock()
         """Guards `_threads` as workers leave, and `_resting`; callers never take it."""
@@ -179,7 +141,7 @@ class Workers:
     def _add(self) -> None:
         if self.closed or len(self._threads) >= MAX_WORKERS:
             return
-        thread = threading.Thread(target=self._run, args=(os.getpid(),), name="converra", daemon=True)
+        thread = threading.Thread(target=self._target, args=(os.getpid(),), name="converra", daemon=True)
         self._threads.add(thread)
         try:
             with uwsgi.signals_blocked():
@@ -187,31 +149,24 @@ class Workers:
         except RuntimeError:  # "can't start new thread": at the system's limit, or Python is finalising
             self._threads.discard(thread)
 
-    def _run(self, pid: int) -> None:
-        with suppressed():
-            while self._continues(pid):
-                rest = self._turn()
-                if rest is not None and self._continues(pid) and not self._rest(rest):
-                    break
-            if os.getpid() == pid:
-                self._leave()
-            else:
-                threading.current_thread()  # `threading` forgot this thread at the fork, and is about to remove it
-        self.wake()  # a resting worker takes over, or leaves as well
-
-    def _continues(self, pid: int) -> bool:
+    def continues(self, pid: int) -> bool:
+        """Return True while a worker of process `pid` is to work."""
         return not self.stopping and os.getpid() == pid
 
-    def _leave(self) -> None:
+    def leave(self, pid: int) -> bool:
+        """End this thread's work; return True if it was the last one and all were to stop."""
+        current = threading.current_thread()  # also if forked: `threading` forgot it, and is about to remove it
+        if os.getpid() != pid:
+            return False
         with self._counting:
-            self._threads.discard(threading.current_thread())
+            self._threads.discard(current)
             last = not self._threads
-        if last and self.stopping:
-            self._finished()
-        elif last:  # `start` was called just as this one left
+        if last and not self.stopping:  # `start` was called just as this one left
             self.start()
+            return False
+        return last
 
-    def _rest(self, seconds: float) -> bool:
+    def rest(self, seconds: float) -> bool:
         """Wait to be woken; return False if another worker rests too and no work came for `LINGER` seconds."""
         with self._counting:
             self._resting += 1

@@ -6,8 +6,7 @@ from typing import Any
 
 import msgspec
 
-from converra.wire.models import Message, Status, ToolCall
-from converra.wire.parsing import tool_call
+from converra.wire.models import Message, Status, ToolCall, tool_call
 
 
 class CapturedConversation(msgspec.Struct, kw_only=True):

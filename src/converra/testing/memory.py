@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra.delivery.conversation_queue import ConversationQueue
-from converra.delivery.delivery import Delivery, DeliveryStats
+from converra.delivery.delivery import Delivery
 from converra.delivery.protocol.late_errors import LATE_ERRORS
+from converra.delivery.stats import Stats
 from converra.delivery.worker.flusher import Mode
 from converra.history.draft import ManualDraft
 from converra.testing.capture import CapturedConversation
@@ -105,9 +106,9 @@ class MemoryDelivery(Delivery):
         """Nothing waits, and nothing runs."""
         return True
 
-    def stats(self) -> DeliveryStats:
+    def stats(self) -> Stats:
         """Everything that came has arrived."""
-        return DeliveryStats(captured=len(self._ids), delivered=len(self._ids))
+        return Stats(captured=len(self._ids), delivered=len(self._ids))
 
     def _conversation(self, queue: MemoryLane) -> CapturedConversation:
         if queue.kept is None:

@@ -1,15 +1,19 @@
-"""Messages as the API stores them (API document, "Append Messages").
+"""Messages as the API stores them (API document, "Append Messages"), and their parsing as a programmer gives them.
 
-Fields that are None are not encoded: the API never sees a null.
+Fields that are None are not encoded: the API never sees a null. A programmer gives a `Message`, or a dict with the
+field names of the API or of Python.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Required, TypedDict, get_args
 
 import msgspec
+
+from converra.errors import InvalidArgumentError
 
 Role = Literal["user", "assistant", "system", "tool"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -93,3 +97,129 @@ def encode(value: Any) -> bytes:
 def size(message: Message) -> int:
     """Return the UTF-8 bytes of a message's content, which the API limits."""
     return len(message.content.encode())
+
+
+def _spellings(cls: type[msgspec.Struct]) -> dict[str, str]:
+    """Map both names of every field to the API's name."""
+    fields = msgspec.structs.fields(cls)
+    return {name: field.encode_name for field in fields for name in (field.name, field.encode_name)}
+
+
+_MESSAGE = _spellings(Message)
+_USAGE = _spellings(Usage)
+
+
+def message_from(value: MessageLike) -> Message:
+    """Make a message (API document, "Append Messages").
+
+    A field that is None counts as not given. Tool calls given as dicts are kept unchanged: the API document leaves
+    their fields open.
+
+    Raises:
+        InvalidArgumentError: A field is unknown, or has a value that the API rejects.
+
+    """
+    wire = _wire(value)
+    calls = _tool_calls(wire.pop("toolCalls", None))
+    if isinstance(wire.get("usage"), Mapping):
+        wire["usage"] = _respelled(wire["usage"], _USAGE, "usage")
+    _check(wire)
+    message = _converted(wire)
+    message.tool_calls = calls
+    return message
+
+
+def tool_call(given: ToolCall | Mapping[str, Any]) -> ToolCall:
+    """Make a tool call with the API's fields, also from a provider's form that nests them in `function`."""
+    if isinstance(given, ToolCall):
+        return given
+    function = given.get("function")
+    fields = {**given, **function} if isinstance(function, Mapping) else given
+    return ToolCall(id=fields.get("id"), name=fields.get("name"), arguments=fields.get("arguments", msgspec.UNSET))
+
+
+def messages_from(values: Sequence[MessageLike]) -> list[Message]:
+    """Make at least one message.
+
+    Raises:
+        InvalidArgumentError: There is none, or one is invalid; the error has its index.
+
+    """
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Sequence):
+        raise InvalidArgumentError(f"messages is {_name(values)}, expected a list of messages")
+    if not values:
+        raise InvalidArgumentError("messages is empty, expected at least one message")
+    return [_numbered(index, value) for index, value in enumerate(values)]
+
+
+def to_json(value: Any) -> bytes:
+    """Encode data given by a programmer; raises InvalidArgumentError for values that JSON does not have."""
+    try:
+        return msgspec.json.encode(value, enc_hook=_plain)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidArgumentError(f"the request cannot be written as JSON: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Convert subclasses of JSON's own types, such as a template engine's safe string, which msgspec rejects."""
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _numbered(index: int, value: MessageLike) -> Message:
+    try:
+        return message_from(value)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"messages[{index}]: {error}") from error.__cause__
+
+
+def _wire(value: Any) -> dict[str, Any]:
+    if isinstance(value, Message):
+        return _respelled(msgspec.structs.asdict(value), _MESSAGE, "message")
+    if isinstance(value, Mapping):
+        return _respelled(value, _MESSAGE, "message")
+    raise InvalidArgumentError(f"a message is {_name(value)}, expected a Message or a dict with role and content")
+
+
+def _respelled(given: Mapping[str, Any], spellings: dict[str, str], subject: str) -> dict[str, Any]:
+    unknown = [repr(name) for name in given if name not in spellings]
+    if unknown:
+        known = ", ".join(dict.fromkeys(spellings.values()))
+        raise InvalidArgumentError(f"{subject} has unknown fields {', '.join(unknown)}; known are {known}")
+    return {spellings[name]: value for name, value in given.items() if value is not None}
+
+
+def _tool_calls(given: Any) -> list[ToolCall] | None:
+    if given is None:
+        return None
+    if not isinstance(given, (list, tuple)) or not all(isinstance(call, (ToolCall, Mapping)) for call in given):
+        raise InvalidArgumentError("toolCalls is expected to be a list of dicts or ToolCall objects")
+    return list(given)
+
+
+def _check(wire: dict[str, Any]) -> None:
+    role, content = wire.get("role"), wire.get("content")
+    if role not in ROLES:
+        raise InvalidArgumentError(f"role is {role!r}, expected one of {', '.join(ROLES)}")
+    if not isinstance(content, str):
+        raise InvalidArgumentError(f"content is {_name(content)}, expected a string")
+    if not content and role != "tool":
+        raise InvalidArgumentError(f"content of a {role} message is empty; only a tool message may have none")
+
+
+def _converted(wire: dict[str, Any]) -> Message:
+    try:
+        message = msgspec.convert(wire, Message)
+    except msgspec.ValidationError as error:
+        raise InvalidArgumentError(str(error)) from error
+    if message.latency_ms is not None and not math.isfinite(message.latency_ms):
+        raise InvalidArgumentError(f"latencyMs is {message.latency_ms}, expected a finite number")
+    return message
+
+
+def _name(value: Any) -> str:
+    return "missing" if value is None else type(value).__name__

@@ -23,6 +23,7 @@ row all of them do; rate limited, all wait as long as the API asks; key refused,
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -30,14 +31,14 @@ from collections import deque
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from converra.delivery.conversation_queue import Annotate, Append, Command, End, FlushRequest, FlushRequests, SendNow
 from converra.delivery.protocol import batching
 from converra.delivery.protocol.progress import Progress
-from converra.delivery.worker.commands import Annotate, Append, Command, End, FlushRequest, FlushRequests, SendNow
-from converra.delivery.worker.rate_limiter import RateLimiter
-from converra.delivery.worker.schedule import Schedule
+from converra.delivery.worker.schedule import RateLimiter, Schedule
 from converra.delivery.worker.sender import Outcome, OutcomeKind, Sender
 from converra.delivery.worker.transport import Transport
 from converra.process.guard import guard, log_limited
+from converra.process.telemetry import suppressed
 from converra.process.workers import WakeHint, Workers
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ if TYPE_CHECKING:
     from converra.delivery.outbox import Outbox
     from converra.delivery.stats import Counters, Losses
     from converra.delivery.worker.transport import Connection
-    from converra.process.jobs import JobQueue
-    from converra.process.workers import PeriodicTask
+    from converra.process.jobs import JobQueue, PeriodicTask
 
 POLL_INTERVAL = 1.0
 """Longest rest of a worker while something waits, in seconds: so an append needs to wake no worker."""
@@ -93,7 +93,7 @@ class Flusher:
         connect: Callable[[str], Connection] | None,
         *,
         mode: Mode,
-        periodic_task: PeriodicTask,
+        periodic_task: PeriodicTask | None,
         jobs: JobQueue,
     ) -> None:
         self.commands: deque[Command] = deque()
@@ -101,10 +101,11 @@ class Flusher:
         """Changed by `switch` only."""
         self.deadline: float | None = None
         """When a caller that sends on its own thread must stop, by the monotonic clock."""
-        self.workers: Workers = Workers(self.turn, self._finish)
+        self.workers: Workers = Workers(self._work)
         self.owner: object = None
         """The delivery. Running workers keep it alive by this, as the exit hooks refer to it weakly."""
-        self._wake_hint = WakeHint()
+        self.wake_hint: WakeHint = WakeHint()
+        """Callers read it before they wake a worker."""
         self._config = config
         self._outbox = outbox
         self._counters = counters
@@ -144,15 +145,9 @@ class Flusher:
         self.commands.append(command)
         self.wake()
 
-    def notify(self, *, urgent: bool = False) -> None:
-        """Wake a worker if all of them rest until they are woken, or if it is urgent; not if one polls anyway."""
-        hint = self._wake_hint
-        if not hint.watchful and (urgent or hint.parked):
-            self.wake()
-
     def wake(self) -> None:
         """Wake a worker."""
-        self._wake_hint.parked = False
+        self.wake_hint.parked = False
         self.workers.wake()
 
     def ask(self, *, ends: bool = False) -> FlushRequest:
@@ -198,19 +193,31 @@ class Flusher:
 
     # -- workers -------------------------------------------------------------------------------------------------------
 
+    def _work(self, pid: int) -> None:
+        """Run a worker's thread, in the process `pid`."""
+        workers = self.workers
+        with suppressed():
+            while workers.continues(pid):
+                rest = self.turn()
+                if rest is not None and workers.continues(pid) and not workers.rest(rest):
+                    break
+            if workers.leave(pid):
+                self._finish()
+        workers.wake()  # a resting worker takes over, or leaves as well
+
     def turn(self) -> float | None:
         """Send one request and return None, or return the seconds for which there is nothing to do."""
         with guard("choosing what to send"):
             now = time.monotonic()
-            self._wake_hint.polls_at(now, news=bool(self.commands or self._jobs))
+            self.wake_hint.polls_at(now, news=bool(self.commands or self._jobs))
             jobs_in = self._jobs.take_on()
             self._losses.log()
             self._counters.observe(self._outbox.captured, self._outbox.dropped)
-            task_in = self._periodic_task.turn(now)
+            task_in = self._periodic_task.turn(now) if self._periodic_task else math.inf
             with self._lock:
                 chosen = self._next()
             if isinstance(chosen, float):
-                return self._wake_hint.rests(now, min(chosen, task_in, jobs_in))
+                return self.wake_hint.rests(now, min(chosen, task_in, jobs_in))
             self._serve(*chosen)
             return None
         return POLL_INTERVAL
@@ -234,7 +241,7 @@ class Flusher:
 
     def _park(self) -> float:
         """Rest until woken. The hint is set before the last look, so that no command is missed."""
-        self._wake_hint.parked = True
+        self.wake_hint.parked = True
         return 0.0 if self.commands else self._jobs.more_in() or self._outbox.recover_every
 
     def _recover(self, now: float) -> None:

@@ -1,4 +1,24 @@
-"""The schedule: conversations by due time, and by rank once they are due. Pure."""
+"""The time of the next request: of each conversation, and of all together. Pure.
+
+The schedule orders conversations by due time, and by rank once they are due. The rate limiter holds all of them back,
+by the rate limit of the API key and the health of the API:
+
+=======================================  ===========================================================================
+the API                                  then
+=======================================  ===========================================================================
+says that the rate limit is used up      all conversations wait until it is renewed
+refuses a request (429)                  all wait as long as it asks; afterwards requests keep a distance, which each
+                                         further 429 doubles and each success shortens
+fails for `OUTAGE_AFTER` conversations   an outage: one request at a time, until one succeeds
+refuses the key (401, 403)               one probe, after a time that doubles
+=======================================  ===========================================================================
+
+Requests are scarce, so that conversations are sent in as few of them as possible, in two cases:
+
+1. For `SCARCE_FOR` seconds after a rate limit was used up.
+2. As long as more conversations wait than the limit has requests for, `REQUESTS_EACH` for each. Headers tell what is
+   left of the limit. Where they do not, it is taken to be `SMALLEST_LIMIT`: the first refusal would come too late.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from converra.delivery.protocol.progress import Progress
+
 
 _Row = tuple[float, int, "Progress"]
 
@@ -82,3 +103,120 @@ class Schedule:
 
 
 _NOT_PLANNED = (-1, 0.0, 0.0)
+
+
+FIRST_DISTANCE = 0.1
+"""Seconds between requests after the first 429."""
+
+LONGEST_DISTANCE = 2.0
+"""Most seconds between requests."""
+
+RELAXING = 0.95
+"""Factor of the distance after a success. With a smaller one, every fifth request would be refused."""
+
+SCARCE_FOR = 60.0
+"""Seconds for which requests stay scarce after the rate limit's wait: its window is a minute."""
+
+WINDOW = 60.0
+"""Seconds for which a number of requests left holds, if the API does not tell when it is renewed."""
+
+SMALLEST_LIMIT = 60
+"""Requests a minute of the public service's smallest plan, for the whole API key."""
+
+REQUESTS_EACH = 2
+"""Requests for a conversation that is not sent whole: a create, and an append that completes it."""
+
+OUTAGE_AFTER = 3
+"""Conversations that fail in a row until it counts as an outage of the API."""
+
+FIRST_PROBE = 15.0
+"""Seconds until a refused key is tried again; doubled each time, up to `SLOWEST_PROBE`."""
+
+SLOWEST_PROBE = 300.0
+
+
+class RateLimiter:
+    """Shared by all conversations of a delivery. Times are seconds of one monotonic clock."""
+
+    def __init__(self) -> None:
+        self.distance: float = 0.0
+        self.refused_key: bool = False
+        self._not_before = 0.0
+        self._scarce_until = 0.0
+        self._left = 0
+        """Requests that the API said were left, until `_left_until`."""
+        self._left_until = 0.0
+        self._outage_until = 0.0
+        self._last = 0.0
+        self._probe = FIRST_PROBE
+        self._failing: set[Progress] = set()
+
+    @property
+    def is_outage(self) -> bool:
+        """Return True if the API as a whole seems to be down."""
+        return len(self._failing) >= OUTAGE_AFTER
+
+    def ready_at(self, in_flight: int) -> float | None:
+        """Return when the next request may be sent; None if one of the `in_flight` requests must be answered first."""
+        if in_flight and (self.is_outage or self.refused_key):
+            return None
+        return max(self._not_before, self._outage_until, self._last + self.distance)
+
+    def is_ready(self, now: float, in_flight: int) -> bool:
+        """Return True if a request may be sent now."""
+        ready = self.ready_at(in_flight)
+        return ready is not None and ready <= now
+
+    def scarce(self, now: float, waiting: int) -> bool:
+        """Return True if the rate limit decides how many of the `waiting` conversations can be sent."""
+        left = self._left if now < self._left_until else SMALLEST_LIMIT
+        return self.distance > 0 or now < self._scarce_until or waiting * REQUESTS_EACH > left
+
+    def sent(self, now: float) -> None:
+        """Note that a request is sent now."""
+        self._last = now
+
+    def answered(self) -> None:
+        """Note an answer: a success, or a refusal that is not about rate limit or key."""
+        self.distance = self.distance * RELAXING if self.distance > FIRST_DISTANCE / 4 else 0.0
+        self.refused_key = False
+        self._probe = FIRST_PROBE
+        self._failing.clear()
+        self._outage_until = 0.0
+
+    def failed(self, progress: Progress, now: float, delay: float) -> None:
+        """Note that the API failed or could not be reached; in an outage all wait for `delay` seconds."""
+        self._failing.add(progress)
+        if self.is_outage:
+            self._outage_until = max(self._outage_until, now + delay)
+
+    def limited(self, now: float, wait: float) -> None:
+        """Note a 429: all wait for `wait` seconds, and keep more distance afterwards."""
+        self.spent(now, wait)
+        self.distance = min(LONGEST_DISTANCE, max(FIRST_DISTANCE, self.distance * 2))
+
+    def spent(self, now: float, wait: float) -> None:
+        """Note that the API accepts no request for `wait` seconds."""
+        self._not_before = max(self._not_before, now + wait)
+        self._scarce_until = self._not_before + SCARCE_FOR
+
+    def note_left(self, now: float, left: int, resets_in: float | None) -> None:
+        """Note that `left` requests are allowed for the next `resets_in` seconds (None: the API does not tell)."""
+        self._left, self._left_until = left, now + (WINDOW if resets_in is None else resets_in)
+        if left == 0 and resets_in is not None:
+            self.spent(now, resets_in)
+
+    def refuse_key(self, now: float) -> None:
+        """Note that the API refused the key: wait for the next probe."""
+        self.refused_key = True
+        self._not_before = now + self._probe
+        self._probe = min(SLOWEST_PROBE, self._probe * 2)
+
+    def retry_key(self) -> None:
+        """Allow a probe at once, for a flush."""
+        if self.refused_key or self.is_outage:
+            self._not_before = self._outage_until = 0.0
+
+    def forget(self, progress: Progress) -> None:
+        """Forget a conversation that is over."""
+        self._failing.discard(progress)

@@ -13,7 +13,7 @@ append    unknown: a timeout, a lost   read it back: the batch is delivered if i
           answer, a 5xx
 any       408, 425, 429, 5xx, network  retry with backoff, or after `Retry-After`
 any       401, 403, not this API       all conversations wait for a slow probe
-any       another refusal              see `protocol/refusals.py`
+any       another refusal              see `protocol/requests.py`
 ========  ===========================  =================================================================================
 """
 
@@ -28,7 +28,7 @@ from converra.api import retry
 from converra.delivery.protocol import late_errors, readback, requests
 from converra.delivery.protocol.batching import ReadBack, plan
 from converra.delivery.protocol.progress import Batch, Opening
-from converra.delivery.protocol.refusals import Refusals
+from converra.delivery.protocol.requests import Refusals
 from converra.delivery.worker.transport import WAITS
 from converra.errors import APIConnectionError, APIStatusError, APITimeoutError, ConverraError, UnreadableResponseError
 from converra.process.guard import guard, log_limited

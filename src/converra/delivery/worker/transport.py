@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from converra.api.operations import Operation
     from converra.config import Config
     from converra.delivery.stats import Counters
-    from converra.delivery.worker.rate_limiter import RateLimiter
+    from converra.delivery.worker.schedule import RateLimiter
 
 KEY_MISSING = (
     "converra: no API key: set CONVERRA_API_KEY, or pass api_key= to instrument(). Nothing is sent until then; "
