@@ -16,7 +16,7 @@ import logging
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,18 +108,6 @@ def guarded(what: str) -> Callable[[Callable[P, R]], Callable[P, R | None]]:
         return call
 
     return decorate
-
-
-def listener(what: str, function: Callable[[Any], object]) -> Callable[[Any], None]:
-    """Guard a function of one argument that is called for every chunk of a stream, at half the cost of `guarded`."""
-
-    def listen(item: Any) -> None:
-        try:
-            function(item)
-        except Exception as error:  # noqa: BLE001 - this is the guard
-            report(what, error)
-
-    return listen
 
 
 def report(what: str, error: BaseException) -> None:

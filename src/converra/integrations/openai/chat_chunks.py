@@ -41,7 +41,7 @@ class ChatChunks:
         """The model has stopped; only usage may follow."""
         self._first = _Choice()
         self._choices = {0: self._first}
-        self._text = self._first.text
+        self._add_text = self._first.text.append
         self._id: str | None = None
         self._model: str | None = None
         self._usage: dict[str, Any] | None = None
@@ -61,7 +61,8 @@ class ChatChunks:
         try:
             whole = chunk.__dict__
             (choice,) = whole["choices"]
-            chosen, delta = choice.__dict__, choice.delta
+            chosen = choice.__dict__
+            delta = chosen["delta"]
             own = delta.__dict__
             if (
                 (text := own["content"]).__class__ is str
@@ -77,7 +78,7 @@ class ChatChunks:
                 and not chunk.__pydantic_extra__
                 and chosen["index"] == 0
             ):
-                self._text.append(text)
+                self._add_text(text)
                 return
         except (AttributeError, KeyError, TypeError, ValueError):  # a dict, an odd chunk, none or several choices
             pass

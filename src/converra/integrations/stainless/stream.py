@@ -11,7 +11,7 @@ import weakref
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from converra.process.guard import guard, guarded, listener
+from converra.process.guard import guard, guarded, report
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
@@ -41,8 +41,8 @@ class WatchedStream:
     """One open stream. It reads every chunk, and ends its call once, in whichever way the stream ends."""
 
     def __init__(self, call: CapturedCall, pieces: Pieces) -> None:
-        self.see: Callable[[Any], None] = listener(READING, self._first)
-        """Read one chunk; the first token replaces it by a quicker function."""
+        self.see: Callable[[Any], None] = self._first
+        """Reads one chunk, and may raise; the first token replaces it by a quicker function."""
         self._call = call
         self._pieces = pieces
         self.last: float | None = None
@@ -118,7 +118,7 @@ class WatchedStream:
         self._pieces.feed(chunk)
         if self._pieces.started:
             self._call.first_token()
-            self.see = listener(READING, self._pieces.feed)
+            self.see = self._pieces.feed
 
 
 def watch_stream(stream: Any, watched: WatchedStream) -> None:
@@ -156,7 +156,10 @@ def _tapped(original: Callable[..., Any], tap: Callable[..., Any], taps: list[An
 def _tap(chunks: Iterator[Any], watched: WatchedStream) -> Generator[Any, None, None]:
     try:
         for chunk in chunks:
-            watched.see(chunk)
+            try:
+                watched.see(chunk)
+            except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
+                report(READING, error)
             watched.last = perf_counter()
             yield chunk
     except BaseException as error:
@@ -168,7 +171,10 @@ def _tap(chunks: Iterator[Any], watched: WatchedStream) -> Generator[Any, None, 
 async def _async_tap(chunks: AsyncIterator[Any], watched: WatchedStream) -> AsyncGenerator[Any, None]:
     try:
         async for chunk in chunks:
-            watched.see(chunk)
+            try:
+                watched.see(chunk)
+            except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
+                report(READING, error)
             watched.last = perf_counter()
             yield chunk
     except BaseException as error:
