@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
@@ -64,10 +64,9 @@ def _answer(found: Any) -> Answer:
 
 
 class Deltas:
-    started = False
-    finished: ClassVar[bool] = True
-
     def __init__(self) -> None:
+        self.started: bool = False
+        self.finished: bool = True
         self._deltas: list[str] = []
 
     def feed(self, chunk: Any) -> None:
