@@ -1,16 +1,17 @@
 # Every target sets up what it needs, in .venv and .venvs; a fresh clone needs Python >= 3.11, git and make.
 # PYTHON=python3.12 chooses the interpreter.
 
-.PHONY: help demo test test-quick test-deployments test-compat test-upstream check docs bench picture public-api format lint layers types dev wheel clean
+.PHONY: help demo test test-quick coverage test-deployments test-compat test-upstream check docs bench picture public-api format lint layers types dev wheel clean
 .NOTPARALLEL:
 
 DEV := .venv/bin/
 WHEEL := .venvs/wheel/bin/
-WORKERS ?= auto
+# more workers than cores: many tests wait for a timeout or a child process
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
 SLOW := process browser cli server/test_openapi.py server/test_many.py integrations/test_openai_exit.py \
 	integrations/test_langchain_processes.py history/test_model_chat.py test_demo.py test_examples.py test_settings.py \
 	test_testing.py test_web_app.py
-PARALLEL = -n $(WORKERS) --dist loadfile --inline-snapshot=disable
+PARALLEL = -n $(WORKERS) --dist worksteal --inline-snapshot=disable --ignore-glob='tests/test_docs*'
 PROSE = src tests docs examples benchmarks scripts Makefile pyproject.toml $(wildcard *.md)
 SOURCES := $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
 
@@ -21,17 +22,19 @@ demo: ## a chat of a real openai client turns up in a local Conversations API; K
 	@scripts/venv .venvs/demo openai,server
 	@.venvs/demo/bin/converra demo $(if $(KEEP),--keep)
 
-check: format-check lint layers types test docs ## everything that must hold, in this order, up to the first failure
+check: format-check lint layers types coverage docs ## everything that must hold, in this order, up to the first failure
 
 test: wheel ## the tests, against the built wheel, on all cores; ARGS="tests/api -k retry" chooses, WORKERS=0 takes one process
+	$(WHEEL)pytest $(PARALLEL) $(ARGS)
+
+coverage: wheel ## as `make test`, with the branches measured that the tests take; too few of them fail
 	$(WHEEL)coverage erase
-	$(WHEEL)coverage run -m pytest --ignore-glob='tests/test_docs*' $(PARALLEL) $(ARGS)
+	$(WHEEL)coverage run -m pytest $(PARALLEL) $(ARGS)
 	$(WHEEL)coverage combine --quiet
 	$(WHEEL)coverage report $(if $(ARGS),--fail-under=0)
 
 test-quick: dev ## most of the tests, unmeasured and with few examples: without those that start processes or a browser
-	$(DEV)pytest $(PARALLEL) --hypothesis-profile=quick $(addprefix --ignore=tests/,$(SLOW)) \
-		--ignore-glob='tests/test_docs*' $(ARGS)
+	$(DEV)pytest $(PARALLEL) --hypothesis-profile=quick $(addprefix --ignore=tests/,$(SLOW)) $(ARGS)
 
 docs: wheel ## README and docs: links, code, settings and names are checked
 	$(WHEEL)pytest tests/test_docs*.py

@@ -34,9 +34,9 @@ from converra.delivery.header import Header
 import sys
 sender = Delivery(load({}))
 for number in range(int(sys.argv[1])):
-    lane = sender.open(Header(key=str(number), prompt_id="p"))
-    lane.append(turn(str(number)))
-    lane.end()
+    queue = sender.open(Header(key=str(number), prompt_id="p"))
+    queue.append(turn(str(number)))
+    queue.end()
 """
 
 

@@ -1,4 +1,4 @@
-"""Effort: how many examples the properties are tried with.
+"""Effort: how many examples a property gets, or runs a test that kills at random.
 
 =======  ==========================================  ==================
 profile  used                                        share of examples

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from converra.wire.models import Message
 
 
-class MemoryLane:
+class MemoryQueue:
     """Keeps drafts and metadata in order, and sends nothing."""
 
     def __init__(self, header: Header | None = None) -> None:

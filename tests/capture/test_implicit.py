@@ -15,7 +15,7 @@ from converra.history.turn import Request
 from converra.integrations.openai.chat import CHAT
 from converra.process.jobs import JobQueue
 from tests.history.talk import Message, answered, assistant, call, result, system, user
-from tests.queues import MemoryLane, as_it_is
+from tests.queues import MemoryQueue, as_it_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,9 +38,9 @@ class Process:
         delivery: Any = self
         self.router = Router(Config(prompt_id=prompt_id), self.registry, delivery, as_it_is)
 
-    def open(self, header: Header) -> MemoryLane:
+    def open(self, header: Header) -> MemoryQueue:
         """Open a queue for one of the recordings of this process."""
-        return MemoryLane(header)
+        return MemoryQueue(header)
 
     @property
     def queues(self) -> list[Any]:

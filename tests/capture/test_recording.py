@@ -14,7 +14,7 @@ from converra.history.turn import Request
 from converra.integrations.openai.chat import CHAT
 from converra.process.jobs import JobQueue
 from tests.history.talk import answered, assistant, call, result, system, user
-from tests.queues import MemoryLane, as_it_is
+from tests.queues import MemoryQueue, as_it_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,11 +28,11 @@ class Chat:
 
     def __init__(self, *, shared: bool = False) -> None:
         self.jobs = JobQueue()
-        self.queue = MemoryLane(Header(key="key", prompt_id="p"))
+        self.queue = MemoryQueue(Header(key="key", prompt_id="p"))
         delivery: Any = self
         self.recording = Recording(ConversationSpec("p", "session" if shared else None), delivery, as_it_is)
 
-    def open(self, header: Header) -> MemoryLane:
+    def open(self, header: Header) -> MemoryQueue:
         return self.queue
 
     def submit(self, at: float, weight: int, call: Callable[..., None], *args: Any, wake: bool = False) -> None:

@@ -185,11 +185,11 @@ def test_signal_handlers_and_finalizers_may_record(server: LocalServer, start: C
     from tests.delivery.harness import turn
     sender = started(flush_interval=0.01)
     count = {"main": 0, "signal": 0, "finalizer": 0}
-    lanes = {name: sender.open(Header(key=name, prompt_id="p")) for name in count}
+    queues = {name: sender.open(Header(key=name, prompt_id="p")) for name in count}
 
     def say(name):
         count[name] += 1
-        lanes[name].append(turn(f"{name} {count[name]}"))
+        queues[name].append(turn(f"{name} {count[name]}"))
 
     def on_signal(number, frame):
         say("signal")
@@ -211,7 +211,7 @@ def test_signal_handlers_and_finalizers_may_record(server: LocalServer, start: C
     signal.setitimer(signal.ITIMER_REAL, 0)
     gc.collect()
     gc.disable()
-    for lane in lanes.values(): lane.end()
+    for queue in queues.values(): queue.end()
     print(count["main"], count["signal"], count["finalizer"])
     """
     ended = start(_program(code)).ended()

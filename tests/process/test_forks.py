@@ -83,14 +83,14 @@ def test_an_inherited_conversation_goes_on_as_the_childs_own(run: Callable[[str]
     from converra.delivery.header import Header
     from tests.delivery.harness import turn
     sender = started()
-    lane = sender.open(Header(key="shared", prompt_id="prompt"))
-    lane.append(turn(1))
+    queue = sender.open(Header(key="shared", prompt_id="prompt"))
+    queue.append(turn(1))
     assert sender.flush(LONG)
     child = os.fork()
-    lane.append(turn(2 if child else 3))
+    queue.append(turn(2 if child else 3))
     if child:
         os.waitpid(child, 0)
-    lane.end()
+    queue.end()
     """
     assert run(code) == _completed((1, 2), (3,))
     parent, child = held(server)

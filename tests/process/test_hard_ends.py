@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import sqlite3
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.delivery.harness import Held, delivery, held, words
+from tests.effort import examples
 from tests.patience import LONG, until
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def test_redaction_comes_before_the_disk(start: Callable[..., Any], outbox: Path
     from converra.delivery.header import Header
     from tests.delivery.harness import Note, said
     sender = started()
-    lane = sender.open(Header(key="a", prompt_id="prompt"))
-    lane.append([Note(None), said("user", "visible")])
+    queue = sender.open(Header(key="a", prompt_id="prompt"))
+    queue.append([Note(None), said("user", "visible")])
     os._exit(0)
     """
     start(code, OUTBOX=outbox).ended()
@@ -117,10 +117,10 @@ def test_a_request_under_way_at_the_end_is_settled(
     from converra.delivery.header import Header
     from tests.delivery.harness import turn
     sender = started(timeout=3600)
-    lane = sender.open(Header(key="a", prompt_id="prompt"))
+    queue = sender.open(Header(key="a", prompt_id="prompt"))
     for number in (1, 2, 3):
-        lane.append(turn(number))
-        if number == 3: lane.end()
+        queue.append(turn(number))
+        if number == 3: queue.end()
         sender.flush(3600)
     """
     child = start(code, OUTBOX=outbox)
@@ -201,10 +201,10 @@ def test_a_fork_in_the_middle_of_a_write(server: LocalServer, start: Callable[..
     sender = started()
     enough = threading.Event()
     def write(name):
-        lane = sender.open(Header(key=name, prompt_id="prompt"))
+        queue = sender.open(Header(key=name, prompt_id="prompt"))
         for number in range(10**6):
             if enough.is_set(): break
-            lane.append(turn(f"{name}-{number}"))
+            queue.append(turn(f"{name}-{number}"))
             os.write(1, f"{name}-{number}\\n".encode())
             time.sleep(0.001)
     writers = [threading.Thread(target=write, args=(name,)) for name in ("one", "two")]
@@ -259,16 +259,15 @@ def test_killed_at_any_point_nothing_is_missing_and_nothing_doubled(
     sender = started(flush_interval=0.01)
     print("ready", flush=True)
     for chat in range(100):
-        lane = sender.open(Header(key=f"{run}-{chat}", prompt_id="prompt"))
+        queue = sender.open(Header(key=f"{run}-{chat}", prompt_id="prompt"))
         for number in range(5):
-            lane.append(turn(f"{run}-{chat}-{number}"))
+            queue.append(turn(f"{run}-{chat}-{number}"))
             os.write(1, f"{run}-{chat}-{number}\\n".encode())
-        lane.end()
+        queue.end()
         time.sleep(0.002)
     """
-    runs = int(os.environ.get("CONVERRA_TEST_KILLS", "30"))
     recorded: list[str] = []
-    for run in range(runs):
+    for run in range(examples(30)):
         child = start(f"run = {run}\n" + code.replace("\n    ", "\n"), OUTBOX=outbox).ready()
         time.sleep(random.uniform(0.02, 0.5))
         child.signal(signal.SIGKILL)

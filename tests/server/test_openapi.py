@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from converra.server.run import serve
+from tests.effort import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +75,13 @@ def test_every_operation_keeps_to_the_document(
     operation = document.find_operation_by_id(name)
     identified = {"path_parameters": {"id": opened(shared)}} if "{id}" in operation.path else {}
 
-    @settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=examples(25),
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(case=operation.as_strategy(generation_mode=mode, **identified))
     def check(case: Any) -> None:
         if name == "appendMessages":  # the last one may have completed it
@@ -138,7 +145,7 @@ def test_a_conversation_lives_as_the_links_say(document: Any) -> None:
 
     Machine.run(
         settings=settings(
-            max_examples=8,
+            max_examples=examples(8),
             stateful_step_count=6,
             deadline=None,
             derandomize=True,

@@ -31,8 +31,8 @@ BEGINNING = datetime(2025, 1, 1, tzinfo=UTC)
 _OURS = ("sdk", "sessionId")
 
 
-class MemoryLane(ConversationQueue):
-    """A conversation's way into memory."""
+class MemoryQueue(ConversationQueue):
+    """A conversation queue that keeps messages in memory."""
 
     __slots__ = ("kept", "notes", "number")
 
@@ -62,12 +62,12 @@ class MemoryDelivery(Delivery):
         self._flusher.switch(Mode.CALLER_ASSEMBLES)
 
     def open(self, header: Header) -> ConversationQueue:
-        """Make a lane into memory."""
-        return MemoryLane(self, header)
+        """Make a queue into memory."""
+        return MemoryQueue(self, header)
 
     def append(self, queue: ConversationQueue, drafts: Sequence[Draft], at: float | None = None) -> None:  # noqa: ARG002 - no waiting
         """Keep messages, in the wire's form, after the user's redaction."""
-        assert isinstance(queue, MemoryLane)  # noqa: S101 - all lanes come from `open`
+        assert isinstance(queue, MemoryQueue)  # noqa: S101 - all queues come from `open`
         with self._lock:
             queue.used = True
             shared = self._keyed.get(queue.header.key) if queue.kept is None else None
@@ -80,7 +80,7 @@ class MemoryDelivery(Delivery):
 
     def annotate(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> None:
         """Merge into the metadata; a late error goes to its message."""
-        assert isinstance(queue, MemoryLane)  # noqa: S101 - as above
+        assert isinstance(queue, MemoryQueue)  # noqa: S101 - as above
         errors = metadata.get(LATE_ERRORS)
         if queue.kept is not None and isinstance(errors, dict) and errors.keys() <= self._ids.keys():
             self._add_errors(queue.kept, errors)
@@ -91,7 +91,7 @@ class MemoryDelivery(Delivery):
 
     def end(self, queue: ConversationQueue, *, always: bool = False) -> None:
         """Complete a conversation, or abandon it if it holds no answer."""
-        assert isinstance(queue, MemoryLane)  # noqa: S101 - as above
+        assert isinstance(queue, MemoryQueue)  # noqa: S101 - as above
         kept = queue.kept or (self._keyed.get(queue.header.key) if always else None)
         self._keyed.pop(queue.header.key, None)
         if kept is not None:
@@ -110,7 +110,7 @@ class MemoryDelivery(Delivery):
         """Everything that came has arrived."""
         return Stats(captured=len(self._ids), delivered=len(self._ids))
 
-    def _conversation(self, queue: MemoryLane) -> CapturedConversation:
+    def _conversation(self, queue: MemoryQueue) -> CapturedConversation:
         if queue.kept is None:
             header, known = queue.header, self._capture.conversations
             kept = self._keyed.get(header.key)
@@ -134,7 +134,7 @@ class MemoryDelivery(Delivery):
             if error is not None:
                 message.metadata = {**(message.metadata or {}), "error": error}
 
-    def _keep(self, queue: MemoryLane, draft: Draft, message: Message) -> None:
+    def _keep(self, queue: MemoryQueue, draft: Draft, message: Message) -> None:
         kept = self._conversation(queue)
         metadata = dict(message.metadata or {})
         given = metadata.get("messageId")
