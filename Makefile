@@ -43,10 +43,10 @@ bench: wheel ## what importing and capturing cost
 	$(WHEEL)python -m benchmarks
 
 test-compat: dev ## the integrations with old and new openai, wrapt and LangChain, and beside other instrumentations; ROWS="openai-1.66" chooses
-	$(DEV)python scripts/compat.py $(ROWS)
+	$(DEV)python -m scripts.compat $(ROWS)
 
 test-upstream: dev ## openai's, LangChain's and LangGraph's own tests, with capture: they must come out as without; ARGS=langgraph chooses
-	$(DEV)python scripts/upstream.py $(ARGS)
+	$(DEV)python -m scripts.upstream $(ARGS)
 
 test-deployments: ## the real servers and workers, told to stop: what they recorded arrives; ARGS="-m quick" chooses
 	@scripts/redis

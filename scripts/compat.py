@@ -1,6 +1,6 @@
 """Run the integrations' tests with other versions of the patched libraries, and beside other instrumentations.
 
-    python scripts/compat.py [ROW ...]
+    python -m scripts.compat [ROW ...]
 
 Each row gets its own virtual environment under .venvs/, made once.
 """
@@ -11,13 +11,13 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from environments import ROOT, Environment
+from scripts.environments import ROOT, Environment
 
 SUITE = ("tests/integrations/test_openai*.py", "tests/integrations/test_patching.py")
 LANGCHAIN = ("tests/integrations/test_langchain*.py",)
 RUNNER = (
-    *("pytest>=8.3", "pytest-randomly", "pytest-timeout", "pytest-recording", "vcrpy>=9.2", "hypothesis"),
-    *("inline-snapshot", "opentelemetry-sdk"),
+    *("pytest>=8.3", "pytest-randomly", "pytest-timeout", "pytest-recording", "pytest-xdist", "vcrpy>=9.2"),
+    *("hypothesis", "inline-snapshot", "opentelemetry-sdk"),
 )
 
 NOT_IN_LANGCHAIN_0_3 = (
@@ -72,7 +72,7 @@ def tested(name: str, row: Row) -> tuple[bool, str]:
     environment = Environment(f"compat-{name}", (*row.requirements, *RUNNER))
     environment.prepare()
     paths = [str(path) for pattern in row.tests for path in sorted(ROOT.glob(pattern))]
-    command = [str(environment.python), "-m", "pytest", "-q", "--no-header", *row.options, *paths]
+    command = [str(environment.python), "-m", "pytest", "-q", "--no-header", "-n", "auto", *row.options, *paths]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-300:]]
     if done.returncode:
@@ -82,6 +82,10 @@ def tested(name: str, row: Row) -> tuple[bool, str]:
 
 def main(names: list[str]) -> int:
     """Run the named rows, or all."""
+    unknown = set(names) - set(ROWS)
+    if unknown:
+        print(f"no such row: {', '.join(sorted(unknown))}; there are: {', '.join(ROWS)}", file=sys.stderr)
+        return 2
     failed = False
     for name in names or list(ROWS):
         passed, summary = tested(name, ROWS[name])

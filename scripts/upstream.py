@@ -1,6 +1,6 @@
 """Run other projects' own tests (their source distributions ship them) with and without capture; compare the outcomes.
 
-    python scripts/upstream.py [PACKAGE [PATH ...]]
+    python -m scripts.upstream [PACKAGE [PATH ...]]
 
 openai's are compared with a run without anything; those of LangChain and LangGraph with a run in which an empty handler
 is attached to every run. What differs is compared once more, to tell what capture changes from what is unsteady
@@ -14,15 +14,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from upstream_suites import CAPTURE, SUITES, Suite  # noqa: E402 - the path comes first
-
-from tests.compat.upstream_model import serve  # noqa: E402 - as above
+from scripts.environments import ROOT
+from scripts.upstream_plugin import CAPTURE
+from scripts.upstream_suites import SUITES, Suite
+from tests.compat.upstream_model import serve
 
 
 def outcomes(suite: Suite, paths: list[str], kind: str, base_url: str) -> dict[str, str]:

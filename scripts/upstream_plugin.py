@@ -14,7 +14,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from upstream_suites import CAPTURE, EMPTY_HANDLER
 
 import converra
 from converra.process.guard import caught
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KIND = "CONVERRA_UPSTREAM"
+EMPTY_HANDLER = "an empty handler"
+CAPTURE = "capture"
 
 
 @pytest.fixture(scope="session", autouse=True)

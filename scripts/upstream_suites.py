@@ -8,11 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from environments import Environment
+from scripts.environments import Environment
+from scripts.upstream_plugin import EMPTY_HANDLER
 
 NOTHING = "nothing"
-EMPTY_HANDLER = "an empty handler"
-CAPTURE = "capture"
 
 
 class Suite(NamedTuple):
