@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 import converra.cli
 from converra._version import __version__
 from converra.cli.group import _COMMANDS, commands
+from converra.server.run import serve
 from tests.cli.recorded import CHAT, record
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def test_output_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
         ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert ran.returncode != 0
-    assert ran.stderr.splitlines()[0] == "Error: [Errno 28] No space left on device"
+    assert ran.stderr.splitlines()[0] == "Error: No space left on device"
 
 
 def test_a_reader_that_has_enough_ends_it(tmp_path: Path) -> None:
@@ -98,3 +100,53 @@ def test_an_unknown_command_is_refused() -> None:
     """With the usual status of wrong usage."""
     ran = CliRunner().invoke(commands, ["devv"])
     assert (ran.exit_code, "No such command 'devv'" in ran.output) == (2, True)
+
+
+def test_a_misspelt_command_gets_a_suggestion() -> None:
+    """The command that was meant; and `help` is --help, of a command as well."""
+    ran = CliRunner().invoke(commands, ["conversation", "list"])
+    assert (ran.exit_code, "No such command 'conversation'. Did you mean 'conversations'?" in ran.output) == (2, True)
+    assert CliRunner().invoke(commands, ["help"]).output == CliRunner().invoke(commands, ["--help"]).output
+    asked = [CliRunner().invoke(commands, words).output for words in (["help", "tail"], ["tail", "--help"])]
+    assert asked[0] == asked[1]
+
+
+def completed(words: str, **environ: str) -> list[str]:
+    """What bash offers for the last of some words."""
+    given = {"_CONVERRA_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    program = "from converra.cli import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **given, **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stderr == ""
+    return [line.partition(",")[2] for line in ended.stdout.splitlines()]
+
+
+def test_the_shell_completes(tmp_path: Path) -> None:
+    """Commands and ids, of the file or of the API; where neither can be read, only what is known anyway."""
+    db = tmp_path / "db"
+    made = record(db)
+    show = f"converra conversations show --db {db}"
+    assert completed("converra conv") == ["conversations"]
+    assert completed(f"{show} ") == ["last", made]
+    assert completed(f"{show} {made[:7]}") == completed(f"{show} {made[-5:]}") == [made]
+    assert completed(f"converra push --db {db} {made[:7]}") == [made]
+    assert completed("converra export la") == ["last"]
+    assert completed(f"{show}-missing con") == []
+    with serve(path=db) as server:
+        assert completed("converra export con", CONVERRA_API_KEY="dev", CONVERRA_BASE_URL=server.base_url) == [made]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_script_is_printed(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the shell that is named, or of the user's; what is none is refused."""
+    printed = CliRunner().invoke(commands, ["completion", shell])
+    assert (printed.exit_code, f"_CONVERRA_COMPLETE={shell}_complete" in printed.stdout) == (0, True)
+    monkeypatch.setenv("SHELL", f"/usr/bin/{shell}")
+    assert CliRunner().invoke(commands, ["completion"]).stdout == printed.stdout
+    monkeypatch.setenv("SHELL", "/bin/csh")
+    assert CliRunner().invoke(commands, ["completion"]).exit_code == 2

@@ -6,13 +6,19 @@ import json
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from converra.cli.ids import label, labels
+from converra.cli.running import Running, announced
 from converra.server.run import serve
+from converra.server.store.conversations import Store
+from converra.server.store.records import NewConversation
 from tests.cli.recorded import CHAT, printed, ran, record
 from tests.terminal import in_a_terminal
 
@@ -164,22 +170,149 @@ def test_an_empty_account_has_no_last_one(monkeypatch: pytest.MonkeyPatch) -> No
         assert printed("conversations", "list", "--json") == "[]\n"
 
 
-def test_a_terminal_gets_tables(db: Path) -> None:
-    """With heads, and a chat laid out as one; an id is never cut, however narrow the terminal."""
-    made = record(db)
-    converra = [sys.executable, "-m", "converra"]
-    listed = in_a_terminal(
-        [*converra, "conversations", "list", "--db", str(db)], wishes={"NO_COLOR": "1"}
-    ).screen.splitlines()
-    row = dict(zip(PLAIN.sub("", listed[0]).split(), listed[1].split(), strict=True))
-    time = row.pop("created")
-    assert row == {"id": made, "status": "completed", "prompt": "prompt_1", "insights": "yes"}
-    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", time)
-    narrow = in_a_terminal([*converra, "conversations", "list", "--db", str(db)], columns=40).screen
-    assert made in narrow
-    shown = PLAIN.sub("", in_a_terminal([*converra, "conversations", "show", "last", "--db", str(db)]).screen)
+LIST = [sys.executable, "-m", "converra", "conversations", "list"]
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60, 80, 160])
+def test_a_terminal_gets_a_table_that_fits(db: Path, columns: int) -> None:
+    """A line for each conversation, however narrow: columns are left out, words are not broken, ids can be typed."""
+    long = "A question of so many words that it fills the line"
+    first, second = record(db), record(db, [{"role": "user", "content": long}, CHAT[4]], status="active")
+    screen = in_a_terminal([*LIST, "--db", str(db)], columns=columns, wishes={"NO_COLOR": "1"}).screen
+    head, *rows = PLAIN.sub("", screen).rstrip().splitlines()
+    assert [row.split()[0] for row in rows] == [second[-4:], first[-4:]]
+    assert max(map(len, (head, *rows))) <= columns
+    shown = printed("conversations", "show", rows[1].split()[0], "--db", str(db))
+    assert shown == SHOWN.format(id=first)
+    order = ["id", "title", "begun", "status", "messages", "prompt", "tokens", "model", "insights"]
+    assert set(head.split()) == set(order[: len(head.split())])
+    assert len(head.split()) >= {20: 2, 40: 2, 60: 4, 80: 5, 160: 9}[columns]
+    if columns == 160:
+        assert f"{long}  " in rows[0]
+        assert rows[1].split()[-6:] == ["20", "→", "5", "gpt-4o", "prompt_1", "yes"]
+
+
+def test_a_chat_is_laid_out_on_a_terminal(db: Path) -> None:
+    """With its counts in the head."""
+    record(db)
+    command = [sys.executable, "-m", "converra", "conversations", "show", "last", "--db", str(db)]
+    shown = PLAIN.sub("", in_a_terminal(command).screen)
     assert "7 messages · 20 tokens in, 5 out" in shown
     assert "user       Where is my order?" in shown
+
+
+def test_an_empty_list_says_so(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On standard error, so that a pipe gets nothing; and an API without conversations is one, too."""
+    record(db)
+    result = ran("conversations", "list", "--db", str(db), "--prompt-id", "none")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no conversations match\n")
+    with serve() as server:
+        monkeypatch.setenv("CONVERRA_BASE_URL", server.base_url)
+        monkeypatch.setenv("CONVERRA_API_KEY", "dev")
+        result = ran("conversations", "list")
+        narrow = ran("conversations", "list", "--session", "s1")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no conversations\n")
+    hint = "the API's list has neither sessions, models nor errors: --session, --model and --errors need --local"
+    assert (narrow.exit_code, narrow.stderr) == (2, f"Error: {hint}\n")
+
+
+def test_a_list_is_filtered(db: Path) -> None:
+    """By time, session, model and errors, beside prompt, status and insights."""
+    error: dict[str, Any] = {"error": {"type": "RateLimitError", "status": 429}}
+    failed = record(db, [CHAT[1], {"role": "assistant", "content": "(no text)", "metadata": error}])
+    made = record(db)
+    with closing(sqlite3.connect(db)) as file, file:
+        file.execute("UPDATE conversations SET created_at = created_at - 7200000 WHERE id = ?", (failed,))
+
+    def listed(*filters: str) -> list[str]:
+        return [
+            line.split("\t")[0] for line in printed("conversations", "list", "--db", str(db), *filters).splitlines()
+        ]
+
+    assert listed("--since", "1h") == [made]
+    assert listed("--since", "3h") == listed("--since", "2020-01-01") == listed("--session", "s1") == [made, failed]
+    assert listed("--model", "gpt-4o") == [made]
+    assert listed("--errors") == [failed]
+    assert listed("--since", "2999-01-01") == listed("--session", "s2") == []
+    wrong = ran("conversations", "list", "--db", str(db), "--since", "soon")
+    assert (wrong.exit_code, "'soon' is neither an age such as 30m, 2h, 3d or 1w" in wrong.stderr) == (2, True)
+    assert "(failed: RateLimitError (429))" in printed("conversations", "show", failed, "--db", str(db))
+
+
+def test_any_unique_part_of_an_id_is_one(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A beginning, with or without `conv_`, or an end; of several the ids are listed. The same at the API."""
+    made, other = record(db), record(db, [CHAT[1], CHAT[4]])
+    part = made.removeprefix("conv_")
+
+    def shown(part: str, *where: str) -> str:
+        return printed("conversations", "show", part, *where).split()[0]
+
+    here = ("--db", str(db))
+    assert {shown(each, *here) for each in (made, part[:8], made[:12], part[-8:])} == {made}
+    for command in (["conversations", "insights"], ["export"]):
+        assert ran(*command, part[-8:], *here).exit_code == 0
+    both = ran("conversations", "show", "conv_", *here)
+    said = f"Error: conv_ is ambiguous: {other}, {made}; type more of the id\n"
+    assert (both.exit_code, both.stderr) == (2, said)
+    assert ran("conversations", "show", "", *here).exit_code == 3
+    with serve(path=db) as server:
+        monkeypatch.setenv("CONVERRA_BASE_URL", server.base_url)
+        monkeypatch.setenv("CONVERRA_API_KEY", "dev")
+        assert {shown(each) for each in (made, part[:8], part[-8:])} == {made}
+        assert ran("conversations", "show", "conv_").stderr == said
+        assert "taskCompleted\t" in printed("conversations", "insights", part[-8:])
+
+
+def test_the_shortest_label_is_unique() -> None:
+    """In the store, whatever other ids begin or end with it."""
+    with closing(Store()) as store:
+        for each in ("conv_11aa22bb", "conv_22bb33cc", "conv_5522bb", "last"):
+            words = [{"role": "user", "content": "x"}]
+            store.create(NewConversation(each, "a", "p", "active", "", words))
+        assert [label(each, store) for each in ("conv_11aa22bb", "conv_22bb33cc", "conv_5522bb")] == [
+            "a22bb",
+            "33cc",
+            "522bb",
+        ]
+        assert label("last", store) == "last"
+    assert labels(["conv_11aa22bb", "conv_22bb33cc"]) == ["a22bb", "b33cc"]
+    assert labels([]) == []
+    assert labels(["ab", "b"]) == ["ab", "b"]
+
+
+def test_the_viewer_is_opened(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the address on standard output, at the list with its filters or at a conversation; an error without one."""
+    made = record(db)
+    opened: list[str] = []
+    monkeypatch.setattr("click.launch", opened.append)
+    here = ("--web", "--db", str(db))
+    none = ran("conversations", "list", *here)
+    hint = f"no viewer serves {db}; `converra dev --db {db}` starts one"
+    assert (none.exit_code, none.stderr) == (1, f"Error: {hint}\n")
+    with announced(str(db), Running("http://127.0.0.1:1", "dev")):
+        assert printed("conversations", "list", *here) == "http://127.0.0.1:1/\n"
+        printed("conversations", "list", *here, "--model", "a b", "--errors")
+        printed("conversations", "show", "last", *here)
+    with announced(str(db), Running("http://127.0.0.1:1", "secret", asks=True)):
+        printed("conversations", "list", *here, "--no-insights")
+    assert opened == [
+        "http://127.0.0.1:1/",
+        "http://127.0.0.1:1/?model=a+b&errors=yes",
+        f"http://127.0.0.1:1/conversations/{made}",
+        "http://127.0.0.1:1/?insights=no&token=secret",
+    ]
+    assert ran("conversations", "list", "--web").exit_code == 2
+    assert ran("conversations", "list", *here, "--since", "1h").exit_code == 2
+
+
+def test_insights_are_words_on_a_terminal(db: Path) -> None:
+    """Without the API's names, and without what is empty."""
+    record(db)
+    command = [sys.executable, "-m", "converra", "conversations", "insights", "last", "--db", str(db)]
+    screen = in_a_terminal(command).screen
+    assert re.search(r"^task completed +(yes|no)\r?$", screen, re.MULTILINE)
+    assert re.search(r"^created at +20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC", screen, re.MULTILINE)
+    assert "issues" not in screen
 
 
 def test_rich_is_for_terminals_alone(db: Path) -> None:

@@ -124,8 +124,20 @@ def test_what_cannot_be_written_is_said(db: Path, tmp_path: Path) -> None:
     target = tmp_path / "missing" / "file"
     result = ran("export", "--db", str(db), "--output", str(target))
     assert (result.exit_code, result.stderr) == (1, f"Error: cannot write {target}: No such file or directory\n")
-    assert "--all leaves no choice" in ran("export", "--all", "conv_1").stderr
-    assert "add --all" in ran("export", "--prompt-id", "p").stderr
+    assert "give either --all or IDs" in ran("export", "--all", "conv_1").stderr
+    assert "--prompt-id needs --all" in ran("export", "--prompt-id", "p").stderr
+
+
+def test_a_file_is_overwritten_only_with_force(db: Path, tmp_path: Path) -> None:
+    """What is there stays as it is, and a line says how to replace it."""
+    record(db)
+    target = tmp_path / "kept.json"
+    target.write_text("mine")
+    result = ran("export", "--db", str(db), "--output", str(target))
+    assert (result.exit_code, result.stderr) == (1, f"Error: {target} exists; --force overwrites it\n")
+    assert target.read_text() == "mine"
+    printed("export", "--db", str(db), "--output", str(target), "--force")
+    assert json.loads(target.read_text())["promptId"] == "prompt_1"
 
 
 def test_content_in_neither_form_is_shown_as_it_is() -> None:

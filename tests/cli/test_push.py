@@ -78,9 +78,16 @@ def test_another_account_gets_its_own(db: Path, account: LocalServer, monkeypatc
 def test_what_to_push_can_be_chosen(db: Path, account: LocalServer) -> None:
     """By id, by prompt, open ones too; and tried without sending. An open one goes on where it was."""
     first, opened = record(db), record(db, CHAT[:3], status="active", prompt_id="prompt_2")
-    assert printed("push", "--dry-run", "--db", str(db)).startswith("1 would be sent to ")
+    listed, total = printed("push", "--dry-run", "--db", str(db)).splitlines()
+    assert listed.split("\t") == [first, "completed", "prompt_1", "7", "Where is my order?"]
+    assert total.startswith("1 would be sent to ")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CONVERRA_API_KEY")
+        keyless = ran("push", "--dry-run", "--db", str(db))
+    assert keyless.stdout.splitlines() == [listed, total]
+    assert keyless.stderr == "no API key: conversations that an earlier push has sent are listed as well\n"
     assert held(account) == []
-    printed("push", opened, "--db", str(db))
+    printed("push", opened[-9:], "--db", str(db))
     printed("push", "--open", "--prompt-id", "prompt_2", "--db", str(db))
     assert [len(messages) for _, messages in held(account)] == [3]
     with serve(path=db) as server, Converra(api_key="dev", base_url=server.base_url) as client:

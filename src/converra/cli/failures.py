@@ -1,10 +1,9 @@
-"""Failures of commands: one line on standard error, and an exit status per kind of error."""
+"""Failures of commands: one line on standard error, and an exit status per kind of error. Needs no extra."""
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
-
-import click
 
 from converra.capture.console import visible
 from converra.errors import (
@@ -47,18 +46,28 @@ _ROWS = (
 )
 
 
+_NUMBER = re.compile(r"\[(?:Errno|WinError) -?\d+\] ")
+
+
 def explained(error: ConverraError) -> str:
     """An error in one line, with what can be done about it."""
-    return visible("; ".join(filter(None, (" ".join(str(error).split()), _row(error).hint))))
+    return visible("; ".join(filter(None, (readable(str(error)), _row(error).hint))))
+
+
+def readable(message: str) -> str:
+    """A message on one line, without the system's error numbers."""
+    return _NUMBER.sub("", " ".join(message.split()))
+
+
+def exit_status(error: ConverraError) -> int:
+    """Return the exit status for an error."""
+    return _row(error).status
+
+
+def no_api(error: NotFoundError, base_url: str) -> InvalidArgumentError:
+    """Explain that an address without a list of conversations is no API's: every account has one."""
+    return InvalidArgumentError(f"no Conversations API is at {base_url}: {error}; is CONVERRA_BASE_URL right?")
 
 
 def _row(error: ConverraError) -> _Row:
     return next(row for row in _ROWS if isinstance(error, row.kind))
-
-
-class Failure(click.ClickException):
-    """An error of the package as a command tells it."""
-
-    def __init__(self, error: ConverraError) -> None:
-        super().__init__(explained(error))
-        self.exit_code = _row(error).status  # type: ignore[misc]  # click declares it for the class; here each instance has its own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from errno import EPIPE
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import click
 
 from converra._version import __version__
 from converra.capture.console import visible
-from converra.cli.failures import Failure
+from converra.cli.failures import exit_status, explained, readable
 from converra.errors import ConverraError
 
 
@@ -30,7 +31,16 @@ _COMMANDS = {
     "export": _Row("converra.cli.commands.export", "Write conversations as JSON, text, HTML or a test."),
     "push": _Row("converra.cli.commands.push", "Send what was recorded here to the real API, once."),
     "doctor": _Row("converra.cli.commands.doctor", "Check the settings, and that calls are recorded."),
+    "completion": _Row("converra.cli.commands.completion", "Print the completion script of a shell."),
 }
+
+
+class _Failure(click.ClickException):
+    """An error of the package as a command tells it."""
+
+    def __init__(self, error: ConverraError) -> None:
+        super().__init__(explained(error))
+        self.exit_code = exit_status(error)  # type: ignore[misc]  # click declares it for the class; here each instance has its own
 
 
 class _Commands(click.Group):
@@ -44,16 +54,30 @@ class _Commands(click.Group):
         found: click.Command | None = getattr(import_module(row.module), cmd_name) if row else None
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; `help` is --help, and a misspelt name gets a suggestion."""
+        if args[0] == "help":
+            args = [*args[1:], "--help"]
+        if args[0] == "--help":
+            click.echo(ctx.get_help())
+            ctx.exit()
+        meant = difflib.get_close_matches(args[0], _COMMANDS, 1)
+        if meant and args[0] not in _COMMANDS:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {meant[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Tell errors in one line: those of the package, and those of the system that no command knows better."""
         try:
             return super().invoke(ctx)
         except ConverraError as error:
-            raise Failure(error) from error
+            raise _Failure(error) from error
         except OSError as error:
             if error.errno == EPIPE:  # the reader has enough: click knows what to do
                 raise
-            raise click.ClickException(visible(str(error))) from error
+            raise click.ClickException(visible(readable(str(error)))) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         with formatter.section("Commands"):

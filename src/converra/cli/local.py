@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from converra.cli.failures import readable
 from converra.server.store.conversations import Store
 from converra.server.store.database import StoreError
 
@@ -24,7 +25,7 @@ def opened(path: str, *, keep_conversations: int | None = None, keep_days: float
             Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Store(path, keep_conversations=keep_conversations, keep_days=keep_days)
     except (OSError, StoreError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(readable(str(error))) from error
 
 
 def recorded(path: str | None) -> Store:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import msgspec
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import RenderableType
+
+
+_GAP = 2
+_ELASTIC = 24
 
 
 def print_json(value: Any) -> None:
@@ -34,18 +38,58 @@ def print_rich(shown: RenderableType, *, wrap: bool = True) -> None:
     click.echo(captured.get(), nl=False)
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal; else tab-separated lines without a head."""
+class Column(NamedTuple):
+    """A column of a table."""
+
+    name: str
+    cells: Sequence[str]
+    drop: int = 0
+    """Columns of the highest number are left out first where a terminal is narrow; 0 is never left out."""
+    elastic: bool = False
+    """Takes the room that is left; longer cells are cut there."""
+    right: bool = False
+
+    @property
+    def width(self) -> int:
+        """Cells that it needs; an elastic one can do with fewer."""
+        from rich.cells import cell_len  # noqa: PLC0415 - only for terminals
+
+        natural = max(map(cell_len, (self.name, *self.cells)))
+        return min(natural, _ELASTIC) if self.elastic else natural
+
+
+def fitting(columns: Sequence[Column], width: int) -> list[Column]:
+    """Return the columns that have content and fit into a width."""
+    kept = [column for column in columns if any(column.cells) or not column.drop]
+    while _width(kept) > width and any(column.drop for column in kept):
+        kept.remove(max(kept, key=lambda column: column.drop))
+    return kept
+
+
+def _width(columns: Sequence[Column]) -> int:
+    return sum(column.width for column in columns) + _GAP * (len(columns) - 1)
+
+
+def print_table(columns: Sequence[Column], plain: Sequence[Sequence[str]]) -> None:
+    """A table that fits on a terminal, a row a line; else the `plain` rows, tab-separated, without a head."""
     if not is_terminal():
-        for row in rows:
+        for row in plain:
             click.echo("\t".join(row))
         return
-    from rich.table import Table  # noqa: PLC0415 - only for terminals
+    from rich.console import Console  # noqa: PLC0415 - only for terminals
+    from rich.table import Table  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in head:
-        table.add_column(name, overflow="fold", no_wrap=name == "id")  # an id is there to be copied
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+    kept = fitting(columns, Console().width)
+    for column in kept:
+        table.add_column(
+            column.name,
+            no_wrap=True,
+            overflow="ellipsis" if column.elastic else "crop",
+            justify="right" if column.right else "left",
+            min_width=None if column.elastic else column.width,
+        )
+    for row in zip(*(column.cells for column in kept), strict=True):
+        table.add_row(*map(Text, row))
     print_rich(table)

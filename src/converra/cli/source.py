@@ -3,47 +3,69 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import click
 
 from converra import config
 from converra.api.client import Converra
 from converra.api.results import Insights, StoredConversation
+from converra.cli.failures import no_api
+from converra.cli.ids import LAST, found_in, matching, missing, only
 from converra.errors import InvalidArgumentError, MissingAPIKeyError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
 
     from converra.server.store.conversations import Store
     from converra.server.store.records import Conversation as Row
+    from converra.server.store.totals import Totals
     from converra.wire.models import Status
 
-LAST = "last"
-"""Stands for the newest conversation wherever an id does."""
+_Read = TypeVar("_Read")
 
 _PAGE = 100
+
+_SEARCHED = 500
+"""Number of newest conversations of the API among which a part of an id is looked for."""
+
+
+class Wanted(NamedTuple):
+    """Filters of a list; None and False filter nothing."""
+
+    prompt_id: str | None = None
+    status: Status | None = None
+    has_insights: bool | None = None
+    since: datetime | None = None
+    session: str | None = None
+    model: str | None = None
+    errors: bool = False
+
+
+EVERYTHING = Wanted()
+
+
+class Listed(NamedTuple):
+    """A conversation of a list, with what only a local store knows without reading the messages."""
+
+    conversation: StoredConversation
+    title: str | None = None
+    totals: Totals | None = None
 
 
 class Source(Protocol):
     """Reads conversations, from the API or from a local store."""
 
-    def list(
-        self,
-        *,
-        limit: int,
-        prompt_id: str | None = None,
-        status: Status | None = None,
-        has_insights: bool | None = None,
-    ) -> Sequence[StoredConversation]:
+    def list(self, *, limit: int, wanted: Wanted = EVERYTHING) -> Sequence[Listed]:
         """The newest conversations, newest first."""
 
     def get(self, conversation_id: str) -> StoredConversation:
-        """One conversation, whole; raises NotFoundError."""
+        """One conversation, whole, by its id, a part of it, or `last`; raises NotFoundError."""
 
     def insights(self, conversation_id: str) -> Insights:
-        """Return the insights of a conversation; raises NotFoundError."""
+        """Return the insights of a conversation, found as in `get`; raises NotFoundError."""
 
 
 class APISource:
@@ -52,33 +74,50 @@ class APISource:
     def __init__(self, client: Converra) -> None:
         self._client = client
 
-    def list(
-        self,
-        *,
-        limit: int,
-        prompt_id: str | None = None,
-        status: Status | None = None,
-        has_insights: bool | None = None,
-    ) -> Sequence[StoredConversation]:
+    def list(self, *, limit: int, wanted: Wanted = EVERYTHING) -> Sequence[Listed]:
         """The newest conversations, as many pages as it takes."""
+        if wanted.session or wanted.model or wanted.errors:
+            raise InvalidArgumentError(
+                "the API's list has neither sessions, models nor errors: --session, --model and --errors need --local"
+            )
         try:
             page = self._client.conversations.list(
-                prompt_id=prompt_id, status=status, has_insights=has_insights, limit=min(limit, _PAGE)
+                prompt_id=wanted.prompt_id,
+                status=wanted.status,
+                has_insights=wanted.has_insights,
+                limit=min(limit, _PAGE),
             )
-        except NotFoundError as error:  # every account has a list
-            where = config.load({}).base_url
-            raise InvalidArgumentError(
-                f"no Conversations API is at {where}: {error}; is CONVERRA_BASE_URL right?"
-            ) from error
-        return list(islice(page, limit))
+        except NotFoundError as error:
+            raise no_api(error, config.load({}).base_url) from error
+        found = takewhile(lambda each: _is_since(each, wanted.since), islice(page, limit))
+        return [Listed(each, each.title) for each in found]
 
     def get(self, conversation_id: str) -> StoredConversation:
         """One conversation."""
-        return self._client.conversations.get(_newest(self, conversation_id))
+        return self._read(conversation_id, self._client.conversations.get)
 
     def insights(self, conversation_id: str) -> Insights:
         """Return the API's insights."""
-        return self._client.conversations.insights(_newest(self, conversation_id))
+        return self._read(conversation_id, self._client.conversations.insights)
+
+    def _read(self, word: str, read: Callable[[str], _Read]) -> _Read:
+        """Read by the whole id if there is such a conversation, else by the one that the part fits."""
+        if word == LAST:
+            newest = next(iter(self.list(limit=1)), None)
+            if newest is None or not newest.conversation.id:
+                raise missing("there are no conversations")
+            return read(newest.conversation.id)
+        try:
+            return read(word)
+        except NotFoundError:
+            found = matching(word, [each.conversation.id for each in self.list(limit=_SEARCHED)])
+            if not found or word in found:
+                raise
+        return read(only(word, found))
+
+
+def _is_since(found: StoredConversation, since: datetime | None) -> bool:
+    return since is None or found.created_at is None or found.created_at >= since
 
 
 class LocalSource:
@@ -87,19 +126,30 @@ class LocalSource:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def list(
-        self,
-        *,
-        limit: int,
-        prompt_id: str | None = None,
-        status: Status | None = None,
-        has_insights: bool | None = None,
-    ) -> Sequence[StoredConversation]:
+    def list(self, *, limit: int, wanted: Wanted = EVERYTHING) -> Sequence[Listed]:
         """The newest conversations."""
         from converra.server.api import answers  # noqa: PLC0415 - of the extra `server`, like the store
 
-        rows, _ = self._store.conversations(prompt_id=prompt_id, status=status, completed=has_insights, limit=limit)
-        return [StoredConversation.from_dict(answers.summary(row)) for row in rows]
+        shown = ((row, StoredConversation.from_dict(answers.summary(row))) for row in self._rows(wanted))
+        found = takewhile(lambda pair: _is_since(pair[1], wanted.since), shown)
+        return [Listed(conversation, row.title, row.totals) for row, conversation in islice(found, limit)]
+
+    def _rows(self, wanted: Wanted) -> Iterator[Row]:
+        from converra.server.store.catalogue import Filters  # noqa: PLC0415 - as above
+
+        filters = Filters(
+            status=wanted.status or "",
+            prompt=wanted.prompt_id or "",
+            model=wanted.model or "",
+            session=wanted.session or "",
+            insights="" if wanted.has_insights is None else "yes" if wanted.has_insights else "no",
+            errors="yes" if wanted.errors else "",
+        )
+        at, page = 0, self._store.catalogue.page(filters, limit=_PAGE)
+        while page.conversations:
+            yield from page.conversations
+            at += len(page.conversations)
+            page = self._store.catalogue.page(filters, limit=_PAGE, offset=at)
 
     def get(self, conversation_id: str) -> StoredConversation:
         """One conversation, with its simulated insights."""
@@ -122,31 +172,7 @@ class LocalSource:
         return Insights.from_dict(answers.full_insights(row, self._store.messages(row)))
 
     def _row(self, conversation_id: str) -> Row:
-        row = self._store.find(None, _newest(self, conversation_id))
-        if row is None:
-            raise missing(f"no conversation {conversation_id} in {self._store.path}")
-        return row
-
-
-def _newest(source: Source, conversation_id: str) -> str:
-    if conversation_id != LAST:
-        return conversation_id
-    newest = next(iter(source.list(limit=1)), None)
-    if newest is None or not newest.id:
-        raise missing("there are no conversations")
-    return newest.id
-
-
-class _MissingError(NotFoundError):
-    """No HTTP status: the conversation is missing from a local store."""
-
-    def __str__(self) -> str:
-        return self.message
-
-
-def missing(message: str) -> NotFoundError:
-    """Make the error for a missing conversation of a local store."""
-    return _MissingError(message, status_code=404)
+        return found_in(self._store, conversation_id)
 
 
 @contextmanager

@@ -10,9 +10,11 @@ import msgspec
 
 from converra.capture.console import visible
 from converra.cli import html, pytest_file
+from converra.cli.completing import id_argument
+from converra.cli.ids import LAST
 from converra.cli.output import is_terminal
 from converra.cli.plain import messages_of, spoken
-from converra.cli.source import LAST, source_of, source_options
+from converra.cli.source import Wanted, source_of, source_options
 from converra.wire import details
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ FORMATS = {
 
 
 @click.command()
-@click.argument("ids", metavar="[ID]...", nargs=-1)
+@id_argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every conversation, oldest first.")
 @click.option("--prompt-id", metavar="ID", help="With --all: only those of this prompt.")
 @click.option(
@@ -88,6 +90,7 @@ FORMATS = {
 @click.option(
     "--output", "-o", metavar="PATH", type=click.Path(dir_okay=False), help="Write to a file, not to the terminal."
 )
+@click.option("--force", is_flag=True, help="Overwrite the file of --output.")
 @source_options
 def export(
     *,
@@ -96,14 +99,17 @@ def export(
     prompt_id: str | None,
     style: str,
     output: str | None,
+    force: bool,
     local: bool,
     db: str | None,
 ) -> None:
     """Write conversations as a file; without an ID the newest."""
     if everything and ids:
-        raise click.UsageError("--all leaves no choice: give either that or IDs")
+        raise click.UsageError("give either --all or IDs")
     if prompt_id and not everything:
-        raise click.UsageError("--prompt-id chooses among all: add --all")
+        raise click.UsageError("--prompt-id needs --all")
+    if output and not force and Path(output).exists():
+        raise click.ClickException(f"{output} exists; --force overwrites it")
     with source_of(local=local, db=db) as source:
         chosen = _all(source, prompt_id) if everything else ids or (LAST,)
         text = FORMATS[style].write([source.get(each) for each in chosen])
@@ -111,11 +117,12 @@ def export(
         click.echo(visible(text) if is_terminal() else text, nl=False, color=True)  # which leaves the text as it is
         return
     try:
-        Path(output).write_text(text, "utf-8")
+        with Path(output).open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
     except OSError as error:
         raise click.ClickException(f"cannot write {output}: {error.strerror}") from error
 
 
 def _all(source: Source, prompt_id: str | None) -> list[str]:
-    found = source.list(limit=MOST, prompt_id=prompt_id)
-    return [each.id for each in reversed(found) if each.id]
+    found = source.list(limit=MOST, wanted=Wanted(prompt_id=prompt_id))
+    return [each.conversation.id for each in reversed(found) if each.conversation.id]

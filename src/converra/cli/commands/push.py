@@ -11,12 +11,15 @@ import click
 
 from converra import config
 from converra.api.client import Converra
-from converra.cli.failures import FAILED, INTERRUPTED, Failure, explained
+from converra.capture.console import visible
+from converra.cli.completing import id_argument
+from converra.cli.failures import FAILED, INTERRUPTED, exit_status, explained
+from converra.cli.ids import found_in
 from converra.cli.local import default_path, recorded
 from converra.cli.output import print_json
 from converra.cli.pushed import Place, Pushed
 from converra.cli.pushing import Push, Recorded
-from converra.cli.source import db_option, json_option, missing
+from converra.cli.source import db_option, json_option
 from converra.errors import (
     APIConnectionError,
     AuthenticationError,
@@ -61,10 +64,10 @@ class Run(NamedTuple):
 
 
 @click.command()
-@click.argument("ids", metavar="[ID]...", nargs=-1)
+@id_argument("ids", metavar="[ID]...", nargs=-1, local=True)
 @click.option("--prompt-id", metavar="ID", help="Only conversations of this prompt.")
 @click.option("--open", "also_open", is_flag=True, help="Also those that are not completed; they stay open.")
-@click.option("--dry-run", is_flag=True, help="Say what would be sent.")
+@click.option("--dry-run", is_flag=True, help="List what would be sent; needs no key.")
 @db_option
 @json_option
 def push(
@@ -75,20 +78,31 @@ def push(
     Progress is recorded: an interrupted push resumes where it stopped.
     """
     settings = config.load({})
-    if settings.api_key is None:
-        raise MissingAPIKeyError("no API key: set CONVERRA_API_KEY to that of the account to push to")
     path = db or default_path()
-    with closing(recorded(path)) as store, _alone(path), Converra(max_retries=RETRIES) as client:
-        pushed = Pushed(path, f"{settings.base_url} {fingerprint(settings.api_key)}")
+    if settings.api_key is None and not dry_run:
+        raise MissingAPIKeyError("no API key: set CONVERRA_API_KEY to that of the account to push to")
+    with closing(recorded(path)) as store, _alone(path):
+        pushed = Pushed(path, f"{settings.base_url} {fingerprint(settings.api_key or '')}")
         chosen = _chosen(store, ids, prompt_id, also_open=also_open)
         waiting = [each for each in chosen if not pushed.of(each.id).done]
         if dry_run:
             run = Run([Result(each.id, pushed.of(each.id).remote_id, 0) for each in waiting])
+            if not as_json:
+                _preview(waiting, has_key=settings.api_key is not None)
         else:
-            with _bar(waiting, shown=not as_json) as advance:
+            with _bar(waiting, shown=not as_json) as advance, Converra(max_retries=RETRIES) as client:
                 run = _run(client, store, waiting, pushed, advance)
     done = f"{'would be sent' if dry_run else 'sent'} to {settings.base_url}"
     _report(run, done, already=len(chosen) - len(waiting), waiting=len(waiting), as_json=as_json)
+
+
+def _preview(waiting: Sequence[Conversation], *, has_key: bool) -> None:
+    """List what would be sent, oldest first."""
+    for each in waiting:
+        title = " ".join((each.title or "").split())
+        click.echo(visible("\t".join((each.id, each.status, each.prompt_id, str(each.totals.messages), title))))
+    if not has_key:
+        click.echo("no API key: conversations that an earlier push has sent are listed as well", err=True)
 
 
 @contextmanager
@@ -109,7 +123,7 @@ def _alone(path: str) -> Iterator[None]:
 def _chosen(store: Store, ids: Sequence[str], prompt_id: str | None, *, also_open: bool) -> list[Conversation]:
     """The conversations to push, oldest first."""
     if ids:
-        return [_found(store, each) for each in ids]
+        return [found_in(store, each) for each in ids]
     found: list[Conversation] = []
     total = 1
     while len(found) < total:
@@ -117,13 +131,6 @@ def _chosen(store: Store, ids: Sequence[str], prompt_id: str | None, *, also_ope
         found += page
         total = total if page else 0
     return [each for each in reversed(found) if also_open or each.status in ("completed", "abandoned")]
-
-
-def _found(store: Store, conversation_id: str) -> Conversation:
-    found = store.find(None, conversation_id)
-    if found is None:
-        raise missing(f"no conversation {conversation_id} in {store.path}")
-    return found
 
 
 def _run(
@@ -136,7 +143,7 @@ def _run(
             results.append(_pushed(client, store, each, pushed))
             advance()
     except _STOPS as error:
-        return Run(results, explained(error), Failure(error).exit_code)
+        return Run(results, explained(error), exit_status(error))
     except KeyboardInterrupt:
         return Run(results, "stopped", INTERRUPTED)
     return Run(results)

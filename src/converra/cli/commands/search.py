@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from converra.capture.console import visible
+from converra.cli.ids import labels
 from converra.cli.local import recorded
-from converra.cli.output import print_json, print_table
+from converra.cli.output import Column, print_json, print_table
 from converra.cli.source import db_option, json_option
 from converra.server.store.catalogue import Filters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from converra.server.store.conversations import Store
     from converra.server.store.records import Conversation
@@ -40,17 +41,36 @@ def search(*, words: tuple[str, ...], limit: int, db: str | None, as_json: bool)
 
     The last word may be the beginning of one. The id of a conversation or a session is found, too.
     """
+    query = " ".join(words)
+    if not query.strip():
+        raise click.UsageError("give at least one word; `converra conversations list --local` lists all")
     with closing(recorded(db)) as store:
-        hits = list(_hits(store, " ".join(words), limit))
+        hits = list(_hits(store, query, limit))
     if as_json:
         print_json([_plain(hit) for hit in hits])
     else:
-        rows = ([hit.conversation.id, hit.conversation.prompt_id, hit.excerpt] for hit in hits)
-        print_table(("id", "prompt", "found"), [[visible(cell) for cell in row] for row in rows])
+        _print(hits)
     if not hits:  # the status is grep's
         if not as_json:
-            click.echo("no message has all of this", err=True)
+            click.echo("no message contains all of these words", err=True)
         raise SystemExit(1)
+
+
+def _print(hits: Sequence[Hit]) -> None:
+    ids, prompts, found = (
+        [visible(cell) for cell in cells]
+        for cells in (
+            [hit.conversation.id for hit in hits],
+            [hit.conversation.prompt_id for hit in hits],
+            [hit.excerpt for hit in hits],
+        )
+    )
+    columns = (
+        Column("id", labels(ids)),
+        Column("prompt", prompts, drop=1),
+        Column("found", found, elastic=True),
+    )
+    print_table(columns, list(zip(ids, prompts, found, strict=True)))
 
 
 def _hits(store: Store, query: str, limit: int) -> Iterator[Hit]:
