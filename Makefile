@@ -20,7 +20,7 @@ help:
 
 demo: ## a chat of a real openai client turns up in a local Conversations API; KEEP=1 leaves the viewer up
 	@scripts/venv .venvs/demo openai,server
-	@.venvs/demo/bin/converra demo $(if $(KEEP),--keep)
+	@.venvs/demo/bin/converra demo $(if $(KEEP),--stay)
 
 check: format-check lint layers types coverage docs ## everything that must hold, in this order, up to the first failure
 

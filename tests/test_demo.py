@@ -35,7 +35,7 @@ def test_demo_shows_the_conversation_that_arrived() -> None:
     assert "completed  prompt_support" in shown
     assert 'calls look_up_order(order_id="4711")' in shown
     assert re.search(r"gpt-4o-mini-stand-in · \d+ tokens in, \d+ out · \d+ ms, first token after \d+ ms", shown)
-    assert shown.endswith("\nDelivered in 2 requests.\nWith --keep (make demo KEEP=1) the viewer stays up.\n")
+    assert shown.endswith("\nDelivered in 2 requests.\nWith --stay (make demo KEEP=1) the viewer stays up.\n")
     assert "http" not in shown
 
 
@@ -90,8 +90,8 @@ def test_demo_says_what_went_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_demo_leaves_the_viewer_up() -> None:
-    """With --keep the conversation can be looked at in a browser until Ctrl-C."""
-    with subprocess.Popen([*DEMO, "--keep"], stdout=subprocess.PIPE, text=True) as demo:
+    """With --stay the conversation can be looked at in a browser until Ctrl-C."""
+    with subprocess.Popen([*DEMO, "--stay"], stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         address = next(found[1] for line in demo.stdout if (found := re.search(r"In the viewer: (\S+)", line)))
         assert "look_up_order" in httpx.get(address).text

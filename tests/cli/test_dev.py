@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from click.testing import CliRunner
@@ -55,13 +55,16 @@ def test_it_serves_what_it_says(tmp_path: Path) -> None:
             headers={"Authorization": f"Bearer {key}"},
         )
         viewer = httpx.get(base_url.removesuffix("/api/v1"))
+        first = process.stdout.readline() if process.stdout else ""
         resident = int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())[0])
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=LONG)
     assert (answer.status_code, viewer.status_code) == (200, 200)
     assert "Hello" in viewer.text
     assert resident < 60 * 1024
-    assert (process.returncode, output) == (0, "")
+    assert process.returncode == 0
+    assert re.fullmatch(r"\d\d:\d\d:\d\d p \w{4,}       user  Hello\n", first)
+    assert output == ""
     assert base_url in greeting
     assert str(path) in greeting
     with contextlib.closing(Store(path)) as store:
@@ -86,6 +89,68 @@ def test_programs_can_read_the_addresses() -> None:
         "key": "dev",
         "db": ":memory:",
     }
+
+
+def test_it_says_what_comes(tmp_path: Path) -> None:
+    """A line for each message, from whatever process, and for each rejected request; none of them with --quiet."""
+    post: dict[str, Any] = {"json": {"promptId": "p", "content": "User: Hello\nAssistant: Hi!"}}
+    headers = {"Authorization": "Bearer dev"}
+    with running("--db", str(tmp_path / "db")) as (process, greeting):
+        api = re.findall(r"CONVERRA_BASE_URL=(\S+)", greeting)[0]
+        assert process.stdout is not None
+        httpx.post(f"{api}/conversations", **post, headers=headers)
+        lines = [process.stdout.readline()[9:] for _ in range(2)]
+        httpx.post(f"{api}/conversations", json={"content": "x"}, headers=headers)
+        lines.append(process.stdout.readline()[9:])
+        with contextlib.closing(Store(tmp_path / "db")) as elsewhere:
+            found, _ = elsewhere.conversations()
+            elsewhere.append(found[0], [{"role": "user", "content": "From elsewhere"}], metadata={}, end=True)
+            lines += [process.stdout.readline()[9:] for _ in range(2)]
+    label = lines[0].split()[1]
+    assert lines[0] == f"p {label}       user  Hello\n"
+    assert lines[1] == f"p {label}  assistant  Hi!\n"
+    assert lines[2].startswith("rejected  POST /api/v1/conversations: 400  ")
+    assert lines[3:] == [f"p {label}       user  From elsewhere\n", f"p {label}  completed\n"]
+    with running("--db", str(tmp_path / "db"), "--quiet") as (process, greeting):
+        api = re.findall(r"CONVERRA_BASE_URL=(\S+)", greeting)[0]
+        httpx.post(f"{api}/conversations", **post, headers=headers)
+        httpx.post(f"{api}/conversations", json={"content": "x"}, headers=headers)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=LONG) == ("", None)
+
+
+def test_a_server_that_runs_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second one of the same file prints the address of the first; after a SIGKILL the next one starts."""
+    path = str(tmp_path / "db")
+    with running("--db", path) as (process, greeting):
+        url = re.findall(r"Viewer      (\S+)", greeting)[0]
+        again = CliRunner().invoke(commands, ["dev", "--db", path])
+        as_json = json.loads(CliRunner().invoke(commands, ["dev", "--db", path, "--json"]).stdout)
+        asked = CliRunner().invoke(commands, ["dev", "--db", path, "--port", url.rpartition(":")[2]])
+        process.kill()
+        process.wait()
+    assert again.exit_code == 0
+    assert f"Viewer      {url}\n" in again.stdout
+    assert again.stdout.endswith("This server was running already: another `converra dev` serves the same file.\n")
+    assert as_json == {
+        "viewer": url,
+        "api": f"{url}/api/v1",
+        "model": f"{url}/openai/v1",
+        "key": "dev",
+        "db": path,
+    }
+    assert "cannot be used: Address already in use" in asked.output
+    assert Path(f"{path}-server.json").stat().st_mode & 0o777 == 0o600
+    assert "Ctrl-C ends it." in invoke_without_serving(monkeypatch, "--db", path)
+    assert not Path(f"{path}-server.json").exists()
+
+
+def test_an_announcement_that_is_no_use_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that was cut short, and a folder in its place: a server starts as without."""
+    (tmp_path / "db-server.json").write_text("{")
+    assert "Ctrl-C ends it." in invoke_without_serving(monkeypatch, "--db", str(tmp_path / "db"))
+    (tmp_path / "db-server.json").mkdir()
+    assert "Ctrl-C ends it." in invoke_without_serving(monkeypatch, "--db", str(tmp_path / "db"))
 
 
 def test_sigterm_ends_it_too(tmp_path: Path) -> None:
@@ -122,6 +187,7 @@ def test_a_taken_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (ran.exit_code, ran.output) == (1, expected)
     assert f"http://127.0.0.1:{port}/" not in seen
     assert "Viewer      http://127.0.0.1:" in seen
+    assert f"(port {port} is taken)\n" in seen
 
 
 def test_a_database_that_cannot_be_used_is_said(tmp_path: Path) -> None:
@@ -129,7 +195,7 @@ def test_a_database_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     ran = CliRunner().invoke(commands, ["dev", "--port", "0", "--db", str(tmp_path)])
     assert (ran.exit_code, ran.output) == (
         1,
-        f"Error: cannot use {tmp_path}: [Errno 21] Is a directory: '{tmp_path}'\n",
+        f"Error: cannot use {tmp_path}: Is a directory: '{tmp_path}'\n",
     )
 
 

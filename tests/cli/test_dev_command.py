@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,9 +10,9 @@ import signal
 import subprocess
 import sys
 import textwrap
-from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
@@ -19,10 +20,13 @@ from converra.cli import child
 from converra.cli.group import commands
 from converra.server.store.conversations import Store
 from tests.patience import LONG, UNHURRIED
+from tests.terminal import in_a_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+CLOCK = r"\d\d:\d\d:\d\d"
 
 ASK = """
 import sys
@@ -62,7 +66,7 @@ def run(tmp_path: Path) -> Callable[..., Ran]:
 
 
 def kept(path: Path) -> list[tuple[str, list[str]]]:
-    with closing(Store(path)) as store:
+    with contextlib.closing(Store(path)) as store:
         found, _ = store.conversations(limit=100)
         return [(c.prompt_id, [m["content"] for m in store.messages(c)]) for c in reversed(found)]
 
@@ -73,21 +77,25 @@ def test_an_app_is_recorded_as_it_is(run: Callable[..., Ran]) -> None:
     assert (ran.status, ran.out) == (3, "Hello!\n")
     assert ran.kept == [("dev", ["[[say:Hello!]]", "Hello!"])]
     lines = ran.err.splitlines()
-    assert re.fullmatch(r"converra dev: conversations of this command are at http://127\.0\.0\.1:\d+", lines[0])
-    assert re.fullmatch(r"dev \w{4}       user  \[\[say:Hello!\]\]", lines[1])
-    assert re.fullmatch(r"dev \w{4}  assistant  Hello!  \(m-stand-in · \d+ tokens in, \d+ out · \d+ ms\)", lines[2])
-    assert re.fullmatch(r"dev \w{4}  completed", lines[3])
-    assert lines[4:] == []
+    assert re.fullmatch(r"converra dev: conversations of this command are at http://127\.0\.0\.1:\d+", lines[0]), lines
+    label = lines[1].split()[2]
+    facts = r"\(m-stand-in · \d+ tokens in, \d+ out · \S+ m?s\)"
+    assert re.fullmatch(rf"{CLOCK} dev {label}       user  \[\[say:Hello!\]\]", lines[1])
+    assert re.fullmatch(rf"{CLOCK} dev {label}  assistant  Hello!  {facts}", lines[2])
+    assert re.fullmatch(rf"{CLOCK} dev {label}  completed", lines[3])
+    look = f"Look: converra conversations show {label} --db kept.db, or converra dev --db kept.db"
+    assert lines[4:] == [f"converra dev: 1 turn in 1 conversation. {look}"]
 
 
 def test_programs_can_read_the_turns(run: Callable[..., Ran]) -> None:
-    """As JSON on standard error: first the addresses, then an object for each turn and one for the end."""
-    first, *turns = map(
+    """As JSON on standard error: the addresses, an object for each turn and one for the end, and at last the counts."""
+    first, *turns, result = map(
         json.loads, run("from ask import ask\nask('[[say:Hi!]]')", "--fake-llm", "--json").err.splitlines()
     )
     assert (first["db"], first["api"]) == ("kept.db", f"{first['viewer']}/api/v1")
     assert [turn.get("message", {}).get("content") for turn in turns] == ["[[say:Hi!]]", "Hi!", None]
     assert turns[-1] == {"conversationId": turns[0]["conversationId"], "promptId": "dev", "status": "completed"}
+    assert result == {"result": {"turns": 1, "conversations": 1, "rejected": 0}}
 
 
 def test_pytest_and_its_child_processes_are_recorded(run: Callable[..., Ran], tmp_path: Path) -> None:
@@ -113,6 +121,130 @@ def test_pytest_and_its_child_processes_are_recorded(run: Callable[..., Ran], tm
     assert said == ["child", "parent"]
 
 
+def test_nothing_recorded_says_why(run: Callable[..., Ran], tmp_path: Path) -> None:
+    """Whatever the reason is, in one line at the end, and the command's status and output stay as they are."""
+    known = "openai or langchain or litellm"
+    isolated = (sys.executable, "-I", "-c", "print(1)")
+    ignored = "no Python of this command loaded the hook: there was none, or it ignores PYTHONPATH (python -I, -E)"
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "converra.py").write_text("raise ImportError('none')")
+    broken = "import sys; sys.path.insert(0, 'broken'); print(1); import openai"
+    cases = [
+        (run("print(1)"), f"no Python of this command imported {known}"),
+        (run("", command=isolated), ignored),
+        (run("", command=("echo", "1")), ignored),
+        (run("import openai; print(1)"), "openai was imported, but no call that can be recorded came"),
+        (run(broken), f"1 Python could not import converra: {sys.executable} (ImportError: none)"),
+    ]
+    for ran, reason in cases:
+        assert (ran.status, ran.out) == (0, "1\n")
+        said = f"converra dev: nothing was recorded, because {reason}. `converra doctor` checks the setup."
+        assert ran.err.splitlines()[-1] == said
+    result = json.loads(run("print(1)", "--json").err.splitlines()[-1])["result"]
+    assert result == {"turns": 0, "conversations": 0, "rejected": 0, "reason": cases[0][1]}
+
+
+REJECTED = """
+import httpx, os, sys
+headers = {"Authorization": "Bearer dev"}
+httpx.post(os.environ["CONVERRA_BASE_URL"] + "/conversations", json={"content": "x"}, headers=headers)
+"""
+
+
+def test_rejected_requests_are_shown(run: Callable[..., Ran]) -> None:
+    """With their status and the reason, for people and for programs; and they are counted."""
+    ran = run(REJECTED)
+    target = "POST /api/v1/conversations: 400"
+    assert re.fullmatch(rf"{CLOCK} rejected  {target}  \S.*promptId.*", ran.err.splitlines()[1]), ran.err
+    assert "because 1 request of this command was rejected" in ran.err.splitlines()[-1]
+    _, rejected, result = map(json.loads, run(REJECTED, "--json").err.splitlines())
+    fields = {name: rejected["rejected"][name] for name in ("method", "path", "status")}
+    assert fields == {"method": "POST", "path": "/api/v1/conversations", "status": 400}
+    assert result["result"]["rejected"] == 1
+    both = run(f"{REJECTED}\nfrom ask import ask\nask('[[say:Hi!]]')", "--fake-llm", "--quiet").err.splitlines()
+    assert len(both) == 2
+    assert both[1].startswith("converra dev: 1 turn in 1 conversation. 1 request rejected. Look: ")
+
+
+def test_nothing_to_look_at_later_is_not_offered(run: Callable[..., Ran]) -> None:
+    """Conversations that are kept in memory are counted only; several are listed."""
+    program = "from ask import ask\nask('[[say:Hi!]]')\nask('[[say:Ho!]]')"
+    kept = run(program, "--fake-llm", "--quiet").err.splitlines()
+    look = "Look: converra conversations list --db kept.db, or converra dev --db kept.db"
+    assert kept[1:] == [f"converra dev: 2 turns in 2 conversations. {look}"]
+    forgotten = run(program, "--fake-llm", "--quiet", "--db", ":memory:").err.splitlines()
+    assert forgotten[1:] == ["converra dev: 2 turns in 2 conversations."]
+
+
+def test_the_viewer_may_stay(tmp_path: Path) -> None:
+    """With --stay until Ctrl-C, and with the status of the command; another command's conversations come there too."""
+    there = [sys.executable, "-m", "converra", "dev", "--db", str(tmp_path / "db"), "--quiet", "--fake-llm"]
+    (tmp_path / "ask.py").write_text(ASK + "\nask('[[say:Hi!]]')\nsys.exit(3)")
+    line = [*there, "--port", "0", "--stay", "--", sys.executable, str(tmp_path / "ask.py")]
+    with (
+        subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=os.environ | UNHURRIED) as process,
+        contextlib.ExitStack() as at_last,
+    ):
+        at_last.callback(process.kill)
+        assert process.stderr is not None
+        url = process.stderr.readline().rstrip().removeprefix("converra dev: conversations of this command are at ")
+        said = process.stderr.readline()
+        page = httpx.get(said.split()[8])
+        other = subprocess.run(
+            [*there, "--", sys.executable, str(tmp_path / "ask.py")],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | UNHURRIED,
+        )
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LONG) == 3
+    assert said.startswith(f"converra dev: 1 turn in 1 conversation. Look: {url}/conversations/conv_"), said
+    assert said.endswith(" Ctrl-C ends the viewer.\n")
+    assert (page.status_code, "[[say:Hi!]]" in page.text) == (200, True)
+    first, last = other.stderr.splitlines()
+    assert first == f"converra dev: conversations of this command are at {url}"
+    assert re.fullmatch(rf"converra dev: 1 turn in 1 conversation\. Look: {url}/conversations/conv_\w+", last)
+    assert other.returncode == 3
+    assert len(kept(tmp_path / "db")) == 2
+
+
+def test_lines_begin_at_the_left_edge(tmp_path: Path) -> None:
+    """Wherever the app has left the cursor of the terminal that both print to; other streams get no such thing."""
+    (tmp_path / "ask.py").write_text(ASK + "\nsys.stdout.write('Is'); sys.stdout.flush(); ask('[[say:Hi!]]')")
+    command = [sys.executable, "-m", "converra", "dev", "--port", "0", "--db", ":memory:", "--fake-llm", "--"]
+    program = [sys.executable, str(tmp_path / "ask.py")]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in UNHURRIED.items():
+            patch.setenv(name, value)
+        seen = in_a_terminal([*command, *program], columns=100, wishes={"NO_COLOR": "1"})
+        dumb = in_a_terminal([*command, *program], columns=100, wishes={"TERM": "dumb"})
+    rows = on_screen(seen.screen, 100)
+    assert rows[1] == "Is"
+    assert re.match(rf"{CLOCK} dev \w+       user  ", rows[2]), rows
+    assert "" not in rows[:-1]
+    assert "\x1b[K" not in dumb.screen
+
+
+def on_screen(printed: str, columns: int) -> list[str]:
+    """Rows of a terminal that puts a wrap off until the next character, as xterm does."""
+    rows, at = [""], 0
+    for character in printed.replace("\r\n", "\n").replace("\x1b[K", "\v"):
+        if character in "\r\n":
+            at = 0
+        if character == "\n":
+            rows.append("")
+        elif character == "\v":
+            rows[-1] = rows[-1][:at]
+        elif character != "\r":
+            if at == columns:
+                rows.append("")
+                at = 0
+            rows[-1] = f"{rows[-1][:at].ljust(at)}{character}{rows[-1][at + 1 :]}"
+            at += 1
+    return [row.rstrip() for row in rows]
+
+
 def test_what_the_app_has_set_stays(run: Callable[..., Ran]) -> None:
     """An app that calls `instrument()` itself keeps its own prompt and redaction; its other settings stay, too."""
     ran = run(
@@ -133,18 +265,27 @@ def test_an_app_without_a_model_costs_nothing(run: Callable[..., Ran]) -> None:
     assert (ran.status, ran.out, ran.kept) == (0, "[]\n", [])
 
 
-def test_a_python_without_converra_is_told_of(tmp_path: Path) -> None:
-    """The app runs all the same."""
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("raise ImportError('none here')", "ImportError: none here"),
+        ("x = y", "NameError: name 'y' is not defined"),
+        ("raise RuntimeError('for another\\nPython')", "RuntimeError: for another Python"),
+    ],
+)
+def test_a_python_without_converra_is_told_of(tmp_path: Path, source: str, error: str) -> None:
+    """The app runs all the same, in whatever way the import fails."""
     (tmp_path / "openai.py").write_text("name = 'openai'")
-    (tmp_path / "converra.py").write_text("raise ImportError('no converra here')")
+    (tmp_path / "converra.py").write_text(source)
     environ = os.environ | {
         "PYTHONPATH": os.pathsep.join((str(child.HOOK), str(tmp_path))),
-        "CONVERRA_DEV_MODULES": "openai",
+        "CONVERRA_HOOK_MODULES": "openai",
     }
     program = "import openai; print(openai.name)"
     ended = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
     assert ended.stdout == "openai\n"
-    assert ended.stderr.startswith(f"converra dev: {sys.executable} cannot import converra, nothing is recorded: ")
+    said = f"converra: {sys.executable} cannot import converra, nothing is recorded: {error}\n"
+    assert ended.stderr == said
 
 
 WAITS = """
@@ -185,7 +326,7 @@ def test_other_ends(command: list[str], status: int) -> None:
     """As a shell says them: 128 + n for signal n, 127 for no such command, 126 for one that cannot be run."""
     ran = CliRunner().invoke(commands, ["dev", "--port", "0", "--db", ":memory:", "--", *command])
     assert ran.exit_code == status
-    if status < 128:
+    if status in (126, 127):
         assert ran.output.splitlines()[-1].startswith(f"converra dev: cannot run {command[0]}: ")
 
 
@@ -194,21 +335,22 @@ def test_a_command_at_a_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
     from converra.cli.commands import dev as dev_module
     from converra.server.run import listen
 
-    with closing(listen(0)) as taken:
+    with contextlib.closing(listen(0)) as taken:
         port = taken.getsockname()[1]
         ran = CliRunner().invoke(commands, ["dev", "--port", str(port), "--db", ":memory:", "--", "true"])
         monkeypatch.setattr(dev_module, "PORT", port)
         free = CliRunner().invoke(commands, ["dev", "--db", ":memory:", "--", "true"])
     expected = f"Error: port {port} cannot be used: Address already in use; --port 0 takes a free one\n"
     assert (ran.exit_code, ran.output) == (1, expected)
-    assert (free.exit_code, f":{port}\n" in free.output) == (0, False)
+    assert (free.exit_code, f":{port} " in free.output) == (0, False)
+    assert free.output.splitlines()[0].endswith(f" (port {port} is taken)")
 
 
 def test_options_of_a_command_need_one() -> None:
     """Said before anything is served."""
     ran = CliRunner().invoke(commands, ["dev", "--fake-llm"])
     assert ran.exit_code == 2
-    assert "--fake-llm and --prompt-id are for a command" in ran.output
+    assert "--fake-llm, --prompt-id and --stay are for a command" in " ".join(ran.output.split())
 
 
 def test_the_environment_of_a_command() -> None:
@@ -228,7 +370,7 @@ def test_the_environment_of_a_command() -> None:
         "OPENAI_API_KEY": "real",
     }
     after = child.environment(before, base_url="http://here", openai_url=None, prompt_id=None)
-    modules = after.pop("CONVERRA_DEV_MODULES").split(",")
+    modules = after.pop("CONVERRA_HOOK_MODULES").split(",")
     assert "openai" in modules
     assert after == {
         "HOME": "/h",

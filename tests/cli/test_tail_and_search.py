@@ -61,7 +61,8 @@ def test_what_was_before_can_be_shown(db: Path) -> None:
     made = record(db)
     there = ["tail", "--no-follow", "--db", str(db), "--last", "100"]
     lines = printed(*there, "--prompt-id", "prompt_1").splitlines()
-    assert lines == [
+    assert all(re.match(r"\d\d:\d\d:\d\d ", each) for each in lines)
+    assert [each[9:] for each in lines] == [
         f"prompt_1 {made[-4:]}     system  Be kind.",
         f"prompt_1 {made[-4:]}       user  Where is my order?",
         f"prompt_1 {made[-4:]}       tool  calls look_up(order=7)  (gpt-4o · 20 tokens in, 5 out · 812 ms)",
@@ -93,14 +94,16 @@ def test_an_end_is_no_turn_in_markdown(db: Path) -> None:
     record(db)
     with closing(Store(db)) as store:
         (conversation,), _ = store.conversations()
-    assert line(FeedMessage(conversation, None), colour=True) == f"prompt_1 {conversation.id[-4:]}  completed"
-    assert _markdown(FeedMessage(conversation, None)) is None
-    said = FeedMessage(conversation, StoredMessage(role="user", content="\x1b[2J" + "a b\n" * 100))
+    assert line(FeedMessage(conversation, None, "1a2b", 0), colour=True)[9:] == "prompt_1 1a2b  completed"
+    assert _markdown(FeedMessage(conversation, None, "1a2b", 0)) is None
+    said = FeedMessage(conversation, StoredMessage(role="user", content="\x1b[2J" + "a b\n" * 100), "1a2b", 0)
     shown = line(said, colour=True)
-    assert re.fullmatch(r"prompt_1 \w{4}  \x1b\[36m     user\x1b\[0m  ␛\[2Ja b a b .*…", shown)
-    hostile = FeedMessage(conversation, StoredMessage(role="assistant", content="x", model="m\x1b[5m\x9d0;t"))
+    assert re.fullmatch(r"\S+ prompt_1 \w{4}  \x1b\[36m     user\x1b\[0m  ␛\[2Ja b a b .*…", shown)
+    hostile = FeedMessage(
+        conversation, StoredMessage(role="assistant", content="x", model="m\x1b[5m\x9d0;t"), "1a2b", 0
+    )
     assert line(hostile, colour=False).endswith("x  (m␛[5m␦0;t)")
-    unnamed = FeedMessage(conversation, StoredMessage(role="tool", content="ok"))
+    unnamed = FeedMessage(conversation, StoredMessage(role="tool", content="ok"), "1a2b", 0)
     assert line(unnamed, colour=False).endswith("tool  ok")
 
 

@@ -1,4 +1,4 @@
-"""A command that `converra dev` runs: its environment, the signals it gets, and how it ended."""
+"""A command that `converra dev` or `converra run` starts: its environment, its signals, and how it ended."""
 
 from __future__ import annotations
 
@@ -25,30 +25,60 @@ TICK_SECONDS = 0.1
 _ELSEWHERE = ("CONVERRA_ENABLED", "CONVERRA_OUTBOX", "CONVERRA_SAMPLE_RATE", SILENCED)
 """Settings by which conversations would go elsewhere than here, or nowhere."""
 
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+"""The shell's exit statuses for a command that cannot be started."""
+
 _FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 _OF_TERMINALS = ("SIGINT", "SIGQUIT")
 """A terminal sends these to the command as well."""
 
 
 def environment(
-    before: Mapping[str, str], *, base_url: str, openai_url: str | None, prompt_id: str | None
+    before: Mapping[str, str],
+    *,
+    base_url: str,
+    openai_url: str | None,
+    prompt_id: str | None,
+    key: str = "dev",
+    sightings: Path | None = None,
 ) -> dict[str, str]:
     """Variables with which a command's conversations arrive at `base_url`, and its model calls at `openai_url`."""
-    after = {name: value for name, value in before.items() if name not in _ELSEWHERE}
+    after = {name: value for name, value in hooked(before).items() if name not in _ELSEWHERE}
     after |= {
         "CONVERRA_BASE_URL": base_url,
-        "CONVERRA_API_KEY": "dev",
+        "CONVERRA_API_KEY": key,
         "CONVERRA_PROMPT_ID": prompt_id or before.get("CONVERRA_PROMPT_ID") or "dev",
         "CONVERRA_FLUSH_INTERVAL": before.get("CONVERRA_FLUSH_INTERVAL") or "0.2",
         "CONVERRA_PYTEST_SEND": "1",
-        "CONVERRA_DEV_MODULES": ",".join(sorted({known.module.partition(".")[0] for known in integrations()})),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(HOOK), before.get("PYTHONPATH")))),
     }
     for name in ("NO_PROXY", "no_proxy"):
         after[name] = ",".join(filter(None, (before.get(name), LOOPBACK)))
     if openai_url is not None:
-        after |= {"OPENAI_BASE_URL": openai_url, "OPENAI_API_KEY": "dev"}
+        after |= {"OPENAI_BASE_URL": openai_url, "OPENAI_API_KEY": key}
+    if sightings is not None:
+        after["CONVERRA_HOOK_SIGHTINGS"] = str(sightings)
     return after
+
+
+def hooked(before: Mapping[str, str]) -> dict[str, str]:
+    """Variables with which every Python of a command captures, with the settings that the command has."""
+    return {
+        **before,
+        "CONVERRA_HOOK_MODULES": ",".join(sorted({known.module.partition(".")[0] for known in integrations()})),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(HOOK), before.get("PYTHONPATH")))),
+    }
+
+
+def libraries() -> list[str]:
+    """Name the libraries that can be captured."""
+    return [known.name for known in integrations()]
+
+
+def not_run(command: Sequence[str], error: OSError) -> tuple[str, int]:
+    """Say why a command cannot be started, and the shell's exit status for that."""
+    hint = f"; did you mean python {command[0]}?" if command[0].endswith(".py") else ""
+    missing = isinstance(error, FileNotFoundError)
+    return f"cannot run {command[0]}: {error.strerror}{hint}", _NOT_FOUND if missing else _NOT_EXECUTABLE
 
 
 def run(command: Sequence[str], environ: Mapping[str, str], tick: Callable[[], None]) -> int:

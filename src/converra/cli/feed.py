@@ -1,16 +1,17 @@
-"""New messages of a local store, found by polling, so that writes of other processes are seen as well."""
+"""New messages and rejected requests of a local store, found by polling, so that other processes' are seen as well."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from converra.api.results import StoredMessage
+from converra.cli.ids import label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from converra.server.store.conversations import Store
-    from converra.server.store.records import Conversation
+    from converra.server.store.records import Conversation, RequestLine
 
 WATCHED = 200
 """Number of newest conversations that are polled. A new message in an older one is not noticed."""
@@ -24,12 +25,17 @@ class FeedMessage(NamedTuple):
 
     conversation: Conversation
     message: StoredMessage | None
+    label: str
+    """A part of the conversation's id by which commands find it."""
+    at: int
+    """Arrival, in milliseconds since the epoch."""
 
 
 class _Seen(NamedTuple):
     updated_at: int
     messages: int
     ended: bool
+    label: str
 
 
 class Feed:
@@ -50,7 +56,7 @@ class Feed:
     def _new(self) -> Iterator[FeedMessage]:
         conversations, _ = self._store.conversations(limit=WATCHED)
         for conversation in reversed(conversations):
-            seen = self._seen.get(conversation.id, _Seen(-1, 0, ended=False))
+            seen = self._seen.get(conversation.id) or _Seen(-1, 0, ended=False, label="")
             if conversation.updated_at != seen.updated_at or self._is_recent(conversation):
                 yield from self._of(conversation, seen)
 
@@ -60,8 +66,35 @@ class Feed:
     def _of(self, conversation: Conversation, seen: _Seen) -> Iterator[FeedMessage]:
         messages = self._store.messages(conversation)
         ended = conversation.status in ("completed", "abandoned")
-        self._seen[conversation.id] = _Seen(conversation.updated_at, len(messages), ended)
-        for message in messages[seen.messages :]:
-            yield FeedMessage(conversation, StoredMessage.from_dict(message))
+        short = seen.label or label(conversation.id, self._store)
+        self._seen[conversation.id] = _Seen(conversation.updated_at, len(messages), ended, short)
+        if len(messages) > seen.messages:
+            received = self._store.received(conversation)
+            for message, at in list(zip(messages, received, strict=False))[seen.messages :]:
+                yield FeedMessage(conversation, StoredMessage.from_dict(message), short, at)
         if ended and not seen.ended:
-            yield FeedMessage(conversation, None)
+            yield FeedMessage(conversation, None, short, conversation.updated_at)
+
+
+class Rejections:
+    """The requests of a store from now on that were answered with an error, or not at all."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        newest = store.log.lines(1)
+        self._first = newest[0].number + 1 if newest else 0
+        self._known: set[int] = set()
+
+    def new(self) -> Iterator[RequestLine]:
+        """Return the rejected requests since the last call, oldest first."""
+        lines = [line for line in self._store.log.lines(WATCHED, refused=True) if line.number >= self._first]
+        over = [line for line in lines if self._is_over(line)]
+        new = [line for line in over if line.number not in self._known]
+        self._known = {line.number for line in over}
+        return reversed(new)
+
+    def _is_over(self, line: RequestLine) -> bool:
+        """Return True if the log has the end of the answer, and so its reason; an empty one is over after a while."""
+        if line.ms is None or line.status is None:
+            return line.ms is not None
+        return bool(line.answer_bytes) or self._store.now() - line.received_at > _RECENT_MS

@@ -34,36 +34,36 @@ _TIMEOUT = 60.0
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Leave the viewer up until Ctrl-C.")
+@click.option("--stay", is_flag=True, help="Keep the viewer running until Ctrl-C.")
 @json_option
-def demo(*, keep: bool, as_json: bool) -> None:
+def demo(*, stay: bool, as_json: bool) -> None:
     """Run the quickstart against this machine alone, and show the conversation that it left."""
     with serve() as server:
         _point_at(server)
         if as_json:
             _run_quickstart(sys.stderr)
             arrived = _arrived()
-            viewer = _viewer(server, arrived) if keep else None
+            viewer = _viewer(server, arrived) if stay else None
             print_json({"conversation": arrived.to_dict(), "requests": _posts(server), "viewer": viewer})
         else:
-            _tell(server, keep=keep)
-        if keep:
+            _tell(server, stay=stay)
+        if stay:
             with suppress(KeyboardInterrupt):
                 threading.Event().wait()
 
 
-def _tell(server: LocalServer, *, keep: bool) -> None:
+def _tell(server: LocalServer, *, stay: bool) -> None:
     print_rich(Rule("examples/quickstart.py", align="left"))
     _run_quickstart(None)
     print_rich(Rule("what the Conversations API holds", align="left"))
     arrived = _arrived()
     print_rich(chat(arrived))
     print_rich(f"Delivered in {_posts(server)} requests.")
-    if keep:
+    if stay:
         print_rich(f"In the viewer: {_viewer(server, arrived)}", wrap=False)
         print_rich("Ctrl-C ends it.")
     else:
-        print_rich("With --keep (make demo KEEP=1) the viewer stays up.")
+        print_rich("With --stay (make demo KEEP=1) the viewer stays up.")
 
 
 def _point_at(server: LocalServer) -> None:

@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import sys
-from contextlib import ExitStack, closing, suppress
-from typing import TYPE_CHECKING
+import time
+from contextlib import ExitStack, closing, nullcontext, suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 import msgspec
 
-from converra.capture.console import in_colour
-from converra.cli import child
-from converra.cli.feed import Feed
-from converra.cli.lines import json_line, line
+from converra.cli import child, sightings
+from converra.cli.live import LOOK_SECONDS, Live
 from converra.cli.local import default_path, opened
+from converra.cli.running import Running, announced, running
 from converra.cli.source import json_option
+from converra.cli.wording import plural
 from converra.server.run import EVERYWHERE, LOOPBACK, LocalServer, address, listen, run, serve
+from converra.server.store.database import IN_MEMORY
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from converra.cli.feed import FeedMessage
+    from converra.cli.sightings import Sightings
     from converra.server.store.conversations import Store
 
 PORT = 8787
-NOT_FOUND, NOT_EXECUTABLE = 127, 126
-"""The shell's exit statuses for a command that cannot be started."""
+KEPT = 100_000
+KEY = "dev"
+"""Any word is a key of a server without a token."""
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -42,12 +46,10 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
     metavar="ID",
     help="Prompt of the command's calls outside a conversation().  [default: $CONVERRA_PROMPT_ID, or dev]",
 )
+@click.option("--stay", is_flag=True, help="Keep the viewer running after the command, until Ctrl-C.")
+@click.option("--quiet", "-q", is_flag=True, help="Print neither turns nor rejected requests.")
 @click.option(
-    "--keep",
-    metavar="N",
-    type=click.IntRange(1),
-    default=100_000,
-    help="Keep the newest N conversations.  [default: 100000]",
+    "--keep", metavar="N", type=click.IntRange(1), help=f"Keep the newest N conversations.  [default: {KEPT}]"
 )
 @click.option(
     "--keep-days",
@@ -65,7 +67,9 @@ def dev(
     db: str | None,
     fake_llm: bool,
     prompt_id: str | None,
-    keep: int,
+    stay: bool,
+    quiet: bool,
+    keep: int | None,
     keep_days: float | None,
     allow_remote: bool,
     token: str | None,
@@ -77,56 +81,128 @@ def dev(
     With a COMMAND (`converra dev -- python app.py`) run it, record its conversations here without a change of its code,
     show each turn as it comes, and end with its exit status.
     """
-    if (fake_llm or prompt_id) and not command:
-        raise click.UsageError("--fake-llm and --prompt-id are for a command: converra dev --fake-llm -- python app.py")
+    if (fake_llm or prompt_id or stay) and not command:
+        raise click.UsageError(
+            "--fake-llm, --prompt-id and --stay are for a command: converra dev --fake-llm -- python app.py"
+        )
     if token and not allow_remote:
         raise click.UsageError("--token is for --allow-remote")
     if allow_remote and command:
         raise click.UsageError("--allow-remote is for a server of its own, without a command")
     path = db or default_path()
-    with closing(opened(path, keep_conversations=keep, keep_days=keep_days)) as store:
+    there = None if (port is not None or allow_remote or keep or keep_days) else running(path)
+    if there is not None and not command:
+        click.echo(_encoded(_addresses(there, path)) if as_json else _already(_addresses(there, path)))
+        return
+    with closing(opened(path, keep_conversations=keep or KEPT, keep_days=keep_days)) as store:
         if command:
-            sys.exit(_recorded(command, store, port, prompt_id=prompt_id, fake_llm=fake_llm, as_json=as_json))
+            wish = _Wish(command, fake_llm=fake_llm, prompt_id=prompt_id, stay=stay, as_json=as_json)
+            live = Live(store, as_json=as_json, quiet=quiet, shared=True)
+            sys.exit(_recorded(wish, store, live, there, port))
         secret = (token or secrets.token_urlsafe()) if allow_remote else None
         with closing(_listening(port, EVERYWHERE if allow_remote else LOOPBACK)) as listener:
-            where = _addresses(address(listener), path, secret)
-            click.echo(_encoded(where) if as_json else _greeting(where))
-            with suppress(KeyboardInterrupt):
-                run(store, listener, token=secret)
+            _serve(store, listener, secret, note=_taken(listener.getsockname()[1], port), as_json=as_json, quiet=quiet)
 
 
-def _recorded(
-    command: Sequence[str], store: Store, port: int | None, *, prompt_id: str | None, fake_llm: bool, as_json: bool
-) -> int:
-    """Run a command whose conversations arrive here; its exit status. What is ours goes to standard error."""
+class _Wish(NamedTuple):
+    """A command to run, and the options for it."""
+
+    command: Sequence[str]
+    fake_llm: bool
+    prompt_id: str | None
+    stay: bool
+    as_json: bool
+
+
+def _serve(store: Store, listener: socket.socket, token: str | None, *, note: str, as_json: bool, quiet: bool) -> None:
+    """Serve until Ctrl-C, and print what comes."""
+    here = Running(address(listener), token or KEY)
+    where = _addresses(here, store.path, token)
+    live = Live(store, as_json=as_json, quiet=quiet)
+    local = Running(f"http://{LOOPBACK}:{listener.getsockname()[1]}", here.key, asks=token is not None)
+    with announced(store.path, local), suppress(KeyboardInterrupt):
+        click.echo(_encoded(where) if as_json else _greeting(where, note))
+        with nullcontext() if quiet else live.showing():
+            run(store, listener, token=token)
+
+
+def _recorded(wish: _Wish, store: Store, live: Live, there: Running | None, port: int | None) -> int:
+    """Run a command whose conversations arrive here; its exit status. All own lines go to standard error."""
     with ExitStack() as stack:
-        server = _serving(stack, store, port)
-        said = f"converra dev: conversations of this command are at {server.url}"
-        click.echo(_encoded(_addresses(server.url, store.path, None)) if as_json else said, err=True)
-        show = json_line if as_json else _line
+        server, note = (there, "") if there else _started(stack, store, port, stay=wish.stay)
+        where = _addresses(server, store.path)
+        said = f"converra dev: conversations of this command are at {where['viewer']}{note}"
+        live.say(_encoded(where) if wish.as_json else said)
+        file = stack.enter_context(sightings.sighting())
         environ = child.environment(
             os.environ,
-            base_url=server.base_url,
-            openai_url=server.openai_url if fake_llm else None,
-            prompt_id=prompt_id,
+            base_url=where["api"],
+            openai_url=where["model"] if wish.fake_llm else None,
+            prompt_id=wish.prompt_id,
+            key=server.key,
+            sightings=file,
         )
-        feed = Feed(store)
         try:
-            status = child.run(command, environ, lambda: _show(feed, show))
+            status = child.run(wish.command, environ, live.show)
         except OSError as error:
-            click.echo(f"converra dev: cannot run {command[0]}: {error.strerror}", err=True)
-            return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
-        _show(feed, show)
+            why, status = child.not_run(wish.command, error)
+            live.say(f"converra dev: {why}")
+            return status
+        live.show()
+        stays = wish.stay or there is not None
+        live.say(_result(live, sightings.read(file), store.path, where["viewer"] if stays else None, wish))
+        if wish.stay and there is None:
+            _stay(live)
         return status
 
 
-def _show(feed: Feed, show: Callable[[FeedMessage], str]) -> None:
-    for said in feed.new():
-        click.echo(show(said), err=True)
+def _stay(live: Live) -> None:
+    """Go on printing until Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            live.show()
+            time.sleep(LOOK_SECONDS)
 
 
-def _line(said: FeedMessage) -> str:
-    return line(said, colour=in_colour(sys.stderr))
+def _result(live: Live, seen: Sightings, path: str, viewer: str | None, wish: _Wish) -> str:
+    """Count what was recorded, with what to do next; or say why nothing was."""
+    reason = None if live.conversations else _reason(live, seen)
+    if wish.as_json:
+        counts = {"turns": live.turns, "conversations": len(live.conversations), "rejected": live.rejected}
+        return msgspec.json.encode({"result": counts | ({"reason": reason} if reason else {})}).decode()
+    if reason:
+        return f"converra dev: nothing was recorded, because {reason}. `converra doctor` checks the setup."
+    rejected = f" {plural(live.rejected, 'request')} rejected." if live.rejected else ""
+    turns = f"{plural(live.turns, 'turn')} in {plural(len(live.conversations), 'conversation')}."
+    end = " Ctrl-C ends the viewer." if wish.stay else ""
+    return f"converra dev: {turns}{rejected}{_look(live.conversations, path, viewer)}{end}"
+
+
+def _reason(live: Live, seen: Sightings) -> str:
+    if live.rejected:
+        return f"{plural(live.rejected, 'request')} of this command {'was' if live.rejected == 1 else 'were'} rejected"
+    return seen.reason(child.libraries())
+
+
+def _look(conversations: Mapping[str, str], path: str, viewer: str | None) -> str:
+    """Say where the conversations are from now on."""
+    (newest, label), alone = list(conversations.items())[-1], len(conversations) == 1
+    if viewer is not None:
+        return f" Look: {viewer}/conversations/{newest}" if alone else f" Look: {viewer}"
+    if path == IN_MEMORY:
+        return ""
+    db = "" if path == default_path() else f" --db {shlex.quote(path)}"
+    what = f"show {label}" if alone else "list"
+    return f" Look: converra conversations {what}{db or ' --local'}, or converra dev{db}"
+
+
+def _started(stack: ExitStack, store: Store, port: int | None, *, stay: bool) -> tuple[Running, str]:
+    """Start a server of this process, with a note on its port; announce it to other commands if it is to stay."""
+    server = _serving(stack, store, port)
+    started = Running(server.url, KEY)
+    if stay:
+        stack.enter_context(announced(store.path, started))
+    return started, _taken(server.port, port)
 
 
 def _serving(stack: ExitStack, store: Store, port: int | None) -> LocalServer:
@@ -154,22 +230,40 @@ def _unusable(port: int | None, error: OSError) -> click.ClickException:
     return click.ClickException(f"port {port} cannot be used: {error.strerror}; --port 0 takes a free one")
 
 
-def _addresses(url: str, path: str, token: str | None) -> dict[str, str]:
+def _taken(got: int, asked: int | None) -> str:
+    """Say why the usual port is not the one that is used."""
+    return f" (port {PORT} is taken)" if asked is None and got != PORT else ""
+
+
+def _addresses(server: Running, path: str, token: str | None = None) -> dict[str, str]:
+    url = server.url
     viewer = f"{url}/?token={token}" if token else url
-    return {"viewer": viewer, "api": f"{url}/api/v1", "model": f"{url}/openai/v1", "key": token or "dev", "db": path}
+    return {"viewer": viewer, "api": f"{url}/api/v1", "model": f"{url}/openai/v1", "key": server.key, "db": path}
 
 
 def _encoded(where: Mapping[str, str]) -> str:
     return msgspec.json.encode(where).decode()
 
 
-def _greeting(where: Mapping[str, str]) -> str:
+def _already(where: Mapping[str, str]) -> str:
+    return f"{_shown(where)}\n\nThis server was running already: another `converra dev` serves the same file."
+
+
+def _shown(where: Mapping[str, str], note: str = "") -> str:
     return "\n".join(
         (
-            f"Viewer      {where['viewer']}",
+            f"Viewer      {where['viewer']}{note}",
             f"API         {where['api']}",
             f"Model       {where['model']}   (a stand-in; for the openai package)",
             f"Kept in     {where['db']}",
+        )
+    )
+
+
+def _greeting(where: Mapping[str, str], note: str) -> str:
+    return "\n".join(
+        (
+            _shown(where, note),
             "",
             "To record an app here, without a change of its code:",
             "  converra dev -- python app.py      (--fake-llm does without a model's key)",

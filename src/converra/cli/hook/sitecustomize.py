@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - no package: Python finds it by its folder
-"""Loaded first by every Python that `converra dev` starts; instruments once the app imports a library to capture.
+"""Loaded first by every Python that `converra dev` or `converra run` starts; instruments once a library is imported.
 
 Python itself imports the first `sitecustomize` on its path, before any code of the app. This one costs the app nothing
 until then, goes off the path again, and hands on to the `sitecustomize` that would have been first without it.
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-MODULES = "CONVERRA_DEV_MODULES"
+MODULES = "CONVERRA_HOOK_MODULES"
+SIGHTINGS = "CONVERRA_HOOK_SIGHTINGS"
+"""The file to which `converra dev` has every Python append what it sees: a line of tab-separated words each."""
 
 
 class Watch:
@@ -37,6 +39,7 @@ class Watch:
         if name not in self.modules or self not in sys.meta_path:
             return None
         sys.meta_path.remove(self)
+        sighted("imported", name)
         switch_on()
         return importlib.util.find_spec(name)
 
@@ -46,11 +49,31 @@ def switch_on() -> None:
     try:
         from converra._default import recorder  # noqa: PLC0415 - only where something can be captured
         from converra.process.guard import guard  # noqa: PLC0415 - as above
-    except (ImportError, SyntaxError) as error:
-        sys.stderr.write(f"converra dev: {sys.executable} cannot import converra, nothing is recorded: {error}\n")
+    except Exception as error:  # noqa: BLE001 - a package for another Python fails in any way; the app is to run
+        report(error)
         return
     with guard("switching capture on"):
         recorder().instrument()
+
+
+def report(error: Exception) -> None:
+    """Say that this Python records nothing, and why."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    sighted("failed", sys.executable, reason)
+    if sys.stderr is not None:
+        sys.stderr.write(f"converra: {sys.executable} cannot import converra, nothing is recorded: {reason}\n")
+
+
+def sighted(*words: str) -> None:
+    """Append to the file of sightings, if there is one; a daemon may outlive it."""
+    file = os.environ.get(SIGHTINGS)
+    if file:
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_APPEND)
+            os.write(descriptor, ("\t".join(words) + "\n").encode("utf-8", "replace"))
+            os.close(descriptor)
+        except OSError:
+            pass
 
 
 def hand_on(here: str) -> None:
@@ -63,5 +86,6 @@ def hand_on(here: str) -> None:
         spec.loader.exec_module(module)
 
 
+sighted("started", sys.executable)
 sys.meta_path.insert(0, Watch(frozenset(os.environ.get(MODULES, "").split(","))))
 hand_on(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - as above
