@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import types
@@ -10,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from converra.cli import checks, trial
+from converra._version import __version__
+from converra.cli import checks, diagnosis, trial
 from converra.cli.checks import Check
-from converra.cli.commands import doctor as doctor_module
 from converra.cli.shapes import SHAPES, Shape
 from converra.config import SETTINGS
 from converra.server.run import serve
 from converra.server.store.records import fingerprint
 from tests.cli.recorded import ran
+from tests.patience import LONG
 from tests.terminal import in_a_terminal
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ KEY = "secret-key"
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the trial, which has tests of its own."""
-    monkeypatch.setattr(doctor_module, "trial", lambda: iter(()))
+    monkeypatch.setattr(diagnosis, "trial", lambda: iter(()))
 
 
 def reported(*arguments: str) -> tuple[int, dict[str, tuple[str, str]]]:
@@ -46,8 +48,15 @@ def test_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve() as server:
         monkeypatch.setenv("CONVERRA_BASE_URL", server.base_url)
         monkeypatch.setenv("CONVERRA_API_KEY", KEY)
-        result = ran("doctor")
+        monkeypatch.setenv("CONVERRA_PROMPT_ID", "prompt_1")
+        result = ran("doctor", "--verbose")
+        short = ran("doctor")
     assert result.exit_code == 0, result.output
+    assert "recorded" not in short.stdout.replace("calls outside a conversation() are not recorded", "")
+    assert "(default" not in short.stdout
+    assert "    ok  key: is accepted\n" in short.stdout
+    assert "\nAs expected: " in short.stdout
+    assert short.stdout.endswith(" (-v lists them)\n\nall well\n")
     for shape in SHAPES:
         assert f"    ok  {shape.name}: recorded\n" in result.stdout
     assert "    ok  openai.OpenAI.request: patched\n" in result.stdout
@@ -123,11 +132,15 @@ def test_what_the_api_says_is_told(fault: dict[str, Any], expected: dict[str, st
 
 @pytest.mark.usefixtures("quick")
 def test_words_for_people() -> None:
-    """In groups, with the number of what is bad at the end."""
+    """In groups, short, and what is bad with its remedy once more at the end."""
     result = ran("doctor", "--offline")
-    assert (result.exit_code, result.stdout.splitlines()[-1]) == (1, "1 bad")
+    bad = "api_key: is not set: set CONVERRA_API_KEY"
+    assert (result.exit_code, result.stdout.splitlines()[-2:]) == (1, ["1 bad:", f"  {bad}"])
     assert "\nsettings\n" in result.stdout
-    assert "\nversions\n" in result.stdout
+    assert f"   bad  {bad}\n" in result.stdout
+    assert "  note  prompt_id: none: calls outside a conversation() need one; set CONVERRA_PROMPT_ID\n" in result.stdout
+    assert len(result.stdout.splitlines()) < 15
+    assert "\nversions\n" in ran("doctor", "--offline", "-v").stdout
 
 
 def test_a_terminal_that_wants_colours_gets_them() -> None:
@@ -213,6 +226,56 @@ def test_a_file_that_shadows_openai_is_named(tmp_path: Path) -> None:
     assert found["openai"] == ("note", f"cannot be tried: {shadow} is in the place of the openai package")
     assert found["openai.OpenAI.request"] == ("bad", f"skipped ({shadow} has none)")
     assert ended.returncode == 1
+
+
+WITHOUT = """
+import sys
+for module in {modules!r}:
+    sys.modules[module] = None
+sys.argv = {arguments!r}
+from converra.cli import main
+main()
+"""
+
+
+def without(modules: tuple[str, ...], *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command in an environment in which some packages are not installed."""
+    program = WITHOUT.format(modules=modules, arguments=["converra", *arguments])
+    environ = {**os.environ, **variables}
+    return subprocess.run(
+        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False, timeout=LONG
+    )
+
+
+SERVER = ("starlette", "uvicorn", "jinja2", "sse_starlette", "multipart", "python_multipart")
+
+
+@pytest.mark.parametrize("missing", [SERVER, (*SERVER, "click", "rich")])
+def test_no_extra_is_needed(missing: tuple[str, ...]) -> None:
+    """Where an app only records, settings, versions and patches are checked, and the trial calls are skipped."""
+    ended = without(missing, "doctor", "--offline", "--json", CONVERRA_API_KEY=KEY)
+    found = {check["name"]: (check["state"], check["said"]) for check in json.loads(ended.stdout)["checks"]}
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert found["trial calls"] == ("note", 'skipped: they need pip install "converra[server]"')
+    assert found["openai.OpenAI.request"] == ("ok", "patched")
+    assert found["api_key"][0] == "ok"
+    assert "chat" not in found
+
+
+def test_a_server_that_only_records_can_run_commands() -> None:
+    """Without click, `converra run` and --version work; other commands name the extra."""
+    missing = (*SERVER, "click", "rich")
+    given = {"CONVERRA_API_KEY": KEY, "CONVERRA_PROMPT_ID": "p"}
+    assert without(missing, "--version").stdout == f"converra, version {__version__}\n"
+    ended = without(missing, "run", "--prompt-id", "q", "--", "sh", "-c", "echo $CONVERRA_PROMPT_ID; exit 7", **given)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (7, "q\n", "")
+    none = without(missing, "run", "--", "echo", "1")
+    assert (none.returncode, none.stdout, none.stderr.startswith("Error: no API key: ")) == (4, "", True)
+    absent = without(missing, "run", "--", "no-such-command-anywhere", **given)
+    said = "Error: cannot run no-such-command-anywhere: No such file or directory\n"
+    assert (absent.returncode, absent.stderr) == (127, said)
+    assert without(missing, "run", **given).returncode == 2
+    assert 'pip install "converra[cli]"' in without(missing, "tail").stderr
 
 
 def test_the_trial_leaves_the_process_as_it_was() -> None:

@@ -18,6 +18,10 @@ def main() -> None:
 
         commands(prog_name="converra")
     except ModuleNotFoundError as missing:
+        if missing.name == "click" and sys.argv[1:2] and sys.argv[1] in ("run", "doctor", "--version"):
+            from converra.cli import bare  # noqa: PLC0415 - only without the extra
+
+            sys.exit(bare.main(sys.argv[1:]))
         hint = _hint(missing.name or "")
         if hint is None:
             raise

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from converra import config
 from converra._version import __version__
 from converra.api.client import Converra
-from converra.cli.failures import explained
-from converra.cli.source import APISource
-from converra.errors import AuthenticationError, ConverraError, InvalidArgumentError
+from converra.cli.failures import explained, no_api
+from converra.errors import AuthenticationError, ConverraError, InvalidArgumentError, NotFoundError
 from converra.errors import PermissionDeniedError as Forbidden
 from converra.integrations import litellm
 from converra.server.store.records import fingerprint
@@ -26,7 +25,16 @@ if TYPE_CHECKING:
 
 State = Literal["ok", "note", "bad"]
 
-LIBRARIES = ("openai", "langchain-core", "langgraph", "httpx", "msgspec", "wrapt", "opentelemetry-api")
+LIBRARIES = (
+    "openai",
+    "langchain-core",
+    "langchain-openai",
+    "langgraph",
+    "httpx",
+    "msgspec",
+    "wrapt",
+    "opentelemetry-api",
+)
 
 OTHERS = (
     *("langfuse", "langsmith", "logfire", "ddtrace", "sentry-sdk", "mlflow", "braintrust", "lmnr", "elastic-apm"),
@@ -106,6 +114,10 @@ def _given(row: config.Setting, given: str) -> Check:
 def _by_default(row: config.Setting) -> Check:
     if row.name == "api_key":
         return Check("settings", row.name, "bad", f"is not set: set {row.environment}")
+    if row.name == "prompt_id":
+        return Check(
+            "settings", row.name, "note", f"none: calls outside a conversation() need one; set {row.environment}"
+        )
     where = "default" if row.environment else "default; can only be an argument"
     return Check("settings", row.name, "ok", f"{_shown(row.name, row.default)} ({where})")
 
@@ -126,10 +138,12 @@ def api(environ: Mapping[str, str]) -> Iterator[Check]:
         return
     try:
         with Converra(api_key=known.api_key, base_url=known.base_url, timeout=known.timeout, max_retries=0) as client:
-            APISource(client).list(limit=1)
+            client.conversations.list(limit=1)
     except (AuthenticationError, Forbidden) as error:
         yield Check("api", "host", "ok", "answers")
         yield Check("api", "key", "bad", f"is refused: {explained(error)}")
+    except NotFoundError as error:
+        yield Check("api", "host", "bad", explained(no_api(error, known.base_url)))
     except ConverraError as error:
         yield Check("api", "host", "bad", explained(error))
     else:

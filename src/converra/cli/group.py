@@ -25,6 +25,7 @@ class _Row(NamedTuple):
 _COMMANDS = {
     "demo": _Row("converra.cli.commands.demo", "Run the quickstart against this machine alone."),
     "dev": _Row("converra.cli.commands.dev", "Serve a local API with its viewer; record a command there."),
+    "run": _Row("converra.cli.commands.run", "Run a command and record its calls to the API."),
     "tail": _Row("converra.cli.commands.tail", "Show turns as they are recorded."),
     "conversations": _Row("converra.cli.commands.conversations", "List and show conversations and insights."),
     "search": _Row("converra.cli.commands.search", "Find recorded conversations by words."),

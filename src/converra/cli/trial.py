@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from converra import config
 from converra.capture.recorder import Recorder
 from converra.cli.checks import Check
 from converra.cli.shapes import SHAPES
-from converra.server.run import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,23 +26,45 @@ FLUSH_SECONDS = 60.0
 
 def trial() -> Iterator[Check]:
     """For each shape whether its call was recorded, doubled or broken; and what is patched."""
-    modules = {name: _imported(name) for name in dict.fromkeys(shape.module for shape in SHAPES)}
-    with serve() as server:
+    modules = {name: _imported(name) for name in dict.fromkeys(shape.module for shape in SHAPES) if _is_there(name)}
+    with ExitStack() as stack:
+        server = _served(stack)
+        base_url = {"base_url": server.base_url} if server else {}
         settings = {"api_key": "doctor", "flush_interval": 30.0, "timeout": FLUSH_SECONDS}
-        recorder = Recorder(config.load({**settings, "base_url": server.base_url}, {}))
+        recorder = Recorder(config.load({**settings, **base_url}, {}))
         recorder.instrument()
         try:
-            for shape in SHAPES:
-                module = modules[shape.module]
-                if not isinstance(module, str):
+            for shape in SHAPES if server else ():
+                module = modules.get(shape.module, "")
+                if server and not isinstance(module, str):
                     yield _tried(shape, module, recorder, server)
             yield from _patched(recorder.instrument())
         finally:
             recorder.uninstrument()
             recorder.shutdown(FLUSH_SECONDS)
+    if server is None:
+        yield Check("capture", "trial calls", "note", 'skipped: they need pip install "converra[server]"')
     for name, why in modules.items():
         if isinstance(why, str):
             yield Check("capture", name, "note", f"cannot be tried: {why}")
+
+
+def _served(stack: ExitStack) -> LocalServer | None:
+    """Start a local server; None where the extra `server` is not installed."""
+    try:
+        from converra.server.run import serve  # noqa: PLC0415 - of the extra `server`
+    except ModuleNotFoundError:
+        return None
+    return stack.enter_context(serve())
+
+
+def _is_there(name: str) -> bool:
+    """Return True unless the package is not installed at all, which the versions say."""
+    package = name.partition(".")[0]
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # it is in `sys.modules`, without a spec
+        return True
 
 
 def _imported(name: str) -> Any:

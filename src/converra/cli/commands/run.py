@@ -1,0 +1,34 @@
+"""`converra run`: a command is recorded without a change of its code, to the API of the settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from converra.cli import child, launch
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option(
+    "--prompt-id",
+    metavar="ID",
+    help="Prompt of the command's calls outside a conversation().  [default: $CONVERRA_PROMPT_ID]",
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(*, prompt_id: str | None, command: tuple[str, ...]) -> None:
+    """Run a COMMAND and record its calls to the API, without a change of its code.
+
+    The command takes the place of this process: its input, output, signals and exit status are its own. Its child
+    processes are recorded too. Settings are those of the environment; CONVERRA_API_KEY is required.
+    """
+    environ = launch.environment(os.environ, prompt_id)
+    for note in launch.notes(environ):
+        click.echo(f"converra run: {note}", err=True)
+    try:
+        launch.replace(command, environ)
+    except OSError as error:
+        why, status = child.not_run(command, error)
+        click.echo(f"converra run: {why}", err=True)
+        sys.exit(status)
