@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from converra.api.results import StoredConversation
 from converra.cli.chat import chat
+from converra.cli.plain import conversation_lines
 
 
 def _shown(messages: list[dict[str, Any]], width: int = 80, **more: Any) -> str:
@@ -122,3 +124,33 @@ conv_1  completed  prompt_1
 0 messages
 
 """)
+
+
+def test_results_are_laid_out_and_times_shown() -> None:
+    """A tool's JSON with indentation, other results as they came, the local time of a message, thousands apart."""
+    at = datetime(2026, 5, 1, 12, 30, 15, tzinfo=UTC)
+    shown = _shown(
+        [
+            {"role": "user", "content": '{"not": "a result"}', "timestamp": at.isoformat()},
+            {"role": "tool", "content": '{"order":{"id":4711},"lines":[1,2]}', "toolCalls": [{"name": "look_up"}]},
+            {"role": "tool", "content": "[not JSON", "toolCalls": [{"name": "look_up"}]},
+            {"role": "assistant", "content": "Yes.", "usage": {"promptTokens": 2024, "completionTokens": 1}},
+        ]
+    )
+    assert f'user       {{"not": "a result"}}\n           {at.astimezone():%H:%M:%S}\n' in shown
+    assert 'tool       look_up returned {\n             "order": {\n               "id": 4711\n' in shown
+    assert "look_up returned [not JSON" in shown
+    assert "4 messages · 2,024 tokens in, 1 out" in shown
+
+
+def test_the_last_messages_suffice() -> None:
+    """The head still counts all of them; more than there are is all."""
+    found = StoredConversation.from_dict({"messages": [{"role": "user", "content": f"Word {n}"} for n in range(3)]})
+    console = Console(file=StringIO(), width=80)
+    console.print(chat(found, 2))
+    assert isinstance(console.file, StringIO)
+    shown = console.file.getvalue()
+    assert ("3 messages" in shown, "Word 0" in shown, "Word 1" in shown, "Word 2" in shown) == (True, False, True, True)
+    lines = list(conversation_lines(found, 1))
+    assert lines[1:] == ["", "user:", "  Word 2"]
+    assert list(conversation_lines(found, 9)) == list(conversation_lines(found))

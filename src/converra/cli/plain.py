@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from converra.api.results import StoredConversation
 
 
-def conversation_lines(conversation: StoredConversation) -> Iterator[str]:
-    """A head line, and each message with a line for who, its words, its calls and its cost."""
+def conversation_lines(conversation: StoredConversation, last: int | None = None) -> Iterator[str]:
+    """A head line, and each message, or the last of them, with a line for who, its words, its calls and its cost."""
     yield visible(f"{conversation.id}  {conversation.status}  {conversation.prompt_id}")
-    for role, text in said(conversation):
+    messages = list(said(conversation))
+    for role, text in messages[-last:] if last else messages:
         yield ""
         yield f"{visible(role)}:"
         yield from (f"  {line}" for line in visible(text).splitlines())

@@ -1,4 +1,4 @@
-"""What the hook saw in the Pythons of a command, and so why nothing was recorded."""
+"""Sightings of the hook in the Pythons of a command, and from them the reason why nothing was recorded."""
 
 from __future__ import annotations
 

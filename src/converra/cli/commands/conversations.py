@@ -128,10 +128,11 @@ def _plain(each: Listed) -> list[str]:
 
 @conversations.command()
 @id_argument("conversation_id", metavar="ID")
+@click.option("--last", type=click.IntRange(1), metavar="N", help="Only the last N messages.")
 @click.option("--web", is_flag=True, help="Open it in the viewer of `converra dev`.")
 @source_options
 @json_option
-def show(*, conversation_id: str, web: bool, local: bool, db: str | None, as_json: bool) -> None:
+def show(*, conversation_id: str, last: int | None, web: bool, local: bool, db: str | None, as_json: bool) -> None:
     """Show one conversation as a chat; the ID `last` is the newest."""
     with source_of(local=local or web, db=db) as source:
         found = source.get(conversation_id)
@@ -142,9 +143,9 @@ def show(*, conversation_id: str, web: bool, local: bool, db: str | None, as_jso
     elif is_terminal():
         from converra.cli.chat import chat  # noqa: PLC0415 - it imports rich, which is for terminals
 
-        print_rich(chat(found))
+        print_rich(chat(found, last))
     else:
-        for line in conversation_lines(found):
+        for line in conversation_lines(found, last):
             click.echo(line)
 
 
