@@ -123,7 +123,7 @@ def completed(words: str, **environ: str) -> list[str]:
         check=False,
     )
     assert ended.stderr == ""
-    return [line.partition(",")[2] for line in ended.stdout.splitlines()]
+    return [line.partition(",")[2] for line in ended.stdout.splitlines() if line]
 
 
 def test_the_shell_completes(tmp_path: Path) -> None:

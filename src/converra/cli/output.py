@@ -81,14 +81,16 @@ def print_table(columns: Sequence[Column], plain: Sequence[Sequence[str]]) -> No
     from rich.text import Text  # noqa: PLC0415 - as above
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
-    kept = fitting(columns, Console().width)
+    width = Console().width
+    kept = fitting(columns, width)
+    room = width - _width([column for column in kept if not column.elastic]) - _GAP
     for column in kept:
         table.add_column(
             column.name,
             no_wrap=True,
-            overflow="ellipsis" if column.elastic else "crop",
+            overflow="ellipsis",
             justify="right" if column.right else "left",
-            min_width=None if column.elastic else column.width,
+            max_width=max(1, room) if column.elastic else None,
         )
     for row in zip(*(column.cells for column in kept), strict=True):
         table.add_row(*map(Text, row))
