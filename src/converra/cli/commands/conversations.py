@@ -105,7 +105,7 @@ def _columns(found: Sequence[Listed]) -> Sequence[Column]:
         Column("errors", [str(each.errors) if each and each.errors else "" for each in totals], drop=4, right=True),
         Column("tokens", tokens, drop=6, right=True),
         Column("model", models, drop=7),
-        Column("prompt", [visible(row.prompt_id) for row in rows], drop=5),
+        Column("prompt", [visible(row.prompt_id or "") for row in rows], drop=5),
         Column("insights", ["yes" if row.has_insights else "no" for row in rows], drop=8),
     )
 
@@ -119,7 +119,7 @@ def _plain(each: Listed) -> list[str]:
     """For programs: the whole id, and a time that does not change."""
     found, totals = each.conversation, each.totals
     created = f"{found.created_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if found.created_at else ""
-    cells = [found.id, found.status, found.prompt_id, "yes" if found.has_insights else "no", created]
+    cells = [found.id, found.status, found.prompt_id or "", "yes" if found.has_insights else "no", created]
     if totals is not None:
         cells += [str(totals.messages), str(totals.tokens_in), str(totals.tokens_out), ", ".join(totals.models)]
         cells.append(" ".join((each.title or "").split()))
