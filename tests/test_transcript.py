@@ -117,7 +117,7 @@ def test_what_is_not_structured_counts_as_text(content: str) -> None:
         ),
         (
             {"messages": [{"role": "user", "content": "x", "tokens": "many"}]},
-            "messages[0] of the transcript: Expected `int | null`, got `str` - at `$.tokens`",
+            "messages[0] of the transcript: tokens is 'many', expected a whole number",
         ),
         ({"messages": [], "metadata": [1]}, "metadata of the transcript is list, expected an object"),
     ],

@@ -5,6 +5,7 @@
     ConverraError
     ├── InvalidArgumentError (also ValueError)   the call itself is wrong; nothing was sent
     ├── MissingAPIKeyError                       a client was built without a key
+    ├── ClientClosedError (also RuntimeError)    the client was closed before the call; nothing was sent
     ├── APIConnectionError                       no answer: refused, reset, unreachable
     │   └── APITimeoutError                      no answer in time
     └── APIStatusError                           the API answered with an error
@@ -23,6 +24,8 @@ Each says what happened, what was expected and, where something can be done, wha
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,17 +37,23 @@ class ConverraError(Exception):
 
 
 class InvalidArgumentError(ConverraError, ValueError):
-    """An argument that can never work, such as an empty prompt id."""
+    """An argument or setting that can never work, such as an empty prompt id; nothing was sent."""
 
 
 class MissingAPIKeyError(ConverraError):
-    """A client was built without an API key."""
+    """A client was built without an API key: neither `api_key=` nor `CONVERRA_API_KEY` is set."""
+
+
+class ClientClosedError(ConverraError, RuntimeError):
+    """A client was used after `close()`, or after its `with` block; nothing was sent."""
 
 
 class APIConnectionError(ConverraError):
     """No answer came: the connection was refused, reset or never made.
 
-    `sent` is False where no connection was made, so the request cannot have taken effect; else that is unknown.
+    Attributes:
+        sent: False if no connection was made, so the request cannot have taken effect; True if that is unknown.
+
     """
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
@@ -56,11 +65,60 @@ class APITimeoutError(APIConnectionError):
     """No answer came in time."""
 
 
+_REQUEST_ID_HEADERS = ("x-request-id", "request-id")
+"""Headers that may hold the id of a request, by which a service's operators find it; the API document names none."""
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """Return the id that the API gave to a request, from headers with lower-case names; None if it gave none."""
+    return next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class APIResponse:
+    """The HTTP response behind an error.
+
+    It has nothing of the request but method and URL, so the API key is not in it.
+
+    Attributes:
+        method: The request's method, such as "GET".
+        url: The request's URL.
+        status_code: The HTTP status.
+        headers: The response's headers, with lower-case names.
+        content: The body, decompressed: up to 256 KB of an error, up to 4 MB of a success.
+
+    """
+
+    method: str
+    url: str
+    status_code: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    def __repr__(self) -> str:
+        return f"APIResponse({self.method} {self.url} -> {self.status_code}, {len(self.content):,} bytes)"
+
+    @property
+    def text(self) -> str:
+        """The body as UTF-8 text; bytes that are none become U+FFFD."""
+        return self.content.decode(errors="replace")
+
+    def json(self) -> Any:
+        """Decode the body as JSON; raises ValueError if it is none."""
+        return json.loads(self.content)
+
+
 class APIStatusError(ConverraError):
     """The API answered with an error (API document, "Error Responses").
 
-    `code` and `details` are those of the error body, None where it had none; `headers` are the
-    answer's, with lower-case names.
+    Attributes:
+        status_code: The HTTP status.
+        code: The error's code in the body, such as "NOT_FOUND"; None if there is none.
+        message: The error's message in the body; if there is none, a description of the response.
+        details: The error's details in the body, often a dict from field to remark; None if there are none.
+        headers: The response's headers, with lower-case names.
+        response: The whole response; None if the error was found before anything was sent.
+
     """
 
     status_code: int
@@ -68,6 +126,7 @@ class APIStatusError(ConverraError):
     message: str
     details: Any
     headers: Mapping[str, str]
+    response: APIResponse | None
 
     def __init__(
         self,
@@ -77,6 +136,7 @@ class APIStatusError(ConverraError):
         code: str | None = None,
         details: Any = None,
         headers: Mapping[str, str] | None = None,
+        response: APIResponse | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -84,6 +144,15 @@ class APIStatusError(ConverraError):
         self.code = code
         self.details = details
         self.headers = headers or {}
+        self.response = response
+
+    @property
+    def request_id(self) -> str | None:
+        """The id that the API gave to the request (`x-request-id` or `request-id`), for its support; else None."""
+        return request_id(self.headers)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
     def __str__(self) -> str:
         """The status, the API's own code and words, and which fields it names."""
@@ -92,13 +161,12 @@ class APIStatusError(ConverraError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from all fields: by default, a pickled exception keeps only its positional arguments."""
-        return _rebuild, (type(self), self.message, self.status_code, self.code, self.details, dict(self.headers))
+        names = ("status_code", "code", "details", "headers", "response")
+        return _rebuild, (type(self), self.message, {name: getattr(self, name) for name in names})
 
 
-def _rebuild(
-    cls: type[APIStatusError], message: str, status_code: int, code: str | None, details: Any, headers: dict[str, str]
-) -> APIStatusError:
-    return cls(message, status_code=status_code, code=code, details=details, headers=headers)
+def _rebuild(cls: type[APIStatusError], message: str, fields: dict[str, Any]) -> APIStatusError:
+    return cls(message, **fields)
 
 
 class ValidationError(APIStatusError):

@@ -1,12 +1,14 @@
 """The types of what `converra` takes and gives, for annotations.
 
 ==================================================  ==============================================================
-`Message`, `ToolCall`, `Usage`, `MessageParam`      messages that you pass in, as objects or as a dict
+`Message`, `ToolCall`, `Usage`, `MessageParam`,     messages that you pass in, as objects or as dicts
+`UsageParam`
 `StoredConversation`, `StoredMessage`,              results of the client
 `StoredToolCall`, `StoredUsage`, `Insights`,
 `Page`, `AsyncPage`, `AsyncPages`, `Pagination`
 `Report`, `Stats`                                   results of `converra.instrument()` and `converra.stats()`
 `Transcript`                                        the result of `converra.transcript.parse()`
+`APIResponse`                                       the response behind an error of the client
 `Role`, `Status`, `AppendStatus`                    the values of a message's role and a conversation's status
 ==================================================  ==============================================================
 
@@ -15,7 +17,7 @@ Example::
     from converra.types import StoredConversation
 
     def words(conversation: StoredConversation) -> int:
-        return sum(len(message.content.split()) for message in conversation.messages or [])
+        return sum(len(message.content.split()) for message in conversation.messages)
 """
 
 from __future__ import annotations
@@ -32,10 +34,12 @@ from converra.api.results import (
 )
 from converra.capture.reports import Report
 from converra.delivery.stats import Stats
+from converra.errors import APIResponse
 from converra.transcript import Transcript
-from converra.wire.models import Message, MessageParam, Role, Status, ToolCall, Usage
+from converra.wire.models import Message, MessageParam, Role, Status, ToolCall, Usage, UsageParam
 
 __all__ = [
+    "APIResponse",
     "AppendStatus",
     "AsyncPage",
     "AsyncPages",
@@ -55,4 +59,5 @@ __all__ = [
     "ToolCall",
     "Transcript",
     "Usage",
+    "UsageParam",
 ]

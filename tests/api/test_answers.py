@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from converra.api.answers import error_from
 from converra.errors import (
     APIConnectionError,
+    APIResponse,
     APIStatusError,
     APITimeoutError,
+    ClientClosedError,
     ContentLimitError,
     ConverraError,
     InvalidArgumentError,
@@ -50,7 +52,9 @@ JSON = msgspec.json.encode
         pytest.param(JSON([1]), (None, "the API answered 404 Not Found: [1]"), id="a list"),
         pytest.param(b"", (None, "the API answered 404 Not Found"), id="empty"),
         pytest.param(
-            b"<html>\n  <h1>nginx</h1>", (None, "the API answered 404 Not Found: <html> <h1>nginx</h1>"), id="HTML"
+            b"\n<html>\n  <h1>nginx</h1>",
+            (None, "the API answered 404 Not Found with an HTML page; is base_url right?"),
+            id="HTML",
         ),
         pytest.param(b"x" * 9999, (None, f"the API answered 404 Not Found: {'x' * 200}"), id="long"),
         pytest.param(b"\xff\xfe", (None, "the API answered 404 Not Found: \ufffd\ufffd"), id="not UTF-8"),
@@ -71,6 +75,23 @@ def test_an_error_reads_as_one_line() -> None:
     assert str(error_from(799, {}, b"")) == "799: the API answered 799"
 
 
+def test_an_error_shows_what_it_is() -> None:
+    """Its `repr` has what its text has: the status, the code and the words; that of its response is short."""
+    error = error_from(404, {}, JSON({"error": {"code": "NOT_FOUND", "message": "Conversation not found"}}))
+    assert repr(error) == "NotFoundError('404 NOT_FOUND: Conversation not found')"
+    assert (
+        repr(APIResponse("GET", "http://a/b", 404, {}, b"x" * 5000))
+        == "APIResponse(GET http://a/b -> 404, 5,000 bytes)"
+    )
+
+
+def test_a_gateways_page_accuses_no_address() -> None:
+    """A proxy in front of the right API sends HTML too, under a status of its own."""
+    assert str(error_from(502, {"content-type": "text/html"}, b"busy")) == (
+        "502: the API answered 502 Bad Gateway with an HTML page"
+    )
+
+
 @given(st.integers(100, 999), st.binary())
 def test_no_body_is_too_odd(status: int, body: bytes) -> None:
     """Any bytes under any status give an error with that status and some words."""
@@ -83,7 +104,10 @@ def test_no_body_is_too_odd(status: int, body: bytes) -> None:
     "error",
     [
         ValidationError("m", status_code=400, code="V", details={"a": 1}, headers={"x": "y"}),
-        UnreadableResponseError("m", status_code=200),
+        UnreadableResponseError(
+            "m", status_code=200, response=APIResponse("GET", "http://a/b", 200, {"x-request-id": "r"}, b"<html>")
+        ),
+        ClientClosedError("m"),
         ContentLimitError("m", status_code=413, details={"limit": "max messages"}),
         APIConnectionError("m", sent=False),
         APITimeoutError("m"),

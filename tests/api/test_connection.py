@@ -114,7 +114,7 @@ def test_the_key_is_never_shown() -> None:
 @each_library
 @pytest.mark.usefixtures("library")
 def test_connections_are_kept_and_closed() -> None:
-    """Requests share a socket; a closed client opens a new one when it is used again."""
+    """Requests share a socket; a closed connection opens a new one when it is used again."""
     with scripted(*[answer({}, Connection="keep-alive")] * 3) as server:
         ports = _watch_ports(server)
         connection = Connection(KEY, server.base_url, LONG)
@@ -199,7 +199,7 @@ def test_an_async_client_may_be_used_in_loop_after_loop() -> None:
             try:
                 return await client.conversations.get("c")
             finally:
-                await client.close()
+                await client._connection.close()  # its sockets are those of the loop
 
         assert asyncio.run(main()) == asyncio.run(main()) == StoredConversation(id="c")
 

@@ -25,7 +25,7 @@ def server() -> Iterator[LocalServer]:
         yield running
 
 
-TURNS: list[dict[str, Any]] = [
+TURNS: list[Any] = [
     {"role": "user", "content": "Where is my order?"},
     {
         "role": "tool",

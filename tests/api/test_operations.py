@@ -15,8 +15,9 @@ from converra.errors import ContentLimitError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from converra.api.operations import Operation
+    from converra.wire.models import MessageParam
 
-HELLO = [{"role": "user", "content": "Hello"}]
+HELLO: list[MessageParam] = [{"role": "user", "content": "Hello"}]
 
 
 def shown(operation: Operation[Any]) -> tuple[Any, ...]:

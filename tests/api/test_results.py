@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converra.api.results import (
+    Answer,
     ConversationPage,
     Insights,
     Pagination,
-    Result,
     StoredConversation,
     StoredMessage,
     StoredToolCall,
@@ -163,6 +163,52 @@ def test_a_result_shows_only_what_is_set() -> None:
     assert repr(StoredConversation(id="c", status="active")) == "StoredConversation(id='c', status='active')"
 
 
+def test_a_result_begins_with_what_it_is() -> None:
+    """Unknown fields stand last in the `repr`."""
+    shown = repr(StoredConversation.from_dict({"_links": {}, "id": "c", "hasInsights": True}))
+    assert shown == "StoredConversation(id='c', has_insights=True, extra={'_links': {}})"
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw"),
+    [
+        (StoredConversation, WHOLE),
+        (Insights, WHOLE["insights"]),
+        (ConversationPage, {"data": [WHOLE], "pagination": {"total": 1}}),
+    ],
+)
+def test_an_answer_may_be_wrapped(kind: type[Answer], raw: Any) -> None:
+    """`{"data": ...}` around an object changes nothing; what stands beside it is kept."""
+    wrapped = kind.read(json.dumps({"data": raw, "success": True}).encode())
+    assert wrapped == kind.from_dict(raw | {"success": True})
+    assert kind.read(json.dumps({"data": raw}).encode()) == kind.from_dict(raw)
+
+
+def test_a_field_of_its_own_named_data_is_no_wrapper() -> None:
+    """An object with documented fields beside `data` is read as it is."""
+    raw = {"id": "c", "data": {"id": "other"}}
+    assert StoredConversation.read(json.dumps(raw).encode()) == StoredConversation.from_dict(raw)
+    assert StoredConversation.from_dict(raw).id == "c"
+
+
+@pytest.mark.parametrize(
+    ("raw", "shows"),
+    [({}, False), ({"messages": None}, False), ({"messages": []}, True), ({"messages": [{"role": "user"}]}, True)],
+)
+def test_no_messages_and_messages_not_shown_differ(raw: dict[str, Any], shows: bool) -> None:
+    """`messages` is a list in either case; `shows_messages` says which, and `to_dict` gives back what came."""
+    conversation = StoredConversation.from_dict(raw)
+    assert (len(conversation.messages), conversation.shows_messages) == (len(raw.get("messages") or ()), shows)
+    assert ("messages" in conversation.to_dict()) is shows
+
+
+def test_the_id_of_the_request_does_not_count() -> None:
+    """Two answers that say the same are equal, whichever request they answer."""
+    first, second = StoredConversation(id="c", request_id="1"), StoredConversation(id="c", request_id="2")
+    assert first == second != StoredConversation(id="d", request_id="2")
+    assert "request_id" not in first.to_dict()
+
+
 def test_results_are_values() -> None:
     """A result can be pickled, compared, and not changed."""
     conversation = StoredConversation.from_dict(WHOLE)
@@ -215,7 +261,7 @@ def mostly(documented: Any) -> st.SearchStrategy[Any]:
     ],
 )
 @given(st.data())
-def test_any_object_is_read_and_nothing_of_it_lost(kind: type[Result], documented: Any, data: st.DataObject) -> None:
+def test_any_object_is_read_and_nothing_of_it_lost(kind: type[Answer], documented: Any, data: st.DataObject) -> None:
     """Whatever is missing, new or of another type: reading never raises, and every field can still be had."""
     raw = data.draw(mostly(documented).filter(lambda value: isinstance(value, dict)))
     result = kind.read(json.dumps(raw).encode())

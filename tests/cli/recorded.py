@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CALL = {"id": "c1", "name": "look_up", "arguments": {"order": 7}}
 
-CHAT: list[dict[str, Any]] = [
+CHAT: list[Any] = [
     {"role": "system", "content": "Be kind."},
     {"role": "user", "content": "Where is my order?", "metadata": {"messageId": "m2"}},
     {
@@ -37,7 +37,7 @@ CHAT: list[dict[str, Any]] = [
 
 
 def record(
-    path: Path, messages: Sequence[dict[str, Any]] = CHAT, *, prompt_id: str = "prompt_1", status: Any = "completed"
+    path: Path, messages: Sequence[Any] = CHAT, *, prompt_id: str = "prompt_1", status: Any = "completed"
 ) -> str:
     """Record a conversation as the recorder does; its id."""
     with serve(path=path) as server, Converra(api_key="dev", base_url=server.base_url) as client:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from converra.api.results import StoredConversation
 
-CHAT: list[dict[str, Any]] = [
+CHAT: list[Any] = [
     {"role": "user", "content": "Look.", "metadata": {"messageId": "m1", "attachments": [{"kind": "image"}]}},
     {
         "role": "assistant",

@@ -29,14 +29,18 @@ def sync(client: Converra) -> None:
     assert_type(created.id, str)
     assert_type(created.status, Status | Literal[""])
     assert_type(client.conversations.list().pagination.total, int)
-    assert_type(created.messages, list[StoredMessage] | None)
-    assert_type(created.created_at, datetime | None)
+    assert_type(created.messages, list[StoredMessage])
+    assert_type(created.created_at, datetime)
     assert_type(created.extra, dict[str, Any])
     client.conversations.append_messages("c", messages=[{"role": "tool", "content": ""}], status="completed")
     client.conversations.append_messages("c", messages=[], status="abandoned")  # type: ignore[arg-type] # no such status
     client.conversations.create(prompt_id="p")  # type: ignore[call-arg] # content is required
     page = client.conversations.list(limit=5)
     assert_type(page, Page)
+    client.conversations.create(prompt_id="p", content=[{"role": "bot", "content": "x"}])  # type: ignore[list-item] # no such role
+    client.conversations.create(prompt_id="p", content=[{"role": "user", "content": 3}])  # type: ignore[list-item] # no text
+    assert_type(client.with_options(timeout=5), Converra)
+    assert_type(client.conversations.get("c", timeout=5, extra_headers={"X": "y"}).request_id, str | None)
     for conversation in page:
         assert_type(conversation, StoredConversation)
     assert_type(client.conversations.insights("c"), Insights)

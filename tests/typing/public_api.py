@@ -25,6 +25,7 @@ def capture() -> None:
         assert_type(conversation, Conversation)
         assert_type(conversation.id, str | None)
         conversation.add_message("user", "Hello!", latency_ms=1, usage={"prompt_tokens": 1})
+        conversation.add_message("bot", "Hello!")  # type: ignore[arg-type] # no such role
     converra.conversation()  # type: ignore[call-arg]
     converra.instrument(flush_intervall=1)  # type: ignore[call-arg]
 

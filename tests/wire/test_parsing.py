@@ -25,7 +25,8 @@ WHOLE = Message(
     metadata={"a": [1]},
 )
 
-FIELDS = ["role", "content", "timestamp", "model", "tokens", "toolCalls", "usage", "latencyMs", "metadata"]
+FIELDS = ["role", "content", "timestamp", "model", "tokens", "tool_calls", "usage", "latency_ms", "metadata"]
+SPELLED = {"tool_calls": "toolCalls", "latency_ms": "latencyMs"}
 
 
 class Speaker(StrEnum):
@@ -121,26 +122,36 @@ def test_fields_of_a_tool_call_are_not_judged() -> None:
         ),
         (
             {"role": "user", "content": "x", "usage": {"total": 1}},
-            "usage has unknown fields 'total'; known are promptTokens, completionTokens",
+            "usage has unknown fields 'total'; known are prompt_tokens, completion_tokens",
         ),
-        ({"role": "user", "content": "x", "usage": 5}, "Expected `object | null`, got `int` - at `$.usage`"),
-        ({"role": "user", "content": "x", "tokens": "5"}, "Expected `int | null`, got `str` - at `$.tokens`"),
+        ({"role": "user", "content": "x", "usage": 5}, "usage is 5, expected a Usage, or a dict of whole numbers"),
+        (
+            {"role": "user", "content": "x", "usage": {"prompt_tokens": "3"}},
+            "usage is {'promptTokens': '3'}, expected a Usage, or a dict of whole numbers",
+        ),
+        ({"role": "user", "content": "x", "tokens": "5"}, "tokens is '5', expected a whole number"),
+        ({"role": "user", "content": "x", "model": 5}, "model is 5, expected a string"),
+        ({"role": "user", "content": "x", "latencyMs": "x"}, "latency_ms is 'x', expected a number of milliseconds"),
+        (
+            {"role": "assistant", "content": ""},
+            "content of an assistant message is empty; only a tool message may have none",
+        ),
         (
             {"role": "user", "content": "x", "timestamp": "today"},
-            "Invalid RFC3339 encoded datetime - at `$.timestamp`",
+            "timestamp is 'today', expected a datetime, or a string in ISO 8601 with a time zone",
         ),
-        ({"role": "user", "content": "x", "latency_ms": float("nan")}, "latencyMs is nan, expected a finite number"),
+        ({"role": "user", "content": "x", "latency_ms": float("nan")}, "latency_ms is nan, expected a finite number"),
         (
             {"role": "user", "content": "x", "metadata": {1: 2}},
-            "Expected `str`, got `int` - at `key` in `$.metadata`",
+            "metadata is {1: 2}, expected a dict whose keys are strings",
         ),
         (
             {"role": "tool", "content": "", "toolCalls": {"id": "c"}},
-            "toolCalls is expected to be a list of dicts or ToolCall objects",
+            "tool_calls is {'id': 'c'}, expected a list of dicts or ToolCall objects",
         ),
         (
             {"role": "tool", "content": "", "toolCalls": ["c"]},
-            "toolCalls is expected to be a list of dicts or ToolCall objects",
+            "tool_calls is ['c'], expected a list of dicts or ToolCall objects",
         ),
         ("User: x", "a message is str, expected a Message or a dict with role and content"),
     ],

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 import zlib
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from converra.errors import UnreadableResponseError, error_class
+from converra.api.results import Answer
+from converra.errors import APIResponse, UnreadableResponseError, error_class, request_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +48,9 @@ _WINDOWS = {
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
+_OF_GATEWAYS = range(HTTPStatus.INTERNAL_SERVER_ERROR, 600)
+"""Statuses under which also a proxy in front of the right API sends HTML."""
+
 _SHOWN = 200
 """Characters of a body that is no JSON which an error repeats."""
 
@@ -56,6 +61,7 @@ def answer_from(
     headers: Mapping[str, str],
     body: bytes | bytearray,
     *,
+    url: str = "",
     problem: str | None = None,
 ) -> T:
     """Read the result of an answer; raises the APIStatusError that it stands for.
@@ -63,13 +69,19 @@ def answer_from(
     `problem` says why `body` is not the whole body; it matters only where the status says success.
     """
     headers = {name.lower(): value for name, value in headers.items()}
+    response = APIResponse(operation.method, url, status_code, headers, b"")
     if not HTTPStatus.OK <= status_code < HTTPStatus.MULTIPLE_CHOICES:
-        raise error_from(status_code, headers, body)
+        raise error_from(status_code, headers, body, response=replace(response, content=bytes(body)))
     try:
-        return operation.read(_readable(body, problem))
+        result = operation.read(_readable(body, problem))
     except ValueError as error:
-        message = f"the answer to {operation.method} {operation.path} cannot be read: {error}"
-        raise UnreadableResponseError(message, status_code=status_code, headers=headers) from error
+        reason = "it is an HTML page; is base_url right?" if _is_html(headers, body) else error
+        message = f"the answer to {operation.method} {operation.path} cannot be read: {reason}"
+        response = replace(response, content=bytes(body))
+        raise UnreadableResponseError(message, status_code=status_code, headers=headers, response=response) from error
+    if isinstance(result, Answer):
+        result.set_request_id(request_id(headers))
+    return result
 
 
 def _readable(body: bytes | bytearray, problem: str | None) -> bytes | bytearray:
@@ -78,7 +90,9 @@ def _readable(body: bytes | bytearray, problem: str | None) -> bytes | bytearray
     return body
 
 
-def error_from(status_code: int, headers: Mapping[str, str], body: bytes | bytearray) -> APIStatusError:
+def error_from(
+    status_code: int, headers: Mapping[str, str], body: bytes | bytearray, *, response: APIResponse | None = None
+) -> APIStatusError:
     """Build the exception of an answer, with the API's message or else with the beginning of the body."""
     said = _said(body)
     code, message = said.get("code"), said.get("message")
@@ -88,6 +102,7 @@ def error_from(status_code: int, headers: Mapping[str, str], body: bytes | bytea
         code=code if isinstance(code, str) else None,
         details=said.get("details"),
         headers=headers,
+        response=response,
     )
 
 
@@ -107,8 +122,14 @@ def _described(status_code: int, headers: Mapping[str, str], body: bytes | bytea
     answered = f"the API answered {status_code} {_phrase(status_code)}".rstrip()
     if "location" in headers:
         return f"{answered} to {headers['location']}; redirects are not followed, is base_url right?"
+    if _is_html(headers, body):
+        return f"{answered} with an HTML page" + ("" if status_code in _OF_GATEWAYS else "; is base_url right?")
     shown = " ".join(body[: 4 * _SHOWN].decode(errors="replace").split())[:_SHOWN]
     return f"{answered}: {shown}" if shown else answered
+
+
+def _is_html(headers: Mapping[str, str], body: bytes | bytearray) -> bool:
+    return "html" in headers.get("content-type", "") or body[:_SHOWN].lstrip()[:1] == b"<"
 
 
 def _phrase(status_code: int) -> str:

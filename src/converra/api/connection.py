@@ -57,6 +57,8 @@ class _BaseConnection(Generic[Client]):
 
     _kind: str
     """The name of the client's class."""
+    closed: bool = False
+    """True once the typed client that uses it was closed. Delivery does not set it: its connection opens again."""
 
     def __init__(self, api_key: str, base_url: str, timeout: float, *, http_client: Client | None = None) -> None:
         if http_client is not None and not isinstance(http_client, classes(self._kind)):
@@ -87,6 +89,11 @@ class _BaseConnection(Generic[Client]):
             reason = f"proxies or certificates of the environment cannot be used: {error}"
             raise APIConnectionError(reason, sent=False) from error
 
+    def _seconds(self, operation: Operation[Any], timeout: float | None) -> float:
+        if operation.timeout is not None:
+            return operation.timeout
+        return self._timeout if timeout is None else timeout
+
     def _closed(self) -> list[Client]:
         """Give up the clients that are ours, for closing."""
         built, self._built = self._built, {}
@@ -94,6 +101,7 @@ class _BaseConnection(Generic[Client]):
 
     def _request(self, client: Client, operation: Operation[Any], attempt: Attempt) -> httpx.Request:
         headers = {
+            **operation.headers,
             "Accept": "application/json",
             "Accept-Encoding": ACCEPT_ENCODING,
             "User-Agent": f"converra-python/{__version__}",
@@ -170,7 +178,7 @@ class Connection(_BaseConnection["httpx.Client"]):
 
     def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
         """Send a request and read its answer, all within `timeout` seconds; raises the errors of `converra.errors`."""
-        attempt = Attempt(self._timeout if timeout is None else timeout)
+        attempt = Attempt(self._seconds(operation, timeout))
         quiet = silenced() if self.silent else nullcontext()
         with quiet, suppressed(), self._telling(attempt), attempt.under_way():
             if self._abandoned:
@@ -184,7 +192,7 @@ class Connection(_BaseConnection["httpx.Client"]):
                     attempt.left()
         body.end()
         self.on_headers(response.headers)
-        return answer_from(operation, response.status_code, response.headers, body.data, problem=body.problem)
+        return _result(operation, request, response, body)
 
     def _trace(self, attempt: Attempt) -> Callable[[str, Mapping[str, Any]], None]:
         streams = self._streams if self._given is None else None  # not `self`: a request must not keep it alive
@@ -220,7 +228,7 @@ class AsyncConnection(_BaseConnection["httpx.AsyncClient"]):
 
     async def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:  # noqa: ASYNC109 - as sync
         """Send a request and read its answer, all within `timeout` seconds; raises the errors of `converra.errors`."""
-        attempt = AsyncAttempt(self._timeout if timeout is None else timeout)
+        attempt = AsyncAttempt(self._seconds(operation, timeout))
         with suppressed(), self._telling(attempt):
             client = self._client(asyncio.get_running_loop())
             request = self._request(client, operation, attempt)
@@ -234,7 +242,7 @@ class AsyncConnection(_BaseConnection["httpx.AsyncClient"]):
                         while (chunk := await anext(chunks, None)) is not None and body.feed(chunk):
                             pass
         body.end()
-        return answer_from(operation, response.status_code, response.headers, body.data, problem=body.problem)
+        return _result(operation, request, response, body)
 
     async def close(self) -> None:
         """Close the sockets; a client that was given stays open, it is its owner's."""
@@ -258,6 +266,11 @@ def _disconnect(streams: Iterable[Any]) -> None:
         if descriptor >= 0:
             os.dup2(nothing, descriptor, inheritable=False)
     os.close(nothing)
+
+
+def _result(operation: Operation[T], request: httpx.Request, response: httpx.Response, body: Body) -> T:
+    url = str(request.url)
+    return answer_from(operation, response.status_code, response.headers, body.data, url=url, problem=body.problem)
 
 
 def _body(response: httpx.Response) -> Body:

@@ -24,14 +24,22 @@ T = TypeVar("T")
 class Run(Protocol):
     """Sends an operation, with retries."""
 
-    def __call__(self, operation: Operation[T], /) -> T:
+    def __call__(
+        self, operation: Operation[T], /, timeout: float | None = None, extra_headers: Mapping[str, str] | None = None
+    ) -> T:
         """Send it and return its result."""
 
 
 class AsyncRun(Protocol):
     """Sends an operation from the event loop, with retries."""
 
-    async def __call__(self, operation: Operation[T], /) -> T:
+    async def __call__(
+        self,
+        operation: Operation[T],
+        /,
+        timeout: float | None = None,  # noqa: ASYNC109 - as sync
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> T:
         """Send it and return its result."""
 
 
@@ -55,6 +63,8 @@ class Conversations:
         llm_model: str | None = None,
         company_name: str | None = None,
         idempotency_key: str | None = None,
+        timeout: float | None = None,
+        extra_headers: Mapping[str, str] | None = None,
     ) -> StoredConversation:
         """Create a conversation (API document, "Create Conversation").
 
@@ -66,6 +76,8 @@ class Conversations:
             company_name: The customer's company.
             idempotency_key: A second create with the same key returns the first conversation, for 24 hours.
                 Default: a new random key, so that a retry creates nothing twice.
+            timeout: Seconds that one attempt may take. Default: the client's.
+            extra_headers: Headers that are sent in addition to the client's own.
 
         Returns:
             The new conversation, or the earlier one with this key.
@@ -84,7 +96,9 @@ class Conversations:
                 llm_model=llm_model,
                 company_name=company_name,
                 idempotency_key=_new_key() if idempotency_key is None else idempotency_key,
-            )
+            ),
+            timeout,
+            extra_headers,
         )
 
     def append_messages(
@@ -94,6 +108,8 @@ class Conversations:
         messages: Sequence[MessageLike],
         status: AppendStatus | None = None,
         metadata: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        extra_headers: Mapping[str, str] | None = None,
     ) -> StoredConversation:
         """Append messages to a conversation (API document, "Append Messages").
 
@@ -105,6 +121,8 @@ class Conversations:
             messages: At least one message, as `converra.types.Message` or as a dict.
             status: "completed" ends the conversation and starts its analysis; send it once. Default: unchanged.
             metadata: Merged into the conversation's metadata, key by key.
+            timeout: Seconds that one attempt may take. Default: the client's.
+            extra_headers: Headers that are sent in addition to the client's own.
 
         Returns:
             The conversation as it is now.
@@ -115,7 +133,11 @@ class Conversations:
             ConverraError: The request failed; see `converra.errors`.
 
         """
-        return self._run(operations.append_messages(conversation_id, messages, status=status, metadata=metadata))
+        return self._run(
+            operations.append_messages(conversation_id, messages, status=status, metadata=metadata),
+            timeout,
+            extra_headers,
+        )
 
     def list(
         self,
@@ -125,6 +147,8 @@ class Conversations:
         has_insights: bool | None = None,
         limit: int | None = None,
         offset: int | None = None,
+        timeout: float | None = None,
+        extra_headers: Mapping[str, str] | None = None,
     ) -> Page:
         """List conversations (API document, "List Conversations").
 
@@ -134,11 +158,14 @@ class Conversations:
             has_insights: Only conversations with insights (True) or without (False).
             limit: Conversations on a page. Default: the API's, 20.
             offset: How many conversations to skip. Default: 0.
+            timeout: Seconds that one attempt may take, for each page. Default: the client's.
+            extra_headers: Headers that are sent in addition to the client's own, for each page.
 
         Returns:
             One page. Iterating over it fetches the following pages as well.
 
         Raises:
+            InvalidArgumentError: An argument can never work; nothing was sent.
             ConverraError: The request failed; see `converra.errors`.
 
         """
@@ -147,33 +174,63 @@ class Conversations:
             operation = operations.list_conversations(
                 prompt_id=prompt_id, status=status, has_insights=has_insights, limit=limit, offset=offset
             )
-            return Page(self._run(operation), offset=offset or 0, limit=limit, fetch=fetch)
+            return Page(self._run(operation, timeout, extra_headers), offset=offset or 0, limit=limit, fetch=fetch)
 
         return fetch(offset)
 
-    def get(self, conversation_id: str, *, include_insights: bool | None = None) -> StoredConversation:
+    def get(
+        self,
+        conversation_id: str,
+        *,
+        include_insights: bool | None = None,
+        timeout: float | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> StoredConversation:
         """Get a conversation with its content (API document, "Get Conversation").
 
         Args:
             conversation_id: The conversation's id.
             include_insights: False leaves the insights out. Default: the API's, True.
+            timeout: Seconds that one attempt may take. Default: the client's.
+            extra_headers: Headers that are sent in addition to the client's own.
+
+        Returns:
+            The conversation. Which fields it has beyond the documented ones depends on the API.
 
         Raises:
+            InvalidArgumentError: An argument can never work; nothing was sent.
             NotFoundError: There is no such conversation, or it belongs to another account.
             ConverraError: The request failed; see `converra.errors`.
 
         """
-        return self._run(operations.get_conversation(conversation_id, include_insights=include_insights))
+        return self._run(
+            operations.get_conversation(conversation_id, include_insights=include_insights), timeout, extra_headers
+        )
 
-    def insights(self, conversation_id: str) -> Insights:
+    def insights(
+        self,
+        conversation_id: str,
+        *,
+        timeout: float | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> Insights:
         """Get the results of a conversation's analysis (API document, "Get Conversation Insights").
 
+        Args:
+            conversation_id: The conversation's id.
+            timeout: Seconds that one attempt may take. Default: the client's.
+            extra_headers: Headers that are sent in addition to the client's own.
+
+        Returns:
+            The insights. Those that the analysis did not find are None.
+
         Raises:
+            InvalidArgumentError: An argument can never work; nothing was sent.
             NotFoundError: There is no such conversation, or no insights yet.
             ConverraError: The request failed; see `converra.errors`.
 
         """
-        return self._run(operations.get_insights(conversation_id))
+        return self._run(operations.get_insights(conversation_id), timeout, extra_headers)
 
 
 class AsyncConversations:
@@ -191,6 +248,8 @@ class AsyncConversations:
         llm_model: str | None = None,
         company_name: str | None = None,
         idempotency_key: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as sync
+        extra_headers: Mapping[str, str] | None = None,
     ) -> StoredConversation:
         """Create a conversation; see `Conversations.create`."""
         return await self._run(
@@ -201,7 +260,9 @@ class AsyncConversations:
                 llm_model=llm_model,
                 company_name=company_name,
                 idempotency_key=_new_key() if idempotency_key is None else idempotency_key,
-            )
+            ),
+            timeout,
+            extra_headers,
         )
 
     async def append_messages(
@@ -211,9 +272,15 @@ class AsyncConversations:
         messages: Sequence[MessageLike],
         status: AppendStatus | None = None,
         metadata: Mapping[str, Any] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as sync
+        extra_headers: Mapping[str, str] | None = None,
     ) -> StoredConversation:
         """Append messages; see `Conversations.append_messages`."""
-        return await self._run(operations.append_messages(conversation_id, messages, status=status, metadata=metadata))
+        return await self._run(
+            operations.append_messages(conversation_id, messages, status=status, metadata=metadata),
+            timeout,
+            extra_headers,
+        )
 
     def list(
         self,
@@ -223,6 +290,8 @@ class AsyncConversations:
         has_insights: bool | None = None,
         limit: int | None = None,
         offset: int | None = None,
+        timeout: float | None = None,
+        extra_headers: Mapping[str, str] | None = None,
     ) -> AsyncPages:
         """List conversations: await it for a page, or iterate over it with `async for` for all of them."""
 
@@ -230,14 +299,31 @@ class AsyncConversations:
             operation = operations.list_conversations(
                 prompt_id=prompt_id, status=status, has_insights=has_insights, limit=limit, offset=offset
             )
-            return AsyncPage(await self._run(operation), offset=offset or 0, limit=limit, fetch=fetch)
+            return AsyncPage(
+                await self._run(operation, timeout, extra_headers), offset=offset or 0, limit=limit, fetch=fetch
+            )
 
         return AsyncPages(lambda: fetch(offset))
 
-    async def get(self, conversation_id: str, *, include_insights: bool | None = None) -> StoredConversation:
+    async def get(
+        self,
+        conversation_id: str,
+        *,
+        include_insights: bool | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as sync
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> StoredConversation:
         """Get a conversation; see `Conversations.get`."""
-        return await self._run(operations.get_conversation(conversation_id, include_insights=include_insights))
+        return await self._run(
+            operations.get_conversation(conversation_id, include_insights=include_insights), timeout, extra_headers
+        )
 
-    async def insights(self, conversation_id: str) -> Insights:
+    async def insights(
+        self,
+        conversation_id: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as sync
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> Insights:
         """Get the results of a conversation's analysis; see `Conversations.insights`."""
-        return await self._run(operations.get_insights(conversation_id))
+        return await self._run(operations.get_insights(conversation_id), timeout, extra_headers)

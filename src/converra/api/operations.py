@@ -6,6 +6,8 @@ the API document.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar, get_args
 from urllib.parse import quote
@@ -22,22 +24,75 @@ T = TypeVar("T")
 
 AppendStatus = Literal["active", "completed"]
 
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""The name of a header (RFC 9110)."""
+
 DEFAULT_LIMIT = 20
 """Rows of a page where the request names no number."""
 
 
 class Operation(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """One request. `path` is relative to the base URL; `read` raises ValueError for a body that it cannot read.
+    """One request, and how its response is read.
 
-    `idempotent` says that sending it twice has the effect of sending it once.
+    Attributes:
+        method: The HTTP method.
+        path: The path, relative to the base URL.
+        query: The query parameters.
+        body: The encoded body.
+        headers: Headers of the caller's, with lower-case names.
+        timeout: Seconds that one attempt may take; None for the connection's.
+        read: Reads the body of a success; raises ValueError for one that it cannot read.
+        idempotent: True if sending it twice has the effect of sending it once.
+
     """
 
     method: str
     path: str
     query: dict[str, str] = {}
     body: bytes | None = None
+    headers: dict[str, str] = {}
+    timeout: float | None = None
     read: Callable[[bytes | bytearray], T]
     idempotent: bool
+
+
+OWN_HEADERS = frozenset(
+    {
+        *("accept", "accept-encoding", "authorization", "connection", "content-encoding", "content-length"),
+        *("content-type", "host", "transfer-encoding", "user-agent"),
+    }
+)
+"""Headers that the client sets itself."""
+
+
+def checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the headers with lower-case names; raises InvalidArgumentError for one that cannot be sent."""
+    if not isinstance(headers, Mapping | None):
+        raise InvalidArgumentError(f"extra_headers is {type(headers).__name__}, expected a dict of strings")
+    return {_header_name(name): _header_value(name, value) for name, value in (headers or {}).items()}
+
+
+def _header_name(name: Any) -> str:
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        raise InvalidArgumentError(f"extra_headers has the name {name!r}, which no header can have")
+    if name.lower() in OWN_HEADERS:
+        raise InvalidArgumentError(f"extra_headers has {name!r}, which the client sets itself")
+    return name.lower()
+
+
+def _header_value(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.isascii() or not (value.isprintable() or not value):
+        raise InvalidArgumentError(f"extra_headers[{name!r}] cannot be sent; expected a string of ASCII characters")
+    return value
+
+
+def checked_timeout(timeout: Any) -> float | None:
+    """Return the seconds; raises InvalidArgumentError if they are no positive number."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise InvalidArgumentError(f"timeout is {timeout!r}, expected a positive number of seconds")
+    return float(timeout)
 
 
 def create_conversation(

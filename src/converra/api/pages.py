@@ -21,12 +21,18 @@ class _Place(Generic[Next]):
     def __init__(self, page: ConversationPage, *, offset: int, limit: int | None, fetch: Callable[[int], Next]) -> None:
         self.data: list[StoredConversation] = page.data
         self.pagination: Pagination = page.pagination
+        self._request_id = page.request_id
         self._offset = offset
         self._limit = limit or page.pagination.limit or DEFAULT_LIMIT
         self._fetch = fetch
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.data)} conversations, {self.pagination!r})"
+
+    @property
+    def request_id(self) -> str | None:
+        """The id that the API gave to the request for this page; None if it gave none."""
+        return self._request_id
 
     def has_next_page(self) -> bool:
         """Return True if more follows: by the total, or if the API names none, by the page being full."""

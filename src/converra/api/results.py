@@ -1,9 +1,13 @@
 """Answers of the API, typed and tolerant: a newer server never breaks an older client.
 
-A field that is missing or null is None, or empty where the API document always shows it: `""` for an id, a status, a
-role or a content, 0 for a total. A field that is unknown, or whose value is not what the document says, is kept
-as it came in `extra`, under its name on the wire. A list of objects keeps those that are objects; where one is not, the
-whole list is in `extra` too. Only an answer that is no JSON object at all cannot be read.
+A field that is missing or null is None, or empty where the API document always shows it: `""` for an id, a prompt id, a
+status, a role or a content, 0 for a total, a limit or an offset, an empty list for messages. `created_at` of a
+conversation is typed as always shown but has no empty value: it is None for a server that leaves it out.
+
+A field that is unknown, or whose value is not what the document says, is kept as it came in `extra`, under its name on
+the wire. A list of objects keeps those that are objects; where one is not, the whole list is in `extra` too. An object
+that is wrapped in `{"data": ...}` is unwrapped; what stands beside it is in `extra`. Only an answer that is no JSON
+object at all cannot be read.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -19,18 +23,20 @@ from converra.wire import details
 from converra.wire.models import Role, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
-class Result(msgspec.Struct, rename="camel", frozen=True, kw_only=True, repr_omit_defaults=True):
+_NOT_OF_THE_BODY = ("extra", "request_id", "shows_messages")
+
+
+class Result(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     """Object of an answer; `extra` holds the fields that this version does not know."""
 
     extra: dict[str, Any] = {}
 
-    @classmethod
-    def read(cls, body: bytes | bytearray) -> Self:
-        """Read the body of an answer; raises ValueError where it is no JSON object."""
-        return cls.from_dict(_decode(body))
+    def __repr__(self) -> str:
+        shown = ((name, getattr(self, name)) for name in (*self.__struct_fields__[1:], "extra"))
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown if _says_much(value))})"
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self:
@@ -57,6 +63,34 @@ class Result(msgspec.Struct, rename="camel", frozen=True, kw_only=True, repr_omi
             value = getattr(self, field.name)
             if value is not None:
                 yield wire_name, _plain(value)
+
+
+class Answer(Result, frozen=True, kw_only=True):
+    """Object of an answer that stands alone.
+
+    Attributes:
+        request_id: The id that the API gave to the request (header `x-request-id` or `request-id`); None if it gave
+            none. It does not count when results are compared.
+
+    """
+
+    request_id: str | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and all(
+            getattr(self, name) == getattr(other, name) for name in self.__struct_fields__ if name != "request_id"
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # as of every result: `extra` is a dict
+
+    def set_request_id(self, request_id: str | None) -> None:
+        """Note the id of the request, which stands in the headers."""
+        msgspec.structs.force_setattr(self, "request_id", request_id)
+
+    @classmethod
+    def read(cls, body: bytes | bytearray) -> Self:
+        """Read the body of an answer; raises ValueError if it is no JSON object."""
+        return cls.from_dict(_unwrapped(_decode(body), _fields(cls)))
 
 
 class StoredToolCall(Result, frozen=True, kw_only=True):
@@ -91,7 +125,7 @@ class StoredMessage(Result, frozen=True, kw_only=True):
     metadata: dict[str, Any] | None = None
 
 
-class Insights(Result, frozen=True, kw_only=True):
+class Insights(Answer, frozen=True, kw_only=True):
     """Results of the analysis of a conversation (API document, "Get Conversation Insights")."""
 
     conversation_id: str | None = None
@@ -104,47 +138,68 @@ class Insights(Result, frozen=True, kw_only=True):
     created_at: datetime | None = None
 
 
-class StoredConversation(Result, frozen=True, kw_only=True):
+class StoredConversation(Answer, frozen=True, kw_only=True):
     """A conversation. Which fields are set depends on the endpoint: a row of a list has no content, for one.
 
     Where the messages are shown, the details that a create has sent in the metadata are put back into them. A status
     that this version does not know is kept as it came, although the type does not name it.
+
+    Attributes:
+        messages: The messages; empty if the API shows none. The API document shows them in the answer to an append.
+        shows_messages: True if the API showed messages, also an empty list of them.
+
     """
 
     id: str = ""
-    prompt_id: str | None = None
+    prompt_id: str = ""
     user_id: str | None = None
     title: str | None = None
     content: str | None = None
-    messages: list[StoredMessage] | None = None
+    messages: list[StoredMessage] = []
+    shows_messages: bool = False
     status: Status | Literal[""] = ""
     llm_model: str | None = None
     has_insights: bool | None = None
     insights: Insights | None = None
     metadata: dict[str, Any] | None = None
-    created_at: datetime | None = None
+    created_at: datetime = cast("datetime", None)
     updated_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.messages:
+            msgspec.structs.force_setattr(self, "shows_messages", True)  # noqa: FBT003 - its signature
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self:
         """Read an object that was decoded from JSON, with the details of its messages put back."""
-        return cls._typed(_with_details(raw))
+        return cls._shown(_with_details(raw))
 
     @classmethod
     def read_as_sent(cls, body: bytes) -> Self:
         """Read the body of an answer, with the details of its messages left in the metadata."""
-        return cls._typed(_decode(body))
+        return cls._shown(_unwrapped(_decode(body), _fields(cls)))
+
+    @classmethod
+    def _shown(cls, raw: dict[str, Any]) -> Self:
+        conversation = cls._typed(raw)
+        if isinstance(raw.get("messages"), list):
+            msgspec.structs.force_setattr(conversation, "shows_messages", True)  # noqa: FBT003 - its signature
+        return conversation
+
+    def _wire_items(self) -> Iterator[tuple[str, Any]]:
+        left_out = {"messages": not self.shows_messages, "promptId": not self.prompt_id}
+        return (item for item in super()._wire_items() if not left_out.get(item[0]))
 
 
 class Pagination(Result, frozen=True, kw_only=True):
     """Position of a page among all results."""
 
     total: int = 0
-    limit: int | None = None
-    offset: int | None = None
+    limit: int = 0
+    offset: int = 0
 
 
-class ConversationPage(Result, frozen=True, kw_only=True):
+class ConversationPage(Answer, frozen=True, kw_only=True):
     """One page of a list (API document, "List Conversations")."""
 
     data: list[StoredConversation] = []
@@ -157,6 +212,14 @@ def _with_details(raw: dict[str, Any]) -> dict[str, Any]:
         return raw
     rest, found = details.take(metadata)
     return {**raw, "messages": details.put_back(messages, found), "metadata": rest} if found else raw
+
+
+def _unwrapped(raw: dict[str, Any], fields: Mapping[str, _Field]) -> dict[str, Any]:
+    """Take an object out of `{"data": ...}`; what stands beside it stays, as unknown fields."""
+    inner = raw.get("data")
+    if not isinstance(inner, dict) or not raw.keys().isdisjoint(fields.keys() - {"data"}):
+        return raw
+    return {name: value for name, value in raw.items() if name != "data"} | inner
 
 
 def _decode(body: bytes | bytearray) -> dict[str, Any]:
@@ -219,7 +282,7 @@ class _Field(NamedTuple):
 def _fields(cls: type[Result]) -> dict[str, _Field]:
     hints = get_type_hints(cls)
     fields = {field.encode_name: _field(field.name, hints[field.name]) for field in msgspec.structs.fields(cls)}
-    return {wire_name: field for wire_name, field in fields.items() if field.name != "extra"}
+    return {wire_name: field for wire_name, field in fields.items() if field.name not in _NOT_OF_THE_BODY}
 
 
 def _field(name: str, hint: Any) -> _Field:
@@ -232,6 +295,10 @@ def _field(name: str, hint: Any) -> _Field:
     return _Field(
         name, dict if get_origin(plain) is dict else plain, result, many=result is not None and item is not plain
     )
+
+
+def _says_much(value: Any) -> bool:
+    return value is not None and value not in ("", [], {}, False)
 
 
 def _optional(hint: Any) -> bool:

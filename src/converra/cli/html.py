@@ -9,6 +9,7 @@ from converra.cli.plain import said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from converra.api.results import StoredConversation
 
@@ -60,4 +61,8 @@ def _conversation(conversation: StoredConversation) -> Iterator[str]:
 
 
 def _created(conversation: StoredConversation) -> str | None:
-    return conversation.created_at.isoformat(" ", "minutes") if conversation.created_at else None
+    return _minutes(conversation.created_at)
+
+
+def _minutes(moment: datetime | None) -> str | None:
+    return moment.isoformat(" ", "minutes") if moment else None

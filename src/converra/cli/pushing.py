@@ -54,7 +54,8 @@ class Recorded(NamedTuple):
     company_name: str | None
     llm_model: str | None
     metadata: Mapping[str, Any]
-    messages: Sequence[Message]
+    messages: Sequence[Any]
+    """As the API shows them."""
 
 
 class Push:
@@ -150,7 +151,7 @@ class Push:
         counted = (found.metadata or {}).get(COUNTER)
         if isinstance(counted, int):
             self.sent = max(self.sent, counted)
-        elif found.messages is not None:
+        elif found.shows_messages:
             self.sent = max(self.sent, len(found.messages))
         elif found.content is not None:
             self.sent = max(self.sent, _spoken(found.content, self._recorded.messages))
@@ -202,7 +203,7 @@ def _loses_nothing(message: Message) -> bool:
     return not more and (message.get("metadata") or {}).keys() <= _IDS
 
 
-def _batch(messages: Sequence[Message]) -> Sequence[Message]:
+def _batch(messages: Sequence[Any]) -> Sequence[Any]:
     size = 0
     for at, message in enumerate(messages[:MAX_BATCH]):
         size += len(message["content"].encode())

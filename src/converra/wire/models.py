@@ -56,6 +56,15 @@ class Message(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     metadata: dict[str, Any] | None = None
 
 
+class UsageParam(TypedDict, total=False):
+    """Token usage as a dict, accepted wherever a `Usage` is; both counts are in tokens."""
+
+    prompt_tokens: int | None
+    promptTokens: int | None
+    completion_tokens: int | None
+    completionTokens: int | None
+
+
 class MessageParam(TypedDict, total=False):
     """A message as a dict, accepted wherever a `Message` is; its fields are spelled like Python or like the API.
 
@@ -69,13 +78,13 @@ class MessageParam(TypedDict, total=False):
     tokens: int | None
     tool_calls: Sequence[ToolCall | Mapping[str, Any]] | None
     toolCalls: Sequence[ToolCall | Mapping[str, Any]] | None
-    usage: Usage | Mapping[str, Any] | None
+    usage: Usage | UsageParam | None
     latency_ms: float | None
     latencyMs: float | None
     metadata: Mapping[str, Any] | None
 
 
-MessageLike = Message | MessageParam | Mapping[str, Any]
+MessageLike = Message | MessageParam
 """A message as a programmer may give it: an object, or a dict with the fields of `MessageParam`."""
 
 
@@ -108,8 +117,18 @@ def _spellings(cls: type[msgspec.Struct]) -> dict[str, str]:
 _MESSAGE = _spellings(Message)
 _USAGE = _spellings(Usage)
 
+_EXPECTED = {
+    "timestamp": "a datetime, or a string in ISO 8601 with a time zone",
+    "model": "a string",
+    "tokens": "a whole number",
+    "usage": "a Usage, or a dict of whole numbers",
+    "latencyMs": "a number of milliseconds",
+    "metadata": "a dict whose keys are strings",
+}
+"""By field: the values that it can have, in words."""
 
-def message_from(value: MessageLike) -> Message:
+
+def message_from(value: MessageLike | Mapping[str, Any]) -> Message:
     """Make a message (API document, "Append Messages").
 
     A field that is None counts as not given. Tool calls given as dicts are kept unchanged: the API document leaves
@@ -188,7 +207,7 @@ def _wire(value: Any) -> dict[str, Any]:
 def _respelled(given: Mapping[str, Any], spellings: dict[str, str], subject: str) -> dict[str, Any]:
     unknown = [repr(name) for name in given if name not in spellings]
     if unknown:
-        known = ", ".join(dict.fromkeys(spellings.values()))
+        known = ", ".join(name for name in spellings if name.islower())
         raise InvalidArgumentError(f"{subject} has unknown fields {', '.join(unknown)}; known are {known}")
     return {spellings[name]: value for name, value in given.items() if value is not None}
 
@@ -197,7 +216,7 @@ def _tool_calls(given: Any) -> list[ToolCall] | None:
     if given is None:
         return None
     if not isinstance(given, (list, tuple)) or not all(isinstance(call, (ToolCall, Mapping)) for call in given):
-        raise InvalidArgumentError("toolCalls is expected to be a list of dicts or ToolCall objects")
+        raise InvalidArgumentError(f"tool_calls is {given!r}, expected a list of dicts or ToolCall objects")
     return list(given)
 
 
@@ -208,17 +227,27 @@ def _check(wire: dict[str, Any]) -> None:
     if not isinstance(content, str):
         raise InvalidArgumentError(f"content is {_name(content)}, expected a string")
     if not content and role != "tool":
-        raise InvalidArgumentError(f"content of a {role} message is empty; only a tool message may have none")
+        article = "an" if role == "assistant" else "a"
+        raise InvalidArgumentError(f"content of {article} {role} message is empty; only a tool message may have none")
 
 
 def _converted(wire: dict[str, Any]) -> Message:
     try:
         message = msgspec.convert(wire, Message)
     except msgspec.ValidationError as error:
-        raise InvalidArgumentError(str(error)) from error
+        raise InvalidArgumentError(_reason(wire, error)) from error
     if message.latency_ms is not None and not math.isfinite(message.latency_ms):
-        raise InvalidArgumentError(f"latencyMs is {message.latency_ms}, expected a finite number")
+        raise InvalidArgumentError(f"latency_ms is {message.latency_ms}, expected a finite number")
     return message
+
+
+def _reason(wire: dict[str, Any], error: msgspec.ValidationError) -> str:
+    """Name the field that is wrong, as Python spells it, with its value."""
+    found = next((name for name in _EXPECTED if f"$.{name}" in str(error)), None)
+    if found is None:
+        return str(error)
+    python = next(name for name, spelled in _MESSAGE.items() if spelled == found)
+    return f"{python} is {wire[found]!r}, expected {_EXPECTED[found]}"
 
 
 def _name(value: Any) -> str:

@@ -27,7 +27,7 @@ from converra.delivery.protocol.joining import OPENED_BY, SIGNATURES
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
-    from converra.api.results import StoredConversation, StoredMessage
+    from converra.api.results import StoredConversation
     from converra.delivery.protocol.entry import EncodedMessage
     from converra.delivery.protocol.progress import Batch, Progress
 
@@ -46,7 +46,7 @@ def is_stored(answer: StoredConversation, progress: Progress, batch: Batch) -> b
 
     """
     for found in (
-        _by_message_id(answer.messages, progress, batch),
+        _by_message_id(answer, progress, batch),
         _by_counter(answer.metadata, progress, batch),
         _by_status(answer.status, progress, batch),
         _by_content(answer.content, progress, batch),
@@ -70,14 +70,14 @@ def is_ours(answer: StoredConversation, progress: Progress, opening: Sequence[En
     if any(openers):
         return progress.writer in openers
     texts = [entry_text(entry) for entry in opening]
-    if answer.messages is not None:
+    if answer.shows_messages:
         return [message.content for message in answer.messages[: len(texts)]] == texts
     return _begins_with(answer.content or "", texts)
 
 
 def system_texts(answer: StoredConversation) -> Container[str]:
     """Return the stored system texts, or the whole content if messages are not shown: `in` finds a text there too."""
-    if answer.messages is not None:
+    if answer.shows_messages:
         return {str(message.content) for message in answer.messages if message.role == "system"}
     return answer.content or ""
 
@@ -88,9 +88,10 @@ def opener_signatures(answer: StoredConversation) -> list[str]:
     return [str(signature) for signature in shown] if isinstance(shown, list) else []
 
 
-def _by_message_id(shown: list[StoredMessage] | None, progress: Progress, batch: Batch) -> bool | None:
+def _by_message_id(answer: StoredConversation, progress: Progress, batch: Batch) -> bool | None:
     """Decide by the ids of the messages, or by their number if this process alone appends."""
-    if shown is None or not batch.ids:
+    shown = answer.messages
+    if not answer.shows_messages or not batch.ids:
         return None
     ids = {str((message.metadata or {}).get("messageId")) for message in shown}
     if not ids.isdisjoint(batch.ids):
