@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -343,11 +344,24 @@ class TestBlocks:
         with pytest.raises(InvalidArgumentError, match="prompt_id"):
             make().conversation(*arguments)
 
+    def test_a_message_is_stamped_when_it_is_added(self, make: Callable[..., Recorder], server: LocalServer) -> None:
+        """Not when it is sent; a time that is given stays."""
+        recorder = make()
+        before = datetime.now(UTC)
+        with recorder.conversation("prompt") as conversation:
+            conversation.add_message("user", "One", timestamp="2024-05-05T00:00:00Z")
+            conversation.add_message("assistant", "Two")
+            after = datetime.now(UTC)
+        assert recorder.flush(LONG)
+        given, stamped = (datetime.fromisoformat(message["timestamp"]) for message in messages(server))
+        assert given == datetime(2024, 5, 5, tzinfo=UTC)
+        assert before <= stamped <= after
+
     def test_wrong_messages_are_errors_at_once(self, make: Callable[..., Recorder]) -> None:
         """Unknown roles and empty content name themselves."""
         with make().conversation("prompt") as conversation:
             with pytest.raises(InvalidArgumentError, match="role is 'boss'"):
-                conversation.add_message("boss", "x")
+                conversation.add_message("boss", "x")  # type: ignore[arg-type] # what this is about
             with pytest.raises(InvalidArgumentError, match="content of a user message is empty"):
                 conversation.add_message("user", "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import hypothesis.strategies as st
@@ -394,6 +395,17 @@ def test_a_message_by_hand() -> None:
         "toolCalls": [{"id": "c1", "name": "find", "arguments": {"a": "x"}}, {"id": "c2", "odd": ["nan"]}],
         "metadata": {"messageId": "run-1", "mood": {"1": [2]}},
     }
+
+
+def test_a_message_by_hand_has_the_time_of_its_call() -> None:
+    """Unless it was given another one."""
+    called, given = datetime(2025, 1, 20, 14, 30, tzinfo=UTC), datetime(2024, 5, 5, tzinfo=UTC)
+    for timestamp, expected in ((None, "2025-01-20T14:30:00Z"), (given, "2024-05-05T00:00:00Z")):
+        written = Message(role="user", content="Hello?", timestamp=timestamp)
+        assert (
+            wire(ManualDraft(written=written, id="1", finish=as_it_is, called=called).message())["timestamp"]
+            == expected
+        )
 
 
 def test_what_a_draft_weighs() -> None:

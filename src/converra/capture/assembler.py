@@ -22,6 +22,7 @@ from converra.wire.models import tool_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from converra.delivery.conversation_queue import ConversationQueue
     from converra.history.draft import Finish
@@ -98,11 +99,12 @@ class Assembler:
         if new is not None:
             self._append([self._draft(new, None, None, facts, carries=False)], at)
 
-    def write(self, message: Message, at: float) -> None:
+    def write(self, message: Message, called: datetime, at: float) -> None:
         """Record a message that was written by hand."""
         if not self._is_over():
             number = write(self.record, _source(message))
-            self._append([ManualDraft(written=message, id=self._id(number), finish=self.finish)], at)
+            draft = ManualDraft(written=message, id=self._id(number), finish=self.finish, called=called)
+            self._append([draft], at)
 
     def reject(self, answer: Answer, failure: Failure) -> None:
         """Record that the app could not read an answer that was recorded before."""

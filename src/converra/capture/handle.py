@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,14 +17,13 @@ from converra.wire import json_safe
 from converra.wire.models import message_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     from converra.capture.recording import Recording
     from converra.capture.routing import Router
-    from converra.wire.models import ToolCall, Usage
+    from converra.wire.models import MessageParam, Role, ToolCall, Usage, UsageParam
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -102,13 +102,13 @@ class Conversation:
 
     def add_message(
         self,
-        role: str,
+        role: Role,
         content: Any,
         *,
         model: str | None = None,
         latency_ms: float | None = None,
-        usage: Usage | Mapping[str, Any] | None = None,
-        tool_calls: list[ToolCall | dict[str, Any]] | None = None,
+        usage: Usage | UsageParam | None = None,
+        tool_calls: Sequence[ToolCall | Mapping[str, Any]] | None = None,
         timestamp: datetime | str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
@@ -119,10 +119,10 @@ class Conversation:
             content: The text. Anything else is stored as JSON; only a `tool` message may be empty.
             model: The model that wrote the message.
             latency_ms: Duration of the call or tool run, in milliseconds.
-            usage: Token counts: `{"promptTokens": …, "completionTokens": …}`.
+            usage: Token counts: `{"prompt_tokens": …, "completion_tokens": …}`.
             tool_calls: Calls of an assistant, `{"id": …, "name": …, "arguments": …}`; or the one that a `tool` message
                 answers, with `id` and `name`.
-            timestamp: When the message was written: an ISO 8601 string or a datetime. By default the server decides.
+            timestamp: When the message was written: an ISO 8601 string or a datetime. Default: the time of the call.
             metadata: A mapping that is stored with the message.
 
         Raises:
@@ -132,7 +132,8 @@ class Conversation:
             >>> conversation.add_message("assistant", "It is sent.", model="gpt-4o", latency_ms=412)
 
         """
-        fields = {
+        called = datetime.now(UTC)
+        fields: MessageParam = {
             "role": role,
             "content": _text(content),
             "model": model,
@@ -147,7 +148,7 @@ class Conversation:
         with guard("adding a message"):
             recording = self.recording()
             if recording is not None:
-                recording.add(message)
+                recording.add(message, called)
 
     def update_metadata(self, **values: Any) -> None:
         """Merge into the conversation's metadata, with the next message (API document, "Append Messages").

@@ -51,6 +51,7 @@ from converra.process.telemetry import NO_SPAN, TRACES, current_span_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
     from typing import Protocol
 
     from converra.capture.assembler import Show
@@ -222,9 +223,9 @@ class Recording:
         self.paused = False
         self._message(source.weight, Assembler.record_tool_result, source, Facts(at))
 
-    def add(self, message: Message) -> None:
+    def add(self, message: Message, called: datetime) -> None:
         """Record a message that was written by hand; a request that resends it brings nothing new."""
-        self._message(len(message.content), Assembler.write, message)
+        self._message(len(message.content), Assembler.write, message, called)
 
     def _message(self, weight: int, step: Callable[..., None], *source: Any) -> None:
         if self.ended:

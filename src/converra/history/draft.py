@@ -198,6 +198,8 @@ class ManualDraft(msgspec.Struct, kw_only=True):
     written: Message
     id: str
     finish: Finish
+    called: datetime | None = None
+    """The time of the call, for a message without a timestamp."""
     already_known: bool = False
 
     @property
@@ -210,6 +212,7 @@ class ManualDraft(msgspec.Struct, kw_only=True):
         written, identity = self.written, {"messageId": self.id}
         message = msgspec.structs.replace(
             written,
+            timestamp=written.timestamp or self.called,
             content=json_safe.text(written.content),
             model=None if written.model is None else json_safe.text(written.model),
             tool_calls=_written_calls(written.tool_calls),

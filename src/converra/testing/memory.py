@@ -143,8 +143,12 @@ class MemoryDelivery(Delivery):
         if metadata.get("replaces") in self._ids:
             metadata["replaces"] = self._ids[metadata["replaces"]]
         changes: dict[str, Any] = {"metadata": metadata or None}
-        if not isinstance(draft, ManualDraft):
-            changes |= _timeless(message, BEGINNING + timedelta(seconds=len(self._ids) - 1))
+        moment = BEGINNING + timedelta(seconds=len(self._ids) - 1)
+        if isinstance(draft, ManualDraft):
+            if message.timestamp is not None and draft.written.timestamp is None:
+                changes["timestamp"] = moment
+        else:
+            changes |= _timeless(message, moment)
             metadata |= {name: 0.0 for name in ("timeToFirstTokenMs",) if name in metadata}
         kept.messages.append(msgspec.structs.replace(message, **changes))
 
