@@ -46,10 +46,44 @@ def test_it_answers_in_order(client: openai.OpenAI) -> None:
     calls: list[Any] = first.message.tool_calls or []
     assert [(call.id, call.function.name, call.function.arguments) for call in calls] == [
         ("c1", "look_up", '{"order": 7}'),
-        ("call_1", "wave", "{o"),
+        ("call_2_1", "wave", "{o"),
     ]
     assert (first.message.content, first.finish_reason) == (None, "tool_calls")
     assert (second.message.content, second.finish_reason) == ("It is sent.", "stop")
+
+
+def test_it_knows_what_it_was_asked(recorded: RecordedModel) -> None:
+    """Each request is the conversation up to an answer, with ids that answers and results share."""
+    calls = [
+        {"index": 0, "id": "c1", "type": "function", "function": {"name": "look_up", "arguments": '{"order": 7}'}},
+        {"index": 1, "id": "call_2_1", "type": "function", "function": {"name": "wave", "arguments": "{o"}},
+    ]
+    opening = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Where is my order 7?"}]
+    assert recorded.requests == [
+        opening,
+        [
+            *opening,
+            {"role": "assistant", "tool_calls": calls},
+            {"role": "tool", "content": "sent", "tool_call_id": "c1"},
+        ],
+    ]
+    assert recorded.result("c1") == {"role": "tool", "tool_call_id": "c1", "content": "sent"}
+
+
+def test_a_question_without_an_answer_is_asked_too() -> None:
+    """A conversation that ends with a failed call has a last request, which the model refuses."""
+    assert RecordedModel(MESSAGES[:2]).requests == [MESSAGES[:2]]
+    assert RecordedModel([]).requests == []
+
+
+def test_a_result_without_an_id_answers_the_call_before_it() -> None:
+    """Calls and results without ids are paired in their order."""
+    calls = [{"name": "a", "arguments": {}}, {"name": "b", "arguments": {}}]
+    results = [{"role": "tool", "content": text, "toolCalls": [{"name": text}]} for text in "ab"]
+    model = RecordedModel([{"role": "tool", "content": "", "toolCalls": calls}, *results])
+    (_, request) = model.requests
+    made, *answered = request
+    assert [call["id"] for call in made["tool_calls"]] == [result["tool_call_id"] for result in answered]
 
 
 def test_it_streams_where_it_is_asked_to(client: openai.OpenAI) -> None:

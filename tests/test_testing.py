@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -177,7 +179,11 @@ def test_written(converra_capture: Capture):
     assert one.messages[4].latency_ms == 12
     assert (one.status, one.company_name, one.answers) == ("completed", "ACME", ["It is sent."])
     assert [(c.name, c.arguments) for c in one.tool_calls] == [("look_up", {"order": 7})]
-    assert "[look_up] sent" in str(one)
+    assert one.messages[0].timestamp == THEN
+    assert one.messages[3].timestamp == datetime(2025, 1, 1, 0, 0, 3, tzinfo=timezone.utc)
+    assert "       tool: look_up(order=7)\\n       tool: look_up -> sent" in str(one)
+    assert repr(one) == str(one)
+    assert repr(converra_capture) == "<Capture of 1 conversations, 5 messages>"
 
 def test_others(converra_capture):
     with converra.conversation("p1") as conversation:
@@ -304,6 +310,75 @@ def test_kept():
     _default._recorder.shutdown(0)
 """
     ).assert_outcomes(passed=4)
+
+
+FAILING = (
+    HEAD
+    + """
+import openai
+
+def test_plain(client, converra_capture):
+    with converra.conversation("prompt_1"):
+        ask(client, "[[say:Hello.]]")
+    assert converra_capture.only().answers == ["Bye."]
+
+def test_only(converra_capture):
+    with converra.conversation("prompt_2") as conversation:
+        call = {"id": "c1", "name": "look_up", "arguments": {"order": 7, "exact": True}}
+        conversation.add_message("tool", "", tool_calls=[call])
+        conversation.add_message("tool", "sent\\x1b[2J", tool_calls=[{"id": "c1", "name": "look_up"}])
+    converra_capture.only(prompt_id="another")
+
+def test_raised(client, converra_capture):
+    with converra.conversation("prompt_3"):
+        client.with_options(max_retries=0).chat.completions.create(model="gpt-4o", messages="none", timeout=30)
+
+def test_nothing(converra_capture):
+    assert not converra_capture.conversations == []
+
+def test_passes(client, converra_capture):
+    with converra.conversation("prompt_5"):
+        ask(client, "Hello?")
+
+def test_no_fixture():
+    assert False
+"""
+)
+
+
+def test_a_failed_test_shows_its_conversations(run: Callable[..., pytest.RunResult]) -> None:
+    """Calls with their arguments, results by name, escapes made visible; other tests have no such section."""
+    ran = run(FAILING, "-p", "no:randomly")
+    ran.assert_outcomes(failed=5, passed=1)
+    ran.stdout.fnmatch_lines(
+        [
+            "*- converra conversations -*",
+            "captured:",
+            "conversation of prompt_1: completed",
+            "     system: Be kind.",
+            "       user: [[][[]say:Hello.[]][]]",
+            "  assistant: Hello.",
+            "*- converra conversations -*",
+            "conversation of prompt_2: completed",
+            "       tool: look_up(order=7, exact=true)",
+            "       tool: look_up -> sent␛[[]2J",
+        ]
+    )
+    shown = ran.stdout.str()
+    assert shown.count("- converra conversations -") == 4
+    assert "nothing was captured" in shown
+    assert "prompt_5" not in shown
+
+
+def test_a_failed_test_shows_no_frame_of_this_package(run: Callable[..., pytest.RunResult]) -> None:
+    """The failure stands where the test or its app stands; `--full-trace` shows the rest."""
+    package = str(Path(converra.testing.__file__).parents[1])
+    shown = run(FAILING, "-p", "no:randomly").stdout.str()
+    assert "__tracebackhide__" not in shown
+    assert not re.findall(rf"^(?:{re.escape(package)}|\S*src/converra/)\S*:\d+: ", shown, re.MULTILINE)
+    assert "test_a_failed_test_shows_no_frame_of_this_package.py:" in shown
+    full = run(FAILING, "-p", "no:randomly", "--full-trace").stdout.str()
+    assert "integrations" in full
 
 
 def test_a_conftest_may_load_the_plugin(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,9 +41,12 @@ def record(
 ) -> str:
     """Record a conversation as the recorder does; its id."""
     with serve(path=path) as server, Converra(api_key="dev", base_url=server.base_url) as client:
+        whole = len(messages) == 1
         made = client.conversations.create(
-            prompt_id=prompt_id, content=messages[:1], status="active", llm_model="gpt-4o"
+            prompt_id=prompt_id, content=messages[:1], status=status if whole else "active", llm_model="gpt-4o"
         )
+        if whole:
+            return made.id
         ends: Any = "completed" if status == "completed" else None
         client.conversations.append_messages(
             made.id, messages=messages[1:], status=ends, metadata={"channel": "web", "sessionId": "s1"}

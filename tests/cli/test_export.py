@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -87,12 +87,13 @@ def test_a_test_is_runnable(db: Path, tmp_path: Path) -> None:
     record(db, [*CHAT, ENDED])
     path = tmp_path / "test_recorded.py"
     printed("export", "--format", "pytest", "--output", str(path), "--db", str(db))
-    other = path.read_text().replace('"content": question}', '"content": question + "!"}')
+    call = "    for messages in recorded.requests:\n"
+    other = path.read_text().replace(call, f'{call}        messages[-1]["content"] += "!"\n')
     (tmp_path / "test_other.py").write_text(other)
-    plain = "answer = client.chat.completions.create(model=recorded.model, messages=history).choices[0].message"
+    plain = "client.chat.completions.create(model=recorded.model, messages=messages)"
     streamed = (
-        "with client.chat.completions.stream(model=recorded.model, messages=history) as stream:\n"
-        "                answer = stream.get_final_completion().choices[0].message"
+        "with client.chat.completions.stream(model=recorded.model, messages=messages) as stream:\n"
+        "                stream.get_final_completion()"
     )
     assert path.read_text().count(plain) == 1
     (tmp_path / "test_streams.py").write_text(path.read_text().replace(plain, streamed))
@@ -101,6 +102,94 @@ def test_a_test_is_runnable(db: Path, tmp_path: Path) -> None:
     ended = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert ended.stdout.splitlines()[-1].startswith("1 failed, 2 passed"), ended.stdout
     assert "FAILED test_other.py::test_the_app_behaves_as_recorded[conv_" in ended.stdout
+
+
+def _user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def _says(text: str, **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text, **more}
+
+
+def _calls(*names: str, ids: bool = True, **more: Any) -> dict[str, Any]:
+    calls = [{"name": name, "arguments": {"n": 1}, **({"id": f"c_{name}"} if ids else {})} for name in names]
+    return {"role": "tool", "content": "", "toolCalls": calls, **more}
+
+
+def _result(name: str, text: str, **call: Any) -> dict[str, Any]:
+    return {"role": "tool", "content": text, "toolCalls": [{"name": name, **call}]}
+
+
+FAILED = {"metadata": {"error": {"type": "RateLimitError", "status": 429}}}
+SHAPES: dict[str, list[dict[str, Any]]] = {
+    "an error, then another question": [{**_user("One?"), **FAILED}, _user("Two?"), _says("Two.")],
+    "an error at the end": [_user("One?"), _says("One."), {**_user("Two?"), **FAILED}],
+    "nothing but an error": [{**_user("One?"), **FAILED}],
+    "regenerated": [_user("One?"), _says("A."), _says("B."), _user("Thanks!"), _says("Welcome.")],
+    "regenerated in the same words": [_user("One?"), _says("A."), _says("A.")],
+    "the same question twice": [_user("One?"), _says("A."), _user("One?"), _says("A.")],
+    "two questions at once": [_user("One?"), _user("One?"), _says("A.")],
+    "cut short": [_user("One?"), _says("Half of", metadata={"partial": True}), _user("Go on."), _says("it.")],
+    "no text": [_user("One?"), _says("(no text: length)")],
+    "a call without a result": [_user("One?"), _calls("a"), _user("Well?"), _says("Sorry.")],
+    "a call at the end": [_user("One?"), _calls("a")],
+    "one result of two": [_user("One?"), _calls("a", "b"), _result("b", "2", id="c_b"), _says("Done.")],
+    "results in another order": [
+        *(_user("One?"), _calls("a", "b"), _result("b", "2", id="c_b"), _result("a", "1", id="c_a"), _says("Done."))
+    ],
+    "calls without ids": [_user("One?"), _calls("a", ids=False), _result("a", "1"), _says("Done.")],
+    "the same call twice": [
+        *(_user("One?"), _calls("a", ids=False), _result("a", "1")),
+        *(_calls("a", ids=False), _result("a", "2"), _says("Done.")),
+    ],
+    "a result without a call": [_user("One?"), _result("a", "1", id="c_x"), _says("Done.")],
+    "an empty result": [_user("One?"), _calls("a"), _result("a", "", id="c_a"), _says("Done.")],
+    "text and calls": [_user("One?"), {**_calls("a"), "role": "assistant", "content": "Wait."}, _says("Done.")],
+    "arguments that are no object": [
+        _user("One?"),
+        {"role": "tool", "content": "", "toolCalls": [{"id": "c", "name": "a", "arguments": "{oh"}]},
+        _says("Done."),
+    ],
+    "a system message in between": [
+        {"role": "system", "content": "Be kind."},
+        *(_user("One?"), _says("One."), {"role": "system", "content": "Be short."}, _user("Two?"), _says("2.")),
+    ],
+    "an answer first": [_says("How can I help?"), _user("One?"), _says("One.")],
+    "an answer alone": [_says("Good morning.")],
+    "odd text": [_user(" \u202e\t{x}\n'''\"\\\\ "), _says("\x1b[2J 🏕 {{}}")],
+}
+
+
+def test_whatever_a_conversation_holds_its_test_passes(db: Path, tmp_path: Path) -> None:
+    """As it is: after errors, retries, regenerated and cut answers, calls without results and results without calls."""
+    made = {record(db, messages): name for name, messages in SHAPES.items()}
+    mixed = {"role": "tool", "content": "1", "toolCalls": [{"name": "a", "arguments": {}}]}
+    left_out = record(db, [_user("One?"), mixed, _says("Done.")])
+    path = tmp_path / "test_recorded.py"
+    printed("export", "--all", "--format", "pytest", "--output", str(path), "--db", str(db))
+    assert f"# Left out: {left_out} has a tool message with both calls and text.\n" in path.read_text()
+    command = [sys.executable, "-m", "pytest", "-p", "converra.testing", "-p", "no:cacheprovider", "-q"]
+    environ = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    ended = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    failed = [made[line.partition("[")[2].partition("]")[0]] for line in ended.stdout.splitlines() if "FAILED" in line]
+    assert failed == [], ended.stdout
+    assert ended.stdout.splitlines()[-1].startswith(f"{len(SHAPES)} passed"), ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ({"arguments": {}}, "has a tool call without a name"),
+        ({"name": "a", "arguments": [1]}, "has a tool call whose arguments would be read back differently"),
+        ({"name": "a", "arguments": '{"n": 1}'}, "has a tool call whose arguments would be read back differently"),
+    ],
+)
+def test_what_cannot_be_replayed_is_left_out(db: Path, call: dict[str, Any], reason: str) -> None:
+    """A conversation that no model of chat completions can repeat is refused with the reason."""
+    made = record(db, [_user("One?"), {"role": "tool", "content": "", "toolCalls": [call]}, _says("Done.")])
+    result = ran("export", "--format", "pytest", "--db", str(db))
+    assert (result.exit_code, result.stderr) == (2, f"Error: no test can be made: {made} {reason}\n")
 
 
 def test_without_messages_there_is_no_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +203,7 @@ def test_without_messages_there_is_no_test(tmp_path: Path, monkeypatch: pytest.M
         content = json.loads(printed("export", "--format", "content"))
         result = ran("export", "--format", "pytest")
     assert content["messages"][1] == {"role": "assistant", "content": "Hello!"}
-    expected = f"Error: the API does not show the messages of {made.id}, so no test can be made of it\n"
+    expected = f"Error: no test can be made: {made.id} has messages that the API does not show\n"
     assert (result.exit_code, result.stderr) == (2, expected)
 
 

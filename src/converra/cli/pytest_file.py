@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pprint
 import re
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
 _FILE = '''\
 """Conversations that were recorded, as tests: the model answers as it did, and the app has to ask as it did.
 
-`app` stands for your app. It is given the words of the user, turn by turn, and must reach the model through the openai
-package. As it is, it runs the recorded tools again, so the test passes: put your own app in its place.
+`app` stands for your app, and must reach the model through the openai package. As it is, it makes the recorded calls
+again, so the test passes: put your own app in its place.
 """
+
+import contextlib
 
 import openai
 import pytest
@@ -26,21 +29,15 @@ import pytest
 import converra
 from converra.testing import RecordedModel
 
-RECORDED = {recorded}
+{left_out}RECORDED = {recorded}
 
 
 def app(questions, recorded):
-    """Replace this: for each question, call your app as a user does."""
+    """Replace this: give each of the questions to your app, as a user does."""
     client = openai.OpenAI()
-    history = [message for message in recorded.opening]
-    for question in questions:
-        history.append({{"role": "user", "content": question}})
-        while True:
-            answer = client.chat.completions.create(model=recorded.model, messages=history).choices[0].message
-            history.append(answer)
-            if not answer.tool_calls:
-                break
-            history += [recorded.result(call.id) for call in answer.tool_calls]
+    for messages in recorded.requests:
+        with contextlib.suppress(openai.BadRequestError):  # a call that got no answer gets none
+            client.chat.completions.create(model=recorded.model, messages=messages)
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -59,19 +56,50 @@ _KEPT = ("role", "content", "toolCalls", "model")
 
 def source(conversations: Sequence[StoredConversation]) -> str:
     """The test file; it needs the pytest plugin and the openai package, no key and no network."""
+    obstacles = {each.id: obstacle for each in conversations if (obstacle := _obstacle(each))}
+    if len(obstacles) == len(conversations):
+        reasons = "; ".join(f"{name} {obstacle}" for name, obstacle in obstacles.items())
+        raise InvalidArgumentError(f"no test can be made: {reasons}")
     recorded = {
         _name(conversation): {"prompt_id": conversation.prompt_id, "messages": _messages(conversation)}
         for conversation in conversations
+        if conversation.id not in obstacles
     }
     literal = pprint.pformat(recorded, width=100, sort_dicts=False)
-    return _FILE.format(recorded=literal)
+    left_out = "".join(f"# Left out: {name} {obstacle}.\n" for name, obstacle in obstacles.items())
+    return _FILE.format(recorded=literal, left_out=left_out)
+
+
+def _obstacle(conversation: StoredConversation) -> str | None:
+    """Return the reason why a model of chat completions cannot give the recorded answers; None if it can."""
+    if not conversation.shows_messages:
+        return "has messages that the API does not show"
+    messages = [message for message in conversation.messages if not _is_ours(message)]
+    if not messages:
+        return "has no messages"
+    return next(filter(None, map(_oddity, messages)), None)
+
+
+def _oddity(message: StoredMessage) -> str | None:
+    made = [call for call in message.tool_calls or () if call.arguments is not None]
+    if made and message.role == "tool" and message.content:
+        return "has a tool message with both calls and text"
+    if not all(isinstance(call.name, str) and call.name for call in made):
+        return "has a tool call without a name"
+    if not all(isinstance(call.arguments, dict) or _is_no_object(call.arguments) for call in made):
+        return "has a tool call whose arguments would be read back differently"
+    return None
+
+
+def _is_no_object(arguments: Any) -> bool:
+    """Return True for a string that a recorder keeps as it is, because it is no JSON object."""
+    try:
+        return isinstance(arguments, str) and not isinstance(json.loads(arguments), dict)
+    except ValueError:
+        return True
 
 
 def _messages(conversation: StoredConversation) -> list[dict[str, Any]]:
-    if not conversation.messages:
-        raise InvalidArgumentError(
-            f"the API does not show the messages of {conversation.id}, so no test can be made of it"
-        )
     return [_kept(message) for message in conversation.messages if not _is_ours(message)]
 
 

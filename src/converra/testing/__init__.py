@@ -5,6 +5,7 @@ It is loaded with every pytest that finds the package installed, so it imports n
 =========================================  =========================================================================
 fixture `converra_capture`                 the conversations that the test produced, in memory
 fixture `converra_local_api`               a local Conversations API that they are really sent to (extra `server`)
+a section of the report                    the conversations of a failed test that uses `converra_capture`
 marker `converra(prompt_id="...")`         the prompt of calls outside a `conversation()` block, for either fixture
 option `--converra-send`, ini              tests without a fixture send as the app's settings say; by default nothing
 `converra_send`, CONVERRA_PYTEST_SEND=1    is captured outside of the fixtures, also in child processes
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
+    from types import TracebackType
 
     from converra.server.run import LocalServer
     from converra.testing.capture import Capture, CapturedConversation
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["Capture", "CapturedConversation", "RecordedModel", "converra_capture", "converra_local_api"]
 
 _HOMES = {"Capture": "capture", "CapturedConversation": "capture", "RecordedModel": "recorded_model"}
+
+_FIXTURES = {"converra_capture", "converra_local_api"}
+_CAPTURED = pytest.StashKey["Capture"]()
+"""The conversations of a test, for its report."""
 
 SILENCED = "CONVERRA_SILENCED"  # `converra.config` knows it as well; to import that would be heavy
 SEND = "CONVERRA_PYTEST_SEND"
@@ -99,6 +105,7 @@ def converra_capture(request: pytest.FixtureRequest) -> Iterator[Capture]:
     from converra.testing.swap import in_memory, swapped  # noqa: PLC0415 - as above
 
     capture = Capture()
+    request.node.stash[_CAPTURED] = capture
     with swapped(in_memory(capture, prompt_id=_marked_prompt(request.node))):
         yield capture
 
@@ -124,6 +131,32 @@ def converra_local_api(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
             environment.setenv("CONVERRA_API_KEY", "test")
             sending.enter_context(swapped(to_server(server.base_url, prompt_id=prompt_id)))
         yield server
+
+
+# -- reports -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the conversations to the report of a failed test, and leave the frames of this package out of it."""
+    uses_fixture = not _FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+    if uses_fixture and call.excinfo is not None:
+        _hide_own_frames(call.excinfo.tb)
+    report = yield
+    if report.failed and _CAPTURED in item.stash:
+        report.sections.append(("converra conversations", str(item.stash[_CAPTURED])))
+    return report
+
+
+def _hide_own_frames(traceback: TracebackType | None) -> None:
+    """Mark the modules of this package as hidden, which pytest then leaves out except with `--full-trace`."""
+    while traceback is not None:
+        names = traceback.tb_frame.f_globals
+        if str(names.get("__name__")).startswith("converra."):
+            names.setdefault("__tracebackhide__", True)
+        traceback = traceback.tb_next
 
 
 def _marked_prompt(node: pytest.Item) -> str | None:

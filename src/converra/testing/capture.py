@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 
+from converra.capture.console import visible
 from converra.wire.models import Message, Status, ToolCall, tool_call
 
 
 class CapturedConversation(msgspec.Struct, kw_only=True):
     """One conversation, as it would have been sent.
 
-    `metadata` is the user's own and the declared tools; what the SDK says of itself is left out.
+    Attributes:
+        prompt_id: The prompt.
+        session_id: The session, or None.
+        company_name: The customer's company, or None.
+        status: "active", "completed" or "abandoned".
+        messages: The messages, in order.
+        metadata: The metadata of the app, and the declared tools; what the SDK adds about itself is left out.
+
     """
 
     prompt_id: str
@@ -38,11 +47,15 @@ class CapturedConversation(msgspec.Struct, kw_only=True):
         """Texts of the assistant's messages."""
         return [message.content for message in self.messages if message.role == "assistant"]
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
-        """The conversation as a person reads it, for the message of a failed test."""
+        """The conversation as a person reads it, for the report of a failed test."""
         session = f", session {self.session_id}" if self.session_id else ""
         lines = [f"conversation of {self.prompt_id}{session}: {self.status}"]
-        return "\n".join([*lines, *(f"  {message.role:>9}: {_brief(message)}" for message in self.messages)])
+        lines += [f"  {message.role:>9}: {_shown(message)}" for message in self.messages]
+        return visible("\n".join(lines))
 
 
 class Capture:
@@ -57,7 +70,17 @@ class Capture:
         return [message for conversation in self.conversations for message in conversation.messages]
 
     def only(self, *, prompt_id: str | None = None, session_id: str | None = None) -> CapturedConversation:
-        """Give the one conversation (of this prompt, of this session); raises AssertionError for none, and for more."""
+        """Return the one conversation, of this prompt and this session if they are given.
+
+        Args:
+            prompt_id: Count only conversations of this prompt.
+            session_id: Count only conversations of this session.
+
+        Raises:
+            AssertionError: There is not exactly one; the message shows all conversations.
+
+        """
+        __tracebackhide__ = True
         wanted = {"prompt_id": prompt_id, "session_id": session_id}
         asked = {name: value for name, value in wanted.items() if value is not None}
         found = [c for c in self.conversations if all(getattr(c, name) == value for name, value in asked.items())]
@@ -66,12 +89,25 @@ class Capture:
             raise AssertionError(f"expected one conversation{of}, found {len(found)}; {self}")
         return found[0]
 
+    def __repr__(self) -> str:
+        return f"<Capture of {len(self.conversations)} conversations, {len(self.messages)} messages>"
+
     def __str__(self) -> str:
         """All conversations as a person reads them."""
         shown = "\n".join(str(conversation) for conversation in self.conversations)
         return f"captured:\n{shown}" if shown else "nothing was captured"
 
 
-def _brief(message: Message) -> str:
-    calls = "".join(f"[{tool_call(call).name}]" for call in message.tool_calls or ())
-    return " ".join(filter(None, (calls, message.content)))
+def _shown(message: Message) -> str:
+    """The text of a message and its tool calls: those that the model makes as calls, that of a result as its name."""
+    calls = [tool_call(call) for call in message.tool_calls or ()]
+    made = [f"{call.name}({_arguments(call)})" for call in calls if call.arguments is not msgspec.UNSET]
+    answered = [f"{call.name} ->" for call in calls if call.arguments is msgspec.UNSET]
+    text = message.content.replace("\n", "\n" + 13 * " ")
+    return " ".join(filter(None, (*answered, text, *made)))
+
+
+def _arguments(call: ToolCall) -> str:
+    if not isinstance(call.arguments, dict):
+        return str(call.arguments)
+    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items())

@@ -19,13 +19,22 @@ _PATH = "/v1/chat/completions"
 class RecordedModel:
     """The model's side of one recorded conversation, and what the app's side was.
 
-    `messages` are those of the API: role, content, toolCalls, model. While the block lasts, `url` is what
-    OPENAI_BASE_URL is to be. Once all answers are given, a further call is refused with status 400.
+    Use it as a `with` block. Once all answers are given, a further call is refused with status 400.
+
+    Args:
+        messages: The messages as the API has them: dicts with `role`, `content`, and, if there are any, `toolCalls`
+            and `model`.
+
+    Example::
+
+        with RecordedModel(messages) as recorded:
+            monkeypatch.setenv("OPENAI_BASE_URL", recorded.url)
+
     """
 
     def __init__(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        self._messages = messages
-        self._left = [dict(message) for message in messages if _is_answer(message)]
+        self._messages = _with_call_ids(messages)
+        self._left = [message for message in self._messages if _is_answer(message)]
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -44,7 +53,7 @@ class RecordedModel:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The address for `OPENAI_BASE_URL`, while the block lasts."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     @cached_property
@@ -74,8 +83,29 @@ class RecordedModel:
         made = (call for message in self._messages if _is_answer(message) for call in message.get("toolCalls") or ())
         return [(call.get("name"), call.get("arguments")) for call in made]
 
+    @cached_property
+    def requests(self) -> list[list[dict[str, Any]]]:
+        """The messages of each call that led to the recorded conversation, in the form of chat completions.
+
+        Each is the whole conversation up to an answer. If the conversation ends without one, as after an error, the
+        last has all of it; the model refuses that call with status 400.
+        """
+        history = [_chat_message(message) for message in self._messages]
+        ends = [at for at, message in enumerate(self._messages) if _is_answer(message)]
+        if self._messages and not _is_answer(self._messages[-1]):
+            ends.append(len(history))
+        return [history[:end] for end in ends]
+
     def result(self, call_id: str) -> dict[str, str]:
-        """Return a tool's result for a call, as the message that an app sends. Raises KeyError if none was recorded."""
+        """Return a tool's result for a call, as the message that an app sends.
+
+        Args:
+            call_id: The id of the call, as in the model's answer.
+
+        Raises:
+            KeyError: No result was recorded for it.
+
+        """
         results = (message for message in self._messages if message["role"] == "tool" and not _is_answer(message))
         for message in results:
             if any(call.get("id") == call_id for call in message.get("toolCalls") or ()):
@@ -86,6 +116,32 @@ class RecordedModel:
         """Take the next answer; None when all are given."""
         with self._lock:
             return self._left.pop(0) if self._left else None
+
+
+def _with_call_ids(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give an id to each call without one, and to the result that follows it."""
+    whole: list[dict[str, Any]] = []
+    waiting: list[str] = []
+    for number, message in enumerate(messages):
+        calls = [dict(call) for call in message.get("toolCalls") or ()]
+        for at, call in enumerate(calls):
+            if not call.get("id"):
+                call["id"] = f"call_{number}_{at}" if _is_answer(message) or not waiting else waiting.pop(0)
+        if _is_answer(message):
+            waiting += [call["id"] for call in calls]
+        elif calls:
+            waiting = [each for each in waiting if each != calls[0]["id"]]
+        whole.append({**message, "toolCalls": calls} if calls else dict(message))
+    return whole
+
+
+def _chat_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    if _is_answer(message):
+        return {name: value for name, value in _message(message).items() if value is not None}
+    chat = {"role": message["role"], "content": message["content"]}
+    if message["role"] == "tool":
+        chat["tool_call_id"] = next((call["id"] for call in message.get("toolCalls") or ()), "call")
+    return chat
 
 
 def _is_answer(message: Mapping[str, Any]) -> bool:
