@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast, get_args
 
 import msgspec
 
-from converra.wire import details
+from converra.wire import details, notebook
 from converra.wire.models import Role, Status
 
 if TYPE_CHECKING:
@@ -169,6 +169,12 @@ class StoredConversation(Answer, frozen=True, kw_only=True):
         if self.messages:
             msgspec.structs.force_setattr(self, "shows_messages", True)  # noqa: FBT003 - its signature
 
+    def _repr_html_(self) -> str:
+        """Show the conversation in a notebook: its messages, or else its transcript."""
+        title = " · ".join(filter(None, (self.id, self.prompt_id, self.status)))
+        rows = [_cells(message) for message in self.messages] or [["", self.content or "", ""]]
+        return notebook.table(title, ("role", "content", "facts"), rows)
+
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self:
         """Read an object that was decoded from JSON, with the details of its messages put back."""
@@ -212,6 +218,21 @@ def _with_details(raw: dict[str, Any]) -> dict[str, Any]:
         return raw
     rest, found = details.take(metadata)
     return {**raw, "messages": details.put_back(messages, found), "metadata": rest} if found else raw
+
+
+def _cells(message: StoredMessage) -> list[str]:
+    """Return role, text with tool calls, and facts of a message, for a notebook."""
+    calls = [f"{call.name}({'' if call.arguments is None else call.arguments})" for call in message.tool_calls or ()]
+    usage = message.usage
+    tokens = f"{usage.prompt_tokens or 0:,} + {usage.completion_tokens or 0:,} tokens" if usage else ""
+    latency = "" if message.latency_ms is None else f"{message.latency_ms:,.0f} ms"
+    facts = (
+        message.model or "",
+        tokens,
+        latency,
+        f"{message.timestamp:%Y-%m-%d %H:%M:%S}" if message.timestamp else "",
+    )
+    return [message.role, "\n".join(filter(None, (message.content, *calls))), "\n".join(filter(None, facts))]
 
 
 def _unwrapped(raw: dict[str, Any], fields: Mapping[str, _Field]) -> dict[str, Any]:

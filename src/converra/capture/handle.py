@@ -13,7 +13,7 @@ from converra.capture.spec import ConversationSpec, checked_id, checked_metadata
 from converra.errors import InvalidArgumentError
 from converra.process.context import Entered
 from converra.process.guard import guard, report
-from converra.wire import json_safe
+from converra.wire import json_safe, notebook
 from converra.wire.models import message_from
 
 if TYPE_CHECKING:
@@ -75,6 +75,18 @@ class Conversation:
 
     def __repr__(self) -> str:
         return f"<converra conversation {self.id or '(not sent yet)'} of prompt {self.prompt_id!r}>"
+
+    def _repr_html_(self) -> str:
+        """Show the conversation in a notebook. Its messages are at the API: read them with the client."""
+        facts = {
+            "id": self.id or "not sent yet",
+            "prompt_id": self.prompt_id,
+            "session_id": self.session_id,
+            "company_name": self.company_name,
+            **{f"metadata.{name}": value for name, value in self.metadata.items()},
+        }
+        rows = [[name, str(value)] for name, value in facts.items() if value is not None]
+        return notebook.table("converra conversation", ("", ""), rows)
 
     @property
     def id(self) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from converra.wire import notebook
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -40,3 +42,9 @@ class Report:
     def __repr__(self) -> str:
         lines = (f"{row.state:8} {row.target}{f' ({row.why})' if row.why else ''}" for row in self.rows)
         return "\n".join(lines) or "nothing is patched: capture is switched off"
+
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook."""
+        rows = [[row.state, row.target, row.why or ""] for row in self.rows]
+        title = "converra" if rows else "converra: nothing is patched, capture is switched off"
+        return notebook.table(title, ("state", "target", "why"), rows)
