@@ -53,8 +53,9 @@ test-deployments: ## the real servers and workers, told to stop: what they recor
 	@scripts/venv .venvs/deployments openai,server deployments
 	.venvs/deployments/bin/pytest tests/deployments $(ARGS)
 
-picture: dev ## docs/demo.svg, from a run of the demo
+picture: dev ## docs/demo.svg and docs/viewer.png, from runs of the demo
 	$(DEV)python -m scripts.demo_picture
+	$(DEV)python -m scripts.viewer_picture
 
 format: dev ## rewrite the code in the house's format
 	$(DEV)ruff format
