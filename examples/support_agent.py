@@ -2,8 +2,10 @@
 
 Each thread is one conversation, recorded turn by turn, with its tool calls. Only `thread_id` identifies it.
 
+In a checkout: `pip install ".[langchain,openai,server]" langchain langchain-openai langgraph`.
+
 With a Converra key in CONVERRA_API_KEY and an OpenAI key in OPENAI_API_KEY: `python examples/support_agent.py`.
-Without keys: run `converra dev` in one terminal, and the same command in another with the variables that it prints.
+Without keys: `converra dev --fake-llm -- python examples/support_agent.py`.
 """
 
 from __future__ import annotations

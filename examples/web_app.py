@@ -1,5 +1,7 @@
 """A web chat, served by several worker processes: one recorded conversation for each browser session.
 
+In a checkout: `pip install ".[openai,server]"`. Then:
+
     converra dev --fake-llm -- uvicorn web_app:app --app-dir examples --workers 2
 
 Then open http://127.0.0.1:8000. With a Converra key in CONVERRA_API_KEY and an OpenAI key in OPENAI_API_KEY, run

@@ -160,6 +160,13 @@ def test_the_index_is_complete() -> None:
     ] == []
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.code("sh")], ids=lambda page: page.name)
+def test_commands_can_be_pasted(page: Page) -> None:
+    """No command has a gap for the reader to fill in, such as `<this>` or `/path/to`, but for keys."""
+    gaps = re.findall(r"<[a-z ]+>|/path/to|\byour[-_]\w+", page.code("sh"))
+    assert gaps == []
+
+
 def test_the_two_commands_are_on_the_first_screen() -> None:
     """The README begins with the commands for a newcomer."""
     first_screen = (ROOT / "README.md").read_text().splitlines()[:20]

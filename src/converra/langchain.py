@@ -20,12 +20,24 @@ class ConverraCallbackHandler(RunHandler):
     """Records the runs that it is given to, in LangChain's `callbacks` or `config={"callbacks": [...]}`.
 
     One handler may serve any number of chains at a time. A run belongs to the `converra.conversation()` that is active;
-    else to its LangGraph thread; else to the session `session_id`; else to the conversation of this handler's whose
-    history it continues. `prompt_id` is the conversation's prompt, by default that of `converra.instrument()`.
-    `metadata` is for conversations that this handler opens. With `retrieved_documents=True` an answer's metadata lists
-    what the chain's retrievers found for it.
+    else to its LangGraph thread; else to the session `session_id`; else to the conversation of this handler whose
+    history it continues.
 
-    Raises InvalidArgumentError for arguments that can never work, such as an empty prompt id.
+    Args:
+        prompt_id: The prompt of the conversations. Default: that of `converra.instrument()`.
+        session_id: The session of runs that have no LangGraph thread. Default: none.
+        metadata: Metadata of the conversations that this handler opens, as a dict that JSON can hold.
+        retrieved_documents: True: an answer's metadata lists the documents that the chain's retrievers found for it.
+
+    Raises:
+        InvalidArgumentError: An argument can never work, such as an empty prompt id.
+
+    Example::
+
+        handler = ConverraCallbackHandler("prompt_support", session_id="ticket-7")
+        chain.invoke({"question": "Where is my order?"}, {"callbacks": [handler]})
+        handler.complete()
+
     """
 
     def __init__(
@@ -52,5 +64,5 @@ class ConverraCallbackHandler(RunHandler):
             watch()
 
     def complete(self) -> None:
-        """End the conversations that this handler's runs were recorded in; later runs begin new ones."""
+        """Complete the conversations that this handler's runs were recorded in; later runs open new ones."""
         capture().complete_origin(self._given)
