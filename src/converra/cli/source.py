@@ -116,8 +116,14 @@ class APISource:
         return read(only(word, found))
 
 
+def begun(conversation: StoredConversation) -> datetime | None:
+    """Return the time at which a conversation was created; None from a server that leaves it out."""
+    return conversation.created_at
+
+
 def _is_since(found: StoredConversation, since: datetime | None) -> bool:
-    return since is None or found.created_at is None or found.created_at >= since
+    created = begun(found)
+    return since is None or created is None or created >= since
 
 
 class LocalSource:

@@ -10,7 +10,7 @@ import click
 from converra.cli.completing import id_argument
 from converra.cli.ids import found_in
 from converra.cli.local import recorded
-from converra.cli.source import EVERYTHING, LocalSource, Wanted, db_option
+from converra.cli.source import EVERYTHING, LocalSource, Wanted, begun, db_option
 from converra.cli.times import moment
 from converra.cli.wording import plural
 
@@ -64,7 +64,7 @@ def clear(
 
 def _chosen(store: Store, wanted: Wanted, before: datetime | None) -> list[str]:
     rows = (each.conversation for each in LocalSource(store).list(limit=_MOST, wanted=wanted))
-    return [row.id for row in rows if before is None or (row.created_at is not None and row.created_at < before)]
+    return [row.id for row in rows if before is None or ((created := begun(row)) and created < before)]
 
 
 def _delete(store: Store, ids: Sequence[str]) -> None:

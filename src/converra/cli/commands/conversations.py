@@ -14,7 +14,7 @@ from converra.cli.completing import id_argument
 from converra.cli.ids import labels
 from converra.cli.output import Column, is_terminal, print_json, print_rich, print_table
 from converra.cli.plain import conversation_lines
-from converra.cli.source import EVERYTHING, Wanted, json_option, source_of, source_options
+from converra.cli.source import EVERYTHING, Wanted, begun, json_option, source_of, source_options
 from converra.cli.times import moment
 from converra.cli.web import open_viewer
 from converra.server.viewer import figures
@@ -92,14 +92,14 @@ def _columns(found: Sequence[Listed]) -> Sequence[Column]:
     rows = [each.conversation for each in found]
     totals = [each.totals for each in found]
     now = int(time.time() * 1000)
-    begun = [figures.ago(int(row.created_at.timestamp() * 1000), now) if row.created_at else "" for row in rows]
+    ages = [figures.ago(int(created.timestamp() * 1000), now) if (created := begun(row)) else "" for row in rows]
     titles = [" ".join(visible(each.title or "").split()) for each in found]
     tokens = [_tokens(each) if each else "" for each in totals]
     models = [visible(", ".join(each.models)) if each else "" for each in totals]
     return (
         Column("id", labels([visible(row.id) for row in rows])),
         Column("title", titles, drop=0 if any(titles) else 1, elastic=True),
-        Column("begun", begun, drop=1, right=True),
+        Column("begun", ages, drop=1, right=True),
         Column("status", [visible(row.status) for row in rows], drop=2),
         Column("messages", [f"{each.messages:,}" if each else "" for each in totals], drop=3, right=True),
         Column("errors", [str(each.errors) if each and each.errors else "" for each in totals], drop=4, right=True),
@@ -118,7 +118,7 @@ def _tokens(totals: Totals) -> str:
 def _plain(each: Listed) -> list[str]:
     """For programs: the whole id, and a time that does not change."""
     found, totals = each.conversation, each.totals
-    created = f"{found.created_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if found.created_at else ""
+    created = f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if (at := begun(found)) else ""
     cells = [found.id, found.status, found.prompt_id or "", "yes" if found.has_insights else "no", created]
     if totals is not None:
         cells += [str(totals.messages), str(totals.tokens_in), str(totals.tokens_out), ", ".join(totals.models)]
