@@ -282,3 +282,13 @@ def test_an_app_without_a_key_is_told_once(server: LocalServer, start: Callable[
         "messages wait, up to the bound of the outbox.\n"
     )
     assert server.requests == []
+
+
+def test_the_console_alone_needs_no_key(start: Callable[..., Any]) -> None:
+    """Turns are printed there; that none is sent is no warning, but a record of level INFO."""
+    code = "import logging; logging.basicConfig(level='INFO'); record(started(), 'a', 1); time.sleep(0.5)"
+    for level, logged in (("INFO", True), ("WARNING", False)):
+        ended = start(code.replace("INFO", level), API_KEY=None, CONSOLE="1", FLUSH_INTERVAL="0.1").ended()
+        assert ended.status == 0
+        assert ("no API key" in ended.err) is logged
+        assert bool(ended.err) is logged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -108,9 +109,12 @@ class Transport:
                 self._rate_limiter.note_left(time.monotonic(), left, seconds)
 
     def log_key_missing(self) -> None:
-        """Log that there is no API key, once until there is one."""
+        """Log that there is no API key, once until there is one.
+
+        A warning, except with `console`: it is also used alone, to read the turns and send none.
+        """
         if not self._key_missing_logged and self._config.api_key_now() is None:
-            log_limited("key", KEY_MISSING)
+            log_limited("key", KEY_MISSING, level=logging.INFO if self._config.console else logging.WARNING)
             self._key_missing_logged = True
 
     def close(self) -> None:
