@@ -1,4 +1,8 @@
-"""Cost of the viewer with many conversations, and with a full one: `python -m benchmarks.viewer [COUNT]`."""
+"""Cost of the viewer with many conversations, and with a full one.
+
+`python -m benchmarks.viewer [COUNT [MESSAGES [FILE]]]`: COUNT conversations of MESSAGES messages, by default 10,000 of
+100, which are a million. A FILE is kept and used again.
+"""
 
 from __future__ import annotations
 
@@ -34,18 +38,34 @@ PAGES: Mapping[str, str] = {
     "unfinished word": "/?q=de",
     "three words": "/?q=order+parcel+invoice",
     "word and filters": "/?q=refund&status=completed&model=gpt-4o",
+    "sorted by tokens": "/?sort=tokens",
+    "of one day": "/?since=2025-01-01&until=2025-01-01",
+    "one letter more": "/?q=del",
+    "a conversation": "/conversations/conv_00005000",
     "full conversation": "/conversations/conv_full",
     "news of it": "/conversations/conv_full?after=499",
     "it as one HTML page": "/conversations/conv_full/export/html",
 }
 
 
+_MADE = 10
+"""Messages that are made one by one; more are copies of these."""
+
+
 def fill(store: Store, count: int, messages: int = 8) -> None:
     """Store `count` conversations, the same each time, and a full one: 500 messages of 1 KB each."""
+    made = min(messages, _MADE)
     random.seed(7)
     with store.transaction():
         for number in range(count):
-            store.create(_conversation(number, messages, needle=number == count // 2))
+            store.create(_conversation(number, made, needle=number == count // 2))
+        for copy in range(1, messages // made):
+            store.execute(
+                "INSERT INTO messages SELECT number + ?, conversation, role, replace(content, 'needle', ''), calls,"
+                " rest, received_at FROM messages WHERE number & 1048575 < ?",
+                (copy * made, made),
+            )
+        store.execute("UPDATE conversations SET messages = messages * ?", (messages // made,))
         source = [_message(place, 0) | {"content": "long words " * 93} for place in range(500)]
         store.create(NewConversation("conv_full", "benchmark", "prompt-0", "active", "", source, title="Full"))
 
@@ -95,12 +115,14 @@ def measure(url: str, clock: Callable[[], float] = time.perf_counter, times: int
 def main() -> None:
     """Print the table."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    store = Store()
-    fill(store, count)
+    messages = int(sys.argv[2]) if len(sys.argv) > 2 else 100  # noqa: PLR2004 - arguments
+    store = Store(sys.argv[3] if len(sys.argv) > 3 else ":memory:")  # noqa: PLR2004 - arguments
+    if not store.conversations(limit=1)[1]:
+        fill(store, count, messages)
     with serve(store=store) as server:
-        print(f"{f'{count:,} conversations':<28}{'ms':>8}")
+        print(f"{f'{count:,} conversations of {messages} messages':<40}{'ms':>8}")
         for name, ms in measure(server.url).items():
-            print(f"{name:<28}{ms:>8.1f}")
+            print(f"{name:<40}{ms:>8.1f}")
     store.close()
 
 
