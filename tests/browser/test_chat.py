@@ -227,16 +227,19 @@ def test_an_exported_page_is_harmless_too(
 
 
 def test_a_megabyte_and_broken_text_are_shown(page: Page, server: LocalServer) -> None:
-    """Folded away until it is asked for; half a character becomes a mark, not a failure."""
+    """Folded away until it is asked for, the rest on a page of its own; half a character becomes a mark."""
     huge = "x" * 1_000_000 + "end"
     broken = {"role": "tool", "content": '{"half": "\\ud83d"}', "toolCalls": [{"name": "half"}]}
     said: list[dict[str, Any]] = [{"role": "user", "content": huge}, broken]
     new = NewConversation("big", "a", "p", "active", "", said, title="Big")
     server.store.create(new)
     page.goto("/conversations/big")
-    expect(page.get_by_text("997,003 more characters")).to_be_visible()
+    expect(page.get_by_text("197,000 more characters")).to_be_visible()
     page.locator("details.fold summary").click()
-    expect(page.locator("details.fold .bubble")).to_contain_text("xend")
+    expect(page.locator("details.fold .bubble")).to_have_text("x" * 197_000)
+    page.get_by_role("link", name="The whole message").click()
+    expect(page.locator("body")).to_contain_text("xend")
+    page.go_back()
     expect(page.locator("article.tool .bubble, article.tool pre").first).to_be_visible()
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 

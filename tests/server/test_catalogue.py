@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from converra.server.store.catalogue import Filters
+from converra.server.store.catalogue import SORTS, Filters
 from converra.server.store.conversations import Store
 from converra.server.store.excerpt import excerpt
 from converra.server.store.records import NewConversation
@@ -201,3 +203,87 @@ def test_what_is_forgotten_is_not_found() -> None:
     store.prune()
     assert [store.catalogue.page(Filters(q=q), limit=1).total for q in ("elephant", "mouse")] == [0, 1]
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        ("", ["c", "b", "a"]),
+        ("updated", ["a", "c", "b"]),
+        ("turns", ["b", "c", "a"]),
+        ("tokens", ["a", "c", "b"]),
+        ("latency", ["c", "b", "a"]),
+        ("nonsense", ["c", "b", "a"]),
+    ],
+)
+@pytest.mark.parametrize("q", ["", "word"])
+def test_a_list_is_sorted(sort: str, expected: list[str], q: str) -> None:
+    """By the last turn, by turns, tokens or latency, the most first; hits of a search too."""
+    now = 1_000.0
+    store = Store(clock=lambda: now)
+    for name, turns, tokens, latency in (("a", 1, 900, 1), ("b", 3, 0, 2), ("c", 2, 5, 30)):
+        answer = {"usage": {"promptTokens": tokens, "completionTokens": 0}, "latencyMs": latency}
+        add(store, name, "a word", *[{"role": "assistant", "content": "x", **answer}] * turns)
+    now += 60
+    found = store.find(None, "a")
+    assert found is not None
+    store.append(found, [], metadata={}, end=False)
+    page = store.catalogue.page(Filters(q=q, sort=sort), limit=10)
+    assert ([each.id for each in page.conversations], page.total) == (expected, 3)
+    store.close()
+
+
+@pytest.mark.parametrize("sort", list(SORTS))
+def test_a_sorted_page_reads_an_index(sort: str) -> None:
+    """It takes the first of the index, and sorts nothing."""
+    store = Store()
+    plan = store.rows(f"EXPLAIN QUERY PLAN SELECT number FROM conversations WHERE 1 ORDER BY {SORTS[sort]} LIMIT 50")  # noqa: S608 - ours
+    assert [f"conversations_by_{sort.removesuffix('d')}" in row[3] for row in plan] == [True]
+    store.close()
+
+
+def test_days_narrow_a_list() -> None:
+    """From the first moment of one to the last of another, in the time zone of this machine; nonsense is no day."""
+    now = datetime(2025, 1, 19, 23, 59).timestamp()  # noqa: DTZ001 - local
+    store = Store(clock=lambda: now)
+    for name in ("before", "first", "last", "after"):
+        add(store, name, "a word")
+        now += {"before": 60, "first": 2 * 86_400 - 1, "last": 1, "after": 0}[name]
+
+    def found(since: str, until: str) -> list[str]:
+        page = store.catalogue.page(Filters(since=since, until=until), limit=10)
+        return [each.id for each in reversed(page.conversations)]
+
+    assert found("2025-01-20", "2025-01-21") == ["first", "last"]
+    assert found("2025-01-20", "") == ["first", "last", "after"]
+    assert found("", "2025-01-19") == ["before"]
+    assert found("yesterday", "2025-13-01") == found("", "")
+    assert found("0001-01-01", "9999-12-31") == found("", "")
+    store.close()
+
+
+@pytest.mark.parametrize("q", ["pa", "par", "parc"])
+def test_the_beginning_of_a_word_is_in_the_index(q: str) -> None:
+    """The index has the beginnings of words: what is being typed takes no more steps among ten times as many hits."""
+
+    def steps(count: int) -> int:
+        store = Store()
+        with store.transaction():
+            for number in range(count):
+                add(store, f"c{number}", f"parcel{number} part{number}")
+        store.execute("INSERT INTO message_text (message_text) VALUES ('optimize')")
+        taken = 0
+
+        def counted() -> int:
+            nonlocal taken
+            taken += 1
+            return 0
+
+        store._db.set_progress_handler(counted, 10)
+        sql = "SELECT rowid FROM message_text WHERE message_text MATCH ? ORDER BY rowid DESC"
+        with closing(store.each(sql, (f'"{q}"*',))) as hits:
+            next(hits)
+        store.close()
+        return taken
+
+    assert steps(2_000) <= 3 * steps(200)

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from converra.server.viewer.chat_view import Bubble, ShownCall, Text, bubbles, pretty
+from converra.server.viewer.chat_view import Bubble, ShownCall, bubbles
+from converra.server.viewer.texts import Text, pretty
 
 ASKED = {"id": "c1", "name": "look_up", "arguments": {"order": 7}}
 CALL = {
     "role": "tool",
     "content": "",
     "toolCalls": [ASKED, {"id": "c2", "name": "weather", "arguments": "{broken"}],
-    "model": "gpt-4o",
+    "model": "acme-1",
     "usage": {"promptTokens": 1200, "completionTokens": 9},
     "latencyMs": 412.4,
 }
@@ -48,7 +49,7 @@ def test_a_call_and_its_result_are_one() -> None:
                     key="m0c0",
                     name="look_up",
                     preview=f"(order=7) → {result}",
-                    arguments='{"order": 7}',
+                    arguments=Text('{"order": 7}', ""),
                     result=Text(result, ""),
                     failed=False,
                     latency="31 ms",
@@ -59,7 +60,7 @@ def test_a_call_and_its_result_are_one() -> None:
                     "m0c1",
                     "weather",
                     "({broken)",
-                    "{broken",
+                    Text("{broken", ""),
                     None,
                     failed=False,
                     latency=None,
@@ -67,7 +68,7 @@ def test_a_call_and_its_result_are_one() -> None:
                     answered_at=None,
                 ),
             ],
-            facts=["gpt-4o", "1,200 → 9 tokens", "412 ms"],
+            facts=["acme-1", "1,200 → 9 tokens", "412 ms"],
         )
     ]
 

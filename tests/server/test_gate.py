@@ -97,6 +97,39 @@ def test_a_browser_brings_the_token_once() -> None:
         assert browser.post("/chaos?token=open-sesame").status_code == 401
 
 
+BROWSER = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
+
+
+def test_a_browser_is_told_in_words(server: LocalServer) -> None:
+    """Unknown pages, refused names and methods are pages for a browser, and JSON for a program."""
+    for path, headers, status, words in (
+        ("/nope<b>", {}, 404, "There is no such page"),
+        ("/", {"Host": "evil.example"}, 403, "This page is refused"),
+    ):
+        shown = httpx.get(f"{server.url}{path}", headers=BROWSER | headers)
+        assert (shown.status_code, shown.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert f"<title>{words} · converra</title>" in shown.text
+        assert ("<b>" in shown.text, "default-src 'none'" in shown.headers["content-security-policy"]) == (False, True)
+        assert httpx.get(f"{server.url}{path}", headers=headers).json()["error"]["code"] in ("NOT_FOUND", "FORBIDDEN")
+    assert httpx.post(f"{server.url}/live", headers=BROWSER).status_code == 405
+    assert httpx.get(f"{server.base_url}/nope", headers=BROWSER).json()["error"]["code"] == "NOT_FOUND"
+
+
+def test_a_browser_without_the_token_can_enter_it() -> None:
+    """The page asks for it, and shows nothing else; its form leads where the printed address does."""
+    with serve(token="open-sesame") as server, httpx.Client(base_url=server.url, headers=BROWSER) as browser:
+        asked = browser.get("/requests")
+        assert (asked.status_code, 'name="token"' in asked.text, "sesame" in asked.text) == (401, True, False)
+        assert browser.get("/", params={"token": "open-sesame"}).status_code == 303
+        assert browser.get("/requests").status_code == 200
+
+
+def test_the_icon_has_its_old_name_too(server: LocalServer) -> None:
+    """Browsers ask for it on pages that name none, such as JSON."""
+    icon = httpx.get(f"{server.url}/favicon.ico", follow_redirects=True)
+    assert (icon.status_code, icon.headers["content-type"].partition(";")[0]) == (200, "image/svg+xml")
+
+
 def test_other_machines_need_a_token() -> None:
     """A socket that they reach is not served without one."""
     with contextlib.closing(listen(0, EVERYWHERE)) as listener, contextlib.closing(Store()) as store:

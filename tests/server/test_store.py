@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import re
 import sqlite3
 import stat
 import threading
@@ -13,6 +15,7 @@ import httpx
 import pytest
 
 from converra.server.run import serve
+from converra.server.store.catalogue import Filters
 from converra.server.store.conversations import Store
 from converra.server.store.database import StoreError
 from converra.server.store.records import NewConversation, fingerprint
@@ -68,10 +71,66 @@ def test_a_file_of_another_version_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    expected = f"cannot use {path}: it has schema version 99 and this version of converra reads 2; use another file"
+    expected = f"cannot use {path}: it has schema version 99 and this version of converra reads 3; use another file"
     with pytest.raises(StoreError) as raised:
         Store(path)
     assert str(raised.value) == expected
+
+
+def _schema(path: Path) -> dict[str, str]:
+    """The tables, indexes and triggers, without comments and spaces."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        rows = db.execute("SELECT name, sql FROM sqlite_master WHERE sql NOT NULL AND name NOT LIKE 'message_text_%'")
+        found = {name: "".join(re.sub("--.*", "", sql).split()) for name, sql in rows}
+    return {name: re.sub(r"[,)]+$", "", sql) for name, sql in found.items()}
+
+
+def test_a_file_of_the_version_before_is_brought_along(tmp_path: Path) -> None:
+    """It has all it had, is searched as a new one, and has the same schema."""
+    old, new = tmp_path / "old.sqlite3", tmp_path / "new.sqlite3"
+    Store(new).close()
+    _write_version_2(old)
+    with contextlib.closing(Store(old)) as store:
+        assert [each.id for each in store.catalogue.page(Filters(q="hel"), limit=9).conversations] == ["conv_1"]
+        assert [(each.path, each.answer, each.model) for each in store.log.all()] == [("/old", b"", None)]
+        store.create(conversation(2))
+        assert store.catalogue.page(Filters(q="hello"), limit=9).total == 2
+    assert _schema(old) == _schema(new)
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All or nothing: it is tried again with the next start."""
+    path = tmp_path / "old.sqlite3"
+    _write_version_2(path)
+    before = _schema(path)
+    broken = "ALTER TABLE requests ADD COLUMN model TEXT;\nDROP TABLE message_text;\nDROP TABLE no_such;\n"
+    with monkeypatch.context() as patch:
+        patch.setattr("converra.server.store.database._sql", lambda _name: broken)
+        with pytest.raises(StoreError, match="no_such"):
+            Store(path)
+    assert _schema(path) == before
+    Store(path).close()
+
+
+def _write_version_2(path: Path) -> None:
+    """A file as the version before wrote it: by undoing what the migration does."""
+    with contextlib.closing(Store(path)) as store:
+        store.create(conversation())
+        store.log.add(account=None, method="GET", path="/old", headers={}, body=b"")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("DROP INDEX requests_as_lines")
+        for column in ("model", "answer", "answer_type"):
+            db.execute(f"ALTER TABLE requests DROP COLUMN {column}")
+        for name in ("update", "turns", "tokens", "latency"):
+            db.execute(f"DROP INDEX conversations_by_{name}")
+        db.execute("DROP TABLE message_text")
+        db.execute(
+            "CREATE VIRTUAL TABLE message_text USING fts5 (content, calls, content = 'messages',"
+            " content_rowid = 'number', tokenize = 'unicode61 remove_diacritics 2')"
+        )
+        db.execute("INSERT INTO message_text (message_text) VALUES ('rebuild')")
+        db.execute("PRAGMA user_version = 2")
+        db.commit()
 
 
 @pytest.mark.parametrize("name", ["is a folder", "no/such/folder.sqlite3", "no database"])

@@ -23,6 +23,7 @@ from converra.server.store.changes import WEBHOOKS
 from converra.server.viewer import routes
 from converra.server.viewer.drafts import Drafts
 from converra.server.viewer.pages import AT_A_TIME
+from converra.server.viewer.refusal_page import refused
 from converra.server.webhooks import Webhooks
 
 if TYPE_CHECKING:
@@ -66,9 +67,9 @@ def create_app(
     return app
 
 
-async def _refused(_request: Request, refusal: Exception) -> Response:
+async def _refused(request: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, Refusal)  # noqa: S101 - registered for nothing else
-    return JSON(refusal.body(), refusal.status, headers=refusal.headers)
+    return refused(request.scope, refusal)
 
 
 async def _not_served(request: Request, error: Exception) -> Response:
@@ -82,8 +83,8 @@ async def _not_served(request: Request, error: Exception) -> Response:
     refusal = Refusal(
         error.status_code, code, f"{error.detail}: {request.method} {request.url.path}", None, error.headers
     )
-    return await _refused(request, refusal)
+    return refused(request.scope, refusal)
 
 
 async def _failed(request: Request, _error: Exception) -> Response:
-    return await _refused(request, Refusal(500, "INTERNAL_ERROR", "The local server failed; its log says why"))
+    return refused(request.scope, Refusal(500, "INTERNAL_ERROR", "The local server failed; its log says why"))

@@ -15,8 +15,9 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
-from converra.server.api.answers import JSON
 from converra.server.api.refusal import Refusal
+from converra.server.journal import REPLAYED_FOR
+from converra.server.viewer.refusal_page import refused
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -41,7 +42,7 @@ class GateMiddleware:
         self.token: str | None = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI's signature
-        answer = self._answer(scope) if scope["type"] == "http" else None
+        answer = self._answer(scope) if scope["type"] == "http" and REPLAYED_FOR not in scope else None
         await (answer or self.app)(scope, receive, send)
 
     def _answer(self, scope: Scope) -> Response | None:
@@ -52,7 +53,7 @@ class GateMiddleware:
             if entering is not None:
                 return entering
             refusal = Refusal(401, "UNAUTHORIZED", _HOW, headers={"WWW-Authenticate": "Bearer"})
-        return JSON(refusal.body(), refusal.status, headers=refusal.headers) if refusal else None
+        return refused(scope, refusal) if refusal else None
 
 
 _HOW = "This server asks for its token: as the API key of an app, or once as ?token= in the address of a page"

@@ -23,6 +23,8 @@ _COMMON = frozenset(
 )
 _TOPICS = 3
 _TOPIC_LETTERS = 4
+_READ = 20_000
+"""Characters of a message that are read."""
 
 
 def simulate(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -63,4 +65,4 @@ def _summary(messages: Sequence[Mapping[str, Any]]) -> str:
 
 def _words(messages: Iterator[Mapping[str, Any]]) -> Iterator[str]:
     for message in messages:
-        yield from re.findall(r"[^\W\d_]+", message["content"].lower())
+        yield from re.findall(r"[^\W\d_]+", message["content"][:_READ].lower())

@@ -7,9 +7,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from starlette.datastructures import Headers
 
 from converra.server.api.refusal import Refusal
 from converra.server.store.records import fingerprint
+from converra.server.store.request_log import BODY_BYTES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Room for the largest content the API takes with every character escaped, and for tool calls beside it."""
 
+REPLAYED_FOR = "converra.account"
+"""Of the scope of a request that the viewer sends again: its account. Its headers have no key any more."""
+
 _REFUSED = 400
-_REASON_BYTES = 64 * 1024
 _KEY = re.compile("auth|key|password|secret|token", re.IGNORECASE)
 """Names of headers and parameters that may hold a key."""
 
@@ -69,10 +73,12 @@ class _Entry:
         self._started = time.perf_counter()
         self._status: int | None = None
         self._bytes = 0
-        self._refusal = b""
+        self._answer = bytearray()
+        self._written = 0
+        self._answer_type: str | None = None
         self._scope = scope
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        account = _without_keys(headers)
+        account = scope[REPLAYED_FOR] if REPLAYED_FOR in scope else _without_keys(headers)
         self._number = store.log.add(
             account=account, method=scope["method"], path=_target(scope), headers=headers, body=body
         )
@@ -84,9 +90,9 @@ class _Entry:
         async def logged(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._status = message["status"]
+                self._answer_type = Headers(raw=list(message.get("headers", ()))).get("content-type")
             self._bytes += len(message.get("body", b""))
-            if self._status is not None and self._status >= _REFUSED:
-                self._refusal = (self._refusal + message.get("body", b""))[:_REASON_BYTES]
+            self._answer += message.get("body", b"")[: BODY_BYTES - len(self._answer)]
             if message["type"] == "http.response.start" or not message.get("more_body"):
                 self.finish()
             await send(message)
@@ -96,14 +102,18 @@ class _Entry:
     def finish(self) -> None:
         """Write the present state; the last call has the final numbers."""
         ms = (time.perf_counter() - self._started) * 1000
+        answer = bytes(self._answer)
         self._store.log.answered(
             self._number,
             status=self._status,
             ms=round(ms, 3),
             answer_bytes=self._bytes,
-            reason=_reason(self._refusal),
+            reason=_reason(answer) if self._status is not None and self._status >= _REFUSED else None,
             fault=self._scope.get("converra.fault"),
+            answer=answer if len(answer) > self._written else None,
+            answer_type=self._answer_type,
         )
+        self._written = len(answer)
 
 
 def _reason(refusal: bytes) -> str | None:

@@ -28,6 +28,10 @@ CREATE INDEX conversations_of_prompt ON conversations (prompt_id, number);
 CREATE INDEX conversations_of_status ON conversations (status, number);
 CREATE INDEX conversations_of_session ON conversations (session_id, number) WHERE session_id IS NOT NULL;
 CREATE INDEX conversations_with_errors ON conversations (number) WHERE errors > 0;
+CREATE INDEX conversations_by_update ON conversations (updated_at);
+CREATE INDEX conversations_by_turns ON conversations (messages);
+CREATE INDEX conversations_by_tokens ON conversations (tokens_in + tokens_out);
+CREATE INDEX conversations_by_latency ON conversations (latency_ms);
 CREATE INDEX conversations_that_continue ON conversations (json_extract(metadata, '$.continues'))
     WHERE json_extract(metadata, '$.continues') IS NOT NULL;
 
@@ -50,7 +54,8 @@ CREATE TABLE messages (
 CREATE INDEX messages_of_conversation ON messages (conversation, number);
 
 CREATE VIRTUAL TABLE message_text USING fts5 (
-    content, calls, content = 'messages', content_rowid = 'number', tokenize = 'unicode61 remove_diacritics 2'
+    content, calls, content = 'messages', content_rowid = 'number', tokenize = 'unicode61 remove_diacritics 2',
+    prefix = '2 3 4'                    -- the word that is being typed is found without reading all that begin with it
 );
 CREATE TRIGGER message_text_insert AFTER INSERT ON messages BEGIN
     INSERT INTO message_text (rowid, content, calls) VALUES (new.number, new.content, new.calls);
@@ -84,8 +89,12 @@ CREATE TABLE requests (
     digest        BLOB,            -- of all that makes two requests the same; NULL where repeating means nothing
     attempt       INTEGER NOT NULL,
     reason        TEXT,            -- why it was refused
-    fault         TEXT             -- the fault that was switched on for it
+    fault         TEXT,            -- the fault that was switched on for it
+    model         TEXT,            -- that a request to the stand-in model asks for
+    answer        BLOB,            -- the body, at most as much as the log keeps
+    answer_type   TEXT             -- the Content-Type
 );
+CREATE INDEX requests_as_lines ON requests (number, path, model, status);  -- filters read no bodies
 CREATE INDEX requests_of_digest ON requests (digest) WHERE digest IS NOT NULL;
 
 CREATE TABLE model_turns (         -- what the stand-in model was asked, for conversations to find their turns in

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from converra.server.api import answers, content, openapi, schemas, validation
 from converra.server.api.answers import JSON
 from converra.server.api.refusal import Refusal
+from converra.server.journal import REPLAYED_FOR
 from converra.server.store.records import NewConversation, fingerprint
 from converra.wire.limits import MAX_CONTENT_BYTES, MAX_MESSAGE_BYTES
 
@@ -180,6 +181,8 @@ async def get_insights(request: Request) -> Response:
 
 
 def _account(request: Request) -> str:
+    if (replayed := request.scope.get(REPLAYED_FOR)) is not None:
+        return str(replayed)
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise Refusal(

@@ -39,6 +39,11 @@ const pressed = {
   g: () => scrollTo({ top: 0 }),
   G: () => scrollTo({ top: document.documentElement.scrollHeight }),
   x: unfold,
+  m: () => document.getElementById("as-source")?.click(),
+  n: () => toHit(1),
+  N: () => toHit(-1),
+  J: () => document.querySelector("a[rel=next]:not([hidden])")?.click(),
+  K: () => document.querySelector("a[rel=prev]:not([hidden])")?.click(),
   "/": () => document.getElementById("q") ? document.getElementById("q").select() : (location.href = "/#search"),
   "?": () => keys.showModal(),
   Escape: leave,
@@ -55,7 +60,31 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.getElementById("help").addEventListener("click", () => keys.showModal());
+document.getElementById("more-filters")?.addEventListener("click", (event) => { // on narrow screens
+  const button = event.target.closest("button");
+  button.setAttribute("aria-expanded", button.getAttribute("aria-expanded") !== "true");
+});
 if (location.hash === "#search") document.getElementById("q")?.focus();
+
+// neighbours: those of the list that one comes from, as it was filtered and sorted
+
+function neighbours() {
+  const stored = (() => { try { return JSON.parse(sessionStorage.getItem("list") ?? "[]"); } catch { return []; } })();
+  const at = stored.findIndex((each) => new URL(each, location.href).pathname === location.pathname);
+  if (at < 0) return;
+  for (const [rel, address] of [["prev", stored[at - 1]], ["next", stored[at + 1]]]) {
+    const link = document.querySelector(`a[rel=${rel}]`);
+    if (!link) continue;
+    link.hidden = !address;
+    if (address) link.href = address;
+  }
+}
+
+function keepList() {
+  const links = [...document.querySelectorAll("#list a.title")].map((each) => each.getAttribute("href"));
+  if (document.getElementById("list")) sessionStorage.setItem("list", JSON.stringify(links));
+}
+
 for (const up of document.querySelectorAll("a[rel=up]")) { // back to the list as it was filtered
   if (document.referrer.split("?")[0] === up.href) up.href = document.referrer;
 }
@@ -81,14 +110,133 @@ document.addEventListener("click", (event) => {
 });
 
 function addCopyButtons() {
-  for (const block of document.querySelectorAll("pre[data-copy]:not(:has([data-copy-button]))")) {
+  for (const block of document.querySelectorAll("pre[data-copy]")) {
+    const holder = block.closest(".codeblock") ?? block;
+    if (holder.querySelector("[data-copy-button]")) continue;
     const button = document.createElement("button");
     button.type = "button";
     button.dataset.copyButton = "";
     button.textContent = "Copy";
-    block.append(button);
+    holder.append(button);
   }
 }
+
+// rendered or source: the choice is kept, and the page stays at the message that is read
+
+const source = document.getElementById("as-source");
+if (source) {
+  source.checked = localStorage.getItem("source") === "yes";
+  let reading = null;
+  const remember = () => {
+    const top = document.querySelector(".top").offsetHeight;
+    const all = items();
+    const seen = all.find((each) => each.getBoundingClientRect().top >= top) ?? all.at(-1);
+    reading = seen ? [seen, seen.getBoundingClientRect().top] : null;
+  };
+  addEventListener("scroll", remember, { passive: true });
+  source.addEventListener("change", () => {
+    localStorage.setItem("source", source.checked ? "yes" : "no");
+    if (reading && scrollY > 0) scrollBy(0, reading[0].getBoundingClientRect().top - reading[1]);
+    remember();
+  });
+}
+
+// hits of a search: the words of ?q= are marked in the messages that have all of them, as the index finds them
+
+const WORD = /[\p{L}\p{N}\p{M}\p{Co}]+/gu;
+const plain = (word) => word.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+const wanted = [...(new URLSearchParams(location.search).get("q") ?? "").matchAll(WORD)].map((match) => plain(match[0]));
+let hits = [];
+let atHit = -1;
+
+const wordAt = (word) => wanted.findIndex((each, at) => word === each || (at === wanted.length - 1 && word.startsWith(each)));
+
+function wordsOf(message) {
+  const found = [];
+  const texts = document.createTreeWalker(message, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const holder = texts.currentNode.parentElement;
+    if (!holder.closest(".bubble, .call") || holder.closest("button, .preview, .peek, .label, .badge, .language")) continue;
+    if (holder.closest("[data-message]") !== message) continue;
+    for (const match of texts.currentNode.data.matchAll(WORD)) {
+      const at = wordAt(plain(match[0]));
+      if (at >= 0) found.push({ node: texts.currentNode, start: match.index, end: match.index + match[0].length, at });
+    }
+  }
+  return wanted.every((_, at) => found.some((each) => each.at === at || wanted[each.at] === wanted[at])) ? found : [];
+}
+
+function markHits() {
+  const place = document.getElementById("found");
+  if (!place || !wanted.length) return;
+  for (const message of document.querySelectorAll("[data-message]:not([data-searched])")) {
+    message.dataset.searched = "";
+    for (const { node, start, end } of wordsOf(message).reverse()) { // from the end: what is before stays where it is
+      const mark = document.createElement("mark");
+      const hit = node.splitText(start);
+      hit.splitText(end - start);
+      hit.replaceWith(mark);
+      mark.append(hit);
+    }
+  }
+  hits = [...document.querySelectorAll("[data-message]")].filter((message) => marksOf(message).length);
+  place.hidden = !hits.length;
+  tellHits();
+}
+
+const marksOf = (message) => [...message.querySelectorAll("mark")].filter((mark) => mark.closest("[data-message]") === message);
+
+const isShown = (mark) => {
+  const variant = mark.closest(".rendered, .source");
+  return !variant || getComputedStyle(variant).display !== "none";
+};
+
+function tellHits() {
+  const place = document.getElementById("found");
+  const q = new URLSearchParams(location.search).get("q");
+  const words = atHit < 0 ? `${hits.length} with “${q}”` : `${atHit + 1} of ${hits.length} with “${q}”`;
+  if (place.firstElementChild.textContent !== words) place.firstElementChild.textContent = words;
+}
+
+function toHit(step) {
+  if (!hits.length) return;
+  showHit((atHit + step + hits.length) % hits.length);
+}
+
+function showHit(at) {
+  atHit = at;
+  document.querySelector("mark.current")?.classList.remove("current");
+  const mark = marksOf(hits[at]).find(isShown);
+  if (!mark) return;
+  openAround(mark);
+  mark.classList.add("current");
+  hits[at].closest("[data-item]")?.focus({ preventScroll: true });
+  mark.scrollIntoView({ block: "center" });
+  tellHits();
+}
+
+function openAround(element) {
+  for (let each = element.closest("details"); each; each = each.parentElement.closest("details")) each.open = true;
+}
+
+document.getElementById("found")?.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-step]");
+  if (button) toHit(Number(button.dataset.step));
+});
+
+function toAddress() {
+  const named = document.getElementById(location.hash.slice(1));
+  const at = hits.indexOf(named);
+  if (at >= 0) {
+    showHit(at);
+  } else if (named?.matches("[data-message]")) {
+    openAround(named);
+    named.scrollIntoView({ block: "start" });
+  } else if (hits.length && !location.hash) {
+    showHit(0);
+  }
+}
+addEventListener("hashchange", toAddress);
 
 // times: the server writes UTC, the page shows those of this place
 
@@ -154,8 +302,13 @@ function addChoices() {
 }
 
 function show() {
+  keepList();
+  markHits();
   addCopyButtons();
   addChoices();
   tellTimes();
 }
 show();
+neighbours();
+toAddress();
+addEventListener("load", () => requestAnimationFrame(toAddress)); // until then the browser scrolls to the message itself

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from contextlib import closing
-from itertools import islice
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -29,6 +29,21 @@ COUNTED = 500
 """Hits of a search that are counted; beyond, the page only says that there are more."""
 
 
+SORTS = {
+    "updated": "updated_at DESC, number DESC",
+    "turns": "messages DESC, number DESC",
+    "tokens": "tokens_in + tokens_out DESC, number DESC",
+    "latency": "latency_ms DESC, number DESC",
+}
+"""Orders of a list, each with an index. Otherwise the newest come first."""
+
+_NEWEST = "number DESC"
+
+
+READ = 10_000
+"""Messages with the words that are read to count conversations, once the page is full."""
+
+
 class Filters(NamedTuple):
     """Filters of a conversation list; an empty text does not filter."""
 
@@ -42,6 +57,12 @@ class Filters(NamedTuple):
     """`yes` or `no`."""
     errors: str = ""
     """Anything: only those with errors."""
+    since: str = ""
+    """A day, as YYYY-MM-DD in the local time zone: only those with a turn on it or later."""
+    until: str = ""
+    """A day: only those without a later turn."""
+    sort: str = ""
+    """One of `SORTS`."""
 
     def given(self) -> dict[str, str]:
         """Those that ask for something."""
@@ -67,29 +88,49 @@ class Catalogue:
         self._store = store
 
     def page(self, filters: Filters, *, limit: int, offset: int = 0) -> Page:
-        """Those that are asked for, newest first."""
+        """Those that are asked for, newest first or as `filters.sort` says."""
         terms = list(_terms(filters))
         where = " AND ".join([_EVERYTHING, *(term for term, _ in terms)])
         values = [value for _, given in terms for value in given]
+        order = SORTS.get(filters.sort)
         if filters.q.strip():
-            return self._searched(filters.q.strip(), where, values, offset, limit)
-        found = f"FROM conversations WHERE {where}"
-        ((total,),) = self._store.rows(f"SELECT count(*) {found}", values)
-        rows = self._store.rows(f"SELECT * {found} ORDER BY number DESC LIMIT ? OFFSET ?", (*values, limit, offset))
-        return Page([conversation(row) for row in rows], total, {})
+            return self._searched(filters.q.strip(), Asked(self._numbers(where, values)), order, offset, limit)
+        ((total,),) = self._store.rows(f"SELECT count(*) FROM conversations WHERE {where}", values)  # noqa: S608 - literals
+        numbers = self._store.rows(
+            f"SELECT number FROM conversations WHERE {where} ORDER BY {order or _NEWEST} LIMIT ? OFFSET ?",  # noqa: S608 - literals
+            (*values, limit, offset),
+        )
+        return Page(self._conversations([number for (number,) in numbers]), total, {})
 
-    def _searched(self, q: str, where: str, values: Sequence[Any], offset: int, limit: int) -> Page:
-        """Only as far as the page, and a little further to count; with filters, among what they let through."""
-        asked = Asked(None if where == _EVERYTHING else self._numbers(where, values))
-        most = max(COUNTED, offset + limit) + 1
+    def _searched(self, q: str, asked: Asked, order: str | None, offset: int, limit: int) -> Page:
+        """Only as far as the page, and a little further to count; in another `order` those that are counted."""
+        full = offset + limit
+        most = COUNTED if order else max(COUNTED, full)
+        found: dict[int, int] = {}
+        more = False
         with closing(self._hits(q, asked)) as hits:
-            found = dict(islice(hits, most))
-        shown = list(found)[offset : offset + limit]
-        rows = [self._store.rows("SELECT * FROM conversations WHERE number = ?", (number,))[0] for number in shown]
+            for number, place in hits:
+                more = len(found) >= (most if asked.hits < READ else min(full, most))
+                if more:
+                    break
+                found[number] = place
+        numbers = list(found)
+        if order:
+            marks = ",".join("?" * len(numbers))
+            sql = f"SELECT number FROM conversations WHERE number IN ({marks}) ORDER BY {order}"  # noqa: S608 - literals
+            numbers = [number for (number,) in self._store.rows(sql, numbers)]
+        shown = numbers[offset : offset + limit]
         places = {number: place for number in shown if (place := found[number])}
-        return Page([conversation(row) for row in rows], min(len(found), most - 1), places, more=len(found) == most)
+        return Page(self._conversations(shown), len(numbers), places, more=more)
 
-    def _numbers(self, where: str, values: Sequence[Any]) -> list[int]:
+    def _conversations(self, numbers: Sequence[int]) -> list[Conversation]:
+        rows = (self._store.rows("SELECT * FROM conversations WHERE number = ?", (number,)) for number in numbers)
+        return [conversation(found[0]) for found in rows if found]
+
+    def _numbers(self, where: str, values: Sequence[Any]) -> list[int] | None:
+        """Return the conversations that other filters let through; None for all."""
+        if where == _EVERYTHING:
+            return None
         rows = self._store.rows(f"SELECT number FROM conversations WHERE {where} ORDER BY number", values)  # noqa: S608 - literals
         return [number for (number,) in rows]
 
@@ -126,6 +167,14 @@ class Catalogue:
             "SELECT id FROM conversations WHERE json_extract(metadata, '$.continues') = ? ORDER BY number LIMIT ?",
             conversation_id,
         )
+
+    def neighbours(self, number: int) -> tuple[str | None, str | None]:
+        """Return the ids of the conversations before and after one in the list, which begins with the newest."""
+        newer = self._store.rows("SELECT id FROM conversations WHERE number > ? ORDER BY number LIMIT 1", (number,))
+        older = self._store.rows(
+            "SELECT id FROM conversations WHERE number < ? ORDER BY number DESC LIMIT 1", (number,)
+        )
+        return (newer[0][0] if newer else None, older[0][0] if older else None)
 
     def of_session(self, session_id: str) -> int:
         """Count the conversations of a session."""
@@ -172,5 +221,20 @@ def _terms(filters: Filters) -> Iterator[tuple[str, Sequence[Any]]]:
         yield "number IN (SELECT conversation FROM conversation_models WHERE model = ?)", (filters.model,)
     if filters.errors:
         yield "errors > 0", ()
+    if (since := _midnight(filters.since)) is not None:
+        yield "updated_at >= ?", (since,)
+    if (until := _midnight(filters.until, days=1)) is not None:
+        yield "updated_at < ?", (until,)
     if filters.insights:
         yield f"completed_at IS {'NOT ' * (filters.insights == 'yes')}NULL", ()
+
+
+def _midnight(day: str, *, days: int = 0) -> int | None:
+    """Return the beginning of a local day, `days` later, in milliseconds since the epoch; None for no day."""
+    if not day:
+        return None
+    try:
+        moment = datetime.fromisoformat(day) + timedelta(days=days)
+        return int(moment.astimezone().timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        return None

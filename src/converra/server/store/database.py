@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,9 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from converra.process import private_file
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Sequence
+    from collections.abc import Collection, Generator, Iterator, Sequence
 
-SCHEMA_VERSION = 2
+_logger = logging.getLogger("converra")
+
+SCHEMA_VERSION = 3
+
+_MIGRATED_FROM = 2
+"""The version that is made the present one when a file is opened."""
 
 APPLICATION_ID = 0x43764C6F
 """Tells the file from databases of other programs: "CvLo"."""
@@ -84,10 +90,41 @@ def _prepare(db: sqlite3.Connection, path: str) -> None:
     db.execute("PRAGMA foreign_keys = ON")
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version == 0:
-        schema = files("converra.server").joinpath("schema.sql").read_text("utf-8")
         ours = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}"
-        db.executescript(f"BEGIN; {schema}; {ours}; COMMIT;")
+        db.executescript(f"BEGIN; {_sql('schema.sql')}; {ours}; COMMIT;")
+    elif version == _MIGRATED_FROM:
+        _migrate(db)
     elif version != SCHEMA_VERSION:
         raise StoreError(
             f"it has schema version {version} and this version of converra reads {SCHEMA_VERSION}; use another file"
         )
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Bring a file to the present version, unless another process has done so meanwhile."""
+    _logger.info("converra: making the search index of a file of an earlier version, which may take a minute")
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version == _MIGRATED_FROM:
+            for statement in _statements(_sql(f"schema_from_{_MIGRATED_FROM}.sql")):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _sql(name: str) -> str:
+    return files("converra.server").joinpath(name).read_text("utf-8")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script: `executescript` would commit the transaction."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

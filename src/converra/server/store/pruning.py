@@ -27,6 +27,9 @@ KEYS = 500
 PAGES = 200
 """Pages of the file that are given back at a time."""
 
+MERGED_FROM = 0.25
+"""The search index is merged once this share of the messages was deleted: until then it only grows by a deletion."""
+
 SPARE_PAGES = 256
 """Free pages that stay for what comes next: 1 MiB."""
 
@@ -76,19 +79,24 @@ class Pruning:
 
     def _steps(self) -> Iterator[None]:
         """Each is a transaction of its own."""
-        pruned = False
+        pruned = 0
         for deleted in self._conversations():
-            pruned = pruned or deleted
+            pruned += deleted
             yield
         while self._delete_keys():
             yield
         if pruned:
             self._store.touch((PRUNED,))
+        ((stay,),) = self._store.rows("SELECT coalesce(sum(messages), 0) FROM conversations")
+        more = pruned > MERGED_FROM * (pruned + stay) and self._merge(-PAGES)
+        while more:
+            yield
+            more = self._merge(PAGES)
         while self._give_back():
             yield
 
-    def _conversations(self) -> Iterator[bool]:
-        """Go through those that may have to go, the oldest first; whether something of a part was deleted."""
+    def _conversations(self) -> Iterator[int]:
+        """Go through those that may have to go, the oldest first; the messages of a part that were deleted."""
         first = self._first_to_stay()
         at = 0
         while True:
@@ -98,9 +106,9 @@ class Pruning:
             )
             if not part or (self._days is None and part[0][0] >= first):
                 return
-            at, numbers = self._outdated(part, first)
+            at, numbers, weight = self._outdated(part, first)
             self._delete(numbers)
-            yield bool(numbers)
+            yield weight
 
     def _first_to_stay(self) -> int:
         """The oldest of those that are not too many."""
@@ -109,8 +117,11 @@ class Pruning:
         rows = self._store.rows("SELECT number FROM conversations ORDER BY number DESC LIMIT 1 OFFSET ?", (self._most,))
         return int(rows[0][0]) + 1 if rows else 0
 
-    def _outdated(self, part: Sequence[Any], first: int) -> tuple[int, list[int]]:
-        """Pick the conversations of a part to delete, up to a number of messages, and return how far that came."""
+    def _outdated(self, part: Sequence[Any], first: int) -> tuple[int, list[int], int]:
+        """Pick the conversations of a part to delete, up to a number of messages.
+
+        Return how far that came, their numbers, and the weight of their messages.
+        """
         oldest = 0 if self._days is None else self._store.now() - int(self._days * _DAY_MS)
         numbers: list[int] = []
         weight = at = 0
@@ -120,7 +131,7 @@ class Pruning:
                 weight += messages + 1
                 if weight > MESSAGES:
                     break
-        return at, numbers
+        return at, numbers, weight
 
     def _delete(self, numbers: Sequence[int]) -> None:
         if numbers:
@@ -136,6 +147,18 @@ class Pruning:
         )
         with self._store.transaction():
             return self._store.execute(sql, (self._store.now(), KEYS)).rowcount == KEYS
+
+    def _merge(self, pages: int) -> bool:
+        """Merge some pages of the search index, which drops what was deleted; whether there is more to merge.
+
+        A negative number begins with all of the index (sqlite.org/fts5.html, "The 'merge' Command").
+        """
+        changes = "SELECT total_changes()"
+        with self._store.transaction():
+            ((before,),) = self._store.rows(changes)
+            self._store.execute("INSERT INTO message_text (message_text, rank) VALUES ('merge', ?)", (pages,))
+            ((after,),) = self._store.rows(changes)
+        return int(after - before) > 1
 
     def _give_back(self) -> bool:
         """Make the file smaller by some pages; whether there is more to give back."""

@@ -92,6 +92,12 @@ class LoggedRequest(NamedTuple):
     """Why it was refused, in the words of the answer."""
     fault: str | None
     """The fault that was switched on for it."""
+    answer: bytes = b""
+    """The body of the answer, or its beginning."""
+    answer_type: str | None = None
+    """The answer's Content-Type."""
+    model: str | None = None
+    """The model that a request to the stand-in asks for."""
 
     def json(self) -> Any:
         """The body, decoded; None where there was none."""
@@ -113,3 +119,5 @@ class RequestLine(NamedTuple):
     attempt: int
     reason: str | None
     fault: str | None
+    model: str | None = None
+    """The model that a request to the stand-in asks for."""

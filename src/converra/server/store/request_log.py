@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -12,16 +12,18 @@ from converra.server.store.records import LoggedRequest, RequestLine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
 
     from converra.server.store.database import Database
 
-_BODY_BYTES = 1024 * 1024
+BODY_BYTES = 1024 * 1024
+"""Bytes of a request's body and of its answer that are kept."""
 _ALL_BODIES_BYTES = 256 * 1024 * 1024
 _PRUNE_EVERY = 256
 _ENDING = "body_bytes, status, ms, answer_bytes, attempt, reason, fault"
-_WHOLE = f"number, received_at, account, method, path, headers, body, {_ENDING}"
-_LINE = f"number, received_at, account, method, path, {_ENDING}"
+_WHOLE = (
+    f"number, received_at, account, method, path, headers, body, {_ENDING}, coalesce(answer, x''), answer_type, model"
+)
+_LINE = f"number, received_at, account, method, path, {_ENDING}, model"
 
 
 class Resent(NamedTuple):
@@ -40,13 +42,15 @@ class RequestLog:
 
     def add(self, *, account: str | None, method: str, path: str, headers: Mapping[str, str], body: bytes) -> int:
         """Write down a request as it arrives; the number is for `answered`."""
+        model = _model(body) if path.startswith("/openai/") else None
         digest = _digest(account, method, path, body) if method == "POST" else None
         number = self._store.execute(
-            "INSERT INTO requests (received_at, account, method, path, headers, body, body_bytes, digest, attempt)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1 + coalesce(?, (SELECT count(*) FROM requests WHERE digest = ?)))",
+            "INSERT INTO requests (received_at, account, method, path, headers, body, body_bytes, model, digest,"
+            " attempt) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?,"
+            " 1 + coalesce(?, (SELECT count(*) FROM requests WHERE digest = ?)))",
             (
                 *(self._store.now(), account, method, path, msgspec.json.encode(headers).decode()),
-                *(body[:_BODY_BYTES], len(body), digest, _retries(headers), digest),
+                *(body[:BODY_BYTES], len(body), model, digest, _retries(headers), digest),
             ),
         ).lastrowid
         assert number is not None  # noqa: S101 - an INSERT has a row id
@@ -63,11 +67,14 @@ class RequestLog:
         answer_bytes: int,
         reason: str | None = None,
         fault: str | None = None,
+        answer: bytes | None = None,
+        answer_type: str | None = None,
     ) -> None:
-        """Write down how a request was answered."""
+        """Write down how a request was answered, with the `answer` as far as it was sent; None leaves what is there."""
         self._store.execute(
-            "UPDATE requests SET status = ?, ms = ?, answer_bytes = ?, reason = ?, fault = ? WHERE number = ?",
-            (status, ms, answer_bytes, reason, fault, number),
+            "UPDATE requests SET status = ?, ms = ?, answer_bytes = ?, reason = ?, fault = ?,"
+            " answer = coalesce(?, answer), answer_type = ? WHERE number = ?",
+            (status, ms, answer_bytes, reason, fault, answer and answer[:BODY_BYTES], answer_type, number),
         )
         self._store.touch((REQUESTS,))
 
@@ -75,12 +82,38 @@ class RequestLog:
         """Every request, oldest first."""
         return [_request(row) for row in self._store.rows(f"SELECT {_WHOLE} FROM requests ORDER BY number")]  # noqa: S608 - literals
 
-    def lines(self, limit: int, *, before: int | None = None, refused: bool = False) -> list[RequestLine]:
-        """The newest requests without what they brought, newest first: `before` a number, or only those not served."""
-        terms = ["number < ?" if before else "? IS NULL", "(status IS NULL OR status >= 400)" if refused else "1"]
+    def lines(
+        self, limit: int, *, before: int | None = None, failed: bool = False, api: str = "", words: str = ""
+    ) -> list[RequestLine]:
+        """Read the newest requests without their bodies, newest first.
+
+        Args:
+            limit: How many at most.
+            before: A number; only older ones.
+            failed: Only those without an answer or with an error.
+            api: A prefix of the path, such as `/openai/`.
+            words: A part of the path, or of the name of the model.
+
+        """
+        where, values = ["1"], list[Any]()
+        if before:
+            where.append("number < ?")
+            values.append(before)
+        if failed:
+            where.append("(status IS NULL OR status >= 400)")
+        if api:
+            where.append("substr(path, 1, ?) = ?")
+            values += [len(api), api]
+        if words:
+            where.append("(instr(lower(path), ?) OR instr(lower(model), ?))")
+            values += [words.lower(), words.lower()]
+        found = (
+            f"SELECT number FROM requests INDEXED BY requests_as_lines WHERE {' AND '.join(where)}"  # noqa: S608 - literals
+            " ORDER BY number DESC LIMIT ?"
+        )
         rows = self._store.rows(
-            f"SELECT {_LINE} FROM requests WHERE {' AND '.join(terms)} ORDER BY number DESC LIMIT ?",  # noqa: S608 - literals
-            (before, limit),
+            f"SELECT {_LINE} FROM requests WHERE number IN ({found}) ORDER BY number DESC",  # noqa: S608 - as above
+            (*values, limit),
         )
         return [RequestLine._make(row) for row in rows]
 
@@ -99,7 +132,7 @@ class RequestLog:
         """The newest request that got this answer, up to a time and before another request."""
         rows = self._store.rows(
             "SELECT request, sent FROM model_turns JOIN requests ON number = request"
-            " WHERE answer = ? AND received_at <= ? AND request < ? ORDER BY request DESC LIMIT 1",
+            " WHERE model_turns.answer = ? AND received_at <= ? AND request < ? ORDER BY request DESC LIMIT 1",
             (answer, until, before),
         )
         return Resent(*rows[0]) if rows else None
@@ -108,9 +141,24 @@ class RequestLog:
         self._store.execute("DELETE FROM requests WHERE number <= ?", (newest - self._keep,))
         self._store.execute(
             "DELETE FROM requests WHERE number <= (SELECT max(number) FROM"
-            " (SELECT number, sum(length(body)) OVER (ORDER BY number DESC) AS bytes FROM requests) WHERE bytes > ?)",
+            " (SELECT number, sum(length(body) + coalesce(length(answer), 0)) OVER (ORDER BY number DESC) AS bytes"
+            " FROM requests) WHERE bytes > ?)",
             (_ALL_BODIES_BYTES,),
         )
+
+
+class _Asked(msgspec.Struct):
+    """The field of a request to a model that names it."""
+
+    model: str | None = None
+
+
+def _model(body: bytes) -> str | None:
+    """Return the model that a request asks for."""
+    try:
+        return msgspec.json.decode(body, type=_Asked).model
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _digest(*parts: str | bytes | None) -> bytes:

@@ -26,9 +26,13 @@ _END = 1 << 62
 
 
 class Asked:
-    """The conversations that other filters let through; None: all."""
+    """The conversations that other filters let through; None: all.
+
+    `hits` counts the messages with the words that were read meanwhile.
+    """
 
     def __init__(self, numbers: Sequence[int] | None) -> None:
+        self.hits: int = 0
         self._ascending = numbers
         self._all = None if numbers is None else frozenset(numbers)
 
@@ -62,6 +66,7 @@ def _part(
     current = place = 0
     with closing(store.each(_HITS, (words, before))) as hits:
         for (hit,) in hits:
+            asked.hits += 1
             number = hit >> PLACE_BITS
             if number != current:
                 if current and current in asked:

@@ -14,6 +14,8 @@ WIDTH = 260
 HEIGHT = 56
 _WIDEST = 18.0
 _GAP = 0.25
+_BARS = 200
+"""Of more answers only the last are drawn."""
 _COUNTS = ("promptTokens", "completionTokens")
 
 
@@ -29,7 +31,7 @@ class Bar(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A chart with what it is called and the value of its highest bar."""
+    """A chart, its title, and the value of its highest bar."""
 
     title: str
     most: str
@@ -40,7 +42,10 @@ class Chart(NamedTuple):
 
 def charts(messages: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """Tokens and latency, a bar for each answer of the model; none with less than two bars to compare."""
-    answers = [message for message in messages if not answered(message)]
+    answers = [
+        message for message in messages if not answered(message) and ("usage" in message or "latencyMs" in message)
+    ]
+    answers = answers[-_BARS:]
     usages = [mapping(message.get("usage")) for message in answers if mapping(message.get("usage"))]
     waits = [bounded(message["latencyMs"]) for message in answers if "latencyMs" in message]
     tokens = [tuple(bounded(usage.get(name, 0)) for name in _COUNTS) for usage in usages]

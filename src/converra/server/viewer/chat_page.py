@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
+import msgspec
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from converra.server import insights
 from converra.server.api.answers import iso
-from converra.server.viewer import chat_view, figures
+from converra.server.viewer import chat_view, costs, figures, pictures, texts
+from converra.server.viewer import timeline as timelines
 from converra.server.viewer.charts import charts
 from converra.server.viewer.export import EXPORTS, exported
-from converra.server.viewer.pages import missing, number, page, render, store_of, wants_part
+from converra.server.viewer.pages import FILE_HEADERS, missing, number, page, render, store_of, wants_part
 from converra.server.viewer.resending import resendings
 
 if TYPE_CHECKING:
@@ -24,14 +27,30 @@ if TYPE_CHECKING:
     from converra.server.store.records import Conversation
     from converra.server.viewer.drafts import Drafts
 
+    Messages = Sequence[Mapping[str, Any]]
+
+WINDOW = 500
+"""Messages of one page: as many as the API takes for a conversation. Files of other programs may hold more."""
+
 
 def routes() -> list[BaseRoute]:
-    """A conversation, and its exports."""
+    """A conversation, its messages, and its exports."""
     return [
         Route("/conversations/{id}", page(conversation)),
         Route("/conversations/{id}/draft", page(draft)),
+        Route("/conversations/{id}/timeline", page(timeline)),
+        Route("/conversations/{id}/messages/{at}", page(message)),
         Route("/conversations/{id}/export/{kind}", page(export)),
     ]
+
+
+class _Window(NamedTuple):
+    """The messages of a conversation that one page shows."""
+
+    first: int
+    end: int
+    """The place behind the last one."""
+    current: bool = True
 
 
 def conversation(request: Request) -> Response:
@@ -41,18 +60,71 @@ def conversation(request: Request) -> Response:
     if found is None:
         return missing(request, "conversation")
     messages = store.messages(found)
-    values = _about(store, found, messages) | {"draft": _draft(request, found, messages)}
-    if not wants_part(request):
-        return render(request, "conversation.html", **values)
+    if wants_part(request):
+        return _news(request, found, messages)
+    window = _window(len(messages), number(request.query_params.get("at"), least=0))
+    values = _about(store, found, messages, window) | {
+        "bubbles": chat_view.bubbles(messages, only=range(window.first, window.end)),
+        "windows": _windows(len(messages), window),
+        "draft": _draft(request, found, messages),
+    }
+    return render(request, "conversation.html", **values)
+
+
+def _news(request: Request, found: Conversation, messages: Messages) -> Response:
+    """Render the messages that have come, and the calls that they answer."""
     after = number(request.query_params.get("after"), least=0)
+    window = _Window(after, min(len(messages), after + WINDOW))
+    bubbles = chat_view.bubbles(
+        messages, only={*range(window.first, window.end), *chat_view.callers(messages[: window.end], after)}
+    )
     late = [
         call
-        for bubble in values["bubbles"]
+        for bubble in bubbles
         for call in bubble.calls
         if bubble.at < after <= (-1 if call.answered_at is None else call.answered_at)
     ]
-    values["bubbles"] = [bubble for bubble in values["bubbles"] if bubble.at >= after]
-    return render(request, "news.html", late=late, **values)
+    values = _about(store_of(request), found, messages, window) | {
+        "bubbles": [bubble for bubble in bubbles if bubble.at >= after],
+        "late": late,
+        "draft": _draft(request, found, messages),
+    }
+    return render(request, "news.html", **values)
+
+
+def _window(count: int, at: int) -> _Window:
+    first = min(at, max(0, count - 1)) // WINDOW * WINDOW
+    return _Window(first, min(count, first + WINDOW))
+
+
+def _windows(count: int, shown: _Window) -> list[_Window]:
+    return [
+        _Window(first, min(count, first + WINDOW), current=first == shown.first) for first in range(0, count, WINDOW)
+    ]
+
+
+def timeline(request: Request) -> Response:
+    """Show the messages of one conversation on one scale of time."""
+    store = store_of(request)
+    found = store.find(None, request.path_params["id"])
+    if found is None:
+        return missing(request, "conversation")
+    messages = store.messages(found)
+    window = _window(len(messages), number(request.query_params.get("at"), least=0))
+    return render(
+        request,
+        "timeline.html",
+        conversation=found,
+        address=_address(found),
+        title=texts.title(found.title),
+        totals=found.totals,
+        rows=timelines.timeline(messages, range(window.first, window.end)),
+        sums=timelines.sums(messages),
+        cost=costs.total(messages),
+        cost_source=costs.source(),
+        windows=_windows(len(messages), window),
+        window=WINDOW,
+    )
 
 
 def draft(request: Request) -> Response:
@@ -64,45 +136,80 @@ def draft(request: Request) -> Response:
     return render(request, "draft.html", draft=_draft(request, found, store.messages(found)))
 
 
+def message(request: Request) -> Response:
+    """Return one message as plain text: its content as it was sent, or the calls of one that has only those."""
+    store = store_of(request)
+    found = store.find(None, request.path_params["id"])
+    messages = store.messages(found) if found else []
+    at = number(request.path_params["at"], least=0)
+    if at >= len(messages):
+        return missing(request, "message")
+    said = messages[at]
+    text = said["content"] or msgspec.json.format(msgspec.json.encode(said.get("toolCalls", [])), indent=2)
+    body = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+    return Response(body, 200, FILE_HEADERS, "text/plain; charset=utf-8")
+
+
 def export(request: Request) -> Response:
     """The conversation as a file, in one of several formats."""
     store, kind = store_of(request), EXPORTS.get(request.path_params["kind"])
     found = store.find(None, request.path_params["id"])
     if found is None or kind is None:
         return missing(request, "export")
-    headers = {
-        "Content-Disposition": f'attachment; filename="{found.id}.{kind.suffix}"',
-        "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "no-store",
-    }
+    headers = FILE_HEADERS | {"Content-Disposition": f'attachment; filename="{found.id}.{kind.suffix}"'}
     return Response(exported(kind, found, store.messages(found)), 200, headers, kind.media_type)
 
 
-def _about(store: Store, found: Conversation, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All that the page shows."""
+def _about(store: Store, found: Conversation, messages: Messages, window: _Window) -> dict[str, Any]:
+    """All that the page shows beside the messages."""
+    newer, older = store.catalogue.neighbours(found.number)
+    shown = range(window.first, window.end)
+    resent = resendings(store, found, messages, shown)
     return {
         "conversation": found,
+        "address": _address(found),
+        "title": texts.title(found.title),
+        "newer": newer,
+        "older": older,
         "totals": found.totals,
         "latency": figures.duration(found.totals.latency_ms),
+        "cost": costs.total(messages),
+        "cost_source": costs.source(),
         "created": iso(found.created_at),
-        "bubbles": chat_view.bubbles(messages),
-        "resendings": resendings(store, found, messages),
-        "count": len(messages),
+        "resendings": resent,
+        "pictures": pictures.addresses(store, messages, resent, shown),
+        "count": window.end,
+        "at_end": window.end == len(messages),
         "open": _is_open(found),
         "charts": charts(messages),
         "continues": _text(found.metadata.get("continues")),
         "continued_in": store.catalogue.continuations(found.id),
         "session_size": store.catalogue.of_session(found.session_id) if found.session_id else 0,
-        "metadata": chat_view.pretty(found.metadata) if found.metadata else None,
-        "insights": insights.simulate(messages) if found.completed_at is not None else None,
+        "metadata": texts.pretty(found.metadata) if found.metadata else None,
+        "insights": _insights(messages) if found.completed_at is not None else None,
         "exports": EXPORTS,
     }
 
 
-def _draft(request: Request, found: Conversation, messages: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+def _insights(messages: Messages) -> dict[str, Any]:
+    """Return the insights, with the words that the summary quotes on their own: they may run from right to left."""
+    found = insights.simulate(messages)
+    before, _, rest = found["summary"].partition('"')
+    quoted, _, after = rest.rpartition('"')
+    return found | {"summary": (before, texts.title(quoted), after)}
+
+
+def _draft(request: Request, found: Conversation, messages: Messages) -> tuple[texts.Text | None, texts.Text] | None:
     drafts: Drafts = request.app.state.drafts
-    return drafts.of(messages) if _is_open(found) else None
+    written = drafts.of(messages) if _is_open(found) else None
+    if written is None:
+        return None
+    question, answer = written
+    return texts.Texts().markdown(question) if question else None, texts.Texts().markdown(answer)
+
+
+def _address(found: Conversation) -> str:
+    return f"/conversations/{quote(found.id, safe='')}"
 
 
 def _is_open(found: Conversation) -> bool:

@@ -8,32 +8,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from converra.server.store.totals import answered, failed, mapping
 from converra.server.store.totals import calls as calls_of
-from converra.server.viewer import prompt_diff
+from converra.server.viewer import costs, prompt_diff
 from converra.server.viewer.figures import duration, size
+from converra.server.viewer.texts import SHOWN_CHARACTERS, Text, Texts, pretty, without_placeholders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-_SHOWN_CHARACTERS = 3000
-"""More of one message is folded away."""
 _SHOWN_OF_PROMPTS = 600
 """System prompts are long, and not what one comes to read."""
 
-_LINE = 60
 _PREVIEW = 90
+_READ_FOR_PREVIEW = 2_000
 
 _PLACED = ("role", "content", "timestamp", "model", "tokens", "toolCalls", "usage", "latencyMs")
 """The fields of a message that have a place on the page."""
 
 CLOSING_WORDS = "Conversation ended."
 """The SDK's closing message, which is no prompt."""
-
-
-class Text(NamedTuple):
-    """A text, split where the page folds it."""
-
-    shown: str
-    folded: str
 
 
 class ShownCall(NamedTuple):
@@ -44,7 +36,7 @@ class ShownCall(NamedTuple):
     name: str
     preview: str
     """The arguments, and what came of them, as far as one line holds them."""
-    arguments: str
+    arguments: Text
     """Pretty-printed JSON, or the raw text that was none."""
     result: Text | None
     failed: bool
@@ -81,49 +73,73 @@ Placed = tuple[int, "Mapping[str, Any]"]
 """A message and its place."""
 
 
-def bubbles(messages: Sequence[Mapping[str, Any]]) -> list[Bubble]:
-    """The conversation from top to bottom."""
+class _Chat(NamedTuple):
+    """The conversation around a message."""
+
+    messages: Sequence[Mapping[str, Any]]
+    results: Mapping[str, Placed]
+    """The tool results by the ids of their calls."""
+    places: Mapping[str, int]
+    """The places of the messages by their ids."""
+    texts: Texts
+
+
+def bubbles(
+    messages: Sequence[Mapping[str, Any]], *, only: Collection[int] | None = None, texts: Texts | None = None
+) -> list[Bubble]:
+    """Build the conversation from top to bottom, or `only` the messages at some places."""
     results = {call_id: (at, message) for at, message in enumerate(messages) if (call_id := answered(message))}
     asked = {str(call.get("id")) for message in messages for call in calls_of(message) if "arguments" in call}
     places = {str(known): at for at, message in enumerate(messages) if (known := _metadata(message).get("messageId"))}
+    chat = _Chat(messages, results, places, texts or Texts())
     return [
-        _bubble(at, messages, results, places)
+        _bubble(at, chat)
         for at, message in enumerate(messages)
-        if answered(message) not in asked or not answered(message)
+        if (only is None or at in only) and (not (call_id := answered(message)) or call_id not in asked)
     ]
 
 
-def pretty(value: Any) -> str:
-    """JSON as a person reads it, on one line where that is short; text as it is."""
-    if isinstance(value, str):
-        return value
-    line = json.dumps(value, ensure_ascii=False)
-    return line if len(line) <= _LINE else json.dumps(value, ensure_ascii=False, indent=2)
+def callers(messages: Sequence[Mapping[str, Any]], since: int) -> set[int]:
+    """Return the places before `since` of messages with a call that a later message answers."""
+    late = {call_id for message in messages[since:] if (call_id := answered(message))}
+    return {
+        at
+        for at, message in enumerate(messages[:since])
+        if any(str(call.get("id")) in late for call in calls_of(message) if "arguments" in call)
+    }
 
 
-def _bubble(
-    at: int,
-    messages: Sequence[Mapping[str, Any]],
-    results: Mapping[str, Placed],
-    places: Mapping[str, int],
-) -> Bubble:
-    message = messages[at]
+def _bubble(at: int, chat: _Chat) -> Bubble:
+    message = chat.messages[at]
     made = [call for call in calls_of(message) if "arguments" in call]
-    changed = _prompt_change(at, messages)
+    attachments = [_attachment(each) for each in _listed(_metadata(message).get("attachments"))]
+    changed = _prompt_change(at, chat.messages)
     return Bubble(
         at=at,
         role=message["role"],
         label=_label(message, calling=bool(made)),
-        text=_text(message["content"], _SHOWN_OF_PROMPTS if _is_prompt(message) else _SHOWN_CHARACTERS),
-        calls=[_call(f"m{at}c{place}", call, results.get(str(call.get("id")))) for place, call in enumerate(made)],
-        attachments=[_attachment(each) for each in _listed(_metadata(message).get("attachments"))],
+        text=_text(message, chat.texts, len(attachments)),
+        calls=[
+            _call(f"m{at}c{place}", call, chat.results.get(str(call.get("id"))), chat.texts)
+            for place, call in enumerate(made)
+        ],
+        attachments=attachments,
         facts=list(_facts(message)),
         badges=[*([("info", "prompt changed")] if changed else []), *_badges(message)],
-        replaces=places.get(str(_metadata(message).get("replaces"))),
+        replaces=chat.places.get(str(_metadata(message).get("replaces"))),
         notes=[*_named("what changed", changed), *_notes(message)],
         rest=_rest(message),
-        time=_moment(message.get("timestamp")),
+        time=moment(message.get("timestamp")),
     )
+
+
+def _text(message: Mapping[str, Any], texts: Texts, attachments: int) -> Text | None:
+    text = without_placeholders(message["content"], attachments)
+    if not text:
+        return None
+    if message["role"] == "tool":
+        return texts.data(text)
+    return texts.markdown(text, _SHOWN_OF_PROMPTS if _is_prompt(message) else SHOWN_CHARACTERS)
 
 
 def _label(message: Mapping[str, Any], *, calling: bool) -> str:
@@ -133,15 +149,15 @@ def _label(message: Mapping[str, Any], *, calling: bool) -> str:
     return "Tool call" if calling else f"Result of {names}" if names else "Tool result"
 
 
-def _call(key: str, call: Mapping[str, Any], found: Placed | None) -> ShownCall:
+def _call(key: str, call: Mapping[str, Any], found: Placed | None, texts: Texts) -> ShownCall:
     at, result = found or (None, None)
-    outcome = _readable(result["content"]) if result else None
+    outcome = texts.data(result["content"]) if result else None
     return ShownCall(
         key=key,
         name=str(call.get("name", "?")),
-        preview=_preview(call["arguments"], outcome),
-        arguments=pretty(call["arguments"]),
-        result=None if outcome is None else Text(outcome[:_SHOWN_CHARACTERS], outcome[_SHOWN_CHARACTERS:]),
+        preview=_preview(call["arguments"], outcome.shown if outcome else None),
+        arguments=texts.data(call["arguments"]),
+        result=outcome,
         failed=result is not None and failed(result),
         latency=duration(result["latencyMs"]) if result and "latencyMs" in result else None,
         notes=[*_notes(result), *_named("details", _rest(result))] if result else [],
@@ -155,6 +171,7 @@ def _preview(arguments: Any, outcome: str | None) -> str:
         given = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
     else:
         given = pretty(arguments)
+    given = given[:_READ_FOR_PREVIEW]
     line = " ".join(f"({given})".split()) if outcome is None else " ".join(f"({given}) → {outcome}".split())
     return line if len(line) <= _PREVIEW else line[: _PREVIEW - 1] + "…"
 
@@ -163,7 +180,8 @@ def _prompt_change(at: int, messages: Sequence[Mapping[str, Any]]) -> str | None
     """Compare a system prompt with the one before it, line by line; None if nothing changed."""
     if not _is_prompt(messages[at]):
         return None
-    before = next((message["content"] for message in reversed(messages[:at]) if _is_prompt(message)), None)
+    earlier = (messages[place] for place in range(at - 1, -1, -1))
+    before = next((message["content"] for message in earlier if _is_prompt(message)), None)
     if before is None or before == messages[at]["content"]:
         return None
     return prompt_diff.changes(before, messages[at]["content"])
@@ -178,7 +196,9 @@ def _attachment(given: Any) -> str:
     if not isinstance(given, dict):
         return pretty(given)
     weight = [size(given["bytes"])] if isinstance(given.get("bytes"), int) else []
-    return " · ".join([*(str(given[name]) for name in ("kind", "mime", "name", "url") if given.get(name)), *weight])
+    return " · ".join(
+        [*(str(given[name])[:_PREVIEW] for name in ("kind", "mime", "name", "url") if given.get(name)), *weight]
+    )
 
 
 def _facts(message: Mapping[str, Any]) -> Iterator[str]:
@@ -195,6 +215,9 @@ def _facts(message: Mapping[str, Any]) -> Iterator[str]:
     first = metadata.get("timeToFirstTokenMs")
     if isinstance(first, int | float):
         yield f"first token {duration(first)}"
+    price = costs.of(message)
+    if price is not None:
+        yield costs.about(price)
 
 
 def _badges(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -237,7 +260,7 @@ def _rest(message: Mapping[str, Any]) -> str | None:
     return pretty(rest) if rest else None
 
 
-def _moment(timestamp: Any) -> str | None:
+def moment(timestamp: Any) -> str | None:
     """ISO 8601 in UTC, converted from the zone it has; UTC if it has none. None for an invalid time."""
     try:
         parsed = datetime.fromisoformat(str(timestamp).upper())
@@ -247,23 +270,9 @@ def _moment(timestamp: Any) -> str | None:
     return said.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _readable(content: str) -> str:
-    """A tool result, pretty-printed where it is a JSON object or list."""
-    if not content.lstrip().startswith(("{", "[")):
-        return content
-    try:
-        return pretty(json.loads(content))
-    except (ValueError, RecursionError):
-        return content
-
-
 def _metadata(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return mapping(message.get("metadata"))
 
 
 def _listed(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def _text(text: str, shown: int = _SHOWN_CHARACTERS) -> Text | None:
-    return Text(text[:shown], text[shown:]) if text else None

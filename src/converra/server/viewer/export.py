@@ -9,7 +9,7 @@ import msgspec
 from markupsafe import Markup
 
 from converra.server.api import answers
-from converra.server.viewer import chat_view, figures
+from converra.server.viewer import chat_view, figures, pictures, texts
 from converra.server.viewer.pages import templates
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def as_html(conversation: Conversation, messages: Messages) -> bytes:
             totals=conversation.totals,
             latency=figures.duration(conversation.totals.latency_ms),
             created=answers.iso(conversation.created_at),
-            bubbles=chat_view.bubbles(messages),
+            pictures=pictures.embedded(messages),
+            title=texts.title(conversation.title),
+            bubbles=chat_view.bubbles(messages, texts=texts.Texts(everything=True)),
             style=Markup(style),  # noqa: S704 - our own file
         )
     )

@@ -34,6 +34,13 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-store",
 }
 
+FILE_HEADERS = {
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+"""Of what is no page: text and files, in which nothing runs, whatever they hold."""
+
 
 def page(handler: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
     """Have a page made in a thread, from the store's own connections for reading: no API request waits for it.

@@ -1,20 +1,23 @@
-"""The pages of the request log: what reached the two APIs, how it went, and each request as it was received."""
+"""The pages of the request log: what reached the two APIs, and each request with its answer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode
 
 import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from converra.server.api.answers import iso
-from converra.server.viewer import chat_view, figures
+from converra.server.api.refusal import Refusal
+from converra.server.viewer import figures, replay, texts
 from converra.server.viewer.health import LATELY, health, outcome
-from converra.server.viewer.pages import missing, number, page, render, store_of, wants_part
+from converra.server.viewer.pages import FILE_HEADERS, missing, number, page, render, store_of, wants_part
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from converra.server.store.records import LoggedRequest, RequestLine
 
@@ -23,40 +26,96 @@ PAGE = 100
 _SHOWN_CHARACTERS = 200_000
 
 
+APIS = {"": "any", "/api/": "Conversations API", "/openai/": "stand-in model"}
+"""The filter by API: a prefix of the path, and its name."""
+
+
 def routes() -> list[BaseRoute]:
     """The log, one request, and the health strip."""
     return [
         Route("/requests", page(requests)),
         Route("/requests/{number}", page(one_request)),
+        Route("/requests/{number}/curl", page(as_curl)),
+        Route("/requests/{number}/again", again, methods=["POST"]),
         Route("/health", page(health_strip)),
     ]
+
+
+class _Filters(NamedTuple):
+    """Filters of the log; an empty text does not filter."""
+
+    failed: str = ""
+    api: str = ""
+    q: str = ""
+
+    def link(self, **changed: str) -> str:
+        """Return the address of the log with these filters, some of them `changed`."""
+        query = {name: value for name, value in (self._asdict() | changed).items() if value}
+        return f"/requests?{urlencode(query)}" if query else "/requests"
 
 
 def requests(request: Request) -> Response:
     """The log, newest first; for htmx the table alone."""
     store, query = store_of(request), request.query_params
     before = number(query.get("before"), least=0)
-    refused = query.get("refused") == "yes"
-    lines = store.log.lines(PAGE + 1, before=before or None, refused=refused)
+    filters = _Filters(**{name: query.get(name, "").strip() for name in _Filters._fields})
+    api = filters.api if filters.api in APIS else ""
+    lines = store.log.lines(PAGE + 1, before=before or None, failed=filters.failed == "yes", api=api, words=filters.q)
     values: dict[str, Any] = {
         "lines": [_line(each) for each in lines[:PAGE]],
         "older": lines[PAGE - 1].number if len(lines) > PAGE else None,
         "before": before,
-        "refused": refused,
+        "filters": filters,
+        "apis": APIS,
         "health": health(store.log.lines(LATELY)),
-        "base_url": f"{request.url.scheme}://{request.url.netloc}",
+        "base_url": _base_url(request),
     }
-    return render(request, "request_list.html" if wants_part(request) else "requests.html", **values)
+    if wants_part(request):
+        shown = {"before": str(before)} if before else {}
+        return render(request, "request_list.html", headers={"HX-Replace-Url": filters.link(**shown)}, **values)
+    return render(request, "requests.html", **values)
 
 
 def one_request(request: Request) -> Response:
-    """One request with its headers and body."""
-    found = store_of(request).log.find(number(request.path_params["number"], least=0))
+    """One request and its answer."""
+    found = _found(request)
     if found is None:
         return missing(request, "request")
     return render(
-        request, "request.html", line=_line(found), brought=found.headers, body=_body(found), content=_content(found)
+        request,
+        "request.html",
+        line=_line(found),
+        brought=found.headers,
+        brought_body=_body(found.body, found.body_bytes),
+        content=_content(found),
+        answer=_body(found.answer, found.answer_bytes or 0),
+        can_be_sent=replay.can_be_sent(found),
     )
+
+
+def as_curl(request: Request) -> Response:
+    """The request as a command line."""
+    found = _found(request)
+    command = replay.curl(found, _base_url(request)) if found else None
+    if command is None:
+        return missing(request, "request")
+    return Response(command + "\n", 200, FILE_HEADERS, "text/plain; charset=utf-8")
+
+
+async def again(request: Request) -> Response:
+    """Send the request again, and show it; the gate lets no other site's page ask for that."""
+    found = await run_in_threadpool(_found, request)
+    if found is None or not replay.can_be_sent(found):
+        raise Refusal(404, "NOT_FOUND", "The log does not have all of this request")
+    return RedirectResponse(f"/requests/{await replay.send_again(request.app, found)}", 303)
+
+
+def _found(request: Request) -> LoggedRequest | None:
+    return store_of(request).log.find(number(request.path_params["number"], least=0))
+
+
+def _base_url(request: Request) -> str:
+    return f"{request.url.scheme}://{request.url.netloc}"
 
 
 def health_strip(request: Request) -> Response:
@@ -81,15 +140,15 @@ def _line(found: RequestLine | LoggedRequest) -> dict[str, Any]:
     }
 
 
-def _body(found: LoggedRequest) -> chat_view.Text:
-    """The body, indented where it is JSON; of a huge one the beginning."""
+def _body(kept: bytes, size: int) -> texts.Text:
+    """A body, indented if it is JSON; of a huge one the beginning."""
     try:
-        shown = msgspec.json.format(found.body, indent=2) if found.body else b""
+        shown = msgspec.json.format(kept, indent=2) if kept else b""
     except (msgspec.DecodeError, RecursionError):
-        shown = found.body
+        shown = kept
     text = shown.decode("utf-8", "replace")
-    more = len(text) > _SHOWN_CHARACTERS or found.body_bytes > len(found.body)
-    return chat_view.Text(text[:_SHOWN_CHARACTERS], "More of it is not shown." if more else "")
+    more = len(text) > _SHOWN_CHARACTERS or size > len(kept)
+    return texts.Text(text[:_SHOWN_CHARACTERS], "More of it is not shown." if more else "")
 
 
 def _content(found: LoggedRequest) -> str | None:

@@ -32,13 +32,17 @@ class Resending(NamedTuple):
     request: int
 
 
-def resendings(store: Store, found: Conversation, messages: Sequence[Mapping[str, Any]]) -> dict[int, Resending]:
-    """By the place of the answer among the messages; only turns of the stand-in are known."""
+def resendings(
+    store: Store, found: Conversation, messages: Sequence[Mapping[str, Any]], among: range
+) -> dict[int, Resending]:
+    """By the place of the answer, `among` some places of the messages; only turns of the stand-in are known."""
     received = store.received(found)
-    places = [at for at, message in enumerate(messages) if _is_answer(message)]
+    places = [at for at in range(among.stop) if _is_answer(messages[at])]
     known: dict[int, Resending] = {}
     before = _NO_LIMIT
     for previous, at in reversed(list(itertools.pairwise([-1, *places]))):
+        if at < among.start:
+            break
         digest = answer_digest(messages[at]["content"], [str(call.get("id")) for call in calls(messages[at])])
         turn = store.log.resent(digest, until=received[at], before=before)
         if turn is not None:

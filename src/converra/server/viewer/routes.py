@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
+from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -12,7 +13,8 @@ from converra.server.api.answers import iso
 from converra.server.faults import chaos
 from converra.server.store.catalogue import Filters
 from converra.server.store.excerpt import excerpt
-from converra.server.viewer import chat_page, figures, request_pages, webhook_page
+from converra.server.store.search import PLACE_BITS
+from converra.server.viewer import chat_page, compare_page, figures, pictures, request_pages, texts, webhook_page
 from converra.server.viewer.health import LATELY, health
 from converra.server.viewer.live import live
 from converra.server.viewer.pages import number, page, render, store_of, wants_part
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 PAGE = 50
 
+_SORTS = {"": "newest", "updated": "last turn", "turns": "turns", "tokens": "tokens", "latency": "latency"}
+
 _FRESH_MS = 1500
 """A conversation that changed so lately lights up."""
 
@@ -35,12 +39,20 @@ def routes() -> list[BaseRoute]:
     return [
         Route("/", page(conversations)),
         Route("/live", live),
+        Route("/favicon.ico", favicon),
         *chat_page.routes(),
+        *compare_page.routes(),
+        *pictures.routes(),
         *request_pages.routes(),
         *chaos.routes(),
         *webhook_page.routes(),
         Mount("/static", StaticFiles(packages=[("converra.server", "static")])),
     ]
+
+
+async def favicon(_request: Request) -> Response:
+    """Send browsers that ask for an icon by its old name, such as on a page of JSON, to the icon."""
+    return RedirectResponse("/static/icon.svg", 308)
 
 
 def conversations(request: Request) -> Response:
@@ -52,6 +64,8 @@ def conversations(request: Request) -> Response:
     values: dict[str, Any] = {
         "rows": [_row(store, each, found.places.get(each.number), filters.q) for each in found.conversations],
         "filters": filters,
+        "title": _title(filters),
+        "sorts": _SORTS,
         "prompts": store.catalogue.prompts(),
         "models": store.catalogue.models(),
         "total": found.total,
@@ -63,8 +77,15 @@ def conversations(request: Request) -> Response:
         "base_url": f"{request.url.scheme}://{request.url.netloc}",
     }
     if wants_part(request):
-        return render(request, "list.html", headers={"HX-Replace-Url": _link(filters, at)}, **values)
-    return render(request, "conversations.html", **values)
+        return render(request, "list.html", headers={"HX-Replace-Url": _link(filters, at)}, part=True, **values)
+    return render(request, "conversations.html", part=False, **values)
+
+
+def _title(filters: Filters) -> str:
+    """Return the words that a tab of the browser shows for a list."""
+    given = [value for name, value in filters.given().items() if name not in ("q", "errors", "sort", "insights")]
+    words = [*([f"“{filters.q}”"] if filters.q else []), *given, *(["with errors"] if filters.errors else [])]
+    return ", ".join([*words, "Conversations"]) if words else "Conversations"
 
 
 def _link(filters: Filters, page: int) -> str:
@@ -73,10 +94,22 @@ def _link(filters: Filters, page: int) -> str:
     return f"/?{query}" if query else "/"
 
 
+def _address(conversation_id: str, place: int | None, q: str) -> str:
+    """Return the address of a conversation; of one that was found by its words, that of the message with them."""
+    path = f"/conversations/{quote(conversation_id, safe='')}"
+    if place is None:
+        return path
+    at = place & ((1 << PLACE_BITS) - 1)
+    window = {"at": str(at)} if at >= chat_page.WINDOW else {}
+    return f"{path}?{urlencode({'q': q} | window)}#m{at}"
+
+
 def _row(store: Store, found: Conversation, place: int | None, q: str) -> dict[str, Any]:
     now = store.now()
     return {
         "conversation": found,
+        "address": _address(found.id, place, q),
+        "title": texts.title(found.title),
         "totals": found.totals,
         "tokens": (figures.count(found.totals.tokens_in), figures.count(found.totals.tokens_out)),
         "latency": figures.duration(found.totals.latency_ms),
