@@ -134,7 +134,8 @@ def test_hostile_content_is_only_text(server: LocalServer, http: httpx.Client) -
         companyName=HOSTILE,
         llmModel=HOSTILE,
     )
-    for path in ("/", f"/conversations/{conversation_id}"):
+    chat = f"/conversations/{conversation_id}"
+    for path in ("/", chat, f"{chat}/timeline", f"/compare?a={conversation_id}&b={conversation_id}"):
         text = page(server, path).text
         assert "alert(1)" in text
         assert "{{ 7*7 }}" in text
@@ -155,7 +156,9 @@ def test_pages_are_locked_down(server: LocalServer, http: httpx.Client) -> None:
         "same-origin",
         "no-store",
     ]
-    for path in ("/", f"/conversations/{conversation(http)}", "/conversations/conv_none"):
+    found = conversation(http, {"role": "assistant", "content": "|a|\n|:-:|\n|**b**|"})
+    pages = (f"/conversations/{found}", f"/conversations/{found}/timeline", f"/compare?a={found}", "/requests/1")
+    for path in ("/", *pages, "/conversations/conv_none"):
         text = page(server, path).text
         assert "style=" not in text
         assert "http://" not in text.replace(server.url, "")
@@ -229,3 +232,47 @@ def fill(store: Store, count: int) -> None:
                 title=f"No. {number}",
             )
         )
+
+
+def test_ten_thousand_messages_and_a_huge_one_take_bounded_room(server: LocalServer) -> None:
+    """A page holds a window of a conversation, and so much of a message; the rest has addresses."""
+    said = [{"role": ("user", "assistant")[at % 2], "content": f"**No. {at}**"} for at in range(10_000)]
+    said[3]["content"] = "x" * 3_000_000
+    server.store.create(NewConversation("huge", "a", "p", "active", "", said, title="Huge"))
+    for path in ("/conversations/huge", "/conversations/huge?at=9999", "/conversations/huge/timeline"):
+        assert len(page(server, path).content) < 1_500_000
+    last = page(server, "/conversations/huge?at=9999").text
+    assert (last.count("<article"), 'id="m9500"' in last, 'id="m9499"' in last) == (500, True, False)
+    assert ('name="after" value="10000"' in last, "live:changed" in page(server, "/conversations/huge").text) == (
+        True,
+        False,
+    )
+    news = httpx.get(f"{server.url}/conversations/huge?after=9998", headers={"HX-Request": "true"}).text
+    assert news.count("<article") == 2
+    whole = page(server, "/conversations/huge/messages/3")
+    assert (len(whole.text), whole.headers["content-type"]) == (3_000_000, "text/plain; charset=utf-8")
+    assert page(server, "/conversations/huge/messages/10000").status_code == 404
+
+
+def test_a_message_as_text_is_only_text(server: LocalServer, http: httpx.Client) -> None:
+    """Nothing in it runs; of a message that only calls tools, the calls."""
+    found = conversation(
+        http,
+        {"role": "assistant", "content": HOSTILE},
+        {"role": "tool", "content": "", "toolCalls": [{"id": "1", "name": "look_up", "arguments": {}}]},
+    )
+    answer = page(server, f"/conversations/{found}/messages/1")
+    assert answer.text == HOSTILE
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert json.loads(page(server, f"/conversations/{found}/messages/2").text)[0]["name"] == "look_up"
+
+
+def test_a_list_names_itself(server: LocalServer, http: httpx.Client) -> None:
+    """In the tab of the browser, also after a search without a reload."""
+    conversation(http)
+    named = "“where”, prompt_1, with errors, Conversations · converra"
+    query = "q=where&prompt=prompt_1&errors=yes&sort=tokens"
+    assert f"<title>{named}</title>" in page(server, f"/?{query}").text
+    assert f"<title>{named}</title>" in httpx.get(f"{server.url}/?{query}", headers={"HX-Request": "true"}).text
+    assert "<title>Conversations · converra</title>" in page(server).text

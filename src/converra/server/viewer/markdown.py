@@ -106,19 +106,19 @@ class _Renderer(RendererHTML):
     def link_open(self, tokens: Sequence[Token], at: int, *_: Any) -> str:
         return _link(str(tokens[at].attrGet("href") or ""))
 
-    def image(self, tokens: Sequence[Token], at: int, options: OptionsDict, env: Any) -> str:
+    def image(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Any) -> str:
         """Show a picture whose bytes are here; any other is a link, since fetching it would tell its host."""
-        source = str(tokens[at].attrGet("src") or "")
-        alt = escape(self.renderInlineAsText(tokens[at].children or [], options, env))
+        source = str(tokens[idx].attrGet("src") or "")
+        alt = escape(self.renderInlineAsText(tokens[idx].children or [], options, env))
         if PICTURE.fullmatch(source):
             return f'<img src="{escape(source)}" alt="{alt}">'
         return f"{_link(source)}picture: {alt or escape(source)}</a>"
 
-    def fence(self, tokens: Sequence[Token], at: int, *_: Any) -> str:
-        return _code(tokens[at].content, tokens[at].info.strip())
+    def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Any) -> str:  # noqa: ARG002 - as in the base
+        return _code(tokens[idx].content, tokens[idx].info.strip())
 
-    def code_block(self, tokens: Sequence[Token], at: int, *_: Any) -> str:
-        return _code(tokens[at].content, "")
+    def code_block(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Any) -> str:  # noqa: ARG002 - as above
+        return _code(tokens[idx].content, "")
 
     def table_open(self, *_: Any) -> str:
         return '<div class="wide" tabindex="0" role="region" aria-label="Table"><table>\n'
