@@ -83,14 +83,14 @@ class RequestLog:
         return [_request(row) for row in self._store.rows(f"SELECT {_WHOLE} FROM requests ORDER BY number")]  # noqa: S608 - literals
 
     def lines(
-        self, limit: int, *, before: int | None = None, failed: bool = False, api: str = "", words: str = ""
+        self, limit: int, *, before: int | None = None, refused: bool = False, api: str = "", words: str = ""
     ) -> list[RequestLine]:
         """Read the newest requests without their bodies, newest first.
 
         Args:
             limit: How many at most.
             before: A number; only older ones.
-            failed: Only those without an answer or with an error.
+            refused: Only those without an answer or with an error.
             api: A prefix of the path, such as `/openai/`.
             words: A part of the path, or of the name of the model.
 
@@ -99,7 +99,7 @@ class RequestLog:
         if before:
             where.append("number < ?")
             values.append(before)
-        if failed:
+        if refused:
             where.append("(status IS NULL OR status >= 400)")
         if api:
             where.append("substr(path, 1, ?) = ?")

@@ -60,7 +60,7 @@ def requests(request: Request) -> Response:
     before = number(query.get("before"), least=0)
     filters = _Filters(**{name: query.get(name, "").strip() for name in _Filters._fields})
     api = filters.api if filters.api in APIS else ""
-    lines = store.log.lines(PAGE + 1, before=before or None, failed=filters.failed == "yes", api=api, words=filters.q)
+    lines = store.log.lines(PAGE + 1, before=before or None, refused=filters.failed == "yes", api=api, words=filters.q)
     values: dict[str, Any] = {
         "lines": [_line(each) for each in lines[:PAGE]],
         "older": lines[PAGE - 1].number if len(lines) > PAGE else None,
