@@ -84,7 +84,7 @@ def _file(suite: Suite, name: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Compare all suites, or the named one."""
-    package, patterns = (arguments or [None])[0], tuple(arguments[1:])
+    package, patterns = (arguments[0] if arguments else None), tuple(arguments[1:])
     suites = [suite for suite in SUITES if package in (None, suite.package)]
     if not suites:
         known = ", ".join(suite.package for suite in SUITES)
