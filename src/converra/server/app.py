@@ -17,6 +17,7 @@ from converra.server.faults.connections import Connections
 from converra.server.faults.switches import FaultMiddleware, Faults
 from converra.server.gate import GateMiddleware
 from converra.server.journal import JournalMiddleware
+from converra.server.model import gemini
 from converra.server.model.endpoints import Model
 from converra.server.model.wire import ModelError
 from converra.server.store.changes import WEBHOOKS
@@ -45,10 +46,12 @@ def create_app(
     faults = faults or Faults()
     connections = connections or Connections()
     drafts = Drafts(store.changes)
+    model = Model(connections, store.log, drafts)
     app = Starlette(
         routes=[
             Mount("/api/v1", Router(endpoints.routes(), redirect_slashes=False)),
-            Mount("/openai", Router(Model(connections, store.log, drafts).routes(), redirect_slashes=False)),
+            Mount("/openai", Router(model.routes(), redirect_slashes=False)),
+            Mount("/google", Router(model.gemini_routes(), redirect_slashes=False)),
             *routes.routes(),
         ],
         middleware=[
@@ -74,11 +77,13 @@ async def _refused(request: Request, refusal: Exception) -> Response:
 
 async def _not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-    if request.url.path.startswith("/openai/"):
+    if request.url.path.startswith(("/openai/", "/google/")):
         unknown = ModelError(
             error.status_code, f"Invalid URL ({request.method} {request.url.path})", code="unknown_url"
         )
-        return JSON(unknown.body(), error.status_code, headers=error.headers)
+        google = request.url.path.startswith("/google/")
+        body = gemini.error_body(unknown) if google else unknown.body()
+        return JSON(body, error.status_code, headers=error.headers)
     code = _CODES.get(error.status_code, "ERROR")
     refusal = Refusal(
         error.status_code, code, f"{error.detail}: {request.method} {request.url.path}", None, error.headers

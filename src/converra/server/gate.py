@@ -27,7 +27,8 @@ COOKIE = "converra_token"
 
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?", re.IGNORECASE)
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_APIS = ("/api/", "/openai/")
+APIS = ("/api/", "/openai/", "/google/")
+"""Paths of the Conversations API and of the stand-in model; all others are pages."""
 
 
 class GateMiddleware:
@@ -89,16 +90,17 @@ def _netloc(origin: str) -> str | None:
 def _brings(token: str, scope: Scope) -> bool:
     """An app has the token where its key stands, a page in a cookie."""
     request = Request(scope)
-    if scope["path"].startswith(_APIS):
+    if scope["path"].startswith(APIS):
         bearer = request.headers.get("authorization", "").partition(" ")[2].strip()
-        return any(_same(given, token) for given in (bearer, request.headers.get("api-key", "")))
+        keys = (request.headers.get(name, "") for name in ("api-key", "x-goog-api-key"))
+        return any(_same(given, token) for given in (bearer, *keys))
     return _same(request.cookies.get(COOKIE, ""), token)
 
 
 def _entering(token: str, scope: Scope) -> Response | None:
     """A browser at the door with the token in the address: it gets the cookie, and an address that can be shown."""
     query = Request(scope).query_params
-    if scope["path"].startswith(_APIS) or scope["method"] != "GET" or not _same(query.get("token", ""), token):
+    if scope["path"].startswith(APIS) or scope["method"] != "GET" or not _same(query.get("token", ""), token):
         return None
     rest = urlencode([(name, value) for name, value in query.multi_items() if name != "token"])
     path = f"/{scope['path'].lstrip('/')}"  # two slashes would name another host

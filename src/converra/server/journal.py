@@ -10,6 +10,7 @@ import msgspec
 from starlette.datastructures import Headers
 
 from converra.server.api.refusal import Refusal
+from converra.server.gate import APIS
 from converra.server.store.records import fingerprint
 from converra.server.store.request_log import BODY_BYTES
 
@@ -37,7 +38,7 @@ class JournalMiddleware:
         self.store: Store = store
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI's signature
-        if scope["type"] != "http" or not scope["path"].startswith(("/api/", "/openai/")):
+        if scope["type"] != "http" or not scope["path"].startswith(APIS):
             await self.app(scope, receive, send)
             return
         body, whole = await _read(receive)

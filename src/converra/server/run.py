@@ -59,6 +59,11 @@ class LocalServer:
         return f"{self.url}/openai/v1"
 
     @property
+    def google_url(self) -> str:
+        """The stand-in model, as `GOOGLE_GEMINI_BASE_URL` wants it."""
+        return f"{self.url}/google"
+
+    @property
     def requests(self) -> list[LoggedRequest]:
         """Every request to the two APIs as it was received, oldest first."""
         return self.store.log.all()

@@ -1,4 +1,4 @@
-"""The stand-in's HTTP side: OpenAI's paths and Azure's, errors in OpenAI's shape, and every way to break off."""
+"""The stand-in's HTTP side: paths and errors of OpenAI, Azure and Gemini, and every way to break off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from converra.server.faults.connections import disconnected, gone_within
-from converra.server.model import chat, responses
+from converra.server.model import chat, gemini, responses
 from converra.server.model.script import reply
 from converra.server.model.wire import ModelError, Stamps
 from converra.server.viewer.resending import answer_digest
@@ -55,12 +55,22 @@ class Model:
             Route("/responses/{id}", self._retrieve, methods=["GET"]),
         ]
 
-    def _route(self, path: str, handler: Handler) -> Route:
+    def gemini_routes(self) -> list[BaseRoute]:
+        """Of Gemini: `/v1beta/models/X:generateContent`, and Vertex's longer ones, whose path names a publisher."""
+        path = "/{version}/{path:path}/{model}"
+        return [
+            self._route(f"{path}:generateContent", self._generate, gemini.error_body),
+            self._route(f"{path}:streamGenerateContent", self._generate_stream, gemini.error_body),
+        ]
+
+    def _route(
+        self, path: str, handler: Handler, error_body: Callable[[ModelError], dict[str, Any]] = ModelError.body
+    ) -> Route:
         async def endpoint(request: Request) -> Response:
             try:
                 return await handler(request, await _body(request))
             except ModelError as error:
-                return _json(error.body(), error.status)
+                return _json(error_body(error), error.status)
 
         return Route(path, endpoint, methods=["POST"])
 
@@ -91,6 +101,23 @@ class Model:
             events = [(event["type"], event) for event in response.events()]
             return await self._stream(asked, answer, events, ("response.failed", response.failed()))
         return await self._whole(request, answer, response.unfinished("queued") if queued else response.whole())
+
+    async def _generate(self, request: Request, body: dict[str, Any]) -> Response:
+        answer, generation, _ = self._generated(request, body)
+        return await self._whole(request, answer, generation.whole())
+
+    async def _generate_stream(self, request: Request, body: dict[str, Any]) -> Response:
+        answer, generation, asked = self._generated(request, body)
+        broken = (None, gemini.error_body(ModelError(500, "The stand-in was asked to fail.")))
+        return await self._stream(asked, answer, [(None, chunk) for chunk in generation.chunks()], broken)
+
+    def _generated(self, request: Request, body: dict[str, Any]) -> tuple[Reply, gemini.Generation, Asked]:
+        asked = gemini.read(body)
+        answer = reply(asked)
+        self._raise_error(asked, answer)
+        generation = gemini.Generation(request.path_params["model"], body, answer, self._stamps)
+        self._remember(request, answer, generation.call_ids, len(asked.turns))
+        return answer, generation, asked
 
     async def _retrieve(self, request: Request) -> Response:
         response_id = request.path_params["id"]
@@ -192,6 +219,8 @@ def _words(event: Event) -> str:
     name, data = event
     if name is not None:
         return str(data["delta"]) if name == "response.output_text.delta" else ""
+    if "candidates" in data:
+        return "".join(gemini.words(data["candidates"][0]))
     choices = [choice for choice in data.get("choices", ()) if choice["index"] == 0]
     return str(choices[0]["delta"].get("content") or "") if choices else ""
 
@@ -203,7 +232,7 @@ def _encoded(event: Event) -> bytes:
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    if not (request.headers.get("authorization") or request.headers.get("api-key")):
+    if not any(request.headers.get(name) for name in ("authorization", "api-key", "x-goog-api-key")):
         raise ModelError(401, "You didn't provide an API key.", code="invalid_api_key")
     try:
         body = msgspec.json.decode(await request.body())
