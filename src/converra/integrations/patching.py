@@ -1,11 +1,13 @@
 """Patch points as rows, one installer, one uninstaller: the only door to wrapt.
 
 A wrapper calls the original with the same arguments, on a line of its own, and returns the same result. Everything
-else stands around that line, under the guard, and its outcome is ignored.
+else stands around that line, under the guard, and its outcome is ignored. The one exception is a bare generator, which
+cannot be watched in place: the wrapper returns a generator around it.
 """
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import inspect
 import logging
@@ -50,8 +52,13 @@ class PatchPoint(NamedTuple):
 class Observed(Protocol):
     """One call of a wrapped function. Both methods may raise: the wrapper guards them."""
 
-    def returned(self, result: Any) -> None:
-        """Read `result`, which belongs to the app: never change it."""
+    def returned(self, result: Any) -> Any:
+        """Read `result`, which belongs to the app: never change it.
+
+        Returns:
+            None; for a bare generator, the generator around it that the app gets.
+
+        """
 
     def raised(self, error: BaseException) -> None:
         """Note that the call has raised `error`; the app gets the same exception."""
@@ -134,10 +141,11 @@ class Patches:
                 _raised(observed, error)
                 raise
             try:
-                observed.returned(result)
+                around = observed.returned(result)
             except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
                 report(ENDING, error)
-            return result
+                return result
+            return result if around is None else around
 
         return call
 
@@ -161,10 +169,11 @@ class Patches:
                 _raised(observed, error)
                 raise
             try:
-                observed.returned(result)
+                around = observed.returned(result)
             except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
                 report(ENDING, error)
-            return result
+                return result
+            return result if around is None else around
 
         # The name in Python's warning about a coroutine that was never awaited.
         call.__qualname__ = getattr(original, "__qualname__", call.__qualname__)
@@ -286,12 +295,15 @@ def _install(integration: Integration, module: ModuleType, capture: Capture) -> 
 
 
 def _absence(module: str) -> str:
-    package = module.partition(".")[0]  # to look for a submodule would import its package
+    package, _, rest = module.partition(".")  # to look for a submodule would import its package
     try:
-        found = importlib.util.find_spec(package) is not None
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.origin is None and rest:  # of a namespace, many libraries may be installed
+            name = f"{package}.{rest.partition('.')[0]}"
+            spec = importlib.machinery.PathFinder.find_spec(name, spec.submodule_search_locations)
     except (ImportError, ValueError):  # a parent package that cannot be imported, or a module without a spec
-        found = False
-    return "not imported yet" if found else "not installed"
+        spec = None
+    return "not installed" if spec is None else "not imported yet"
 
 
 def _imported(module: ModuleType) -> None:
