@@ -9,8 +9,10 @@ from converra.process.guard import guard
 
 GROUP = "converra.integrations"
 
-NAMES = ("openai", "langchain", "litellm")
-BUILT_IN = tuple(EntryPoint(name, f"converra.integrations.{name}:INTEGRATION", GROUP) for name in NAMES)
+NAMES = ("openai", "langchain", "litellm", "google-genai")
+BUILT_IN = tuple(
+    EntryPoint(name, f"converra.integrations.{name.replace('-', '_')}:INTEGRATION", GROUP) for name in NAMES
+)
 """Listed here as well, so that they are found if the package is on the path without being installed."""
 
 

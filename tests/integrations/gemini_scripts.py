@@ -1,0 +1,102 @@
+"""Gemini's answers for tests: by the local server's stand-in model, and as real traffic was found to have them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING, Any
+
+from converra.server.model import gemini, script
+from converra.server.model.wire import ModelError, Stamps
+from tests.integrations.scripted import Received, Reply, document, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(64))).decode()
+
+USAGE: dict[str, Any] = {
+    "promptTokenCount": 21,
+    "candidatesTokenCount": 5,
+    "thoughtsTokenCount": 4,
+    "cachedContentTokenCount": 16,
+    "totalTokenCount": 30,
+    "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 13}, {"modality": "IMAGE", "tokenCount": 8}],
+}
+
+
+def answered(*parts: dict[str, Any], finish: str | None = "STOP", usage: Any = USAGE, **more: Any) -> dict[str, Any]:
+    """A whole answer with one candidate, or a chunk; `more` are fields of the candidate."""
+    candidate = {"content": {"parts": list(parts), "role": "model"}, "index": 0, **more}
+    if finish:
+        candidate["finishReason"] = finish
+    head = {"modelVersion": "gemini-2.5-flash", "responseId": "r-1"}
+    return {"candidates": [candidate], **({"usageMetadata": usage} if usage else {}), **head}
+
+
+def chunk(*parts: dict[str, Any], finish: str | None = None, completion: int = 0, **more: Any) -> dict[str, Any]:
+    """A chunk; its counts are those so far."""
+    counts = {"promptTokenCount": 21, "totalTokenCount": 21 + completion}
+    return answered(*parts, finish=finish, usage=counts | {"candidatesTokenCount": completion}, **more)
+
+
+TEXT_CHUNKS = [
+    chunk({"text": "Weighing it.", "thought": True}),
+    *[chunk({"text": word}, completion=number) for number, word in enumerate(("Hel", "lo", " there", "!"), 1)],
+    chunk({"text": "", "thoughtSignature": "c2lnbmVk"}, finish="STOP", completion=5),
+]
+CODE: list[dict[str, Any]] = [
+    {"text": "Let me count."},
+    {"executableCode": {"language": "PYTHON", "code": "print(6 * 7)"}},
+    {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "42\n"}},
+    {"text": "It is 42."},
+]
+GROUNDED: dict[str, Any] = {
+    "groundingMetadata": {
+        "webSearchQueries": ["tent sizes"],
+        "groundingChunks": [{"web": {"uri": "https://example.com/tents", "title": "Tents"}}],
+        "searchEntryPoint": {"renderedContent": "<div>" + "x" * 6_000 + "</div>"},
+    },
+    "safetyRatings": [{"category": "HARM_CATEGORY_HARASSMENT", "probability": "NEGLIGIBLE"}],
+}
+ERROR = {"error": {"code": 400, "message": "Invalid value at 'contents'", "status": "INVALID_ARGUMENT"}}
+
+
+def _always(reply: Reply) -> Callable[[Received], Reply]:
+    return lambda request: reply
+
+
+def _stand_in(request: Received) -> Reply:
+    """The stand-in's answer, with the ids of a server that has just been started."""
+    model, _, method = request.line.split()[1].rpartition("/")[2].partition("?")[0].partition(":")
+    body = request.json
+    if not method.endswith("enerateContent"):
+        return document({"totalTokens": 3})
+    answer = script.reply(gemini.read(body))
+    failed = answer.directives.get("error")
+    if failed:
+        error = ModelError(int(failed.argument), "The stand-in was asked for an error.")
+        return document(gemini.error_body(error), error.status)
+    generation = gemini.Generation(model, body, answer, Stamps())
+    return stream(*generation.chunks(), done=False) if method.startswith("stream") else document(generation.whole())
+
+
+SCRIPTS: dict[str, Callable[[Received], Reply]] = {
+    "stand-in": _stand_in,
+    "code": _always(document(answered(*CODE))),
+    "image": _always(document(answered({"text": "A tent:"}, {"inlineData": {"mimeType": "image/png", "data": PNG}}))),
+    "grounded": _always(document(answered({"text": "Two metres."}, **GROUNDED))),
+    "thoughts": _always(document(answered({"text": "Hm.", "thought": True}, {"text": "Yes."}))),
+    "filtered": _always(
+        document({**answered(finish="SAFETY"), "candidates": [{"finishReason": "SAFETY", "index": 0}]})
+    ),
+    "json": _always(document(answered({"text": '{"name": "Ada", "age": 36}'}))),
+    "stream": _always(stream(*TEXT_CHUNKS, done=False)),
+    "stream-cut": _always(stream(*TEXT_CHUNKS[:3], done=False, cut=True)),
+    "stream-held": _always(stream(*TEXT_CHUNKS, done=False, hold=3)),
+    "stream-error": _always(stream(*TEXT_CHUNKS[:3], {"error": ERROR["error"] | {"code": 503}}, done=False)),
+    "stream-code": _always(stream(*[chunk(part) for part in CODE], chunk(finish="STOP"), done=False)),
+    "held": _always(Reply((json.dumps(answered({"text": "Late."})).encode(),), hold=0)),
+    "plain-text": _always(Reply((b"<html>gateway</html>",), content_type="text/html")),
+    "empty": _always(Reply((b"",))),
+}

@@ -1,0 +1,403 @@
+"""Every way in which an app calls the google-genai client, as programs that tell all that the app can see.
+
+A row names what is called and how the result is used; both clients run it, each in its own manner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import tempfile
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
+
+import certifi
+import google.oauth2.credentials
+import pydantic
+from google import genai
+from google.genai import types
+
+from tests.integrations.conformance import Shape
+from tests.integrations.gemini_scripts import SCRIPTS
+from tests.integrations.openai_shapes import raised
+from tests.patience import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from tests.integrations.scripted import ScriptedModel
+
+__all__ = ["SCRIPTS", "SHAPES"]
+
+HAS_RAW = "should_return_http_response" in types.GenerateContentConfig.model_fields
+HAS_CLOSE = hasattr(genai.Client, "close")
+MODEL = "gemini-2.5-flash"
+QUIET: dict[str, Any] = {"automatic_function_calling": {"disable": True}}
+WEATHER = '[[tool:get_weather {"city": "Paris"}]] [[then]] [[say:It is sunny in Paris.]]'
+
+
+class Person(pydantic.BaseModel):
+    """What structured answers are parsed into."""
+
+    name: str
+    age: int
+
+
+def get_weather(city: str) -> str:
+    """Look up the weather of a city."""
+    return f"sunny in {city}"
+
+
+class Row(NamedTuple):
+    """A call and what becomes of its result."""
+
+    name: str
+    script: str
+    path: str
+    """The method, from the client down."""
+    arguments: dict[str, Any]
+    use: str = "value"
+    turns: int = 1
+    vertex: bool = False
+
+
+# -- what the app sees -------------------------------------------------------------------------------------------------
+
+
+def view(value: Any) -> Any:
+    """A result as plain data, with its exact type; without the time at which it was sent."""
+    if isinstance(value, pydantic.BaseModel):
+        held = value.model_dump(warnings=False)
+        for name in ("sdk_http_response", "http_headers"):
+            headers = held.get(name) or {}
+            (headers.get("headers") or headers).pop("date", None)
+            (headers.get("headers") or headers).pop("Date", None)
+        return type(value).__qualname__, held
+    return value if isinstance(value, str | bytes | int | None) else type(value)
+
+
+def client_for(model: ScriptedModel, row: Row) -> Any:
+    """A client that trusts one authority: reading the certificates of all is most of what a client costs."""
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as one:
+        one.write("".join(certifi.contents().partition("-----END CERTIFICATE-----")[:2]))
+        one.flush()
+        with mock.patch.dict(os.environ, SSL_CERT_FILE=one.name):
+            return genai.Client(**options(model, row))
+
+
+def options(model: ScriptedModel, row: Row) -> dict[str, Any]:
+    """Options of a client."""
+    http: dict[str, Any] = {"base_url": model.base_url(row.script).removesuffix("/v1")}
+    if row.vertex:
+        credentials = google.oauth2.credentials.Credentials(token="t")  # type: ignore[no-untyped-call]
+        return {"vertexai": True, "project": "p", "location": "l", "credentials": credentials, "http_options": http}
+    return {"api_key": "k", "http_options": http}
+
+
+# -- the sync client ---------------------------------------------------------------------------------------------------
+
+
+def _sync_first(stream: Any, count: int) -> list[Any]:
+    return [view(next(stream)) for _ in range(count)]
+
+
+def _sync_left(stream: Any) -> Any:
+    for chunk in stream:
+        return view(chunk)
+    return None
+
+
+def _sync_closed(stream: Any) -> Any:
+    seen = _sync_first(stream, 2)
+    stream.close()
+    stream.close()
+    return seen, list(stream)
+
+
+def _sync_dropped(stream: Any) -> Any:
+    seen = _sync_first(stream, 2)
+    del stream
+    gc.collect()
+    return seen
+
+
+def _sync_in_thread(stream: Any) -> Any:
+    seen: list[Any] = []
+    thread = threading.Thread(target=lambda: seen.extend(view(c) for c in stream))
+    thread.start()
+    thread.join()
+    return seen
+
+
+def _sync_chat(chat: Any) -> Any:
+    answers = [view(chat.send_message(WEATHER)), view(chat.send_message("Thanks!"))]
+    return answers, [view(content) for content in chat.get_history()]
+
+
+def _sync_chat_stream(chat: Any) -> Any:
+    chunks = [view(c) for text in ("[[reasoning]] Hello", "Thanks!") for c in chat.send_message_stream(text)]
+    return chunks, [view(content) for content in chat.get_history()]
+
+
+SYNC: dict[str, Callable[[Any], Any]] = {
+    "value": view,
+    "parsed": lambda answer: (view(answer), view(answer.parsed)),
+    "read": lambda stream: (type(stream), [view(c) for c in stream]),
+    "left": _sync_left,
+    "closed": _sync_closed,
+    "dropped": _sync_dropped,
+    "never": type,
+    "thread": _sync_in_thread,
+    "chat": _sync_chat,
+    "chat-stream": _sync_chat_stream,
+}
+
+
+def sync(row: Row) -> Callable[[ScriptedModel], Any]:
+    """The row as a program of the sync client."""
+
+    def run(model: ScriptedModel) -> Any:
+        client = client_for(model, row)
+        try:
+            return SYNC[row.use](_method(client, row.path)(**row.arguments))
+        except Exception as error:  # noqa: BLE001 - whatever the app would get is what is compared
+            return raised(error)
+        finally:
+            if HAS_CLOSE:
+                client.close()
+
+    return run
+
+
+# -- the async client --------------------------------------------------------------------------------------------------
+
+
+async def _all(chunks: AsyncIterator[Any]) -> list[Any]:
+    return [view(chunk) async for chunk in chunks]
+
+
+async def _async_first(stream: Any, count: int) -> list[Any]:
+    return [view(await anext(stream)) for _ in range(count)]
+
+
+async def _async_read(stream: Any) -> Any:
+    return type(stream), await _all(stream)
+
+
+async def _async_left(stream: Any) -> Any:
+    async with contextlib.aclosing(stream):
+        return view(await anext(stream))
+
+
+async def _async_closed(stream: Any) -> Any:
+    seen = await _async_first(stream, 2)
+    await stream.aclose()
+    await stream.aclose()
+    return seen, await _all(stream)
+
+
+async def _async_dropped(stream: Any) -> Any:
+    seen = await _async_first(stream, 2)
+    del stream
+    gc.collect()
+    return seen
+
+
+async def _async_in_task(stream: Any) -> Any:
+    return await asyncio.create_task(_all(stream))
+
+
+async def _async_never(stream: Any) -> Any:
+    return type(stream)
+
+
+async def _async_chat(chat: Any) -> Any:
+    answers = [view(await chat.send_message(WEATHER)), view(await chat.send_message("Thanks!"))]
+    return answers, [view(content) for content in chat.get_history()]
+
+
+async def _async_chat_stream(chat: Any) -> Any:
+    chunks: list[Any] = []
+    for text in ("[[reasoning]] Hello", "Thanks!"):
+        chunks += await _all(await chat.send_message_stream(text))
+    return chunks, [view(content) for content in chat.get_history()]
+
+
+async def _async_value(value: Any) -> Any:
+    return view(value)
+
+
+async def _async_parsed(answer: Any) -> Any:
+    return view(answer), view(answer.parsed)
+
+
+ASYNC: dict[str, Callable[[Any], Awaitable[Any]]] = {
+    "value": _async_value,
+    "parsed": _async_parsed,
+    "read": _async_read,
+    "left": _async_left,
+    "closed": _async_closed,
+    "dropped": _async_dropped,
+    "never": _async_never,
+    "thread": _async_in_task,
+    "chat": _async_chat,
+    "chat-stream": _async_chat_stream,
+}
+
+
+def asynchronous(row: Row) -> Callable[[ScriptedModel], Any]:
+    """The row as a program of the async client."""
+
+    async def main(model: ScriptedModel) -> Any:
+        client = client_for(model, row)
+        try:
+            result = _method(client.aio, row.path)(**row.arguments)
+            return await ASYNC[row.use](await result if asyncio.iscoroutine(result) else result)
+        except Exception as error:  # noqa: BLE001 - whatever the app would get is what is compared
+            return raised(error)
+        finally:
+            await _close(client)
+
+    return lambda model: asyncio.run(main(model))
+
+
+async def _close(client: Any) -> None:
+    if HAS_CLOSE:
+        client.close()
+        await client.aio.aclose()
+    else:
+        await client.aio._api_client._async_httpx_client.aclose()
+
+
+def cancelled(row: Row, chunks: int) -> Callable[[ScriptedModel], Any]:
+    """The row in a task that is cancelled while it waits: for the answer, or for more of a stream."""
+
+    async def main(model: ScriptedModel) -> Any:
+        client, seen, waiting = client_for(model, row), [], asyncio.Event()
+        before = len(model.received)
+
+        async def read() -> None:
+            result = _method(client.aio, row.path)(**row.arguments)
+            async for chunk in await result:
+                seen.append(view(chunk))
+                if len(seen) == chunks:
+                    waiting.set()
+
+        task = asyncio.create_task(read())
+        if chunks:
+            await waiting.wait()
+        else:
+            await asyncio.to_thread(until, lambda: len(model.received) > before)
+        await asyncio.sleep(0)
+        task.cancel()
+        (ended,) = await asyncio.gather(task, return_exceptions=True)
+        await _close(client)
+        return seen, type(ended)
+
+    return lambda model: asyncio.run(main(model))
+
+
+def _method(client: Any, path: str) -> Any:
+    for name in path.split("."):
+        client = getattr(client, name)
+    return client
+
+
+# -- the rows ----------------------------------------------------------------------------------------------------------
+
+
+def _row(name: str, contents: Any = "Where is my order 4711?", script: str = "stand-in", **more: Any) -> Row:
+    config = {"system_instruction": "Be brief.", **QUIET, **more.pop("config", {})}
+    arguments = {"model": MODEL, "contents": contents, "config": config}
+    return Row(name, script, "models.generate_content", arguments, **more)
+
+
+def _stream(name: str, script: str = "stream", use: str = "read", **more: Any) -> Row:
+    row = _row(f"stream-{name}", more.pop("contents", "Hi"), script, **more)
+    return row._replace(path="models.generate_content_stream", use=use)
+
+
+TOOLS: dict[str, Any] = {"tools": [get_weather]}
+CALLING: dict[str, Any] = {"config": {"tools": [get_weather], "automatic_function_calling": {"disable": False}}}
+MEDIA = [
+    types.Content(
+        role="user",
+        parts=[
+            types.Part.from_bytes(data=b"\xfb\xff\xfe a picture", mime_type="image/png"),
+            types.Part.from_uri(file_uri="gs://tents/a.pdf", mime_type="application/pdf"),
+            types.Part.from_text(text="What is this?"),
+        ],
+    )
+]
+RESULT = [
+    types.Content(role="user", parts=[types.Part.from_text(text="Weather?")]),
+    types.Content(role="model", parts=[types.Part.from_function_call(name="get_weather", args={"city": "Paris"})]),
+    types.Content(
+        role="user", parts=[types.Part.from_function_response(name="get_weather", response={"result": "sunny"})]
+    ),
+]
+
+ROWS = (
+    _row("text"),
+    _row("dict", [{"role": "user", "parts": [{"text": "Hello"}]}]),
+    _row("media", MEDIA),
+    _row("result", RESULT),
+    _row("tools", WEATHER, config=TOOLS),
+    _row("tools-with-ids", WEATHER, config=TOOLS)._replace(
+        arguments={"model": "gemini-3-flash", "contents": WEATHER, "config": {**QUIET, **TOOLS}}
+    ),
+    _row("functions-called", WEATHER, turns=2, **CALLING),
+    _row("candidates", "[[say:Heads.]]", config={"candidate_count": 2}),
+    _row("blocked", "[[refuse]]"),
+    _row("length", "[[words:40]]", config={"max_output_tokens": 5}),
+    _row("filtered", script="filtered"),
+    _row("thoughts", script="thoughts"),
+    _row("code", script="code"),
+    _row("image", script="image"),
+    _row("grounded", script="grounded"),
+    _row(
+        "json",
+        script="json",
+        use="parsed",
+        config={"response_mime_type": "application/json", "response_schema": Person},
+    ),
+    _row("bad-request", "[[error:400]]"),
+    _row("unavailable", "[[error:503]]"),
+    _row("plain-text", script="plain-text"),
+    _row("empty", script="empty"),
+    _row("vertex", vertex=True),
+    _row("vertex-functions-called", WEATHER, turns=2, vertex=True, **CALLING),
+    _stream("text"),
+    _stream("stand-in", "stand-in", contents="Where is my order 4711?"),
+    _stream("code", "stream-code"),
+    _stream("functions-called", "stand-in", contents=WEATHER, turns=2, **CALLING),
+    _stream("blocked", "stand-in", contents="[[refuse]]"),
+    _stream("candidates", "stand-in", contents="[[say:Heads it is.]]", config={"candidate_count": 2}),
+    _stream("left", use="left"),
+    _stream("closed", use="closed"),
+    _stream("dropped", use="dropped"),
+    _stream("never", use="never", turns=0),
+    _stream("thread", use="thread"),
+    _stream("cut", "stream-cut"),
+    _stream("error", "stream-error"),
+    _stream("bad-request", "stand-in", contents="[[error:400]]"),
+    _stream("vertex", vertex=True),
+    Row("chat", "stand-in", "chats.create", {"model": MODEL, "config": TOOLS}, "chat", 3),
+    Row("chat-stream", "stand-in", "chats.create", {"model": MODEL}, "chat-stream", 2),
+    Row("count-tokens", "stand-in", "models.count_tokens", {"model": MODEL, "contents": "Hi"}, turns=0),
+    *([_row("raw", config={"should_return_http_response": True})] if HAS_RAW else []),
+)
+
+
+def _shapes() -> Iterator[Shape]:
+    for row in ROWS:
+        yield Shape(row.name, sync(row), row.turns)
+        yield Shape(f"async-{row.name}", asynchronous(row), row.turns, twin=row.name)
+    yield Shape("cancelled-request", cancelled(_stream("cancelled", "held"), 0))
+    yield Shape("cancelled-stream", cancelled(_stream("cancelled", "stream-held"), 2))
+
+
+SHAPES = tuple(_shapes())
