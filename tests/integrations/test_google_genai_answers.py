@@ -343,6 +343,23 @@ def test_chunks_that_a_chat_resends_are_one_answer() -> None:
     assert whole(plain) is plain
 
 
+def test_results_get_the_ids_of_their_calls() -> None:
+    """Automatic function calling leaves them out: results belong to the open calls of their names, in order."""
+
+    def calls(*ids: str | None) -> dict[str, Any]:
+        return {"role": "model", "parts": [{"functionCall": {"name": "f", "id": one, "args": {}}} for one in ids]}
+
+    def results(*ids: str | None) -> dict[str, Any]:
+        made = [{"name": "f", "response": {"result": "r"}, **({"id": one} if one else {})} for one in ids]
+        return {"role": "user", "parts": [{"functionResponse": one} for one in made]}
+
+    contents = [calls("a", "b"), results("b", None), calls("c", None), results(None, None, None)]
+    before = json.dumps(contents)
+    found = [[m.call_id for m in GENERATE.read(content)] for content in whole(contents)[1::2]]
+    assert found == [["b", "a"], ["c", None, None]]
+    assert json.dumps(contents) == before
+
+
 @pytest.mark.parametrize(
     "content", [None, 7, {}, {"parts": None}, {"parts": [None]}, {"role": 3, "parts": [{"text": 1}]}]
 )

@@ -13,6 +13,8 @@ from converra.history.record import Snapshot
 from converra.history.turn import Answer, Facts, Failure
 from converra.process.guard import guard, report
 
+HTTP_STATUSES = range(100, 600)
+
 
 class TurnRecorder(Protocol):
     """Records the turns of one conversation: a `Recording`."""
@@ -95,8 +97,7 @@ class OpenCall(msgspec.Struct, eq=False):
     def fail(self, error: BaseException, answer: Answer | None = None) -> None:
         """Record the request with its error, and the part of the answer that had arrived."""
         with guard("recording a failed call"):
-            status = getattr(error, "status_code", None)
-            self.end(answer, None, Failure(type(error).__name__, status if isinstance(status, int) else None))
+            self.end(answer, None, Failure(type(error).__name__, _http_status(error)))
 
     def rejecter(self, answer: Answer) -> Callable[[BaseException], None]:
         """Return a function that records why the app could not read the answer. It does not keep the request alive."""
@@ -107,6 +108,12 @@ class OpenCall(msgspec.Struct, eq=False):
         with guard("recording an open stream"):
             if self._so_far is not None:
                 self.end(self._so_far())
+
+
+def _http_status(error: BaseException) -> int | None:
+    """Return the HTTP status that an exception carries, under either of its usual names."""
+    found = (getattr(error, name, None) for name in ("status_code", "code"))
+    return next((status for status in found if type(status) is int and status in HTTP_STATUSES), None)
 
 
 def _failure_in(answer: Answer) -> Failure | None:

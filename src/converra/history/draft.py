@@ -259,7 +259,8 @@ def _digest(data: str) -> tuple[str | None, dict[str, Any]]:
     start = len(data) - len(payload)
     try:
         for at in range(start, len(data), DIGEST_CHUNK):
-            piece = base64.b64decode(data[at : at + DIGEST_CHUNK], validate=True)
+            chunk = data[at : at + DIGEST_CHUNK].replace("-", "+").replace("_", "/")  # google-genai encodes for URLs
+            piece = base64.b64decode(chunk, validate=True)
             digest.update(piece)
             size += len(piece)
     except (binascii.Error, ValueError):  # not base64 after all; its length is still useful

@@ -256,30 +256,61 @@ def _joined(lines: list[tuple[str, bool]], glue: str) -> str:
 
 
 def whole(contents: Sequence[Any]) -> Sequence[Any]:
-    """Put neighbouring contents of the model together: the chunks of a streamed answer that a chat resends."""
-    before = None
+    """Put neighbouring contents of the model together, and give results the ids of their calls.
+
+    A chat resends a streamed answer as one content for each chunk. What the SDK's automatic function calling returns
+    has no id, even where the call has one: it belongs to the first open call of its name.
+    """
+    before = last = None
     for content in contents:
         role = content.get("role") if content.__class__ is dict else None
-        if role == before == "model":
+        if role == before == "model" or (before == "model" and _has_calls(last)):
             return _whole(contents)
-        before = role
+        before, last = role, content
     return contents
+
+
+def _has_calls(content: Any) -> bool:
+    return any("functionCall" in part for part in map(fields, items(content.get("parts"))))
 
 
 def _whole(contents: Sequence[Any]) -> list[Any]:
     found: list[Any] = []
-    last: list[Any] | None = None
+    said: list[Any] | None = None
+    calls: list[dict[str, Any]] = []
     for content in contents:
         own = fields(content)
-        if own.get("role") != "model":
-            found.append(content)
-            last = None
-        elif last is None:
-            last = list(items(own.get("parts")))
-            found.append({"parts": last, "role": "model"})
+        parts = items(own.get("parts"))
+        if own.get("role") == "model":
+            if said is None:
+                said = []
+                found.append({"parts": said, "role": "model"})
+            said += parts
+            calls += [fields(called) for part in parts if (called := fields(part).get("functionCall")) is not None]
         else:
-            last += items(own.get("parts"))
+            said = None
+            found.append(_with_ids(own, parts, calls) if calls else content)
     return found
+
+
+def _with_ids(own: dict[str, Any], parts: Sequence[Any], calls: list[dict[str, Any]]) -> dict[str, Any]:
+    """Copy a content, with an id for each result whose call has one; answered calls are removed from `calls`."""
+    found = []
+    for part in parts:
+        result = fields(fields(part).get("functionResponse"))
+        answers = next((call for call in calls if result and _is_answered(call, result)), None)
+        if answers is not None:
+            calls.remove(answers)
+            if answers.get("id") is not None:
+                part = {**fields(part), "functionResponse": {**result, "id": answers["id"]}}  # noqa: PLW2901 - a copy
+        found.append(part)
+    return {**own, "parts": found}
+
+
+def _is_answered(call: dict[str, Any], result: dict[str, Any]) -> bool:
+    if result.get("id") is not None:
+        return call.get("id") == result["id"]
+    return call.get("name") == result.get("name")
 
 
 def fingerprint(contents: Sequence[Any]) -> list[int]:
