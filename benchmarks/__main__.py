@@ -43,10 +43,11 @@ def _print_dev() -> None:
 
 
 def _print_capture() -> None:
-    from benchmarks import capture, capture_langchain, capture_openai
+    from benchmarks import capture, capture_google_genai, capture_langchain, capture_openai
 
     print(f"\n{'µs of CPU per call':<36}{'plain':>10}{'noise':>10}{'captured':>10}{'with delivery':>16}")
-    for name, cost in capture.overheads((*capture_openai.SHAPES, *capture_langchain.SHAPES)):
+    shapes = (*capture_openai.SHAPES, *capture_google_genai.SHAPES, *capture_langchain.SHAPES)
+    for name, cost in capture.overheads(shapes):
         print(
             f"{name:<36}{cost.plain.caller:>10.1f}{cost.noise.caller:>+10.1f}"
             f"{cost.capture.caller:>+10.1f}{cost.capture.process:>+16.1f}"

@@ -55,7 +55,8 @@ class ObservedRequest(msgspec.Struct, frozen=True, eq=False):
 
 def answer(result: Any) -> Answer:
     """Read what the API client returns: an object with the body, or in old versions the parsed body."""
-    return generate.answer(generate.document(result if result.__class__ is dict else result.body))
+    body = result if result.__class__ is dict else result.__dict__["body"]
+    return generate.plain_chunks([body]) or generate.answer(generate.document(body))
 
 
 def observe(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObservedRequest | None:

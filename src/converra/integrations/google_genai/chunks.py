@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from converra.history.turn import Answer, SourceMessage
-from converra.integrations.google_genai.generate import answer, document, index_of
+from converra.integrations.google_genai.generate import answer, document, index_of, plain_chunks
 from converra.integrations.payload.fields import copied, fields, items, string
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Chunks:
 
     def feed(self, chunk: Any) -> None:
         """Keep one chunk: the string of JSON that it holds. Old versions of the SDK have parsed it already."""
-        body = chunk if chunk.__class__ is dict else chunk.body
+        body = chunk if chunk.__class__ is dict else chunk.__dict__["body"]
         self._bodies.append(copied(body) if body.__class__ is dict else body)
         if not self.started:
             first = fields(next(iter(items(document(body).get("candidates"))), None))
@@ -47,6 +47,10 @@ class Chunks:
         bodies = self._bodies.copy()
         if not bodies:
             return Answer(messages=(SourceMessage("assistant"),))
+        plain = plain_chunks(bodies)
+        if plain is not None:
+            self.finished = True
+            return plain
         found = merged_chunks(map(document, bodies))
         candidates = found["candidates"]
         self.finished = bool(candidates[0].get("finishReason") if candidates else found.get("promptFeedback"))

@@ -261,17 +261,18 @@ def whole(contents: Sequence[Any]) -> Sequence[Any]:
     A chat resends a streamed answer as one content for each chunk. What the SDK's automatic function calling returns
     has no id, even where the call has one: it belongs to the first open call of its name.
     """
-    before = last = None
-    for content in contents:
-        role = content.get("role") if content.__class__ is dict else None
-        if role == before == "model" or (before == "model" and _has_calls(last)):
-            return _whole(contents)
-        before, last = role, content
+    said = False
+    try:
+        for content in contents:
+            if content["role"] != "model":
+                said = False
+            elif said or len(parts := content["parts"]) != 1 or "text" not in parts[0]:
+                return _whole(contents)
+            else:
+                said = True
+    except (TypeError, KeyError, IndexError):  # some content is odd
+        return _whole(contents)
     return contents
-
-
-def _has_calls(content: Any) -> bool:
-    return any("functionCall" in part for part in map(fields, items(content.get("parts"))))
 
 
 def _whole(contents: Sequence[Any]) -> list[Any]:
@@ -315,14 +316,15 @@ def _is_answered(call: dict[str, Any], result: dict[str, Any]) -> bool:
 
 def fingerprint(contents: Sequence[Any]) -> list[int]:
     """Hash each content, equal if it is resent unchanged: in one piece or in chunks, with or without its thoughts."""
-    found = []
-    for content in contents:
-        try:
-            (part,) = content["parts"]
-            found.append(hash((content["role"], part["text"])) if len(part) == 1 else _digest(content))
-        except (TypeError, KeyError, ValueError, AttributeError):
-            found.append(_digest(content))
-    return found
+    try:
+        return [
+            hash((content["role"], part["text"]))
+            if len(parts := content["parts"]) == 1 and len(part := parts[0]) == 1 and "text" in part
+            else _digest(content)
+            for content in contents
+        ]
+    except (TypeError, KeyError, AttributeError):  # some content is odd
+        return [_digest(content) for content in contents]
 
 
 def _digest(content: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -11,12 +11,15 @@ from converra.history.turn import Answer, Request, SourceMessage
 from converra.integrations.google_genai.contents import GENERATE, spoken, whole
 from converra.integrations.payload.extras import kept, merged, unread
 from converra.integrations.payload.fields import fields, items, number, string
+from converra.integrations.payload.media import embeds
 from converra.integrations.payload.usage import logprobs_summary
 from converra.wire.json_safe import identifier
 from converra.wire.models import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from converra.history.turn import Counts
 
 _decode = msgspec.json.Decoder().decode
 
@@ -63,11 +66,8 @@ def request(path: str, body: dict[str, Any]) -> Request:
 
     A request with a continuation token brings nothing new: the SDK asks for the rest of an answer.
     """
-    contents = items(body.get("contents"))
-    continued = string(fields(body.get("generationConfig")).get("continuationToken")) or string(
-        body.get("continuationToken")
-    )
-    tools = body.get("tools")
+    contents, tools = items(body.get("contents")), body.get("tools")
+    continued = string(body.get("continuationToken"))
     return Request(
         GENERATE,
         () if continued else whole(contents),
@@ -90,6 +90,8 @@ def _instructions(body: dict[str, Any]) -> str | None:
     if not cached and not own:
         return None
     texts = [string(fields(part).get("text")) for part in items(own.get("parts"))]
+    if len(texts) == 1 and not cached:
+        return texts[0]
     return "\n".join(filter(None, (f"[cached content: {cached}]" if cached else None, *texts))) or None
 
 
@@ -99,8 +101,60 @@ def declared(tools: Sequence[Any]) -> list[dict[str, Any]]:
     for tool in map(fields, tools):
         for kind, value in tool.items():
             functions = items(value) if kind in ("functionDeclarations", "function_declarations") else ()
-            found += [{"name": string(fields(function).get("name"))} for function in functions] or [{"type": kind}]
+            found += map(fields, functions) if functions else [{"type": kind}]
     return found
+
+
+class _Part(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    text: str
+
+
+class _Content(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    parts: tuple[_Part]
+    role: str = "model"
+
+
+class _Candidate(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    content: _Content
+    index: Literal[0] = 0
+    finish: str | None = msgspec.field(default=None, name="finishReason")
+
+
+class Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """An answer, or a chunk, of one text and nothing else, as most are: it is read at a third of the price."""
+
+    candidates: tuple[_Candidate]
+    counts: msgspec.Raw = msgspec.field(default_factory=lambda: NO_COUNTS, name="usageMetadata")
+    model: str | None = msgspec.field(default=None, name="modelVersion")
+    id: str | None = msgspec.field(default=None, name="responseId")
+
+
+NO_COUNTS = msgspec.Raw(b"{}")
+
+_plain = msgspec.json.Decoder(Plain).decode
+_plain_chunks = msgspec.json.Decoder(list[Plain]).decode
+
+
+def plain_chunks(bodies: list[Any]) -> Answer | None:
+    """Read the chunks of a stream, or a whole answer, if all are plain and the last ends it; else return None."""
+    try:
+        chunks = _plain_chunks(f"[{','.join(bodies)}]") if len(bodies) > 1 else [_plain(bodies[0])]
+    except (msgspec.DecodeError, TypeError, UnicodeEncodeError):  # more than a text, or parsed already
+        return None
+    text = "".join([chunk.candidates[0].content.parts[0].text for chunk in chunks])
+    last = chunks[-1]
+    if last.candidates[0].finish != PLAIN_STOP or embeds(text):
+        return None
+    counted = [chunk.counts for chunk in chunks]
+    source = SourceMessage("assistant", text)
+    return Answer((source,), last.model, finish_reason="stop", response_id=last.id, unread=counted, read=_counts)
+
+
+def _counts(counted: list[msgspec.Raw]) -> Counts:
+    reported: dict[str, Any] = {}
+    for raw in counted:
+        reported.update(fields(_decode(raw)))
+    return usage(reported), usage_details(reported)
 
 
 def document(body: Any) -> dict[str, Any]:
