@@ -42,7 +42,7 @@ docs: wheel ## README and docs: links, code, settings and names are checked
 bench: wheel ## what importing and capturing cost
 	$(WHEEL)python -m benchmarks
 
-test-compat: dev ## the integrations with old and new openai, wrapt and LangChain, and beside other instrumentations; ROWS="openai-1.66" chooses
+test-compat: dev ## the integrations with old and new openai, google-genai, wrapt and LangChain, and beside other instrumentations; ROWS="openai-1.66" chooses
 	$(DEV)python -m scripts.compat $(ROWS)
 
 test-upstream: dev ## openai's, LangChain's and LangGraph's own tests, with capture: they must come out as without; ARGS=langgraph chooses

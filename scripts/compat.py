@@ -14,6 +14,7 @@ from typing import NamedTuple
 from scripts.environments import ROOT, Environment
 
 SUITE = ("tests/integrations/test_openai*.py", "tests/integrations/test_patching.py")
+GOOGLE_GENAI = ("tests/integrations/test_google_genai*.py",)
 LANGCHAIN = ("tests/integrations/test_langchain*.py",)
 RUNNER = (
     *("pytest>=8.3", "pytest-randomly", "pytest-timeout", "pytest-recording", "pytest-xdist", "vcrpy>=9.2"),
@@ -58,6 +59,8 @@ ROWS = {
         ),
         ("tests/compat/neighbours.py",),
     ),
+    "google-genai-1.10": Row(("google-genai==1.10.0", "wrapt==1.17.3"), GOOGLE_GENAI),
+    "google-genai-current": Row(("google-genai", "wrapt"), GOOGLE_GENAI),
     "langchain-0.3": Row(
         ("langchain-core<1", "langchain-openai<1", "langgraph<1"),
         LANGCHAIN,

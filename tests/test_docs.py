@@ -44,6 +44,8 @@ def _environment(server: LocalServer) -> dict[str, str]:
         "CONVERRA_API_KEY": "docs",
         "OPENAI_BASE_URL": server.openai_url,
         "OPENAI_API_KEY": "docs",
+        "GOOGLE_GEMINI_BASE_URL": server.google_url,
+        "GOOGLE_API_KEY": "docs",
     }
 
 

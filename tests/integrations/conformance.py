@@ -50,6 +50,12 @@ class Subject(NamedTuple):
         return next(shape for shape in self.shapes if shape.name == name)
 
 
+def raised(error: BaseException) -> Any:
+    """An exception as plain data, with what it came from."""
+    origins = (error.__cause__, error.__context__)
+    return type(error), str(error), *[type(origin) for origin in origins], error.__suppress_context__
+
+
 class FailingCapture(RecordingCapture):
     """A capture with a bug: what it is asked to do raises."""
 

@@ -20,9 +20,8 @@ import pydantic
 from google import genai
 from google.genai import types
 
-from tests.integrations.conformance import Shape
+from tests.integrations.conformance import Shape, raised
 from tests.integrations.gemini_scripts import SCRIPTS
-from tests.integrations.openai_shapes import raised
 from tests.patience import until
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pydantic
 from openai.types.chat import ChatCompletion
 
 from tests.integrations.chat_scripts import SCRIPTS as CHAT_SCRIPTS
-from tests.integrations.conformance import Shape
+from tests.integrations.conformance import Shape, raised
 from tests.integrations.responses_scripts import SCRIPTS as RESPONSES_SCRIPTS
 
 if TYPE_CHECKING:
@@ -64,12 +64,6 @@ def view(value: Any) -> Any:
         return value
     parsed = getattr(value, "__dict__", {})
     return type(value), sorted(parsed)
-
-
-def raised(error: BaseException) -> Any:
-    """An exception as plain data, with what it came from."""
-    origins = (error.__cause__, error.__context__)
-    return type(error), str(error), *[type(origin) for origin in origins], error.__suppress_context__
 
 
 def client_for(model: ScriptedModel, script: str) -> openai.OpenAI:

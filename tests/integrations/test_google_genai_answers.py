@@ -24,7 +24,11 @@ def streamed(*chunks: dict[str, Any]) -> tuple[Chunks, Answer]:
     found = Chunks()
     for one in chunks:
         found.feed(types.SimpleNamespace(body=json.dumps(one)))
-    return found, found.answer()
+    read = found.answer()
+    weight = read.weight
+    read.settle()
+    assert weight >= sum(len(message.text) for message in read.messages)
+    return found, read
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ NOT_COMPARED = ("messageId", "timeToFirstTokenMs")
 SYSTEM = {"role": "system", "content": "Be brief."}
 HI = {"role": "user", "content": "Hi"}
 ORDER = {"role": "user", "content": "Where is my order 4711?"}
-ANSWERED = {
+ANSWERED: dict[str, Any] = {
     "role": "assistant",
     "model": "gemini-2.5-flash",
     "tokens": 9,
@@ -233,7 +233,8 @@ async def _sent_async(client: genai.Client, *, streams: bool, model: str) -> Non
                 pass
         else:
             await chat.send_message(text)
-    await client.aio._api_client._async_httpx_client.aclose()
+    opened: Any = client.aio._api_client._async_httpx_client
+    await opened.aclose()
 
 
 @pytest.mark.parametrize("model_name", [MODEL, "gemini-3-flash"])

@@ -16,7 +16,8 @@ from converra.integrations.openai import INTEGRATION
 from converra.process import guard
 from tests.effort import examples
 from tests.integrations import scripted
-from tests.integrations.openai_shapes import CHAT, RESPONSES, client_for, raised, view
+from tests.integrations.conformance import raised
+from tests.integrations.openai_shapes import CHAT, RESPONSES, client_for, view
 from tests.integrations.recording import RecordingCapture
 from tests.integrations.responses_scripts import HELLO, TEXT_EVENTS, TOOLS
 from tests.integrations.test_openai_chat import FULL_ANSWER, FULL_CHUNK, broken

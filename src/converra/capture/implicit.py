@@ -256,7 +256,7 @@ def _most_alike(candidates: Iterable[Recording], request: Request, fingerprints:
 def _keys(prompt_id: str, fingerprints: list[int], answer: Answer) -> tuple[set[Key], set[Key]]:
     """Compute the keys of a turn: its end (question and answer), and its single texts and calls."""
     asked = fingerprints[-1] if fingerprints else None
-    marks = [mark for source in answer.messages for mark in _marks(source)]
+    marks = [mark for source in answer.readable().messages for mark in _marks(source)]
     tips: set[Key] = {(prompt_id, "tip", asked, mark) for mark in marks}
     keys: set[Key] = {(prompt_id, "said", mark) for mark in marks}
     if answer.response_id:

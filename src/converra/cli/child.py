@@ -8,6 +8,7 @@ import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
 from converra.config import SILENCED
 from converra.integrations.discovery import integrations
@@ -55,6 +56,7 @@ def environment(
         after[name] = ",".join(filter(None, (before.get(name), LOOPBACK)))
     if openai_url is not None:
         after |= {"OPENAI_BASE_URL": openai_url, "OPENAI_API_KEY": key}
+        after |= {"GOOGLE_GEMINI_BASE_URL": urljoin(openai_url, "/google"), "GOOGLE_API_KEY": key}
     if sightings is not None:
         after["CONVERRA_HOOK_SIGHTINGS"] = str(sightings)
     return after

@@ -139,6 +139,10 @@ class Answer(msgspec.Struct, gc=False):
         has_output = any(source.text or source.calls or source.attachments for source in self.messages)
         return bool(has_output or self.finish_reason or self.response_id or self.usage)
 
+    def readable(self) -> Answer:
+        """Return it with its messages, in case that an integration has deferred more than the usage."""
+        return self
+
     def settle(self) -> None:
         """Read the usage, if that was deferred."""
         read, unread = self.read, self.unread

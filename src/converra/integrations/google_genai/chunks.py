@@ -15,6 +15,9 @@ from converra.integrations.payload.fields import copied, fields, items, string
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+FINISH = '"finishReason": "'
+"""Part of the JSON that the SDK makes of a last chunk."""
+
 VALUES = ("stringValue", "numberValue", "boolValue", "nullValue")
 """Fields of a partial argument, one of which has its value."""
 
@@ -22,6 +25,31 @@ MAX_INDEX = 1_000
 """Largest index of a list in a partial argument's path."""
 
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[['\"](.*?)['\"]\]")
+
+
+UNREAD = (SourceMessage("assistant"),)
+
+
+class StreamedAnswer(Answer):
+    """A finished stream, whose chunks (`unread`) are parsed on a worker thread, or when its messages are needed."""
+
+    @property
+    def weight(self) -> int:
+        """Approximate number of characters that it keeps alive."""
+        return sum(map(len, self.unread)) if self.messages is UNREAD else super().weight
+
+    def readable(self) -> Answer:
+        """Parse the chunks now."""
+        if self.messages is UNREAD:
+            found = read_chunks(self.unread)
+            for name in self.__struct_fields__:
+                setattr(self, name, getattr(found, name))
+        return self
+
+    def settle(self) -> None:
+        """Parse the chunks, and read the usage."""
+        self.readable()
+        super().settle()
 
 
 class Chunks:
@@ -47,14 +75,17 @@ class Chunks:
         bodies = self._bodies.copy()
         if not bodies:
             return Answer(messages=(SourceMessage("assistant"),))
-        plain = plain_chunks(bodies)
-        if plain is not None:
+        if bodies[-1].__class__ is str and FINISH in bodies[-1]:
             self.finished = True
-            return plain
-        found = merged_chunks(map(document, bodies))
-        candidates = found["candidates"]
-        self.finished = bool(candidates[0].get("finishReason") if candidates else found.get("promptFeedback"))
-        return answer(found)
+            return StreamedAnswer(UNREAD, unread=bodies)
+        found = read_chunks(bodies)
+        self.finished = found.finish_reason is not None
+        return found
+
+
+def read_chunks(bodies: list[Any]) -> Answer:
+    """Read the answer in the chunks of a stream."""
+    return plain_chunks(bodies) or answer(merged_chunks(map(document, bodies)))
 
 
 def merged_chunks(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:

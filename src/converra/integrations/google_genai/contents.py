@@ -132,7 +132,7 @@ def _spoken(parts: Iterable[Any]) -> Iterable[SourceMessage]:
 
 
 class _Said:
-    """What stands in the parts of one message, in order."""
+    """The parts of one message, in order."""
 
     def __init__(self, reasoning: Sequence[str] = ()) -> None:
         self.lines: list[tuple[str, bool]] = []
@@ -310,8 +310,8 @@ def _with_ids(own: dict[str, Any], parts: Sequence[Any], calls: list[dict[str, A
 
 def _is_answered(call: dict[str, Any], result: dict[str, Any]) -> bool:
     if result.get("id") is not None:
-        return call.get("id") == result["id"]
-    return call.get("name") == result.get("name")
+        return bool(call.get("id") == result["id"])
+    return bool(call.get("name") == result.get("name"))
 
 
 def fingerprint(contents: Sequence[Any]) -> list[int]:

@@ -105,6 +105,9 @@ def declared(tools: Sequence[Any]) -> list[dict[str, Any]]:
     return found
 
 
+NO_COUNTS = msgspec.Raw(b"{}")
+
+
 class _Part(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     text: str
 
@@ -124,12 +127,10 @@ class Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """An answer, or a chunk, of one text and nothing else, as most are: it is read at a third of the price."""
 
     candidates: tuple[_Candidate]
-    counts: msgspec.Raw = msgspec.field(default_factory=lambda: NO_COUNTS, name="usageMetadata")
+    counts: msgspec.Raw = msgspec.field(default=NO_COUNTS, name="usageMetadata")
     model: str | None = msgspec.field(default=None, name="modelVersion")
     id: str | None = msgspec.field(default=None, name="responseId")
 
-
-NO_COUNTS = msgspec.Raw(b"{}")
 
 _plain = msgspec.json.Decoder(Plain).decode
 _plain_chunks = msgspec.json.Decoder(list[Plain]).decode
