@@ -16,8 +16,8 @@ import msgspec
 from converra.integrations import CapturedCall, Integration
 from converra.integrations.google_genai import generate
 from converra.integrations.google_genai.chunks import Chunks
-from converra.integrations.google_genai.streams import watched
 from converra.integrations.patching import Patches, PatchPoint
+from converra.integrations.stainless.stream import WatchedStream, watch_generator
 
 if TYPE_CHECKING:
     from converra.history.turn import Answer
@@ -44,7 +44,7 @@ class ObservedRequest(msgspec.Struct, frozen=True, eq=False):
     def returned(self, result: Any) -> Any:
         """Read an answer; return a generator around a stream."""
         if hasattr(result, "__next__") or hasattr(result, "__anext__"):
-            return watched(result, self._call, Chunks())
+            return watch_generator(result, WatchedStream(self._call, Chunks()))
         self._call.end(answer(result))
         return None
 

@@ -13,8 +13,7 @@ import msgspec
 
 from converra.history.turn import Attachment, Dialect, SourceMessage, SourceToolCall
 from converra.integrations.payload.extras import kept, merged, screened, unread
-from converra.integrations.payload.fields import BLOB_LENGTH, fields, items, plain, string
-from converra.integrations.payload.fingerprint import digest
+from converra.integrations.payload.fields import BLOB_LENGTH, digest, fields, items, plain, string
 from converra.integrations.payload.media import KINDS, embeds, placeholder, taken_out
 from converra.wire.json_safe import identifier, joined
 

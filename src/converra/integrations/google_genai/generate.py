@@ -244,7 +244,7 @@ def _alternative(candidate: dict[str, Any]) -> dict[str, Any]:
     record: dict[str, Any] = {
         "index": index_of(candidate),
         "content": "\n".join(source.text for source in sources if source.text),
-        "toolCalls": [called._asdict() for source in sources for called in source.calls] or None,
+        "toolCalls": [msgspec.structs.asdict(called) for source in sources for called in source.calls] or None,
         "finishReason": string(candidate.get("finishReason")),
         "attachments": tuple(one for source in sources for one in source.attachments) or None,
         "metadata": merged(sources[-1].metadata, unread(candidate, CANDIDATE)) or None,

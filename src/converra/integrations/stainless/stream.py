@@ -134,6 +134,13 @@ def watch_stream(stream: Any, watched: WatchedStream) -> None:
     stream._iterator = tap  # noqa: SLF001 - as above
 
 
+def watch_generator(chunks: Any, watched: WatchedStream) -> Any:
+    """Return a generator around a bare one, sync or async, for an SDK whose streams cannot be watched in place."""
+    around: Any = _async_tap(chunks, watched) if hasattr(chunks, "__anext__") else _tap(chunks, watched)
+    watched.watch_drop(around)
+    return around
+
+
 def watch_body(response: Any, watched: WatchedStream) -> None:
     """Watch an HTTP response whose body has not been read: all ways of reading one take its decoded bytes."""
     watched.watch_drop(response)
