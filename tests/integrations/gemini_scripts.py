@@ -62,6 +62,56 @@ GROUNDED: dict[str, Any] = {
 ERROR = {"error": {"code": 400, "message": "Invalid value at 'contents'", "status": "INVALID_ARGUMENT"}}
 
 
+INTERACTION: dict[str, Any] = {
+    "id": "int-1",
+    "object": "interaction",
+    "model": "gemini-3-flash",
+    "usage": {
+        "total_input_tokens": 7,
+        "total_output_tokens": 4,
+        "total_thought_tokens": 2,
+        "total_tokens": 13,
+        "input_tokens_by_modality": [{"modality": "text", "tokens": 7}],
+    },
+}
+STEPS: list[dict[str, Any]] = [
+    {"type": "thought", "summary": [{"type": "text", "text": "Hm."}], "signature": "c2ln"},
+    {"type": "model_output", "content": [{"type": "text", "text": "Hello there!"}]},
+]
+CALLING: dict[str, Any] = {"type": "function_call", "id": "c1", "name": "get_weather", "arguments": {"city": "Paris"}}
+
+
+def interaction(*steps: dict[str, Any], status: str = "completed") -> dict[str, Any]:
+    """A whole interaction."""
+    return {**INTERACTION, "status": status, "steps": list(steps)}
+
+
+def _delta(index: int, kind: str, **delta: Any) -> dict[str, Any]:
+    return {"event_type": "step.delta", "index": index, "delta": {"type": kind, **delta}}
+
+
+def _start(index: int, kind: str, **step: Any) -> dict[str, Any]:
+    return {"event_type": "step.start", "index": index, "step": {"type": kind, **step}}
+
+
+EVENTS = [
+    {
+        "event_type": "interaction.created",
+        "interaction": {"id": "int-1", "status": "in_progress", "model": "gemini-3-flash"},
+    },
+    _start(0, "thought"),
+    _delta(0, "thought_summary", content={"type": "text", "text": "Hm."}),
+    {"event_type": "step.stop", "index": 0},
+    _start(1, "model_output"),
+    *[_delta(1, "text", text=word) for word in ("Hel", "lo", " there!")],
+    {"event_type": "step.stop", "index": 1},
+    _start(2, "function_call", id="c1", name="get_weather", arguments={}),
+    *[_delta(2, "arguments_delta", arguments=piece) for piece in ('{"city": ', '"Paris"}')],
+    {"event_type": "step.stop", "index": 2},
+    {"event_type": "interaction.completed", "interaction": {**INTERACTION, "status": "requires_action"}},
+]
+
+
 def _always(reply: Reply) -> Callable[[Received], Reply]:
     return lambda request: reply
 
@@ -98,5 +148,10 @@ SCRIPTS: dict[str, Callable[[Received], Reply]] = {
     "stream-code": _always(stream(*[chunk(part) for part in CODE], chunk(finish="STOP"), done=False)),
     "held": _always(Reply((json.dumps(answered({"text": "Late."})).encode(),), hold=0)),
     "plain-text": _always(Reply((b"<html>gateway</html>",), content_type="text/html")),
+    "interaction": _always(document(interaction(*STEPS))),
+    "interaction-calls": _always(document(interaction(CALLING, status="requires_action"))),
+    "interaction-bad": _always(document({"error": {"code": "invalid_request", "message": "no"}}, 400)),
+    "events": _always(stream(*EVENTS, done=False)),
+    "events-cut": _always(stream(*EVENTS[:7], done=False, cut=True)),
     "empty": _always(Reply((b"",))),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib.util
 import os
 import tempfile
 import threading
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["SCRIPTS", "SHAPES"]
 
 HAS_RAW = "should_return_http_response" in types.GenerateContentConfig.model_fields
+SENDS_AT_ONCE = not HAS_RAW
+"""Old versions send an async stream's request before it is read, and do not raise on an error inside of one."""
+HAS_INTERACTIONS = importlib.util.find_spec("google.genai._gaos") is not None
 HAS_CLOSE = hasattr(genai.Client, "close")
 MODEL = "gemini-2.5-flash"
 QUIET: dict[str, Any] = {"automatic_function_calling": {"disable": True}}
@@ -48,6 +52,9 @@ class Person(pydantic.BaseModel):
 def get_weather(city: str) -> str:
     """Look up the weather of a city."""
     return f"sunny in {city}"
+
+
+get_weather.__annotations__ = {"city": str, "return": str}  # old versions read them as they stand
 
 
 class Row(NamedTuple):
@@ -76,6 +83,12 @@ def view(value: Any) -> Any:
             (headers.get("headers") or headers).pop("Date", None)
         return type(value).__qualname__, held
     return value if isinstance(value, str | bytes | int | None) else type(value)
+
+
+def interact(name: str, script: str = "interaction", use: str = "value", **more: Any) -> Row:
+    """A row that begins an interaction."""
+    arguments = {"model": "gemini-3-flash", "input": "Hi", "system_instruction": "Be brief.", **more}
+    return Row(f"interaction-{name}", script, "interactions.create", arguments, use)
 
 
 def client_for(model: ScriptedModel, row: Row) -> Any:
@@ -107,6 +120,11 @@ def _sync_left(stream: Any) -> Any:
     for chunk in stream:
         return view(chunk)
     return None
+
+
+def _sync_managed(stream: Any) -> Any:
+    with stream:
+        return [view(next(iter(stream)))]
 
 
 def _sync_closed(stream: Any) -> Any:
@@ -146,6 +164,7 @@ SYNC: dict[str, Callable[[Any], Any]] = {
     "parsed": lambda answer: (view(answer), view(answer.parsed)),
     "read": lambda stream: (type(stream), [view(c) for c in stream]),
     "left": _sync_left,
+    "managed": _sync_managed,
     "closed": _sync_closed,
     "dropped": _sync_dropped,
     "never": type,
@@ -189,6 +208,11 @@ async def _async_read(stream: Any) -> Any:
 async def _async_left(stream: Any) -> Any:
     async with contextlib.aclosing(stream):
         return view(await anext(stream))
+
+
+async def _async_managed(stream: Any) -> Any:
+    async with stream:
+        return [view(await anext(aiter(stream)))]
 
 
 async def _async_closed(stream: Any) -> Any:
@@ -238,6 +262,7 @@ ASYNC: dict[str, Callable[[Any], Awaitable[Any]]] = {
     "parsed": _async_parsed,
     "read": _async_read,
     "left": _async_left,
+    "managed": _async_managed,
     "closed": _async_closed,
     "dropped": _async_dropped,
     "never": _async_never,
@@ -339,6 +364,23 @@ RESULT = [
     ),
 ]
 
+STREAM: dict[str, Any] = {"stream": True}
+WORDS_AND_PICTURE = [{"type": "text", "text": "See"}, {"type": "image", "data": "aGk=", "mime_type": "image/png"}]
+RETURNED = [{"type": "function_result", "call_id": "c1", "name": "get_weather", "result": "sunny"}]
+INTERACTIONS = (
+    interact("text"),
+    interact("calls", "interaction-calls", tools=[{"type": "function", "name": "get_weather"}]),
+    interact("media", input=WORDS_AND_PICTURE),
+    interact("result", input=RETURNED, previous_interaction_id="int-0"),
+    interact("bad-request", "interaction-bad"),
+    interact("stream", "events", "read", **STREAM),
+    interact("stream-left", "events", "managed", **STREAM),
+    interact("stream-dropped", "events", "dropped", **STREAM),
+    interact("stream-never", "events", "never", **STREAM),
+    interact("stream-thread", "events", "thread", **STREAM),
+    interact("stream-cut", "events-cut", "read", **STREAM),
+)
+
 ROWS = (
     _row("text"),
     _row("dict", [{"role": "user", "parts": [{"text": "Hello"}]}]),
@@ -387,6 +429,7 @@ ROWS = (
     Row("chat", "stand-in", "chats.create", {"model": MODEL, "config": TOOLS}, "chat", 3),
     Row("chat-stream", "stand-in", "chats.create", {"model": MODEL}, "chat-stream", 2),
     Row("count-tokens", "stand-in", "models.count_tokens", {"model": MODEL, "contents": "Hi"}, turns=0),
+    *(INTERACTIONS if HAS_INTERACTIONS else ()),
     *([_row("raw", config={"should_return_http_response": True})] if HAS_RAW else []),
 )
 
@@ -394,7 +437,10 @@ ROWS = (
 def _shapes() -> Iterator[Shape]:
     for row in ROWS:
         yield Shape(row.name, sync(row), row.turns)
-        yield Shape(f"async-{row.name}", asynchronous(row), row.turns, twin=row.name)
+        if row.name == "stream-never" and SENDS_AT_ONCE:
+            yield Shape(f"async-{row.name}", asynchronous(row), 1)
+        else:
+            yield Shape(f"async-{row.name}", asynchronous(row), row.turns, twin=row.name)
     yield Shape("cancelled-request", cancelled(_stream("cancelled", "held"), 0))
     yield Shape("cancelled-stream", cancelled(_stream("cancelled", "stream-held"), 2))
 

@@ -15,7 +15,18 @@ from converra.capture.recorder import Recorder
 from converra.config import load
 from converra.server.run import LocalServer, serve
 from tests.integrations import scripted
-from tests.integrations.google_genai_shapes import MODEL, SCRIPTS, SHAPES, WEATHER, get_weather
+from tests.integrations.google_genai_shapes import (
+    HAS_INTERACTIONS,
+    MODEL,
+    RETURNED,
+    SCRIPTS,
+    SENDS_AT_ONCE,
+    SHAPES,
+    WEATHER,
+    get_weather,
+    interact,
+    sync,
+)
 from tests.patience import LONG
 
 if TYPE_CHECKING:
@@ -133,6 +144,9 @@ STORED: dict[str, Any] = {
         {"role": "user", "content": "[[error:400]]", "metadata": {"error": {"type": "ClientError", "status": 400}}},
     ],
 }
+if SENDS_AT_ONCE:
+    told = {"reasoning": "Weighing it.", "error": {"type": "INVALID_ARGUMENT", "status": 503}}
+    STORED["stream-error"][-1] = STREAMED | {"content": "Hello", **counted(21, 2), "metadata": told}
 UNANSWERED = ("bad-request",)
 
 
@@ -277,6 +291,28 @@ def test_a_chat_outside_of_any_block(server: LocalServer, client: genai.Client) 
     said = [words([bare(m) for m in server.store.messages(c)]) for c in found]
     assert [[text for role, text in one if role == "user"] for one in said] == [["Hello", "Thanks!", "Bye"]] * 2
     assert [len(one) for one in said] == [6, 6]
+
+
+@pytest.mark.skipif(not HAS_INTERACTIONS, reason="this version has no interactions")
+def test_a_chain_of_interactions(server: LocalServer, recorder: Recorder, model: ScriptedModel) -> None:
+    """The provider keeps the history: each request brings only what is new, and continues the conversation."""
+
+    def talk() -> None:
+        for row in (
+            interact("first", "interaction-calls"),
+            interact("second", input=RETURNED, previous_interaction_id="int-1"),
+        ):
+            sync(row)(model)
+
+    messages = stored(server, recorder, talk)
+    assert words(messages) == [
+        ("system", "Be brief."),
+        ("user", "Hi"),
+        ("tool", "(get_weather)"),
+        ("tool", "sunny"),
+        ("assistant", "Hello there!"),
+    ]
+    assert [m["toolCalls"][0]["id"] for m in messages[2:4]] == ["c1", "c1"]
 
 
 def test_embedded_data_is_described(server: LocalServer, recorder: Recorder, client: genai.Client) -> None:

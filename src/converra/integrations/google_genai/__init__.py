@@ -1,25 +1,36 @@
 """The google-genai integration: its patch points, and the requests that are turns of a conversation.
 
-`generate_content`, streams, chats, each hop of automatic function calling, Vertex: whatever an app calls goes through
-four methods of the SDK's API client, with the body as it will be on the wire. Retries happen inside of them.
+==========================  ==========================================================================================
+what an app calls           where it is seen
+==========================  ==========================================================================================
+`models`, `chats`, each     four methods of the SDK's API client, with the body as it will be on the wire. Apps never
+hop of automatic function   get what these return. A stream is a bare generator, so a generator around it watches it
+calling, Vertex             (see `patching.py`).
+`interactions`              the method that sends a request of this generated part of the SDK, which is imported when it
+                            is first used; its answer is an HTTP response, read as those of Stainless clients are
+==========================  ==========================================================================================
 
-Apps never get what these methods return: the SDK makes its own objects of it. A stream is a bare generator, so a
-generator around it watches it (see `patching.py`).
+Retries happen inside of all these methods.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.integrations import CapturedCall, Integration
-from converra.integrations.google_genai import generate
+from converra.integrations import CapturedCall, Integration, Patched
+from converra.integrations.google_genai import generate, interactions
 from converra.integrations.google_genai.chunks import Chunks
 from converra.integrations.patching import Patches, PatchPoint
+from converra.integrations.stainless.request import Endpoint
+from converra.integrations.stainless.request import ObservedRequest as ObservedResponse
 from converra.integrations.stainless.stream import WatchedStream, watch_generator
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from converra.history.turn import Answer
     from converra.integrations import Capture
 
@@ -30,6 +41,12 @@ POINTS = (
     PatchPoint("BaseApiClient", "request_streamed"),
     PatchPoint("BaseApiClient", "async_request", coroutine=True),
     PatchPoint("BaseApiClient", "async_request_streamed", coroutine=True),
+)
+
+SENDING = "google.genai._gaos.basesdk"
+INTERACTION_POINTS = (
+    PatchPoint("BaseSDK", "do_request"),
+    PatchPoint("AsyncBaseSDK", "do_request_async", coroutine=True),
 )
 
 METHODS = (":generateContent", ":streamGenerateContent")
@@ -72,6 +89,33 @@ def observe(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return None if call is None else ObservedRequest(call)
 
 
-_patches = Patches(POINTS, observe)
+INTERACTIONS = Endpoint("google.genai", interactions.request, interactions.answer, interactions.InteractionEvents)
 
-INTEGRATION = Integration("google-genai", MODULE, _patches.install, _patches.uninstall)
+
+def observe_interaction(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObservedResponse | None:
+    """Begin a turn if this HTTP request is one: `do_request(hook_ctx, request, is_error_status_code, stream, …)`."""
+    sent = args[1] if len(args) > 1 else kwargs["request"]
+    if sent.method != "POST" or not sent.url.path.endswith("/interactions"):
+        return None
+    call = capture.begin(interactions.request(generate.document(sent.content.decode())))
+    return None if call is None else ObservedResponse(call, INTERACTIONS)
+
+
+_patches = Patches(POINTS, observe)
+_interactions = Patches(INTERACTION_POINTS, observe_interaction)
+
+
+def install(module: ModuleType, capture: Capture) -> list[Patched]:
+    """Patch the module that has been imported: the API client, or what sends interactions."""
+    sending = module if module.__name__ == SENDING else sys.modules.get(SENDING)
+    found = [] if sending is None else _interactions.install(sending, capture)
+    return found if module.__name__ == SENDING else [*_patches.install(module, capture), *found]
+
+
+def uninstall() -> None:
+    """Put all originals back."""
+    _patches.uninstall()
+    _interactions.uninstall()
+
+
+INTEGRATION = Integration("google-genai", MODULE, install, uninstall, (SENDING,))

@@ -226,7 +226,9 @@ def _hosted(kind: str, made: dict[str, Any], result: dict[str, Any]) -> SourceMe
 
 def call(own: dict[str, Any]) -> SourceToolCall:
     """Read a call that the app is to carry out. Most models give it no id."""
-    return SourceToolCall(identifier(own.get("id")), string(own.get("name")), plain(own.get("args")) or {})
+    arguments = own.get("args")
+    arguments = arguments if isinstance(arguments, str) else plain(arguments) or {}
+    return SourceToolCall(identifier(own.get("id")), string(own.get("name")), arguments)
 
 
 def attachment(own: dict[str, Any]) -> Attachment:

@@ -180,7 +180,7 @@ def answer(own: dict[str, Any]) -> Answer:
     messages = (_refusal(blocked),) if blocked else spoken(items(fields(first.get("content")).get("parts")))
     reported = fields(own.get("usageMetadata"))
     if not (first or blocked or reported):
-        return Answer(metadata={"error": {"type": "EmptyResponse"}})
+        return Answer(metadata={"error": _error_record(own) or {"type": "EmptyResponse"}})
     token = string(first.get("continuationToken")) if finish == CONTINUATION else None
     return Answer(
         messages=messages,
@@ -222,6 +222,9 @@ def _refusal(feedback: dict[str, Any]) -> SourceMessage:
 def _facts(own: dict[str, Any], candidate: dict[str, Any]) -> dict[str, Any] | None:
     """Collect the facts of no single message: ratings of harm, log probabilities, sources, unread fields."""
     facts: dict[str, Any] = {}
+    failed = _error_record(own)
+    if failed:
+        facts["error"] = failed
     ratings = _harmful(candidate.get("safetyRatings"))
     if ratings:
         facts["safetyRatings"] = ratings
@@ -231,6 +234,13 @@ def _facts(own: dict[str, Any], candidate: dict[str, Any]) -> dict[str, Any] | N
     if summary:
         facts["logprobs"] = summary
     return merged(facts, {**unread(own, RESPONSE), **unread(candidate, CANDIDATE)}) or None
+
+
+def _error_record(own: dict[str, Any]) -> dict[str, Any] | None:
+    """`metadata.error` of an error inside a success status, never its words. Old versions of the SDK pass it on."""
+    error = fields(own.get("error"))
+    kind, code = string(error.get("status")), number(error.get("code"))
+    return {"type": kind or "error", **({"status": code} if code else {})} if error else None
 
 
 def _harmful(ratings: Any) -> list[Any]:
