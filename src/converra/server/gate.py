@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from converra.server.api.refusal import Refusal
-from converra.server.journal import REPLAYED_FOR
+from converra.server.journal import APIS, REPLAYED_FOR
 from converra.server.viewer.refusal_page import refused
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ COOKIE = "converra_token"
 
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?", re.IGNORECASE)
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-APIS = ("/api/", "/openai/", "/google/")
-"""Paths of the Conversations API and of the stand-in model; all others are pages."""
 
 
 class GateMiddleware:

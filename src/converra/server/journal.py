@@ -10,7 +10,6 @@ import msgspec
 from starlette.datastructures import Headers
 
 from converra.server.api.refusal import Refusal
-from converra.server.gate import APIS
 from converra.server.store.records import fingerprint
 from converra.server.store.request_log import BODY_BYTES
 
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Room for the largest content the API takes with every character escaped, and for tool calls beside it."""
+
+APIS = ("/api/", "/openai/", "/google/")
+"""Paths of the Conversations API and of the stand-in model; all others are pages."""
 
 REPLAYED_FOR = "converra.account"
 """Of the scope of a request that the viewer sends again: its account. Its headers have no key any more."""

@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse
 
 from converra.server.api.answers import JSON
+from converra.server.journal import APIS
 from converra.server.viewer.pages import SECURITY_HEADERS, templates
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from converra.server.api.refusal import Refusal
 
-_APIS = ("/api/", "/openai/")
 _TITLES = {
     401: "This server asks for its token",
     403: "This page is refused",
@@ -53,4 +53,4 @@ def refused(scope: Scope, refusal: Refusal) -> Response:
 
 
 def _wants_page(scope: Scope) -> bool:
-    return not scope["path"].startswith(_APIS) and "text/html" in Headers(scope=scope).get("accept", "")
+    return not scope["path"].startswith(APIS) and "text/html" in Headers(scope=scope).get("accept", "")
