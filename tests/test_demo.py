@@ -52,7 +52,7 @@ def test_demo_ignores_the_settings_of_the_machine() -> None:
 
 
 def test_the_picture_of_the_demo_is_current() -> None:
-    """What the README shows is what `make demo` shows, but for ids, port and milliseconds; it fetches nothing."""
+    """What the README shows is what `make demo` shows, but for ids, port and times; it fetches nothing."""
     picture = demo_picture.PICTURE.read_text("utf-8")
     assert demo_picture.words(picture) == demo_picture.words(demo_picture.drawn(demo_picture.run())), "make picture"
     assert re.findall(r"(?:href|src|url)[=(]['\"]?(?!#)\w+", picture) == []

@@ -254,6 +254,19 @@ def test_a_request_can_be_copied_as_curl(server: LocalServer, http: httpx.Client
     assert second.account == fingerprint("from-the-shell")
 
 
+def test_requests_in_geminis_format(server: LocalServer) -> None:
+    """They are found by API and by the model, which is in the address; copied, they name Gemini's key."""
+    path = "/v1beta/models/gemini-x:generateContent"
+    body = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
+    httpx.post(f"{server.google_url}{path}", json=body, headers={"x-goog-api-key": "k"}).raise_for_status()
+    for query in ("api=/google/", "q=gemini-x"):
+        assert "gemini-x" in page(server, f"/requests?{query}").text
+    assert "Nothing matches" in page(server, "/requests?api=/openai/").text
+    assert server.store.log.lines(1)[0].model == "gemini-x"
+    command = httpx.get(f"{server.url}/requests/1/curl").text
+    assert '"x-goog-api-key: $GEMINI_API_KEY"' in command
+
+
 def test_what_the_log_has_not_cannot_be_copied_or_sent() -> None:
     """A body that was cut, one that is no text, and a path from which a key was removed."""
 

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Room for the largest content the API takes with every character escaped, and for tool calls beside it."""
 
-APIS = ("/api/", "/openai/", "/google/")
-"""Paths of the Conversations API and of the stand-in model; all others are pages."""
+API_NAMES = {"/api/": "Conversations API", "/openai/": "OpenAI's API", "/google/": "Gemini's API"}
+"""The Conversations API, and the APIs in which the stand-in model answers, by the beginning of their paths."""
+
+APIS = tuple(API_NAMES)
+"""Beginnings of the paths of all APIs; other paths are pages."""
 
 REPLAYED_FOR = "converra.account"
 """Of the scope of a request that the viewer sends again: its account. Its headers have no key any more."""

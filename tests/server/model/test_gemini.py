@@ -140,7 +140,8 @@ def test_errors_have_googles_shape(server: LocalServer, client: genai.Client) ->
     with pytest.raises(errors.ClientError) as caught:
         client.models.generate_content(model="gemini-2.5-flash", contents="[[error:429]]")
     assert (caught.value.code, caught.value.status) == (429, "RESOURCE_EXHAUSTED")
-    for body in ({}, {"contents": []}, {"contents": [{"role": "assistant", "parts": []}]}, {"contents": [{}]}):
+    bodies: list[Any] = [{}, {"contents": []}, {"contents": [{"role": "assistant", "parts": []}]}, {"contents": [{}]}]
+    for body in bodies:
         refused = httpx.post(
             f"{server.google_url}/v1beta/models/g:generateContent", json=body, headers={"x-goog-api-key": "k"}
         )

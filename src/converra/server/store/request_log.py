@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -19,6 +20,7 @@ BODY_BYTES = 1024 * 1024
 """Bytes of a request's body and of its answer that are kept."""
 _ALL_BODIES_BYTES = 256 * 1024 * 1024
 _PRUNE_EVERY = 256
+_MODEL_IN_PATH = re.compile(r"/models/([^/:?]+):")
 _ENDING = "body_bytes, status, ms, answer_bytes, attempt, reason, fault"
 _WHOLE = (
     f"number, received_at, account, method, path, headers, body, {_ENDING}, coalesce(answer, x''), answer_type, model"
@@ -42,7 +44,7 @@ class RequestLog:
 
     def add(self, *, account: str | None, method: str, path: str, headers: Mapping[str, str], body: bytes) -> int:
         """Write down a request as it arrives; the number is for `answered`."""
-        model = _model(body) if path.startswith("/openai/") else None
+        model = None if path.startswith("/api/") else _model(path, body)
         digest = _digest(account, method, path, body) if method == "POST" else None
         number = self._store.execute(
             "INSERT INTO requests (received_at, account, method, path, headers, body, body_bytes, model, digest,"
@@ -153,8 +155,11 @@ class _Asked(msgspec.Struct):
     model: str | None = None
 
 
-def _model(body: bytes) -> str | None:
-    """Return the model that a request asks for."""
+def _model(path: str, body: bytes) -> str | None:
+    """Return the model that a request asks for: in its address, as Gemini has it, or in its body."""
+    named = _MODEL_IN_PATH.search(path)
+    if named is not None:
+        return named[1]
     try:
         return msgspec.json.decode(body, type=_Asked).model
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -24,6 +24,9 @@ _OF_THE_CONNECTION = (
 _OF_THE_CLIENT = ("user-agent", "x-stainless-", "traceparent", "tracestate")
 _REDACTED = "sha256:"
 
+_VARIABLES = {"/openai/": "$OPENAI_API_KEY", "/google/": "$GEMINI_API_KEY"}
+"""Shell variables for the keys of the stand-in model's APIs."""
+
 
 def can_be_sent(found: LoggedRequest) -> bool:
     """Return True if the log has all of a request: the whole body, and a path from which no key was removed."""
@@ -41,7 +44,7 @@ def curl(found: LoggedRequest, base_url: str) -> str | None:
     words = ["curl", shlex.quote(base_url + found.path)]
     if found.method != ("POST" if body else "GET"):
         words.append(f"-X {shlex.quote(found.method)}")
-    variable = "$OPENAI_API_KEY" if found.path.startswith("/openai/") else "$CONVERRA_API_KEY"
+    variable = next((name for path, name in _VARIABLES.items() if found.path.startswith(path)), "$CONVERRA_API_KEY")
     for name, value in found.headers.items():
         if name == "authorization":
             words.append(f'-H "Authorization: Bearer {variable}"')

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 
 from converra.server.api.answers import iso
 from converra.server.api.refusal import Refusal
+from converra.server.journal import API_NAMES
 from converra.server.viewer import figures, replay, texts
 from converra.server.viewer.health import LATELY, health, outcome
 from converra.server.viewer.pages import FILE_HEADERS, missing, number, page, render, store_of, wants_part
@@ -26,7 +27,7 @@ PAGE = 100
 _SHOWN_CHARACTERS = 200_000
 
 
-APIS = {"": "any", "/api/": "Conversations API", "/openai/": "stand-in model"}
+_APIS = {"": "any", **API_NAMES}
 """The filter by API: a prefix of the path, and its name."""
 
 
@@ -59,14 +60,14 @@ def requests(request: Request) -> Response:
     store, query = store_of(request), request.query_params
     before = number(query.get("before"), least=0)
     filters = _Filters(**{name: query.get(name, "").strip() for name in _Filters._fields})
-    api = filters.api if filters.api in APIS else ""
+    api = filters.api if filters.api in _APIS else ""
     lines = store.log.lines(PAGE + 1, before=before or None, refused=filters.failed == "yes", api=api, words=filters.q)
     values: dict[str, Any] = {
         "lines": [_line(each) for each in lines[:PAGE]],
         "older": lines[PAGE - 1].number if len(lines) > PAGE else None,
         "before": before,
         "filters": filters,
-        "apis": APIS,
+        "apis": _APIS,
         "health": health(store.log.lines(LATELY)),
         "base_url": _base_url(request),
     }
