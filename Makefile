@@ -36,7 +36,8 @@ coverage: wheel ## as `make test`, with the branches measured that the tests tak
 test-quick: dev ## most of the tests, unmeasured and with few examples: without those that start processes or a browser
 	$(DEV)pytest $(PARALLEL) --hypothesis-profile=quick $(addprefix --ignore=tests/,$(SLOW)) $(ARGS)
 
-docs: wheel ## README and docs: links, code, settings and names are checked
+docs: dev wheel ## README, docs and examples: links, code, its types, settings and names are checked
+	$(DEV)python -m scripts.doc_types
 	$(WHEEL)pytest tests/test_docs*.py
 
 bench: wheel ## what importing and capturing cost

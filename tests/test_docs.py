@@ -6,6 +6,7 @@ import os
 import pkgutil
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -76,32 +77,10 @@ def test_python_runs(page: Page, server: LocalServer) -> None:
     assert finished.returncode == 0
 
 
-SHOP = """
-import converra
-from openai import OpenAI
-
-converra.instrument()
-
-PARAMETERS = {"type": "object", "properties": {"order_id": {"type": "string"}}, "required": ["order_id"]}
-TOOL = {"type": "function", "function": {"name": "look_up_order", "parameters": PARAMETERS}}
-
-
-def answer(question):
-    client = OpenAI()
-    system = {"role": "system", "content": "You are the support assistant of a shop for tents."}
-    history = [system, {"role": "user", "content": question}]
-    with converra.conversation("prompt_support"):
-        message = client.chat.completions.create(model="m", messages=history, tools=[TOOL]).choices[0].message
-        history += [message, {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "in transit"}]
-        return client.chat.completions.create(model="m", messages=history, tools=[TOOL]).choices[0].message.content
-"""
-"""App of the reader, for pages with tests."""
-
-
 @pytest.mark.parametrize("page", _with_code("py"), ids=lambda page: page.name)
 def test_tests_pass(page: Page, server: LocalServer, tmp_path: Path) -> None:
     """The tests that a page shows pass, for an app as the page assumes it."""
-    (tmp_path / "shop.py").write_text(SHOP)
+    shutil.copy(ROOT / "tests" / "shop.py", tmp_path)
     (tmp_path / "test_page.py").write_text(page.code("py"))
     program = [sys.executable, "-m", "pytest", "-q", "-p", "converra.testing", "-p", "no:cacheprovider", "-W", "error"]
     environment = _environment(server) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
