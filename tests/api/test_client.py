@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -265,8 +267,45 @@ def test_nobody_listening_is_told_and_retried(caller: Caller, monkeypatch: pytes
     url = refusing_url()
     with pytest.raises(APIConnectionError) as caught:
         caller(url, APPEND)
-    assert str(caught.value).startswith(f"no answer from {url.split('/')[2]}: ")
+    assert str(caught.value) == f"no answer from {url.split('/')[2]}: connection refused"
     assert caught.value.sent is False
+
+
+@each_library
+@pytest.mark.usefixtures("library")
+@both
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(socket.EAI_NONAME, "no such host"), (socket.EAI_AGAIN, "temporary failure in name resolution")],
+)
+def test_a_host_without_an_address_is_told_in_words(
+    caller: Caller, number: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that is not found, or not now, is explained without the number of the resolver's error."""
+
+    def unknown(*_args: Any, **_kwargs: Any) -> None:
+        raise socket.gaierror(number, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(APIConnectionError) as caught:
+        caller("http://api.invalid/v1", APPEND, max_retries=0)
+    assert (str(caught.value), caught.value.sent) == (f"no answer from api.invalid: {words}", False)
+
+
+@each_library
+@pytest.mark.usefixtures("library")
+@both
+@pytest.mark.parametrize(("line", "words"), [(reset, "connection reset by peer"), (hang_up, "disconnected")])
+def test_the_reason_is_that_of_the_request(caller: Caller, line: Any, words: str) -> None:
+    """An error that the app handles by this request is not taken for the request's own."""
+    with scripted(line) as server:
+        try:
+            Path("no such file").read_text()
+        except FileNotFoundError:
+            with pytest.raises(APIConnectionError) as caught:
+                caller(server.base_url, APPEND)
+    assert words in str(caught.value)
+    assert "Errno" not in str(caught.value)
 
 
 @both

@@ -11,6 +11,7 @@ import asyncio
 import codecs
 import os
 import socket
+import sys
 import weakref
 from contextlib import aclosing, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
@@ -86,7 +87,7 @@ class _BaseConnection(Generic[Client]):
         try:
             return build()
         except errors("InvalidURL", also=(ImportError, OSError, ValueError)) as error:
-            reason = f"proxies or certificates of the environment cannot be used: {error}"
+            reason = f"proxies or certificates of the environment cannot be used: {_in_words(error)}"
             raise APIConnectionError(reason, sent=False) from error
 
     def _seconds(self, operation: Operation[Any], timeout: float | None) -> float:
@@ -129,18 +130,44 @@ class _BaseConnection(Generic[Client]):
 
     @contextmanager
     def _telling(self, attempt: Attempt) -> Iterator[None]:
+        handled = sys.exception()
         try:
             yield
         except _failures() as error:
-            raise self._failure(error, attempt) from error
+            raise self._failure(error, attempt, handled) from error
 
-    def _failure(self, error: Exception, attempt: Attempt) -> APIConnectionError:
+    def _failure(self, error: Exception, attempt: Attempt, handled: BaseException | None) -> APIConnectionError:
         host = urlsplit(self.base_url).netloc
         sent = attempt.begun is not False and not isinstance(error, errors(*_NOT_SENT, also=(UnicodeError,)))
         if isinstance(error, errors("TimeoutException", also=(TimeoutError,))):
             return APITimeoutError(f"no answer from {host} within {attempt.seconds:g} s", sent=sent)
-        reason = str(error) or type(error).__name__
+        reason = _in_words(_system_error(error, handled) or error)
         return APIConnectionError(f"no answer from {host}: {reason}", sent=sent)
+
+
+def _system_error(error: BaseException, handled: BaseException | None) -> OSError | None:
+    """Return the system's error behind one of httpx, which may say no more than "All connection attempts failed".
+
+    httpcore drops causes (`from None`), so contexts count. The last of them may be an exception that the app was
+    handling when it made the request: `handled` ends the search.
+    """
+    found: BaseException | None = error
+    while found is not None and found is not handled:
+        if isinstance(found, OSError) and found.errno is not None:
+            return found
+        found = found.exceptions[0] if isinstance(found, BaseExceptionGroup) else found.__cause__ or found.__context__
+    return None
+
+
+def _in_words(error: BaseException) -> str:
+    """Return an error's text, without the number that an error of the system has."""
+    if isinstance(error, ConnectionRefusedError):  # asyncio words it "Connect call failed", with the address
+        return "connection refused"
+    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME:
+        return "no such host"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror[:1].lower()}{error.strerror[1:]}"
+    return str(error) or type(error).__name__
 
 
 def _ignore(_headers: Mapping[str, str]) -> None:

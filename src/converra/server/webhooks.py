@@ -131,6 +131,7 @@ def _post(url: str, payload: bytes) -> tuple[int | None, str | None]:
         connection.request("POST", path, payload, headers)
         return connection.getresponse().status, None
     except (OSError, http.client.HTTPException, UnicodeError) as error:
-        return None, f"{type(error).__name__}: {error}"
+        words = getattr(error, "strerror", None) or error  # without the number
+        return None, f"{type(error).__name__}: {words}"
     finally:
         connection.close()
