@@ -105,6 +105,19 @@ def test_a_conversation_reads_as_a_chat(server: LocalServer, http: httpx.Client)
         assert shown in text
 
 
+def test_numbers_of_several_answers_are_named(server: LocalServer, http: httpx.Client) -> None:
+    """A chart's number is its maximum, and the latency of a conversation is the sum of its answers'."""
+    answers = [
+        {"role": "assistant", "content": "a", "latencyMs": ms, "usage": {"promptTokens": sent, "completionTokens": 10}}
+        for ms, sent in ((120, 50), (310, 90), (70, 30))
+    ]
+    text = page(server, f"/conversations/{conversation(http, *answers)}").text
+    captions = re.findall(r"<figcaption>(.*?) <span>(.*?)</span></figcaption>", text)
+    assert captions == [("Tokens per answer", "maximum 100"), ("Latency per answer", "maximum 310 ms")]
+    assert re.findall(r"<dt>Latency</dt><dd[^>]*>(.*?)</dd>", text) == ["500 ms in total"]
+    assert text.count("500 ms in total") == 2  # also where a narrow page sums it up
+
+
 def test_an_open_conversation_says_so(server: LocalServer, http: httpx.Client) -> None:
     """And has no insights yet."""
     text = page(server, f"/conversations/{conversation(http)}").text

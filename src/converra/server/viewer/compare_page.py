@@ -114,7 +114,7 @@ def _facts(left: Conversation, right: Conversation, said: Sequence[Any]) -> Iter
         "Status": lambda found: found.status.replace("_", " "),
         "Turns": lambda found: f"{found.totals.messages:,}",
         "Tokens": lambda found: f"{found.totals.tokens_in:,} → {found.totals.tokens_out:,}",
-        "Latency": lambda found: figures.duration(found.totals.latency_ms) or "–",
+        "Latency in total": lambda found: figures.duration(found.totals.latency_ms) or "–",
         "Tool calls": lambda found: f"{found.totals.calls:,}",
         "Errors": lambda found: f"{found.totals.errors:,}",
     }
