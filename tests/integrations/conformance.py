@@ -80,7 +80,10 @@ class Conformance:
     """The promises. `subject` is set by the test module."""
 
     subject: Subject
-    unobserved: ClassVar[dict[str, tuple[Any, list[Any]]]] = {}
+    unobserved: ClassVar[dict[str, tuple[Any, list[Any]]]]
+
+    def __init_subclass__(cls) -> None:
+        cls.unobserved = {}
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """One test for each shape of the subject."""

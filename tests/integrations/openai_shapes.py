@@ -19,9 +19,11 @@ from tests.integrations.conformance import Shape, raised
 from tests.integrations.responses_scripts import SCRIPTS as RESPONSES_SCRIPTS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from tests.integrations.scripted import ScriptedModel
+
+    Run = Callable[[ScriptedModel], Any]
 
 MESSAGES: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
 CHAT: dict[str, Any] = {"model": "gpt-4o", "messages": MESSAGES}
@@ -178,13 +180,13 @@ SYNC: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def sync(row: Row) -> Callable[[ScriptedModel], Any]:
+def sync(row: Row, connect: Callable[..., Any] = client_for, uses: Mapping[str, Any] = SYNC) -> Run:
     """The row as a program of the sync client."""
 
     def run(model: ScriptedModel) -> Any:
-        with client_for(model, row.script) as client:
+        with connect(model, row.script) as client:
             try:
-                return SYNC[row.use](_method(client, row.path)(**row.arguments))
+                return uses[row.use](method(client, row.path)(**row.arguments))
             except Exception as error:  # noqa: BLE001 - whatever the app would get is what is compared
                 return raised(error)
 
@@ -330,22 +332,22 @@ ASYNC: dict[str, Callable[[Any], Awaitable[Any]]] = {
 }
 
 
-def asynchronous(row: Row) -> Callable[[ScriptedModel], Any]:
+def asynchronous(row: Row, connect: Callable[..., Any] = async_client_for, uses: Mapping[str, Any] = ASYNC) -> Run:
     """The row as a program of the async client."""
 
     async def main(model: ScriptedModel) -> Any:
-        async with async_client_for(model, row.script) as client:
+        async with connect(model, row.script) as client:
             try:
-                result = _method(client, row.path)(**row.arguments)
+                result = method(client, row.path)(**row.arguments)
                 managed = row.use.startswith(("helper", "streaming"))
-                return await ASYNC[row.use](result if managed else await result)
+                return await uses[row.use](result if managed else await result)
             except Exception as error:  # noqa: BLE001 - whatever the app would get is what is compared
                 return raised(error)
 
     return lambda model: asyncio.run(main(model))
 
 
-def _method(client: Any, path: str) -> Any:
+def method(client: Any, path: str) -> Any:
     for name in path.split("."):
         client = getattr(client, name)
     return client
@@ -444,11 +446,11 @@ ROWS = (
 )
 
 
-def exists(path: str) -> bool:
+def exists(path: str, connect: Callable[[], Any] = lambda: openai.OpenAI(api_key="k")) -> bool:
     """Whether this version of the client has a method."""
-    client: Any = openai.OpenAI(api_key="k")
+    client = connect()
     try:
-        return callable(_method(client, path))
+        return callable(method(client, path))
     except AttributeError:
         return False
     finally:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Finish = Callable[[Message], Message | None]
 
 PLAIN_STOPS = frozenset(
-    {None, "", "stop", "tool_calls", "function_call", "completed", "end_turn", "eos", "stop_sequence"}
+    {None, "", "stop", "tool_calls", "tool_use", "function_call", "completed", "end_turn", "eos", "stop_sequence"}
 )
 """Finish reasons that are not recorded: the answer ended where the model wanted it to end."""
 

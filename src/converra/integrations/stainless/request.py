@@ -30,7 +30,7 @@ from converra.integrations.stainless.stream import WatchedStream, watch_body, wa
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from converra.history.turn import Dialect, Request
+    from converra.history.turn import Dialect, Request, Scope
     from converra.integrations import Capture
     from converra.integrations.stainless.stream import Pieces
 
@@ -47,6 +47,8 @@ class Endpoint(NamedTuple):
     pieces: Callable[[], Pieces]
     lists: tuple[str, ...] = ()
     """Fields of the body that an app may give as an iterator. The SDK sends the list that is put in its place."""
+    wrap: Callable[[CapturedCall, dict[str, Any]], CapturedCall] | None = None
+    """Puts something around the call of a body whose answers need more than their readers, such as a prefill."""
 
 
 class Retrieval(NamedTuple):
@@ -78,8 +80,10 @@ class Seam:
                 answer=lambda found: answer(found) if fields(found).get("background") is True else Answer()
             )
 
-    def observe(self, capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObservedRequest | None:
-        """Begin a turn if this request of a client is one."""
+    def observe(
+        self, capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any], scope: Scope | None = None
+    ) -> ObservedRequest | None:
+        """Begin a turn if this request of a client is one; `scope` is the conversation that the client names."""
         options = args[1] if len(args) > 1 else kwargs["options"]
         endpoint = self._endpoints.get(options.url) or self._at(options.url)
         body = options.json_data
@@ -94,9 +98,14 @@ class Seam:
                 body[name] = list(body[name])
         if options.extra_json:  # `extra_body`: it wins, as it does on the wire
             body = {**body, **options.extra_json}
-        call = capture.begin(endpoint.request(body))
+        request = endpoint.request(body)
+        if scope is not None:
+            request.scope = scope
+        call = capture.begin(request)
         if call is None:
             return None
+        if endpoint.wrap is not None:
+            return ObservedRequest(endpoint.wrap(call, body), endpoint)
         queued = self._retrieval is not None and body.get("background")
         return ObservedRequest(background.BackgroundCall(call) if queued else call, endpoint)
 
