@@ -57,6 +57,9 @@ def environment(
     if openai_url is not None:
         after |= {"OPENAI_BASE_URL": openai_url, "OPENAI_API_KEY": key}
         after |= {"GOOGLE_GEMINI_BASE_URL": urljoin(openai_url, "/google"), "GOOGLE_API_KEY": key}
+        after |= {"ANTHROPIC_BASE_URL": urljoin(openai_url, "/anthropic"), "ANTHROPIC_API_KEY": key}
+        after |= {"GROQ_BASE_URL": urljoin(openai_url, "/"), "GROQ_API_KEY": key}
+        after |= {"TOGETHER_BASE_URL": urljoin(openai_url, "/openai"), "TOGETHER_API_KEY": key}
     if sightings is not None:
         after["CONVERRA_HOOK_SIGHTINGS"] = str(sightings)
     return after

@@ -17,7 +17,7 @@ from converra.server.faults.connections import Connections
 from converra.server.faults.switches import FaultMiddleware, Faults
 from converra.server.gate import GateMiddleware
 from converra.server.journal import JournalMiddleware
-from converra.server.model import gemini
+from converra.server.model import anthropic, gemini
 from converra.server.model.endpoints import Model
 from converra.server.model.wire import ModelError
 from converra.server.store.changes import WEBHOOKS
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from converra.server.store.conversations import Store
 
 _CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+_MODEL_ERRORS = {"/openai/": ModelError.body, "/google/": gemini.error_body, "/anthropic/": anthropic.error_body}
+"""The form of the stand-in model's errors, by the start of the path."""
 
 
 def create_app(
@@ -52,6 +54,7 @@ def create_app(
             Mount("/api/v1", Router(endpoints.routes(), redirect_slashes=False)),
             Mount("/openai", Router(model.routes(), redirect_slashes=False)),
             Mount("/google", Router(model.gemini_routes(), redirect_slashes=False)),
+            Mount("/anthropic", Router(model.anthropic_routes(), redirect_slashes=False)),
             *routes.routes(),
         ],
         middleware=[
@@ -77,12 +80,12 @@ async def _refused(request: Request, refusal: Exception) -> Response:
 
 async def _not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-    if request.url.path.startswith(("/openai/", "/google/")):
+    form = next((form for prefix, form in _MODEL_ERRORS.items() if request.url.path.startswith(prefix)), None)
+    if form is not None:
         unknown = ModelError(
             error.status_code, f"Invalid URL ({request.method} {request.url.path})", code="unknown_url"
         )
-        google = request.url.path.startswith("/google/")
-        body = gemini.error_body(unknown) if google else unknown.body()
+        body = form(unknown)
         return JSON(body, error.status_code, headers=error.headers)
     code = _CODES.get(error.status_code, "ERROR")
     refusal = Refusal(

@@ -90,7 +90,7 @@ def _brings(token: str, scope: Scope) -> bool:
     request = Request(scope)
     if scope["path"].startswith(APIS):
         bearer = request.headers.get("authorization", "").partition(" ")[2].strip()
-        keys = (request.headers.get(name, "") for name in ("api-key", "x-goog-api-key"))
+        keys = (request.headers.get(name, "") for name in ("api-key", "x-goog-api-key", "x-api-key"))
         return any(_same(given, token) for given in (bearer, *keys))
     return _same(request.cookies.get(COOKIE, ""), token)
 

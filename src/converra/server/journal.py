@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Room for the largest content the API takes with every character escaped, and for tool calls beside it."""
 
-API_NAMES = {"/api/": "Conversations API", "/openai/": "OpenAI's API", "/google/": "Gemini's API"}
+API_NAMES = {
+    "/api/": "Conversations API",
+    "/openai/": "OpenAI's API",
+    "/google/": "Gemini's API",
+    "/anthropic/": "Anthropic's API",
+}
 """The Conversations API, and the APIs in which the stand-in model answers, by the beginning of their paths."""
 
 APIS = tuple(API_NAMES)

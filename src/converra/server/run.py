@@ -64,6 +64,11 @@ class LocalServer:
         return f"{self.url}/google"
 
     @property
+    def anthropic_url(self) -> str:
+        """The stand-in model, as `ANTHROPIC_BASE_URL` wants it."""
+        return f"{self.url}/anthropic"
+
+    @property
     def requests(self) -> list[LoggedRequest]:
         """Every request to the two APIs as it was received, oldest first."""
         return self.store.log.all()

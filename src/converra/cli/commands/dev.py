@@ -40,7 +40,11 @@ KEY = "dev"
 @click.option(
     "--db", metavar="PATH", help='Where conversations are kept; ":memory:" forgets them.  [default: your data folder]'
 )
-@click.option("--fake-llm", is_flag=True, help="Have the stand-in model answer the command's OpenAI and Gemini calls.")
+@click.option(
+    "--fake-llm",
+    is_flag=True,
+    help="Have the stand-in model answer the command's calls to OpenAI, Anthropic and others.",
+)
 @click.option(
     "--prompt-id",
     metavar="ID",

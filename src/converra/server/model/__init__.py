@@ -1,4 +1,4 @@
-"""A stand-in for a model: answers OpenAI's and Gemini's APIs with no model behind them.
+"""A stand-in for a model: answers OpenAI's, Anthropic's and Gemini's APIs with no model behind them.
 
 It is honest about itself: the answer's `model` is the asked name with `-stand-in` after it, the `system_fingerprint` is
 "stand-in", and asked anything it has no canned answer for, it says what it is. What it says depends on nothing but the

@@ -1,4 +1,4 @@
-"""The stand-in's HTTP side: paths and errors of OpenAI, Azure and Gemini, and every way to break off."""
+"""The stand-in's HTTP side: paths and errors of OpenAI, Azure, Anthropic and Gemini, and every way to break off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from converra.server.faults.connections import disconnected, gone_within
-from converra.server.model import chat, gemini, responses
+from converra.server.model import anthropic, chat, gemini, responses
 from converra.server.model.script import reply
 from converra.server.model.wire import ModelError, Stamps
 from converra.server.viewer.resending import answer_digest
@@ -62,6 +62,10 @@ class Model:
             self._route(f"{path}:generateContent", self._generate, gemini.error_body),
             self._route(f"{path}:streamGenerateContent", self._generate_stream, gemini.error_body),
         ]
+
+    def anthropic_routes(self) -> list[BaseRoute]:
+        """Of Anthropic."""
+        return [self._route("/v1/messages", self._messages, anthropic.error_body)]
 
     def _route(
         self, path: str, handler: Handler, error_body: Callable[[ModelError], dict[str, Any]] = ModelError.body
@@ -119,6 +123,18 @@ class Model:
         self._remember(request, answer, generation.call_ids, len(asked.turns))
         return answer, generation, asked
 
+    async def _messages(self, request: Request, body: dict[str, Any]) -> Response:
+        asked = anthropic.read(body)
+        answer = reply(asked)
+        self._raise_error(asked, answer)
+        message = anthropic.Message(body, answer, self._stamps)
+        self._remember(request, answer, message.call_ids, len(body["messages"]))
+        if body.get("stream"):
+            events = [(event["type"], event) for event in message.events()]
+            broken = ("error", anthropic.error_body(ModelError(500, "The stand-in was asked to fail.")))
+            return await self._stream(asked, answer, events, broken)
+        return await self._whole(request, answer, message.whole())
+
     async def _retrieve(self, request: Request) -> Response:
         response_id = request.path_params["id"]
         found = self._memory.retrieve(response_id)
@@ -144,7 +160,7 @@ class Model:
             events, end = events[: how.number(len(events) // 2)], b""
         if failing:
             name, data = broken
-            events.append((name, data | ({"sequence_number": len(events)} if name else {})))
+            events.append((name, data | ({"sequence_number": len(events)} if name == "response.failed" else {})))
         said = [(_encoded(event), _words(event)) for event in events]
         draft = self._drafts.begin(asked.turns)
         return _Stream(self._connections, [*said, (end, "")], breaking, pause=_pause(answer), said=draft.add)
@@ -217,8 +233,10 @@ def _breaking(answer: Reply) -> str | None:
 def _words(event: Event) -> str:
     """Return the text that an event adds to the answer."""
     name, data = event
-    if name is not None:
+    if name is not None and name.startswith("response."):
         return str(data["delta"]) if name == "response.output_text.delta" else ""
+    if name is not None:
+        return anthropic.words(data)
     if "candidates" in data:
         return "".join(gemini.words(data["candidates"][0]))
     choices = [choice for choice in data.get("choices", ()) if choice["index"] == 0]
@@ -232,7 +250,7 @@ def _encoded(event: Event) -> bytes:
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    if not any(request.headers.get(name) for name in ("authorization", "api-key", "x-goog-api-key")):
+    if not any(request.headers.get(name) for name in ("authorization", "api-key", "x-api-key", "x-goog-api-key")):
         raise ModelError(401, "You didn't provide an API key.", code="invalid_api_key")
     try:
         body = msgspec.json.decode(await request.body())
