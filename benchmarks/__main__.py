@@ -43,11 +43,11 @@ def _print_dev() -> None:
 
 
 def _print_capture() -> None:
-    from benchmarks import capture, capture_google_genai, capture_langchain, capture_openai
+    from benchmarks import capture, capture_anthropic, capture_google_genai, capture_langchain, capture_openai
 
     print(f"\n{'µs of CPU per call':<36}{'plain':>10}{'noise':>10}{'captured':>10}{'with delivery':>16}")
-    shapes = (*capture_openai.SHAPES, *capture_google_genai.SHAPES, *capture_langchain.SHAPES)
-    for name, cost in capture.overheads(shapes):
+    clients = (capture_openai, capture_anthropic, capture_google_genai, capture_langchain)
+    for name, cost in capture.overheads([shape for client in clients for shape in client.SHAPES]):
         print(
             f"{name:<36}{cost.plain.caller:>10.1f}{cost.noise.caller:>+10.1f}"
             f"{cost.capture.caller:>+10.1f}{cost.capture.process:>+16.1f}"

@@ -47,6 +47,12 @@ def _environment(server: LocalServer) -> dict[str, str]:
         "OPENAI_API_KEY": "docs",
         "GOOGLE_GEMINI_BASE_URL": server.google_url,
         "GOOGLE_API_KEY": "docs",
+        "ANTHROPIC_BASE_URL": server.anthropic_url,
+        "ANTHROPIC_API_KEY": "docs",
+        "GROQ_BASE_URL": server.url,
+        "GROQ_API_KEY": "docs",
+        "TOGETHER_BASE_URL": f"{server.url}/openai",
+        "TOGETHER_API_KEY": "docs",
     }
 
 
