@@ -71,7 +71,7 @@ client = Anthropic(api_key="benchmark")
 
 def _ask(messages: list[Any], *, stream: bool = False, **more: Any) -> Any:
     body = {"model": "claude-benchmark", "max_tokens": 200, "messages": messages, "system": SYSTEM, **more}
-    options = FinalRequestOptions.construct(method="post", url="/v1/messages", json_data=body, extra_json=None)
+    options = FinalRequestOptions.construct(method="post", url="/v1/messages", json_data=body)
     return client.request(Message, options, stream=stream, stream_cls=Stream[RawMessageStreamEvent])
 
 

@@ -15,6 +15,7 @@ from scripts.environments import ROOT, Environment
 
 SUITE = ("tests/integrations/test_openai*.py", "tests/integrations/test_patching.py")
 GOOGLE_GENAI = ("tests/integrations/test_google_genai*.py",)
+ANTHROPIC = ("tests/integrations/test_anthropic*.py",)
 LANGCHAIN = ("tests/integrations/test_langchain*.py",)
 RUNNER = (
     *("pytest>=8.3", "pytest-randomly", "pytest-timeout", "pytest-recording", "pytest-xdist", "vcrpy>=9.2"),
@@ -61,6 +62,9 @@ ROWS = {
     ),
     "google-genai-1.10": Row(("google-genai==1.10.0", "wrapt==1.17.3"), GOOGLE_GENAI),
     "google-genai-current": Row(("google-genai", "wrapt"), GOOGLE_GENAI),
+    # The shapes of calls are shared with openai's suite.
+    "anthropic-0.40": Row(("anthropic==0.40.0", "httpx<0.28", "openai", "wrapt==1.17.3"), ANTHROPIC),
+    "anthropic-current": Row(("anthropic", "openai", "wrapt"), ANTHROPIC),
     "langchain-0.3": Row(
         ("langchain-core<1", "langchain-openai<1", "langgraph<1"),
         LANGCHAIN,

@@ -13,6 +13,7 @@ from converra.history.record import echo, match_keys_of
 from converra.integrations.anthropic import session
 from converra.integrations.anthropic.events import MessageEvents
 from converra.integrations.anthropic.messages import MESSAGES, answer, fingerprint, read, request
+from converra.integrations.anthropic.prefill import prefilled
 from converra.wire.models import Usage
 from tests.integrations.anthropic_scripts import (
     CITATION,
@@ -36,7 +37,7 @@ from tests.integrations.anthropic_scripts import (
     text,
 )
 from tests.integrations.pictures import DATA, LINE
-from tests.integrations.recording import bare, settled
+from tests.integrations.recording import RecordedCall, bare, settled
 
 HIDDEN = "<400 characters>"
 HEAD = {"model": "claude-sonnet-4-5-20250929", "response_id": "msg_1"}
@@ -247,7 +248,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 def _object(document: dict[str, Any]) -> Message:
     """The document as the SDK hands it to the app, also where it knows a kind of block less."""
-    found: Message = Message.construct(**copy.deepcopy(document))  # type: ignore[arg-type] # JSON
+    found: Message = Message.construct(**copy.deepcopy(document))
     return found
 
 
@@ -432,6 +433,7 @@ def test_the_system_text(system: Any, expected: str | None) -> None:
 def test_sentinels_and_nonsense_in_a_body() -> None:
     """Whatever stands in a body, it is read as if it were not there."""
     sentinel = getattr(anthropic, "omit", anthropic.NOT_GIVEN)
+    messages: Any
     for messages in (sentinel, None, 7, {}, [None], ["Hi"], [{"role": "assistant", "content": [None]}]):
         found = request({"messages": messages, "model": sentinel, "system": sentinel, "tools": sentinel})
         assert (found.model, found.instructions, list(found.tools)) == (None, None, [])
@@ -523,3 +525,29 @@ def test_redacted_thinking_is_counted() -> None:
     found = answer(message(REDACTED, REDACTED, text("Hi")))
     assert found.messages[0].metadata == {"redactedThinking": 2}
     assert REDACTED["data"] not in repr(found)
+
+
+def test_a_prefill_that_is_not_continued() -> None:
+    """A stream that broke before its first event, and an error, are no answers; one with an empty content is."""
+    question = {"role": "user", "content": "Hi"}
+    body = {"messages": [question, {"role": "assistant", "content": "Good"}]}
+    outcomes = {"nothing": MessageEvents().answer(), "error": answer(ERROR), "empty": answer(message())}
+    recorded = {}
+    for name, outcome in outcomes.items():
+        call = RecordedCall(request(body))
+        prefilled(call, body).end(outcome)
+        assert call.answer is not None
+        recorded[name] = [source.text for source in call.answer.messages]
+    assert recorded == {"nothing": [""], "error": [], "empty": ["Good"]}
+
+
+def test_a_prefill_before_a_hosted_tool() -> None:
+    """It is a message of its own, in front of the tool's; a failed call without an answer has none."""
+    body = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Good"}]}
+    call = RecordedCall(request(body))
+    prefilled(call, body).end(answer(RESUMED))
+    assert call.answer is not None
+    assert [source.role for source in call.answer.messages] == ["assistant", "tool", "assistant"]
+    failed = RecordedCall(request(body))
+    prefilled(failed, body).fail(ValueError("no"))
+    assert (failed.answer, failed.ends) == (None, 1)

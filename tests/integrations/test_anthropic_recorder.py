@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -188,8 +189,8 @@ def test_the_clients_of_the_clouds(
     """They are no subclasses, or have an address of their own; the turn is the same."""
     name, options = CLOUDS[cloud]
     made = getattr(anthropic, f"Async{name}" if asynchronous else name, None)
-    if made is None:
-        pytest.skip("this version has no such client")
+    if made is None or not options.keys() <= inspect.signature(made).parameters.keys():
+        pytest.skip("this version has no such client, or one that asks for AWS's own package")
 
     def talk() -> None:
         client = made(base_url=model.base_url("v1"), max_retries=0, **options)

@@ -6,6 +6,8 @@ them request `/v1/messages` here, and change the address further in. See `stainl
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from converra.history.turn import Scope
@@ -29,8 +31,20 @@ POINTS = (
 
 LISTS = ("messages", "system", "tools")
 
+HELPER = "X-Stainless-Stream-Helper"
+"""Header of the requests of stream helpers."""
+
+
+def remade(options: Any) -> bool:
+    """Return True for a stream helper of an old version: it makes another stream of the response, unlike later ones."""
+    if not isinstance(options.headers, Mapping) or HELPER not in options.headers:
+        return False
+    helper = getattr(sys.modules.get("anthropic.lib.streaming"), "MessageStream", None)
+    return helper is not None and "raw_stream" not in helper.__init__.__code__.co_varnames
+
+
 ENDPOINTS = {
-    "/v1/messages": Endpoint("anthropic", messages.request, messages.answer, MessageEvents, LISTS, prefilled),
+    "/v1/messages": Endpoint("anthropic", messages.request, messages.answer, MessageEvents, LISTS, prefilled, remade),
 }
 
 SEAM = Seam(ENDPOINTS)

@@ -175,7 +175,8 @@ def answer(message: Any) -> Answer:
 
 def _plain(content: list[Any]) -> tuple[str | None, tuple[SourceToolCall, ...]]:
     """Read texts and calls in which nothing else is; None for a text if any block has more."""
-    text, calls = "", ()
+    text = ""
+    calls: tuple[SourceToolCall, ...] = ()
     for block in content:
         held = block.__dict__
         if block.__pydantic_extra__:

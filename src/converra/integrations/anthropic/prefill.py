@@ -52,11 +52,15 @@ class PrefilledCall:
         self._call.fail(error, None if answer is None else self._whole(answer))
 
     def _whole(self, answer: Answer) -> Answer:
-        """Put the prefill in front of the first message; in front of one of its own if that is a hosted tool's."""
-        first, *others = answer.messages or (SourceMessage("assistant"),)
+        """Put the prefill in front of the first message; in front of one of its own if that is a hosted tool's.
+
+        An answer that has not begun, or is an error alone, stays as it is: the model has continued nothing.
+        """
+        if not (answer.is_begun and answer.messages):
+            return answer
+        first, *others = answer.messages
         if first.role == "assistant":
-            others.insert(0, msgspec.structs.replace(first, text=self._beginning + first.text))
-        elif answer.messages:
-            others[:0] = [SourceMessage("assistant", self._beginning), first]
-        answer.messages = tuple(others)
+            answer.messages = (msgspec.structs.replace(first, text=self._beginning + first.text), *others)
+        else:
+            answer.messages = (SourceMessage("assistant", self._beginning), first, *others)
         return answer

@@ -49,6 +49,8 @@ class Endpoint(NamedTuple):
     """Fields of the body that an app may give as an iterator. The SDK sends the list that is put in its place."""
     wrap: Callable[[CapturedCall, dict[str, Any]], CapturedCall] | None = None
     """Puts something around the call of a body whose answers need more than their readers, such as a prefill."""
+    remade: Callable[[Any], bool] | None = None
+    """Returns True for the options of a request whose `Stream` the SDK throws away, to read its response in another."""
 
 
 class Retrieval(NamedTuple):
@@ -105,7 +107,9 @@ class Seam:
         if call is None:
             return None
         if endpoint.wrap is not None:
-            return ObservedRequest(endpoint.wrap(call, body), endpoint)
+            call = endpoint.wrap(call, body)
+        if endpoint.remade is not None and endpoint.remade(options):
+            return ObservedRequest(call, endpoint, remade=True)
         queued = self._retrieval is not None and body.get("background")
         return ObservedRequest(background.BackgroundCall(call) if queued else call, endpoint)
 
@@ -132,12 +136,17 @@ class ObservedRequest(msgspec.Struct, frozen=True, eq=False):
 
     _call: CapturedCall
     _endpoint: Endpoint
+    remade: bool = False
+    """The stream is watched by the bytes of its response."""
 
     def returned(self, result: Any) -> None:
         """Read an answer, or watch it arrive. What the object holds decides, not its class: apps subclass."""
         held = getattr(result, "__dict__", {})
         if "response" in held and hasattr(result, "_iterator"):  # anthropic makes the iterator when it is asked for
-            watch_stream(result, WatchedStream(self._call, self._endpoint.pieces()))
+            if self.remade:
+                self._body(result.response)
+            else:
+                watch_stream(result, WatchedStream(self._call, self._endpoint.pieces()))
         elif "http_response" in held:
             self._body(result.http_response)
         elif "is_stream_consumed" in held:  # `cast_to=httpx.Response`
