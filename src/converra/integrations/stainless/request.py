@@ -106,12 +106,11 @@ class Seam:
         call = capture.begin(request)
         if call is None:
             return None
-        if endpoint.wrap is not None:
-            call = endpoint.wrap(call, body)
-        if endpoint.remade is not None and endpoint.remade(options):
-            return ObservedRequest(call, endpoint, remade=True)
-        queued = self._retrieval is not None and body.get("background")
-        return ObservedRequest(background.BackgroundCall(call) if queued else call, endpoint)
+        watched: CapturedCall = call if endpoint.wrap is None else endpoint.wrap(call, body)
+        if self._retrieval is not None and body.get("background"):
+            watched = background.BackgroundCall(watched)
+        remade = endpoint.remade is not None and endpoint.remade(options)
+        return ObservedRequest(watched, endpoint, remade=remade)
 
     def _at(self, url: str) -> Endpoint | None:
         """Find the endpoint of an address with a query, or of a whole one (`client.post("https://…/v1/responses")`)."""
