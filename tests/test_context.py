@@ -8,7 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from converra.history.turn import Scope, Trace
+from converra.history.turn import Origin, Run, Scope, Trace
 from converra.process import context
 from converra.process.context import Entered
 
@@ -207,3 +207,38 @@ def test_runs_of_frameworks(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
     assert "reading the session of a framework's run: RuntimeError" in caplog.text
     scopes[2] = None
     assert context.surrounding() is scopes[1]
+
+
+def test_nested_runs_of_frameworks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that the app chose precedes one that was made up; an agent is known whichever framework names it."""
+    outer, inner = Run("outer", "1"), Run("inner", "2")
+    scopes: list[Scope | None] = []
+    monkeypatch.setattr(context, "readers", ())
+
+    def last() -> Scope | None:
+        return scopes[1]
+
+    def first() -> Scope | None:
+        return scopes[0]
+
+    context.read_runs(last)
+    context.read_runs(first, first=True)
+
+    def found(*nested: Scope | None) -> Scope | None:
+        scopes[:] = nested
+        return context.surrounding()
+
+    made_up = Scope("made up", run=inner, invented=True)
+    assert found(made_up, None) == made_up
+    assert context.surrounding_run() == inner
+    assert found(made_up, Scope("given")) == Scope("given", run=inner)
+    assert found(made_up, Scope("given", run=outer)) == Scope("given", run=outer)
+    assert found(Scope("given"), Scope("other", run=outer)) == Scope("given", run=outer)
+    assert found(Scope(run=inner), made_up) == made_up
+    assert found(Scope(run=inner), Scope(origin=Origin("p", "of the handler"))).session == "of the handler"  # type: ignore[union-attr]
+    assert found(None, None) is None
+    assert context.surrounding_run() is None
+    context.forget_runs(first)
+    assert found(made_up, None) is None
+    context.forget_runs(last)
+    assert context.readers == ()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from converra.history.draft import Finish
     from converra.history.fold import NewMessage
     from converra.history.record import Snapshot
-    from converra.history.turn import Answer, Failure
+    from converra.history.turn import Answer, Failure, Run
     from converra.wire.models import Message, ToolCall
 
     Show = Callable[[Sequence[Draft | ManualDraft]], None]
@@ -154,16 +154,22 @@ class Assembler:
             latency_ms=facts.latency_ms if carries and answer else None,
             first_token_ms=facts.first_token_ms if carries and answer else None,
             span=(facts.trace_id, facts.span_id) if new.answer else (0, 0),
-            extra=self._extra(new) if new.thread or new.replaces is not None else None,
+            extra=self._extra(new, facts.run if new.answer or (carries and failure) else None),
             already_known=new.already_known,
         )
 
-    def _extra(self, new: NewMessage) -> dict[str, Any]:
+    def _extra(self, new: NewMessage, run: Run | None) -> dict[str, Any] | None:
+        if run is None and not new.thread and new.replaces is None:
+            return None
         extra: dict[str, Any] = {}
         if new.thread:
             extra["thread"] = new.thread
         if new.replaces is not None:
             extra["replaces"] = self._id(new.replaces)
+        if run is not None and run.agent:
+            extra["agent"] = run.agent
+        if run is not None and run.id:
+            extra["runId"] = run.id
         return extra
 
     def _id(self, number: int) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from converra.history.record import Snapshot
-from converra.history.turn import Answer, Facts, Failure
+from converra.history.turn import Answer, Facts, Failure, Run
 from converra.process.guard import guard, report
 
 HTTP_STATUSES = range(100, 600)
@@ -49,6 +49,7 @@ class OpenCall(msgspec.Struct, eq=False):
     _once: list[bool]
     _started: float
     _ticks: float
+    _run: Run | None = None
     _first: float | None = None
     _so_far: Callable[[], Answer] | None = None
     asked: bool = False
@@ -68,7 +69,7 @@ class OpenCall(msgspec.Struct, eq=False):
         if not self.asked and self._once:
             self.asked = True
             with guard("recording a request"):
-                self._recording.ask(self._snapshot, Facts(self._started, None, None, *self._span))
+                self._recording.ask(self._snapshot, Facts(self._started, None, None, *self._span, self._run))
 
     def end(self, answer: Answer | None, ended: float | None = None, failure: Failure | None = None) -> None:
         """Record the turn. An answer that holds nothing but an error counts as a failed call.
@@ -89,7 +90,7 @@ class OpenCall(msgspec.Struct, eq=False):
                 return
             first = None if self._first is None else (self._first - self._ticks) * 1000
             latency = ((ended or perf_counter()) - self._ticks) * 1000
-            facts = Facts(self._started, latency, first, *self._span)
+            facts = Facts(self._started, latency, first, *self._span, self._run)
             self._recording.over(self, self._snapshot, answer, failure, facts)
         except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
             report("recording an answer", error)

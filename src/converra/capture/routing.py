@@ -5,8 +5,8 @@
 ====  ==========================================  =========================================================
 1     an active `conversation()`                  that one
 2     a session of a framework (a thread id), or  the one of that prompt and session, here and in other
-      of its handler, for every call inside of    processes; its first call opens it
-      its run, whichever client makes it
+      of its handler, for every call inside of    processes; its first call opens it, unless the framework
+      its run, whichever client makes it          made up the session's id and rule 3 applies
 3     a history that was recorded                 the one that it continues best
 4     a framework's run with recorded calls       the one of those calls
 5     a prompt                                    a new one
@@ -90,6 +90,7 @@ class Router:
 
         """
         scope = request.scope = _within(request.scope)
+        request.run = scope.run
         prompt_id = self._prompt_of(request)
         session = _session(scope)
         if session is None and context.open_elsewhere():
@@ -103,11 +104,14 @@ class Router:
             fingerprints = request.dialect.fingerprint(request.messages)
             return self._implicit.find(prompt_id, request, fingerprints) or self._new(prompt_id, scope), fingerprints
         with self._delivery.jobs.lock:  # the branches of a run may begin at the same time
-            if session is not None:
-                recording = self._of_session(prompt_id, session, scope.origin)
-            else:
+            recording: Recording | None = None
+            if session is None or (scope.invented and self._sessions.find((prompt_id, session)) is None):
                 fingerprints = request.dialect.fingerprint(request.messages)
-                recording = self._implicit.find(prompt_id, request, fingerprints) or self._of_trace(prompt_id, scope)
+                recording = self._implicit.find(prompt_id, request, fingerprints)
+            if recording is None and session is not None:
+                recording = self._of_session(prompt_id, session, scope)
+            elif recording is None:
+                recording = self._of_trace(prompt_id, scope)
             if scope.trace is not None:
                 scope.trace.recording = recording
         return recording, fingerprints
@@ -124,7 +128,7 @@ class Router:
         session, prompt_id = _session(scope), self._prompt_setting(scope.origin)
         if session is None or not isinstance(prompt_id, str):
             return None
-        return self._of_session(prompt_id, session, scope.origin)
+        return self._of_session(prompt_id, session, scope)
 
     def pause(self, scope: Scope, *, paused: bool) -> None:
         """Note that the run of a scope has paused or ended; its session may have been opened by an earlier run."""
@@ -156,13 +160,14 @@ class Router:
         recording = Recording(spec, self._delivery, self._finish, show=self._show, implicit=implicit, origin=origin)
         return self._registry.add(recording)
 
-    def _of_session(self, prompt_id: str, session_id: str, origin: Origin | None) -> Recording | None:
-        session = (prompt_id, session_id)
+    def _of_session(self, prompt_id: str, session_id: str, scope: Scope) -> Recording | None:
+        session, origin = (prompt_id, session_id), scope.origin
         present = self._sessions.find(session)
         if present is not None or not self._is_sampled(session_id):
             return present
         spec = ConversationSpec(prompt_id, session_id, origin.metadata if origin else {})
-        return self._sessions.add(session, self._record(spec, origin=origin), of_framework=True)
+        recording = self._record(spec, origin=origin, implicit=self._implicit if scope.invented else None)
+        return self._sessions.add(session, recording, of_framework=True)
 
     def _of_trace(self, prompt_id: str, scope: Scope) -> Recording | None:
         """Find the implicit conversation of the framework's run, or make a new one."""
@@ -207,12 +212,13 @@ def _log_left_behind(*, recorded: bool) -> None:
 
 def _within(scope: Scope | None) -> Scope:
     """Complete the scope of a call by the framework's run that surrounds it."""
-    if scope is not None and scope.session is not None:
-        return scope
-    around = context.surrounding()
+    around = context.surrounding() if context.readers else None
     if scope is None or around is None:
         return scope or around or NOWHERE
-    return Scope(around.thread, scope.origin or around.origin, scope.trace or around.trace)
+    run = scope.run or around.run
+    if scope.session is not None:
+        return scope._replace(run=run)
+    return around._replace(origin=scope.origin or around.origin, trace=scope.trace or around.trace, run=run)
 
 
 def _session(scope: Scope) -> str | None:
@@ -252,6 +258,8 @@ class CallCapture:
             recording: Recording | None
             if block is not None:
                 recording, fingerprints = block.recorded or block.recording(), None
+                if context.readers:
+                    request.run = context.surrounding_run()
             else:
                 recording, fingerprints = self._router.for_call(request)
             if recording is None:

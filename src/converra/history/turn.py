@@ -214,13 +214,24 @@ class Origin:
         """A call was recorded for it."""
 
 
+class Run(NamedTuple):
+    """A framework's run of an agent, as messages name it in their metadata (`agent`, `runId`)."""
+
+    agent: str | None = None
+    """The agent's name."""
+    id: str | None = None
+
+
 class Scope(NamedTuple):
-    """The conversation that a framework names for a call outside any `conversation()` block."""
+    """The conversation that a framework names for a call outside any `conversation()` block, and its run."""
 
     thread: str | None = None
     """The framework's own session, such as a LangGraph thread id."""
     origin: Origin | None = None
     trace: Trace | None = None
+    run: Run | None = None
+    invented: bool = False
+    """The framework made up the id of its session, so a resent history may name the conversation better."""
 
     @property
     def session(self) -> str | None:
@@ -242,6 +253,12 @@ class Request(msgspec.Struct, gc=False):
     previous: str | None = None
     tools: Sequence[Any] = ()
     scope: Scope | None = None
+    run: Run | None = None
+
+    @property
+    def agent(self) -> str | None:
+        """The name of the agent that makes the call, as its framework knows it; None outside of such a framework."""
+        return self.run.agent if self.run else None
 
     @property
     def thread(self) -> str | None:
@@ -250,10 +267,11 @@ class Request(msgspec.Struct, gc=False):
 
 
 class Facts(msgspec.Struct, frozen=True, gc=False):
-    """Times of a call, and the OpenTelemetry span that it ran in (0 if none). `started` is seconds since the epoch."""
+    """Times of a call, its OpenTelemetry span (0 if none) and its run. `started` is seconds since the epoch."""
 
     started: float
     latency_ms: float | None = None
     first_token_ms: float | None = None
     trace_id: int = 0
     span_id: int = 0
+    run: Run | None = None

@@ -15,7 +15,7 @@ from converra.process.guard import guarded
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from converra.history.turn import Scope
+    from converra.history.turn import Run, Scope
 
 _active: ContextVar[Entered | None] = ContextVar("converra_conversation", default=None)
 
@@ -126,27 +126,46 @@ def claimed(model: str | None) -> bool:
 readers: tuple[Callable[[], Scope | None], ...] = ()
 
 
-def read_runs(reader: Callable[[], Scope | None]) -> None:
-    """Register a function that finds a framework's run around a call; it stays for the life of the process.
+def read_runs(reader: Callable[[], Scope | None], *, first: bool = False) -> None:
+    """Register a function that finds a framework's run around a call.
 
     Args:
-        reader: Returns the scope of the run in whose context it is called: session, handler and trace; None outside of
-            any run. It is called for each call outside of a `conversation()`, so returning None must cost almost
-            nothing.
+        reader: Returns the scope of the run in whose context it is called: session, handler, trace and agent; None
+            outside of any run. It is called for each call, so returning None must cost almost nothing.
+        first: True: ask it before those that are registered already; by default, after them.
 
     """
     global readers  # noqa: PLW0603 - replaced as a whole, as in `join`
     if all(getattr(registered, "__wrapped__", None) is not reader for registered in readers):
-        readers = (*readers, guarded("reading the session of a framework's run")(reader))
+        safe = guarded("reading the session of a framework's run")(reader)
+        readers = (safe, *readers) if first else (*readers, safe)
+
+
+def forget_runs(reader: Callable[[], Scope | None]) -> None:
+    """Undo `read_runs`."""
+    global readers  # noqa: PLW0603 - replaced as a whole, as in `join`
+    readers = tuple(registered for registered in readers if getattr(registered, "__wrapped__", None) is not reader)
 
 
 def surrounding() -> Scope | None:
-    """Return the scope of the framework's run around this call, or None; a run with a session takes precedence."""
-    without_session: Scope | None = None
-    for reader in readers:
-        scope = reader()
-        if scope is not None:
-            if scope.session is not None:
-                return scope
-            without_session = without_session or scope
-    return without_session
+    """Return the scope of the framework's run around this call, or None.
+
+    Several frameworks may be nested. A session that the app chose takes precedence over one that a framework made up,
+    and any session over none; between equals, the reader that is asked first decides.
+    """
+    found = [scope for reader in readers if (scope := reader()) is not None]
+    if len(found) < 2:  # noqa: PLR2004 - nothing to choose from
+        return found[0] if found else None
+    best = min(found, key=_rank)
+    run = best.run or next((scope.run for scope in found if scope.run), None)
+    return best if run is best.run else best._replace(run=run)
+
+
+def surrounding_run() -> Run | None:
+    """Return the framework's run of an agent around this call, or None."""
+    scope = surrounding()
+    return None if scope is None else scope.run
+
+
+def _rank(scope: Scope) -> int:
+    return 2 if scope.session is None else int(scope.invented)

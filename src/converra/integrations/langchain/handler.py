@@ -59,7 +59,7 @@ class RunHandler(BaseCallbackHandler):
         self._origin = origin
         self._retrieved = retrieved
         context.join(_layer)
-        context.read_runs(surrounding)
+        context.read_runs(surrounding, first=True)
 
     def __copy__(self) -> RunHandler:
         return self
