@@ -70,11 +70,12 @@ class Recorder:
         """
         if not self.config.enabled:
             return Report([])
-        from converra.integrations import discovery, patching  # noqa: PLC0415 - wrapt is heavy, and only needed here
+        from converra.integrations import discovery, patching, sessions  # noqa: PLC0415 - wrapt is heavy, and only needed here
 
-        for integration in discovery.integrations():
+        found = discovery.integrations()
+        for integration in (*found, *sessions.READERS):
             self._integrations.setdefault(integration.name, integration)
-        self.capture.active = bool(self._integrations)
+        self.capture.active = bool(found)
         servers.hook()
         for module in exits.SERVER_MODULES:
             patching.when_imported(module, exits.on_server_import)
