@@ -35,7 +35,8 @@ step                   where
 =====================  ===============================================================================================
 
 A framework that has callbacks instead of a seam is modelled on `langchain/`: `handler.py` receives the callbacks,
-`runs.py` holds the state, `claims.py` keeps the client below from recording the same call a second time.
+`runs.py` holds the state, `claims.py` keeps the client below from recording the same call a second time. A framework
+that calls a captured client, and keeps its session in a context variable, needs only a reader in `sessions.py`.
 """
 
 from __future__ import annotations

@@ -49,6 +49,9 @@ LENGTH_OF_UUID, VERSION_OF_UUID = 36, 14
 """The length of a UUID as text, and the index of the digit that names its version."""
 
 
+NONE: Mapping[str, Any] = {}
+
+
 def of_openai_agents() -> Scope | None:
     """Read the trace and the innermost agent of a run of the OpenAI Agents SDK."""
     module = sys.modules.get(OPENAI_AGENTS)
@@ -102,7 +105,7 @@ def of_opentelemetry() -> Scope | None:
     if trace is None or not current:
         return None
     span = trace.get_current_span(current)
-    attributes = (getattr(span, "attributes", None) or {}) if span.is_recording() else {}
+    attributes = _attributes(span) if span.is_recording() else NONE
     baggage = _baggage(current)
     session = (
         string(attributes.get(CONVERSATION))
@@ -116,6 +119,14 @@ def of_opentelemetry() -> Scope | None:
     return Scope(session, run=Run(agent) if agent else None) if session or agent else None
 
 
+def _attributes(span: Any) -> Mapping[str, Any]:
+    """Return the attributes of a span; the SDK's as the dict that it keeps, since its view is slow for absent names."""
+    held = getattr(getattr(span, "_attributes", None), "_dict", None)
+    if held is None:
+        held = getattr(span, "attributes", None)
+    return held or NONE
+
+
 def _ambient(current: Any) -> str | None:
     """Read the conversation's id that OpenTelemetry's own instrumentations hand to the calls inside of a run."""
     module = sys.modules.get("opentelemetry.util.genai._conversation_context")
@@ -124,7 +135,7 @@ def _ambient(current: Any) -> str | None:
 
 def _baggage(current: Any) -> Mapping[str, Any]:
     module = sys.modules.get("opentelemetry.baggage")
-    return {} if module is None else module.get_all(current)
+    return NONE if module is None else module.get_all(current)
 
 
 def _integration(name: str, module: str, reader: Callable[[], Scope | None], *, first: bool = True) -> Integration:
