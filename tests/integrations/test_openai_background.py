@@ -89,9 +89,10 @@ def test_the_question_is_stored_when_its_block_ends(
     assert words(server.store.messages(found)) == [HI]
     assert found.status in ("active", "in_progress")
     answered(client, response_id)
-    status, (_, answer) = stored(server, recorder, talk)
+    status, messages = stored(server, recorder, talk)
     assert status == "completed"
-    assert answer["content"] == "Hello"
+    assert words(messages) == [HI, "Hello"]
+    answer = messages[1]
     assert answer["usage"]["completionTokens"] > 0
     assert answer["latencyMs"] > 0
 

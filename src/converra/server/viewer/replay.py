@@ -24,7 +24,7 @@ _OF_THE_CONNECTION = (
 _OF_THE_CLIENT = ("user-agent", "x-stainless-", "traceparent", "tracestate")
 _REDACTED = "sha256:"
 
-_VARIABLES = {"/openai/": "$OPENAI_API_KEY", "/google/": "$GEMINI_API_KEY"}
+_VARIABLES = {"/openai/": "$OPENAI_API_KEY", "/anthropic/": "$ANTHROPIC_API_KEY", "/google/": "$GEMINI_API_KEY"}
 """Shell variables for the keys of the stand-in model's APIs."""
 
 
