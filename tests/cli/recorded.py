@@ -37,7 +37,12 @@ CHAT: list[Any] = [
 
 
 def record(
-    path: Path, messages: Sequence[Any] = CHAT, *, prompt_id: str = "prompt_1", status: Any = "completed"
+    path: Path,
+    messages: Sequence[Any] = CHAT,
+    *,
+    prompt_id: str = "prompt_1",
+    status: Any = "completed",
+    user_id: str | int | None = None,
 ) -> str:
     """Record a conversation as the recorder does; its id."""
     with serve(path=path) as server, Converra(api_key="dev", base_url=server.base_url) as client:
@@ -47,9 +52,10 @@ def record(
         )
         if whole:
             return made.id
+        user = {} if user_id is None else {"userId": user_id}
         ends: Any = "completed" if status == "completed" else None
         client.conversations.append_messages(
-            made.id, messages=messages[1:], status=ends, metadata={"channel": "web", "sessionId": "s1"}
+            made.id, messages=messages[1:], status=ends, metadata={"channel": "web", "sessionId": "s1"} | user
         )
         return made.id
 

@@ -31,7 +31,7 @@ _COMMANDS = {
     "search": _Row("converra.cli.commands.search", "Find recorded conversations by words."),
     "export": _Row("converra.cli.commands.export", "Write conversations as JSON, text, HTML or a test."),
     "push": _Row("converra.cli.commands.push", "Send what was recorded here to the real API, once."),
-    "clear": _Row("converra.cli.commands.clear", "Delete what was recorded here."),
+    "forget": _Row("converra.cli.commands.forget", "Delete what was recorded here."),
     "doctor": _Row("converra.cli.commands.doctor", "Check the settings, and that calls are recorded."),
     "completion": _Row("converra.cli.commands.completion", "Print the completion script of a shell."),
 }

@@ -1,4 +1,4 @@
-"""`converra clear`: deletes what was recorded on this machine, so that the file no longer holds the words."""
+"""`converra forget`: deletes what was recorded on this machine, so that the file no longer holds the words."""
 
 from __future__ import annotations
 
@@ -29,15 +29,17 @@ _MOST = 10_000_000
 @click.option("--all", "everything", is_flag=True, help="All conversations.")
 @click.option("--prompt-id", metavar="ID", help="Those of this prompt.")
 @click.option("--session", metavar="ID", help="Those of this session.")
+@click.option("--user", metavar="ID", help="Those of this user: the `userId` of their metadata.")
 @click.option("--before", callback=moment, metavar="TIME", help="Only those begun before: 30d, 1w or a date.")
 @click.option("--yes", "-y", is_flag=True, help="Delete without asking.")
 @db_option
-def clear(
+def forget(
     *,
     ids: tuple[str, ...],
     everything: bool,
     prompt_id: str | None,
     session: str | None,
+    user: str | None,
     before: datetime | None,
     yes: bool,
     db: str | None,
@@ -47,11 +49,11 @@ def clear(
     What was sent to the API stays there.
     """
     wanted = Wanted(prompt_id=prompt_id, session=session)
-    chosen = everything or before is not None or wanted != EVERYTHING
+    chosen = everything or before is not None or user is not None or wanted != EVERYTHING
     if bool(ids) == chosen:
-        raise click.UsageError("give either IDs or some of --all, --prompt-id, --session and --before")
+        raise click.UsageError("give either IDs or some of --all, --prompt-id, --session, --user and --before")
     with closing(recorded(db)) as store:
-        found = [found_in(store, each).id for each in ids] if ids else _chosen(store, wanted, before)
+        found = [found_in(store, each).id for each in ids] if ids else _chosen(store, wanted, user, before)
         if not found:
             click.echo("no conversations match", err=True)
             return
@@ -62,9 +64,17 @@ def clear(
     click.echo(f"{what} deleted")
 
 
-def _chosen(store: Store, wanted: Wanted, before: datetime | None) -> list[str]:
+def _chosen(store: Store, wanted: Wanted, user: str | None, before: datetime | None) -> list[str]:
     rows = (each.conversation for each in LocalSource(store).list(limit=_MOST, wanted=wanted))
-    return [row.id for row in rows if before is None or ((created := begun(row)) and created < before)]
+    ids = [row.id for row in rows if before is None or ((created := begun(row)) and created < before)]
+    return ids if user is None else [each for each in ids if _user(store, each) == user]
+
+
+def _user(store: Store, conversation_id: str) -> str | None:
+    """Return the user of a conversation, also where the app gave a number."""
+    found = store.find(None, conversation_id)
+    user = found.metadata.get("userId") if found else None
+    return None if user is None else str(user)
 
 
 def _delete(store: Store, ids: Sequence[str]) -> None:
