@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from copy import copy
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast
 
 import msgspec
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
+C = TypeVar("C", Connection, AsyncConnection)
 
 
 class _Options(NamedTuple):
@@ -46,11 +47,11 @@ class _Options(NamedTuple):
         return exchange(operation, max_retries=self.max_retries, jitter=random.random, now=time.time)
 
 
-class _BaseClient:
+class _BaseClient(Generic[C]):
     """Common part of both clients."""
 
     _options: _Options
-    _connection: Connection | AsyncConnection
+    _connection: C
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._connection.base_url!r})"
@@ -65,7 +66,7 @@ class _BaseClient:
             raise ClientClosedError(f"this {type(self).__name__} client was closed; make a new one")
 
 
-class Converra(_BaseClient):
+class Converra(_BaseClient[Connection]):
     """Client of the Conversations API.
 
     Args:
@@ -87,7 +88,6 @@ class Converra(_BaseClient):
     """
 
     conversations: Conversations
-    _connection: Connection
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class Converra(_BaseClient):
             return error
 
 
-class AsyncConverra(_BaseClient):
+class AsyncConverra(_BaseClient[AsyncConnection]):
     """Client of the Conversations API for asyncio, with the arguments of `Converra`.
 
     Args:
@@ -188,7 +188,6 @@ class AsyncConverra(_BaseClient):
     """
 
     conversations: AsyncConversations
-    _connection: AsyncConnection
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ class Pieces(Protocol):
     finished: bool
     """The model has finished: no token follows."""
 
-    def feed(self, chunk: Any) -> None:
+    def feed(self, chunk: Any, /) -> None:
         """Read one chunk, keeping nothing but strings of it."""
 
     def answer(self) -> Answer:
