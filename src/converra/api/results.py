@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -81,7 +81,7 @@ class Answer(Result, frozen=True, kw_only=True):
             getattr(self, name) == getattr(other, name) for name in self.__struct_fields__ if name != "request_id"
         )
 
-    __hash__ = None  # type: ignore[assignment]  # as of every result: `extra` is a dict
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as of every result: `extra` is a dict
 
     def set_request_id(self, request_id: str | None) -> None:
         """Note the id of the request, which stands in the headers."""

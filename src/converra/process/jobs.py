@@ -65,7 +65,7 @@ class JobQueue:
 
     def reset(self) -> None:
         """Become empty, with a new lock: in a child process, where the pending jobs are the parent's."""
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         """Held by every thread that changes what is recorded."""
         self._jobs: deque[Job] = deque()
         self._weight = 0

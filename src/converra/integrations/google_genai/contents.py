@@ -20,7 +20,7 @@ from converra.wire.json_safe import identifier, joined
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-ROLES = {"model": "assistant", "function": "tool", None: "user"}
+ROLES: dict[str | None, str] = {"model": "assistant", "function": "tool", None: "user"}
 """Roles whose API name is another; all others are kept as they are."""
 
 BARE = 2
