@@ -279,6 +279,7 @@ def test_the_beginning_of_a_word_is_in_the_index(q: str) -> None:
             taken += 1
             return 0
 
+        store.pruning.stop()  # its thread takes steps of the same connection
         store._db.set_progress_handler(counted, 10)
         sql = "SELECT rowid FROM message_text WHERE message_text MATCH ? ORDER BY rowid DESC"
         with closing(store.each(sql, (f'"{q}"*',))) as hits:

@@ -8,8 +8,8 @@ from benchmarks.viewer import fill, measure
 from converra.server.run import serve
 from converra.server.store.conversations import Store
 
-MOST_MS = 200
-"""Of CPU, which other tests on the machine do not change; it takes less than half of that."""
+MOST_MS = 1000
+"""Of CPU, which other tests on the machine do not change: ten times what it takes, coverage slows it."""
 
 
 def test_ten_thousand_conversations_are_no_wait() -> None:

@@ -34,7 +34,7 @@ class Sightings(NamedTuple):
         if not self.started:
             return "no Python of this command loaded the hook: there was none, or it ignores PYTHONPATH (python -I, -E)"
         if not self.imported:
-            return f"no Python of this command imported {' or '.join(libraries)}"
+            return f"no Python of this command imported {', '.join(libraries[:-1])} or {libraries[-1]}"
         names = ", ".join(dict.fromkeys(self.imported))
         return f"{names} was imported, but no call that can be recorded came"
 
