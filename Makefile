@@ -22,7 +22,7 @@ demo: ## a chat of a real openai client turns up in a local Conversations API; K
 	@scripts/venv .venvs/demo openai,server
 	@.venvs/demo/bin/converra demo $(if $(KEEP),--stay)
 
-check: format-check lint layers types coverage docs ## everything that must hold, in this order, up to the first failure
+check: format-check lint layers types test docs ## everything that must hold, in this order, up to the first failure
 
 test: wheel ## the tests, against the built wheel, on all cores; ARGS="tests/api -k retry" chooses, WORKERS=0 takes one process
 	$(WHEEL)pytest $(PARALLEL) $(ARGS)

@@ -95,6 +95,7 @@ class Conformance:
     @pytest.fixture(scope="class")
     @classmethod
     def model(cls) -> Iterator[ScriptedModel]:
+        cls.unobserved.clear()  # it names the address of the server before
         with cls.subject.serve() as served:
             yield served
 
