@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from converra._version import __version__
-from converra.cli import child, launch
+from converra.cli import launch
 from converra.cli.diagnosis import diagnose
 from converra.cli.failures import exit_status, explained
 from converra.errors import ConverraError
@@ -26,14 +25,9 @@ def main(arguments: Sequence[str]) -> int:
     if not command:
         return _failed("give a command: converra run -- python app.py", 2)
     try:
-        environ = launch.environment(os.environ, given.prompt_id)
-        for note in launch.notes(environ):
-            sys.stderr.write(f"converra run: {note}\n")
-        launch.replace(command, environ)
+        launch.run(command, given.prompt_id)
     except ConverraError as error:
         return _failed(explained(error), exit_status(error))
-    except OSError as error:
-        return _failed(*child.not_run(command, error))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NoReturn
 
 from converra.errors import InvalidArgumentError, NotFoundError
@@ -21,31 +22,32 @@ SHORTEST = 4
 _LISTED = 5
 """Number of ids that an error about an ambiguous one lists."""
 
-_PART = (
-    "SELECT id FROM conversations WHERE substr(id, 1, length(?1)) = ?1 OR substr(id, -length(?1)) = ?1"
-    " OR substr(id, instr(id, '_') + 1, length(?1)) = ?1 ORDER BY number DESC LIMIT ?2"
-)
-
 
 def fits(part: str, whole: str) -> bool:
     """Return True if an id begins or ends with the part; its prefix, such as `conv_`, may be left out."""
-    return whole.startswith(part) or whole.endswith(part) or whole[whole.find("_") + 1 :].startswith(part)
+    return whole.startswith(part) or whole.endswith(part) or _bare(whole).startswith(part)
 
 
 def label(conversation_id: str, store: Store) -> str:
     """Return the shortest end of an id, of at least four characters, by which a command finds it in this store."""
     ends = (conversation_id[-length:] for length in range(SHORTEST, len(conversation_id)))
-    return next((end for end in ends if len(_parts(store, end, 2)) == 1), conversation_id)
+    return next((end for end in ends if len(store.catalogue.ids(end, 2)) == 1), conversation_id)
 
 
 def labels(ids: Sequence[str]) -> list[str]:
     """Return for each id its shortest end, of one length for all, that no other of them begins or ends with."""
     longest = max(map(len, ids), default=0)
     for length in range(SHORTEST, longest):
+        found = Counter(part for each in ids for part in {each[:length], each[-length:], _bare(each)[:length]})
         short = [each[-length:] for each in ids]
-        if all(sum(fits(end, other) for other in ids) == 1 for end in short):
+        if all(found[end] == 1 for end in short):
             return short
     return list(ids)
+
+
+def _bare(conversation_id: str) -> str:
+    """Return an id without its prefix, such as `conv_`."""
+    return conversation_id[conversation_id.find("_") + 1 :]
 
 
 def found_in(store: Store, word: str) -> Conversation:
@@ -63,7 +65,7 @@ def found_in(store: Store, word: str) -> Conversation:
         return newest[0]
     found = store.find(None, word)
     if found is None:
-        parts = _parts(store, word, _LISTED + 1) if word else []
+        parts = store.catalogue.ids(word, _LISTED + 1) if word else []
         found = store.find(None, only(word, parts)) if parts else None
     if found is None:
         raise missing(f"no conversation {word} in {store.path}")
@@ -78,10 +80,6 @@ def only(word: str, found: Sequence[str]) -> str:
 def _ambiguous(word: str, found: Sequence[str]) -> NoReturn:
     more = ", …" if len(found) > _LISTED else ""
     raise InvalidArgumentError(f"{word} is ambiguous: {', '.join(found[:_LISTED])}{more}; type more of the id")
-
-
-def _parts(store: Store, part: str, limit: int) -> list[str]:
-    return [each for (each,) in store.rows(_PART, (part, limit))]
 
 
 class _MissingError(NotFoundError):

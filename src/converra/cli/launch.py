@@ -46,13 +46,27 @@ def notes(environ: Mapping[str, str]) -> list[str]:
     return []
 
 
-def replace(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
-    """Run the command in the place of this process, so that input, output, signals and exit status are its own.
+def run(command: Sequence[str], prompt_id: str | None) -> NoReturn:
+    """Run a command in the place of this process; exit like a shell if it cannot be started.
 
     Raises:
-        OSError: The command cannot be started.
+        InvalidArgumentError: A setting can never work.
+        MissingAPIKeyError: There is no key, and capture is not disabled.
 
     """
+    environ = environment(os.environ, prompt_id)
+    for note in notes(environ):
+        sys.stderr.write(f"converra run: {note}\n")
+    try:
+        _replace(command, environ)
+    except OSError as error:
+        why, status = child.not_run(command, error)
+        sys.stderr.write(f"converra run: {why}\n")
+        sys.exit(status)
+
+
+def _replace(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
+    """Let input, output, signals and exit status be the command's own."""
     if sys.platform == "win32":  # pragma: no cover - there exec starts another process and ends this one
         sys.exit(child.run(command, environ, lambda: None))
     for number in (getattr(signal, name) for name in _IGNORED_BY_PYTHON if hasattr(signal, name)):

@@ -136,11 +136,12 @@ class LocalSource:
         """The newest conversations."""
         from converra.server.api import answers  # noqa: PLC0415 - of the extra `server`, like the store
 
-        shown = ((row, StoredConversation.from_dict(answers.summary(row))) for row in self._rows(wanted))
+        shown = ((row, StoredConversation.from_dict(answers.summary(row))) for row in self.rows(wanted))
         found = takewhile(lambda pair: _is_since(pair[1], wanted.since), shown)
         return [Listed(conversation, row.title, row.totals) for row, conversation in islice(found, limit)]
 
-    def _rows(self, wanted: Wanted) -> Iterator[Row]:
+    def rows(self, wanted: Wanted) -> Iterator[Row]:
+        """Yield the conversations of a list as they are stored, newest first."""
         from converra.server.store.catalogue import Filters  # noqa: PLC0415 - as above
 
         filters = Filters(

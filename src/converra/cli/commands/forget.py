@@ -10,18 +10,15 @@ import click
 from converra.cli.completing import id_argument
 from converra.cli.ids import found_in
 from converra.cli.local import recorded
-from converra.cli.source import EVERYTHING, LocalSource, Wanted, begun, db_option
+from converra.cli.source import EVERYTHING, LocalSource, Wanted, db_option
 from converra.cli.times import moment
 from converra.cli.wording import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from converra.server.store.conversations import Store
-
-_AT_A_TIME = 500
-_MOST = 10_000_000
+    from converra.server.store.records import Conversation
 
 
 @click.command()
@@ -53,38 +50,27 @@ def forget(
     if bool(ids) == chosen:
         raise click.UsageError("give either IDs or some of --all, --prompt-id, --session, --user and --before")
     with closing(recorded(db)) as store:
-        found = [found_in(store, each).id for each in ids] if ids else _chosen(store, wanted, user, before)
+        found = {found_in(store, each).number for each in ids} if ids else _chosen(store, wanted, user, before)
         if not found:
             click.echo("no conversations match", err=True)
             return
-        what = plural(len(set(found)), "conversation")
+        what = plural(len(found), "conversation")
         if not yes:
             click.confirm(f"Delete {what} and the log of requests from {store.path}?", abort=True, err=True)
-        _delete(store, found)
+        store.pruning.forget(sorted(found))
     click.echo(f"{what} deleted")
 
 
-def _chosen(store: Store, wanted: Wanted, user: str | None, before: datetime | None) -> list[str]:
-    rows = (each.conversation for each in LocalSource(store).list(limit=_MOST, wanted=wanted))
-    ids = [row.id for row in rows if before is None or ((created := begun(row)) and created < before)]
-    return ids if user is None else [each for each in ids if _user(store, each) == user]
+def _chosen(store: Store, wanted: Wanted, user: str | None, before: datetime | None) -> set[int]:
+    moment_ms = None if before is None else before.timestamp() * 1000
+    return {
+        row.number
+        for row in LocalSource(store).rows(wanted)
+        if (moment_ms is None or row.created_at < moment_ms) and (user is None or _user(row) == user)
+    }
 
 
-def _user(store: Store, conversation_id: str) -> str | None:
+def _user(row: Conversation) -> str | None:
     """Return the user of a conversation, also where the app gave a number."""
-    found = store.find(None, conversation_id)
-    user = found.metadata.get("userId") if found else None
+    user = row.metadata.get("userId")
     return None if user is None else str(user)
-
-
-def _delete(store: Store, ids: Sequence[str]) -> None:
-    """Delete, then rewrite the search index and the file: both keep deleted words otherwise."""
-    with store.transaction():
-        for start in range(0, len(ids), _AT_A_TIME):
-            part = ids[start : start + _AT_A_TIME]
-            marks = ", ".join("?" * len(part))
-            store.execute(f"DELETE FROM conversations WHERE id IN ({marks})", part)  # noqa: S608 - marks
-        store.execute("DELETE FROM requests")  # their bodies hold the words, too
-        store.execute("INSERT INTO message_text (message_text) VALUES ('rebuild')")
-    store.execute("VACUUM")
-    store.execute("PRAGMA wal_checkpoint(TRUNCATE)")

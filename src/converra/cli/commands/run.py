@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import click
 
-from converra.cli import child, launch
+from converra.cli import launch
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -23,12 +20,4 @@ def run(*, prompt_id: str | None, command: tuple[str, ...]) -> None:
     The command takes the place of this process: its input, output, signals and exit status are its own. Its child
     processes are recorded too. Settings are those of the environment; CONVERRA_API_KEY is required.
     """
-    environ = launch.environment(os.environ, prompt_id)
-    for note in launch.notes(environ):
-        click.echo(f"converra run: {note}", err=True)
-    try:
-        launch.replace(command, environ)
-    except OSError as error:
-        why, status = child.not_run(command, error)
-        click.echo(f"converra run: {why}", err=True)
-        sys.exit(status)
+    launch.run(command, prompt_id)

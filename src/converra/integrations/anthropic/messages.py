@@ -12,6 +12,7 @@ from converra.integrations.anthropic.blocks import asked, parts, said
 from converra.integrations.payload.extras import kept, merged, unread
 from converra.integrations.payload.fields import BLOB_LENGTH, copied, digest, fields, items, number, plain, string
 from converra.integrations.payload.media import embeds
+from converra.integrations.payload.usage import any_snapshot
 from converra.wire.json_safe import identifier
 from converra.wire.models import Usage
 
@@ -166,7 +167,7 @@ def answer(message: Any) -> Answer:
             and model.__class__ is name.__class__ is reason.__class__ is str
         ):
             source = (SourceMessage("assistant", text, calls),)
-            counted = snapshot(own["usage"])
+            counted = any_snapshot(own["usage"])
             return Answer(source, model, finish_reason=reason, response_id=name, unread=counted, read=counts)
     except (AttributeError, KeyError, TypeError, ValueError):  # a dict, or an odd shape
         pass
@@ -222,7 +223,7 @@ def answer_of(own: dict[str, Any]) -> Answer:
         finish_reason=reason,
         response_id=identifier(own.get("id")),
         metadata=merged(metadata, unread(own, MESSAGE)) or None,
-        unread=snapshot(own.get("usage")),
+        unread=any_snapshot(own.get("usage")),
         read=counts,
     )
 
@@ -242,18 +243,6 @@ def error_record(own: dict[str, Any]) -> dict[str, Any]:
 
 _CACHED, _WRITTEN = "cache_read_input_tokens", "cache_creation_input_tokens"
 _COUNTED = frozenset({"input_tokens", "output_tokens", _CACHED, _WRITTEN, "server_tool_use", "output_tokens_details"})
-
-
-def snapshot(reported: Any) -> dict[str, Any] | None:
-    """Copy the counts as they are now, to be read later: an app may change the object that it was given."""
-    own = fields(reported)
-    if not own:
-        return None
-    return {
-        name: value if value.__class__ is int or value.__class__ is str else copied(value)
-        for name, value in own.items()
-        if value is not None
-    }
 
 
 def counts(reported: dict[str, Any] | None) -> Counts:

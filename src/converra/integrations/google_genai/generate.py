@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -10,7 +9,7 @@ import msgspec
 from converra.history.turn import Answer, Request, SourceMessage
 from converra.integrations.google_genai.contents import GENERATE, spoken, whole
 from converra.integrations.payload.extras import kept, merged, unread
-from converra.integrations.payload.fields import fields, items, number, string
+from converra.integrations.payload.fields import fields, items, number, parsed, string
 from converra.integrations.payload.media import embeds
 from converra.integrations.payload.usage import logprobs_summary
 from converra.wire.json_safe import identifier
@@ -160,16 +159,7 @@ def _counts(counted: list[msgspec.Raw]) -> Counts:
 
 def document(body: Any) -> dict[str, Any]:
     """Parse the body of an answer, which old versions of the SDK have parsed already."""
-    if not isinstance(body, str):
-        return fields(body)
-    try:
-        return fields(_decode(body))
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        pass
-    try:  # takes half a surrogate pair, which a chunk may begin or end with and msgspec rejects
-        return fields(json.loads(body))
-    except (ValueError, RecursionError):
-        return {}
+    return fields(parsed(body) if isinstance(body, str) else body)
 
 
 def answer(own: dict[str, Any]) -> Answer:

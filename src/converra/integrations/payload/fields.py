@@ -1,4 +1,4 @@
-"""Fields of an SDK object, a plain dict or nonsense, read without running any of their code; fingerprints of messages.
+"""Fields of an SDK object, a plain dict or nonsense, read without running any of their code; JSON; fingerprints.
 
 Reading `__dict__` passes by pydantic's `__getattr__`, its properties, its serializer and its warnings.
 
@@ -9,11 +9,15 @@ mostly holds the same string objects.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_decode = msgspec.json.Decoder().decode
 
 MAX_DEPTH = 16
 BLOB_LENGTH = 4_096
@@ -49,6 +53,18 @@ def string(value: Any) -> str | None:
 def number(value: Any) -> int | None:
     """Return a count as it is, None for anything else."""
     return value if type(value) is int and value >= 0 else None
+
+
+def parsed(text: str | bytes) -> Any:
+    """Parse JSON of a provider; return None if it is none."""
+    try:
+        return _decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        pass
+    try:  # takes half a surrogate pair, which a chunk may begin or end with and msgspec rejects
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def copied(value: Any, depth: int = 0) -> Any:

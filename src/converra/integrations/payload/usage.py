@@ -59,14 +59,17 @@ def snapshot(
             held[completion] = part.__dict__.copy()
             extra = extra or part.__pydantic_extra__
     except (AttributeError, KeyError, TypeError):  # none, a dict, or an odd shape
-        return _copy(reported)
-    return _copy(reported) if extra else held
+        return any_snapshot(reported)
+    return any_snapshot(reported) if extra else held
 
 
-def _copy(reported: Any) -> dict[str, Any] | None:
-    """Copy counts of any shape, and their details."""
-    whole = copied(reported)
-    return whole if isinstance(whole, dict) and whole else None
+def any_snapshot(reported: Any) -> dict[str, Any] | None:
+    """Copy counts of any shape, and their details; None if there are none."""
+    return {
+        name: value if value.__class__ is int or value.__class__ is str else copied(value)
+        for name, value in fields(reported).items()
+        if value is not None
+    } or None
 
 
 def counts(reported: Any) -> Counts:

@@ -15,7 +15,6 @@ a raw response              its body, as bytes: one JSON object, or the server-s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +22,7 @@ import msgspec
 
 from converra.history.turn import Answer, SourceMessage
 from converra.integrations import CapturedCall
-from converra.integrations.payload.fields import fields
+from converra.integrations.payload.fields import fields, parsed
 from converra.integrations.stainless import background
 from converra.integrations.stainless.stream import WatchedStream, watch_body, watch_stream
 
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from converra.history.turn import Dialect, Request, Scope
     from converra.integrations import Capture
     from converra.integrations.stainless.stream import Pieces
-
-_decode = msgspec.json.Decoder().decode
 
 
 class Endpoint(NamedTuple):
@@ -216,7 +213,7 @@ class BodyPieces:
     def _whole(self, body: bytes) -> Answer:
         if not body:
             return Answer(messages=(SourceMessage("assistant"),))
-        document = _document(body)
+        document = parsed(body)
         self.finished = document is not None
         return self._answer(document)
 
@@ -228,18 +225,7 @@ def events(body: bytes) -> Iterator[Any]:
         if line.startswith(b"data:"):
             data.append(line[5:].removeprefix(b" "))
         elif not line and data:
-            document = _document(b"\n".join(data))
+            document = parsed(b"\n".join(data))
             data = []
             if document is not None:
                 yield document
-
-
-def _document(data: bytes) -> Any:
-    try:
-        return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        pass
-    try:  # takes half a surrogate pair, which a chunk may begin or end with and msgspec rejects
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return None

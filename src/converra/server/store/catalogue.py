@@ -168,6 +168,15 @@ class Catalogue:
             conversation_id,
         )
 
+    def ids(self, part: str, limit: int) -> list[str]:
+        """Return the newest ids that begin or end with a part; a prefix such as `conv_` may be left out of it."""
+        rows = self._store.rows(
+            "SELECT id FROM conversations WHERE substr(id, 1, length(?1)) = ?1 OR substr(id, -length(?1)) = ?1"
+            " OR substr(id, instr(id, '_') + 1, length(?1)) = ?1 ORDER BY number DESC LIMIT ?2",
+            (part, limit),
+        )
+        return [each for (each,) in rows]
+
     def neighbours(self, number: int) -> tuple[str | None, str | None]:
         """Return the ids of the conversations before and after one in the list, which begins with the newest."""
         newer = self._store.rows("SELECT id FROM conversations WHERE number > ? ORDER BY number LIMIT 1", (number,))

@@ -102,7 +102,9 @@ def _prepare(db: sqlite3.Connection, path: str) -> None:
 
 def _migrate(db: sqlite3.Connection) -> None:
     """Bring a file to the present version, unless another process has done so meanwhile."""
-    _logger.info("converra: making the search index of a file of an earlier version, which may take a minute")
+    _logger.info(
+        "converra: making the search index of a file of an earlier version, which takes minutes if it is large"
+    )
     db.execute("BEGIN IMMEDIATE")
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()

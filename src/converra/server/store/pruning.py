@@ -65,6 +65,17 @@ class Pruning:
         if thread is not None:
             thread.join()
 
+    def forget(self, numbers: Sequence[int]) -> None:
+        """Delete some conversations and the whole log of requests, and rewrite the file without their words."""
+        with self._store.transaction():
+            for start in range(0, len(numbers), LOOKED_AT):
+                self._delete(numbers[start : start + LOOKED_AT])
+            self._store.execute("DELETE FROM requests")  # their bodies hold the words, too
+            self._store.execute("INSERT INTO message_text (message_text) VALUES ('rebuild')")
+            self._store.touch((PRUNED,))
+        self._store.execute("VACUUM")
+        self._store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def run(self) -> None:
         """Prune everything now."""
         for _ in self._steps():

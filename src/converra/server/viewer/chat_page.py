@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
 
 import msgspec
 from starlette.responses import Response
@@ -15,11 +14,11 @@ from converra.server.viewer import chat_view, costs, figures, pictures, texts
 from converra.server.viewer import timeline as timelines
 from converra.server.viewer.charts import charts
 from converra.server.viewer.export import EXPORTS, exported
-from converra.server.viewer.pages import FILE_HEADERS, missing, number, page, render, store_of, wants_part
+from converra.server.viewer.pages import FILE_HEADERS, address_of, missing, number, page, render, store_of, wants_part
 from converra.server.viewer.resending import resendings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.requests import Request
 
@@ -36,12 +35,25 @@ WINDOW = 500
 def routes() -> list[BaseRoute]:
     """A conversation, its messages, and its exports."""
     return [
-        Route("/conversations/{id}", page(conversation)),
-        Route("/conversations/{id}/draft", page(draft)),
-        Route("/conversations/{id}/timeline", page(timeline)),
-        Route("/conversations/{id}/messages/{at}", page(message)),
-        Route("/conversations/{id}/export/{kind}", page(export)),
+        Route("/conversations/{id}", _of_one(conversation)),
+        Route("/conversations/{id}/draft", _of_one(draft)),
+        Route("/conversations/{id}/timeline", _of_one(timeline)),
+        Route("/conversations/{id}/messages/{at}", _of_one(message)),
+        Route("/conversations/{id}/export/{kind}", _of_one(export)),
     ]
+
+
+def _of_one(
+    handler: Callable[[Request, Conversation, Messages], Response],
+) -> Callable[[Request], Awaitable[Response]]:
+    """Make the page of the conversation that the address names, and of its messages."""
+
+    def found_by_id(request: Request) -> Response:
+        store = store_of(request)
+        found = store.find(None, request.path_params["id"])
+        return missing(request, "conversation") if found is None else handler(request, found, store.messages(found))
+
+    return page(found_by_id)
 
 
 class _Window(NamedTuple):
@@ -53,17 +65,12 @@ class _Window(NamedTuple):
     current: bool = True
 
 
-def conversation(request: Request) -> Response:
+def conversation(request: Request, found: Conversation, messages: Messages) -> Response:
     """One conversation as a chat; for htmx only the messages `after` a number of them."""
-    store = store_of(request)
-    found = store.find(None, request.path_params["id"])
-    if found is None:
-        return missing(request, "conversation")
-    messages = store.messages(found)
     if wants_part(request):
         return _news(request, found, messages)
     window = _window(len(messages), number(request.query_params.get("at"), least=0))
-    values = _about(store, found, messages, window) | {
+    values = _about(store_of(request), found, messages, window) | {
         "bubbles": chat_view.bubbles(messages, only=range(window.first, window.end)),
         "windows": _windows(len(messages), window),
         "draft": _draft(request, found, messages),
@@ -103,19 +110,14 @@ def _windows(count: int, shown: _Window) -> list[_Window]:
     ]
 
 
-def timeline(request: Request) -> Response:
+def timeline(request: Request, found: Conversation, messages: Messages) -> Response:
     """Show the messages of one conversation on one scale of time."""
-    store = store_of(request)
-    found = store.find(None, request.path_params["id"])
-    if found is None:
-        return missing(request, "conversation")
-    messages = store.messages(found)
     window = _window(len(messages), number(request.query_params.get("at"), least=0))
     return render(
         request,
         "timeline.html",
         conversation=found,
-        address=_address(found),
+        address=address_of(found.id),
         title=texts.title(found.title),
         totals=found.totals,
         rows=timelines.timeline(messages, range(window.first, window.end)),
@@ -127,20 +129,13 @@ def timeline(request: Request) -> Response:
     )
 
 
-def draft(request: Request) -> Response:
+def draft(request: Request, found: Conversation, messages: Messages) -> Response:
     """Render the answer in progress, for htmx."""
-    store = store_of(request)
-    found = store.find(None, request.path_params["id"])
-    if found is None:
-        return missing(request, "conversation")
-    return render(request, "draft.html", draft=_draft(request, found, store.messages(found)))
+    return render(request, "draft.html", draft=_draft(request, found, messages))
 
 
-def message(request: Request) -> Response:
+def message(request: Request, _found: Conversation, messages: Messages) -> Response:
     """Return one message as plain text: its content as it was sent, or the calls of one that has only those."""
-    store = store_of(request)
-    found = store.find(None, request.path_params["id"])
-    messages = store.messages(found) if found else []
     at = number(request.path_params["at"], least=0)
     if at >= len(messages):
         return missing(request, "message")
@@ -150,14 +145,13 @@ def message(request: Request) -> Response:
     return Response(body, 200, FILE_HEADERS, "text/plain; charset=utf-8")
 
 
-def export(request: Request) -> Response:
+def export(request: Request, found: Conversation, messages: Messages) -> Response:
     """The conversation as a file, in one of several formats."""
-    store, kind = store_of(request), EXPORTS.get(request.path_params["kind"])
-    found = store.find(None, request.path_params["id"])
-    if found is None or kind is None:
+    kind = EXPORTS.get(request.path_params["kind"])
+    if kind is None:
         return missing(request, "export")
     headers = FILE_HEADERS | {"Content-Disposition": f'attachment; filename="{found.id}.{kind.suffix}"'}
-    return Response(exported(kind, found, store.messages(found)), 200, headers, kind.media_type)
+    return Response(exported(kind, found, messages), 200, headers, kind.media_type)
 
 
 def _about(store: Store, found: Conversation, messages: Messages, window: _Window) -> dict[str, Any]:
@@ -167,7 +161,7 @@ def _about(store: Store, found: Conversation, messages: Messages, window: _Windo
     resent = resendings(store, found, messages, shown)
     return {
         "conversation": found,
-        "address": _address(found),
+        "address": address_of(found.id),
         "title": texts.title(found.title),
         "newer": newer,
         "older": older,
@@ -206,10 +200,6 @@ def _draft(request: Request, found: Conversation, messages: Messages) -> tuple[t
         return None
     question, answer = written
     return texts.Texts().markdown(question) if question else None, texts.Texts().markdown(answer)
-
-
-def _address(found: Conversation) -> str:
-    return f"/conversations/{quote(found.id, safe='')}"
 
 
 def _is_open(found: Conversation) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
 
 from starlette.routing import BaseRoute, Route
 
@@ -12,7 +11,7 @@ from converra.server.api.answers import iso
 from converra.server.store.catalogue import Filters
 from converra.server.store.totals import calls as calls_of
 from converra.server.viewer import chat_view, costs, figures, texts
-from converra.server.viewer.pages import missing, page, render, store_of
+from converra.server.viewer.pages import address_of, missing, page, render, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,7 +95,7 @@ def _side(found: Conversation) -> dict[str, Any]:
     return {
         "id": found.id,
         "title": texts.title(found.title),
-        "address": f"/conversations/{quote(found.id, safe='')}",
+        "address": address_of(found.id),
         "created": iso(found.created_at),
         "conversation": found,
     }

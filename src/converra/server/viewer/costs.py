@@ -65,7 +65,7 @@ def of(message: Mapping[str, Any]) -> Decimal | None:
 
 def about(dollars: Decimal, sign: str = "≈") -> str:
     """Write a sum that is estimated."""
-    return f"< ${_LEAST}" if 0 < dollars < _LEAST else f"{sign} {money(dollars)}"
+    return money(dollars) if 0 < dollars < _LEAST else f"{sign} {money(dollars)}"
 
 
 def money(dollars: Decimal) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
@@ -79,6 +80,11 @@ def render(
 def missing(request: Request, what: str) -> Response:
     """The page that says that something is not there."""
     return render(request, "missing.html", status=404, what=what)
+
+
+def address_of(conversation_id: str) -> str:
+    """Return the address of a conversation's page."""
+    return f"/conversations/{quote(conversation_id, safe='')}"
 
 
 def wants_part(request: Request) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Mount, Route
@@ -17,7 +17,7 @@ from converra.server.store.search import PLACE_BITS
 from converra.server.viewer import chat_page, compare_page, figures, pictures, request_pages, texts, webhook_page
 from converra.server.viewer.health import LATELY, health
 from converra.server.viewer.live import live
-from converra.server.viewer.pages import number, page, render, store_of, wants_part
+from converra.server.viewer.pages import address_of, number, page, render, store_of, wants_part
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -96,7 +96,7 @@ def _link(filters: Filters, page: int) -> str:
 
 def _address(conversation_id: str, place: int | None, q: str) -> str:
     """Return the address of a conversation; of one that was found by its words, that of the message with them."""
-    path = f"/conversations/{quote(conversation_id, safe='')}"
+    path = address_of(conversation_id)
     if place is None:
         return path
     at = place & ((1 << PLACE_BITS) - 1)
