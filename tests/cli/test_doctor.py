@@ -274,7 +274,7 @@ def test_a_server_that_only_records_can_run_commands() -> None:
     none = without(missing, "run", "--", "echo", "1")
     assert (none.returncode, none.stdout, none.stderr.startswith("Error: no API key: ")) == (4, "", True)
     absent = without(missing, "run", "--", "no-such-command-anywhere", **given)
-    said = "Error: cannot run no-such-command-anywhere: No such file or directory\n"
+    said = "converra run: cannot run no-such-command-anywhere: No such file or directory\n"
     assert (absent.returncode, absent.stderr) == (127, said)
     assert without(missing, "run", **given).returncode == 2
     assert 'pip install "converra[cli]"' in without(missing, "tail").stderr

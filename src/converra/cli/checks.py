@@ -27,6 +27,10 @@ State = Literal["ok", "note", "bad"]
 
 LIBRARIES = (
     "openai",
+    "anthropic",
+    "google-genai",
+    "groq",
+    "together",
     "langchain-core",
     "langchain-openai",
     "langgraph",

@@ -258,7 +258,7 @@ def _shown(where: Mapping[str, str], note: str = "") -> str:
         (
             f"Viewer      {where['viewer']}{note}",
             f"API         {where['api']}",
-            f"Model       {where['model']}   (a stand-in; for the openai package)",
+            f"Model       {where['model']}   (a stand-in, in the form of OpenAI's API)",
             f"Kept in     {where['db']}",
         )
     )

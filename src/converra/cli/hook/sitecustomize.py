@@ -70,8 +70,10 @@ def sighted(*words: str) -> None:
     if file:
         try:
             descriptor = os.open(file, os.O_WRONLY | os.O_APPEND)
-            os.write(descriptor, ("\t".join(words) + "\n").encode("utf-8", "replace"))
-            os.close(descriptor)
+            try:
+                os.write(descriptor, ("\t".join(words) + "\n").encode("utf-8", "replace"))
+            finally:
+                os.close(descriptor)
         except OSError:
             pass
 
