@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from starlette.datastructures import Headers
@@ -21,15 +21,24 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Room for the largest content the API takes with every character escaped, and for tool calls beside it."""
 
-API_NAMES = {
-    "/api/": "Conversations API",
-    "/openai/": "OpenAI's API",
-    "/google/": "Gemini's API",
-    "/anthropic/": "Anthropic's API",
+
+class API(NamedTuple):
+    """An API that this server answers."""
+
+    name: str
+    key: str
+    """The usual environment variable for its key."""
+
+
+API_BY_PATH = {
+    "/api/": API("Conversations API", "CONVERRA_API_KEY"),
+    "/openai/": API("OpenAI's API", "OPENAI_API_KEY"),
+    "/google/": API("Gemini's API", "GEMINI_API_KEY"),
+    "/anthropic/": API("Anthropic's API", "ANTHROPIC_API_KEY"),
 }
 """The Conversations API, and the APIs in which the stand-in model answers, by the beginning of their paths."""
 
-APIS = tuple(API_NAMES)
+APIS = tuple(API_BY_PATH)
 """Beginnings of the paths of all APIs; other paths are pages."""
 
 REPLAYED_FOR = "converra.account"

@@ -8,7 +8,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from converra.server.journal import REPLAYED_FOR
+from converra.server.journal import API_BY_PATH, REPLAYED_FOR
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message
@@ -23,9 +23,6 @@ _OF_THE_CONNECTION = (
 )
 _OF_THE_CLIENT = ("user-agent", "x-stainless-", "traceparent", "tracestate")
 _REDACTED = "sha256:"
-
-_VARIABLES = {"/openai/": "$OPENAI_API_KEY", "/anthropic/": "$ANTHROPIC_API_KEY", "/google/": "$GEMINI_API_KEY"}
-"""Shell variables for the keys of the stand-in model's APIs."""
 
 
 def can_be_sent(found: LoggedRequest) -> bool:
@@ -44,7 +41,7 @@ def curl(found: LoggedRequest, base_url: str) -> str | None:
     words = ["curl", shlex.quote(base_url + found.path)]
     if found.method != ("POST" if body else "GET"):
         words.append(f"-X {shlex.quote(found.method)}")
-    variable = next((name for path, name in _VARIABLES.items() if found.path.startswith(path)), "$CONVERRA_API_KEY")
+    variable = next(f"${api.key}" for path, api in API_BY_PATH.items() if found.path.startswith(path))
     for name, value in found.headers.items():
         if name == "authorization":
             words.append(f'-H "Authorization: Bearer {variable}"')

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 
 from converra.server.api.answers import iso
 from converra.server.api.refusal import Refusal
-from converra.server.journal import API_NAMES
+from converra.server.journal import API_BY_PATH
 from converra.server.viewer import figures, replay, texts
 from converra.server.viewer.health import LATELY, health, outcome
 from converra.server.viewer.pages import FILE_HEADERS, missing, number, page, render, store_of, wants_part
@@ -27,7 +27,7 @@ PAGE = 100
 _SHOWN_CHARACTERS = 200_000
 
 
-_APIS = {"": "any", **API_NAMES}
+_APIS = {"": "any", **{path: api.name for path, api in API_BY_PATH.items()}}
 """The filter by API: a prefix of the path, and its name."""
 
 
