@@ -23,7 +23,7 @@ COLUMNS = 96
 _FETCHED = re.compile(r"\s*(@font-face \{.*?\}|<!--.*?-->)", re.DOTALL)
 """Fonts that rich would load from the web: this picture fetches nothing."""
 
-_BY_CHANCE = re.compile(r"conv_[0-9a-f]{16}|127\.0\.0\.1:\d+|\d+ms|\d+\.\ds|\d\d:\d\d:\d\d")
+_BY_CHANCE = re.compile(r"conv_[0-9a-f]{16}|127\.0\.0\.1:\d+|\d+(?:\.\d)?m?s|\d\d:\d\d:\d\d")
 _WORDS = re.compile(r'<text class="demo-r\d+"[^>]*>(.*?)</text>')
 
 

@@ -34,7 +34,7 @@ def test_demo_shows_the_conversation_that_arrived() -> None:
     shown = finished.stdout
     assert "completed  prompt_support" in shown
     assert 'calls look_up_order(order_id="4711")' in shown
-    assert re.search(r"gpt-4o-mini-stand-in · \d+ tokens in, \d+ out · \d+ ms, first token after \d+ ms", shown)
+    assert re.search(r"gpt-4o-mini-stand-in · \d+ tokens in, \d+ out · [\d.]+ m?s, first token after [\d.]+ m?s", shown)
     assert shown.endswith("\nDelivered in 2 requests.\nWith --stay (make demo KEEP=1) the viewer stays up.\n")
     assert "http" not in shown
 

@@ -81,7 +81,7 @@ def _point_at(server: LocalServer) -> None:
 
 
 def _run_quickstart(output: TextIO | None) -> None:
-    program = [sys.executable, str(QUICKSTART)]
+    program = [sys.executable, "-P", str(QUICKSTART)]  # -P: its folder hides no module of Python
     try:
         finished = subprocess.run(program, stdout=output, timeout=_TIMEOUT, check=False)  # noqa: S603 - our own file, this interpreter
     except subprocess.TimeoutExpired as error:

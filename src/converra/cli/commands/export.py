@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from converra.capture.console import visible
-from converra.cli import html, pytest_file
+from converra.cli import html_file, pytest_file
 from converra.cli.completing import id_argument
 from converra.cli.ids import LAST
 from converra.cli.output import is_terminal
@@ -75,7 +75,7 @@ FORMATS = {
     "content": Format("the structured content of a create", as_content),
     "transcript": Format("text, for reading", as_transcript),
     "jsonl": Format("one conversation on each line", as_jsonl),
-    "html": Format("one page that needs no other file", html.page),
+    "html": Format("one page that needs no other file", html_file.page),
     "pytest": Format("a test that your app still behaves like this", pytest_file.source),
 }
 
