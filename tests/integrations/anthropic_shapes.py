@@ -143,13 +143,11 @@ ROWS = (
 )
 
 
-def exists(row: Row) -> bool:
+def exists(client: Any, row: Row) -> bool:
     """Whether this version of the client has a method, with all the parameters of the row."""
-    if not openai_shapes.exists(row.path, lambda: anthropic.Anthropic(api_key="k")):
+    if not openai_shapes.exists(client, row.path):
         return False
-    with anthropic.Anthropic(api_key="k") as client:
-        known = inspect.signature(openai_shapes.method(client, row.path)).parameters
-    return row.arguments.keys() <= known.keys()
+    return row.arguments.keys() <= inspect.signature(openai_shapes.method(client, row.path)).parameters.keys()
 
 
 # -- what takes more than a row ----------------------------------------------------------------------------------------
@@ -221,7 +219,9 @@ def _programs() -> Iterator[Shape]:
 
 
 def _shapes() -> Iterator[Shape]:
-    for row in filter(exists, ROWS):
+    with anthropic.Anthropic(api_key="k") as client:
+        rows = [row for row in ROWS if exists(client, row)]
+    for row in rows:
         yield Shape(row.name, openai_shapes.sync(row, client_for, USES), row.turns)
         run = openai_shapes.asynchronous(row, async_client_for, ALSO_ASYNC)
         yield Shape(f"async-{row.name}", run, row.turns, twin=row.name)

@@ -446,22 +446,20 @@ ROWS = (
 )
 
 
-def exists(path: str, connect: Callable[[], Any] = lambda: openai.OpenAI(api_key="k")) -> bool:
+def exists(client: Any, path: str) -> bool:
     """Whether this version of the client has a method."""
-    client = connect()
     try:
         return callable(method(client, path))
     except AttributeError:
         return False
-    finally:
-        client.close()
 
 
 def _shapes() -> Iterator[Shape]:
-    for row in ROWS:
-        if exists(row.path):
-            yield Shape(row.name, sync(row), row.turns)
-            yield Shape(f"async-{row.name}", asynchronous(row), row.turns, twin=row.name)
+    with openai.OpenAI(api_key="k") as client:
+        for row in ROWS:
+            if exists(client, row.path):
+                yield Shape(row.name, sync(row), row.turns)
+                yield Shape(f"async-{row.name}", asynchronous(row), row.turns, twin=row.name)
 
 
 SHAPES = tuple(_shapes())

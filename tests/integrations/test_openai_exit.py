@@ -140,4 +140,6 @@ def test_a_background_response_and_a_fork(server: LocalServer) -> None:
         child.join()
         work()
         """
-    assert [message["content"] for message in stored(server, program)] == ["[[say:Hello]]", "Hello"]
+    said = [message["content"] for message in stored(server, program)]
+    assert said[:2] == ["[[say:Hello]]", "Hello"]
+    assert said[2:] in ([], ["Conversation ended."])  # where the answer was sent before the block's end was known

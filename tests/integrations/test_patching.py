@@ -231,8 +231,8 @@ def test_a_module_that_is_not_installed() -> None:
         Patched("converra_never", "waiting", "not installed"),
     ]
     patching.switch_off(integration)
-    assert patching.switch_on(_integration(None, "a.b.c"), RecordingCapture())[0].why == "not installed"
-    patching.switch_off(_integration(None, "a.b.c"))
+    assert patching.switch_on(_integration(None, "converra_never.b.c"), RecordingCapture())[0].why == "not installed"
+    patching.switch_off(_integration(None, "converra_never.b.c"))
 
 
 def test_a_module_that_is_imported_later(made_up: str) -> None:
