@@ -274,3 +274,27 @@ def test_a_server_that_comes_back_is_live_again(page: Page, server: LocalServer,
     conversation(http, "Missed")
     expect(titles(page)).to_have_text(["Missed"])
     expect(page.locator("#live")).to_have_text("live")
+
+
+def test_conversations_are_deleted_after_a_question(browser: Browser, server: LocalServer, http: httpx.Client) -> None:
+    """Ticked in the list, or from a page of its own; Cancel keeps them. It needs no script."""
+    for number in range(4):
+        conversation(http, f"No. {number}")
+    with browser.new_context(base_url=server.url, java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto("/")
+        page.get_by_role("link", name="Delete…").click()
+        page.get_by_label("No. 1").check()
+        page.get_by_label("No. 3").check()
+        page.get_by_role("button", name="Delete the chosen…").click()
+        expect(page.locator("h1")).to_have_text("Delete 2 conversations?")
+        page.get_by_role("link", name="Cancel").click()
+        expect(titles(page)).to_have_count(4)
+        page.go_back()
+        page.get_by_role("button", name="Delete 2 conversations").click()
+        expect(page.get_by_text("2 conversations deleted.")).to_be_visible()
+        expect(titles(page)).to_have_text(["No. 2", "No. 0"])
+        titles(page).first.click()
+        page.get_by_role("link", name="Delete…").click()
+        page.get_by_role("button", name="Delete 1 conversation").click()
+        expect(titles(page)).to_have_text(["No. 0"])

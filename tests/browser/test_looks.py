@@ -90,6 +90,7 @@ def _everything(http: httpx.Client, server: LocalServer) -> list[str]:
         *(f"/requests/{request.number}" for request in server.requests[-2:]),
         *(f"/conversations/{found}?q=image", f"/conversations/{found}/timeline", f"/conversations/{other}"),
         *(f"/compare?a={found}", f"/compare?a={found}&b={other}", "/webhooks", "/nope", "/conversations/none"),
+        *("/forget", f"/forget?id={found}&id={other}", "/forget?q=nothing", "/?deleted=2"),
     ]
 
 

@@ -114,6 +114,11 @@ def test_numbers_of_several_answers_are_named(server: LocalServer, http: httpx.C
     text = page(server, f"/conversations/{conversation(http, *answers)}").text
     captions = re.findall(r"<figcaption>(.*?) <span>(.*?)</span></figcaption>", text)
     assert captions == [("Tokens per answer", "maximum 100"), ("Latency per answer", "maximum 310 ms")]
+    assert re.findall(r'scale" [^>]*>(.*?)</div>', text) == [
+        "<span>100</span><span>50</span><span>0</span>",
+        "<span>310 ms</span><span>155 ms</span><span>0</span>",
+    ]
+    assert re.findall(r"<title>(.*?)</title></rect>", text)[-1] == "Answer 3: 70 ms"
     assert re.findall(r"<dt>Latency</dt><dd[^>]*>(.*?)</dd>", text) == ["500 ms in total"]
     assert text.count("500 ms in total") == 2  # also where a narrow page sums it up
 

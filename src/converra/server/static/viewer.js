@@ -141,6 +141,33 @@ if (source) {
   });
 }
 
+// charts: what the bar says that is pointed at, or touched, stands in the place of the maximum
+
+function readOut(event) {
+  const plot = event.target.closest?.(".plot svg");
+  for (const each of document.querySelectorAll(".chart:has(.pointed)")) unread(each, plot);
+  if (!plot) return;
+  const place = plot.getBoundingClientRect();
+  const x = ((event.clientX - place.left) / place.width) * plot.viewBox.baseVal.width;
+  const bars = [...plot.querySelectorAll("rect")];
+  const at = bars.findLast((each) => each.x.baseVal.value <= x)?.x.baseVal.value;
+  const pointed = bars.filter((each) => each.x.baseVal.value === at);
+  if (!pointed.length) return;
+  const words = plot.closest(".chart").querySelector("figcaption span");
+  words.dataset.most ??= words.textContent;
+  words.textContent = pointed[0].textContent;
+  for (const each of bars) each.classList.toggle("pointed", pointed.includes(each));
+}
+
+function unread(chart, plot) {
+  if (chart.contains(plot)) return;
+  const words = chart.querySelector("figcaption span");
+  words.textContent = words.dataset.most ?? words.textContent;
+  for (const each of chart.querySelectorAll(".pointed")) each.classList.remove("pointed");
+}
+
+for (const name of ["pointermove", "pointerdown"]) document.addEventListener(name, readOut);
+
 // hits of a search: the words of ?q= are marked in the messages that have all of them, as the index finds them
 
 const WORD = /[\p{L}\p{N}\p{M}\p{Co}]+/gu;

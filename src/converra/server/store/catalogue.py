@@ -89,9 +89,7 @@ class Catalogue:
 
     def page(self, filters: Filters, *, limit: int, offset: int = 0) -> Page:
         """Those that are asked for, newest first or as `filters.sort` says."""
-        terms = list(_terms(filters))
-        where = " AND ".join([_EVERYTHING, *(term for term, _ in terms)])
-        values = [value for _, given in terms for value in given]
+        where, values = _conditions(filters)
         order = SORTS.get(filters.sort)
         if filters.q.strip():
             return self._searched(filters.q.strip(), Asked(self._numbers(where, values)), order, offset, limit)
@@ -100,7 +98,16 @@ class Catalogue:
             f"SELECT number FROM conversations WHERE {where} ORDER BY {order or _NEWEST} LIMIT ? OFFSET ?",  # noqa: S608 - literals
             (*values, limit, offset),
         )
-        return Page(self._conversations([number for (number,) in numbers]), total, {})
+        return Page(self.numbered([number for (number,) in numbers]), total, {})
+
+    def numbers(self, filters: Filters) -> list[int]:
+        """Return the numbers of all that are asked for, however many, newest first."""
+        where, values = _conditions(filters)
+        q = filters.q.strip()
+        if q:
+            return [number for number, _ in self._hits(q, Asked(self._numbers(where, values)))]
+        rows = self._store.rows(f"SELECT number FROM conversations WHERE {where} ORDER BY {_NEWEST}", values)  # noqa: S608 - literals
+        return [number for (number,) in rows]
 
     def _searched(self, q: str, asked: Asked, order: str | None, offset: int, limit: int) -> Page:
         """Only as far as the page, and a little further to count; in another `order` those that are counted."""
@@ -121,9 +128,10 @@ class Catalogue:
             numbers = [number for (number,) in self._store.rows(sql, numbers)]
         shown = numbers[offset : offset + limit]
         places = {number: place for number in shown if (place := found[number])}
-        return Page(self._conversations(shown), len(numbers), places, more=more)
+        return Page(self.numbered(shown), len(numbers), places, more=more)
 
-    def _conversations(self, numbers: Sequence[int]) -> list[Conversation]:
+    def numbered(self, numbers: Sequence[int]) -> list[Conversation]:
+        """Return the conversations of some numbers, without those that are gone."""
         rows = (self._store.rows("SELECT * FROM conversations WHERE number = ?", (number,)) for number in numbers)
         return [conversation(found[0]) for found in rows if found]
 
@@ -216,6 +224,12 @@ def _words(arguments: Any) -> str:
     if isinstance(arguments, str):
         return arguments
     return "" if arguments is None else msgspec.json.encode(arguments).decode()
+
+
+def _conditions(filters: Filters) -> tuple[str, list[Any]]:
+    """Return the WHERE clause of the filters other than the search, and its values."""
+    terms = list(_terms(filters))
+    return " AND ".join([_EVERYTHING, *(term for term, _ in terms)]), [value for _, given in terms for value in given]
 
 
 def _terms(filters: Filters) -> Iterator[tuple[str, Sequence[Any]]]:

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from converra.server.store.database import Database
 
@@ -21,8 +21,8 @@ MESSAGES = 200
 LOOKED_AT = 500
 """… out of at most this many conversations."""
 
-KEYS = 500
-"""Expired keys that are deleted in one transaction."""
+ROWS = 500
+"""Expired keys, or requests of the log, that are deleted in one transaction."""
 
 PAGES = 200
 """Pages of the file that are given back at a time."""
@@ -65,16 +65,49 @@ class Pruning:
         if thread is not None:
             thread.join()
 
+    def among(self, ranges: Iterable[tuple[int, int]], *, created_until: int) -> list[int]:
+        """Return the numbers that are still there within some ranges, both ends included.
+
+        Numbers are used again after a deletion: `created_until`, in milliseconds since the epoch, tells the
+        conversations that a page has shown from later ones with the same numbers.
+        """
+        sql = "SELECT number FROM conversations WHERE number BETWEEN ? AND ? AND created_at <= ?"
+        return [number for first, last in ranges for (number,) in self._store.rows(sql, (first, last, created_until))]
+
     def forget(self, numbers: Sequence[int]) -> None:
-        """Delete some conversations and the whole log of requests, and rewrite the file without their words."""
-        with self._store.transaction():
-            for start in range(0, len(numbers), LOOKED_AT):
-                self._delete(numbers[start : start + LOOKED_AT])
-            self._store.execute("DELETE FROM requests")  # their bodies hold the words, too
-            self._store.execute("INSERT INTO message_text (message_text) VALUES ('rebuild')")
-            self._store.touch((PRUNED,))
-        self._store.execute("VACUUM")
-        self._store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Delete some conversations and the whole log of requests, and overwrite their words in the file.
+
+        In small transactions with a rest after each, so that a server keeps running meanwhile.
+        """
+        self._store.rows("PRAGMA secure_delete = ON")
+        try:
+            self._paced(self._forgetting(numbers))
+        finally:
+            self._store.rows("PRAGMA secure_delete = OFF")
+        self._store.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _forgetting(self, numbers: Sequence[int]) -> Iterator[None]:
+        """Each is a transaction of its own."""
+        for part in self._parts(numbers):
+            self._delete(part)
+            yield
+        while self._delete_some("requests", ("number",), "TRUE"):  # their bodies hold the words, too
+            yield
+        self._store.touch((PRUNED,))
+        yield from self._tidying(merge=True)
+
+    def _parts(self, numbers: Sequence[int]) -> Iterator[list[int]]:
+        """Divide conversations into parts that one transaction deletes."""
+        part: list[int] = []
+        weight = 0
+        for number in numbers:
+            found = self._store.rows("SELECT messages FROM conversations WHERE number = ?", (number,))
+            part.append(number)
+            weight += sum(messages + 1 for (messages,) in found)
+            if weight > MESSAGES:
+                yield part
+                part, weight = [], 0
+        yield part
 
     def run(self) -> None:
         """Prune everything now."""
@@ -82,9 +115,13 @@ class Pruning:
             pass
 
     def _work(self) -> None:
+        self._paced(self._steps(), to_the_end=False)
+
+    def _paced(self, steps: Iterator[None], *, to_the_end: bool = True) -> None:
+        """Rest as long as each step has taken; once the store is about to close, hurry to the end or leave the rest."""
         began = time.monotonic()
-        for _ in self._steps():
-            if self._stopping.wait(time.monotonic() - began):
+        for _ in steps:
+            if self._stopping.wait(time.monotonic() - began) and not to_the_end:
                 return
             began = time.monotonic()
 
@@ -94,12 +131,16 @@ class Pruning:
         for deleted in self._conversations():
             pruned += deleted
             yield
-        while self._delete_keys():
+        while self._delete_some("idempotency_keys", ("account", "key"), "expires_at <= ?", self._store.now()):
             yield
         if pruned:
             self._store.touch((PRUNED,))
         ((stay,),) = self._store.rows("SELECT coalesce(sum(messages), 0) FROM conversations")
-        more = pruned > MERGED_FROM * (pruned + stay) and self._merge(-PAGES)
+        yield from self._tidying(merge=pruned > MERGED_FROM * (pruned + stay))
+
+    def _tidying(self, *, merge: bool) -> Iterator[None]:
+        """Merge the search index, if that is due, and make the file smaller."""
+        more = merge and self._merge(-PAGES)
         while more:
             yield
             more = self._merge(PAGES)
@@ -150,14 +191,12 @@ class Pruning:
             with self._store.transaction():
                 self._store.execute(f"DELETE FROM conversations WHERE number IN ({marks})", numbers)  # noqa: S608 - marks
 
-    def _delete_keys(self) -> bool:
-        """Delete some keys that have expired; whether there may be more."""
-        sql = (
-            "DELETE FROM idempotency_keys WHERE (account, key) IN"
-            " (SELECT account, key FROM idempotency_keys WHERE expires_at <= ? LIMIT ?)"
-        )
+    def _delete_some(self, table: str, key: Sequence[str], where: str, *values: object) -> bool:
+        """Delete some rows of a table, which its `key` names; whether there may be more."""
+        columns = ", ".join(key)
+        sql = f"DELETE FROM {table} WHERE ({columns}) IN (SELECT {columns} FROM {table} WHERE {where} LIMIT ?)"  # noqa: S608 - literals
         with self._store.transaction():
-            return self._store.execute(sql, (self._store.now(), KEYS)).rowcount == KEYS
+            return self._store.execute(sql, (*values, ROWS)).rowcount == ROWS
 
     def _merge(self, pages: int) -> bool:
         """Merge some pages of the search index, which drops what was deleted; whether there is more to merge.

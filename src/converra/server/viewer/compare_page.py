@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.routing import BaseRoute, Route
 
-from converra.server.api.answers import iso
 from converra.server.store.catalogue import Filters
 from converra.server.store.totals import calls as calls_of
 from converra.server.viewer import chat_view, costs, figures, texts
-from converra.server.viewer.pages import address_of, missing, page, render, store_of
+from converra.server.viewer.brief import brief
+from converra.server.viewer.pages import missing, page, render, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from converra.server.store.conversations import Store
     from converra.server.store.records import Conversation
+    from converra.server.viewer.brief import Brief
 
 MESSAGES = 200
 """Of each side; the rest is left out."""
@@ -49,13 +50,13 @@ def compare(request: Request) -> Response:
     if left is None or (query.get("b") and right is None):
         return missing(request, "conversation")
     if right is None:
-        return render(request, "compare_with.html", left=_side(left), choices=_choices(store, left))
+        return render(request, "compare_with.html", left=brief(left), choices=_choices(store, left))
     said = [store.messages(each)[:MESSAGES] for each in (left, right)]
     return render(
         request,
         "compare.html",
-        left=_side(left),
-        right=_side(right),
+        left=brief(left),
+        right=brief(right),
         facts=list(_facts(left, right, said)),
         turns=turns(*said),
         cut=max(left.totals.messages, right.totals.messages) > MESSAGES,
@@ -91,19 +92,9 @@ def _spoken(message: Mapping[str, Any]) -> tuple[Any, ...]:
     return (message["role"], message["content"], made)
 
 
-def _side(found: Conversation) -> dict[str, Any]:
-    return {
-        "id": found.id,
-        "title": texts.title(found.title),
-        "address": address_of(found.id),
-        "created": iso(found.created_at),
-        "conversation": found,
-    }
-
-
-def _choices(store: Store, left: Conversation) -> list[dict[str, Any]]:
+def _choices(store: Store, left: Conversation) -> list[Brief]:
     found = store.catalogue.page(Filters(prompt=left.prompt_id), limit=_CHOICES + 1).conversations
-    return [_side(each) for each in found if each.number != left.number]
+    return [brief(each) for each in found if each.number != left.number]
 
 
 def _facts(left: Conversation, right: Conversation, said: Sequence[Any]) -> Iterator[tuple[str, str, str]]:

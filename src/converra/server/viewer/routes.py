@@ -11,10 +11,19 @@ from starlette.staticfiles import StaticFiles
 
 from converra.server.api.answers import iso
 from converra.server.faults import chaos
-from converra.server.store.catalogue import Filters
 from converra.server.store.excerpt import excerpt
 from converra.server.store.search import PLACE_BITS
-from converra.server.viewer import chat_page, compare_page, figures, pictures, request_pages, texts, webhook_page
+from converra.server.viewer import (
+    chat_page,
+    compare_page,
+    figures,
+    forget_page,
+    pictures,
+    request_pages,
+    texts,
+    webhook_page,
+)
+from converra.server.viewer.filters import filters_of, link, title
 from converra.server.viewer.health import LATELY, health
 from converra.server.viewer.live import live
 from converra.server.viewer.pages import address_of, number, page, render, store_of, wants_part
@@ -42,6 +51,7 @@ def routes() -> list[BaseRoute]:
         Route("/favicon.ico", favicon),
         *chat_page.routes(),
         *compare_page.routes(),
+        *forget_page.routes(),
         *pictures.routes(),
         *request_pages.routes(),
         *chaos.routes(),
@@ -58,13 +68,13 @@ async def favicon(_request: Request) -> Response:
 def conversations(request: Request) -> Response:
     """The conversations of every account, newest first; for htmx the list alone."""
     store, query = store_of(request), request.query_params
-    filters = Filters(**{name: query.get(name, "").strip() for name in Filters._fields})
+    filters = filters_of(query)
     at = number(query.get("page"))
     found = store.catalogue.page(filters, limit=PAGE, offset=(at - 1) * PAGE)
     values: dict[str, Any] = {
         "rows": [_row(store, each, found.places.get(each.number), filters.q) for each in found.conversations],
         "filters": filters,
-        "title": _title(filters),
+        "title": title(filters),
         "sorts": _SORTS,
         "prompts": store.catalogue.prompts(),
         "models": store.catalogue.models(),
@@ -72,26 +82,15 @@ def conversations(request: Request) -> Response:
         "page": at,
         "pages": max(1, -(-found.total // PAGE)),
         "more": found.more,
-        "link": lambda number: _link(filters, number),
+        "link": lambda number: link(filters, number),
+        "deletion": forget_page.address(filters),
+        "deleted": number(query.get("deleted"), least=0),
         "health": health(store.log.lines(LATELY)),
         "base_url": f"{request.url.scheme}://{request.url.netloc}",
     }
     if wants_part(request):
-        return render(request, "list.html", headers={"HX-Replace-Url": _link(filters, at)}, part=True, **values)
+        return render(request, "list.html", headers={"HX-Replace-Url": link(filters, at)}, part=True, **values)
     return render(request, "conversations.html", part=False, **values)
-
-
-def _title(filters: Filters) -> str:
-    """Return the words that a tab of the browser shows for a list."""
-    given = [value for name, value in filters.given().items() if name not in ("q", "errors", "sort", "insights")]
-    words = [*([f"“{filters.q}”"] if filters.q else []), *given, *(["with errors"] if filters.errors else [])]
-    return ", ".join([*words, "Conversations"]) if words else "Conversations"
-
-
-def _link(filters: Filters, page: int) -> str:
-    """The address of a page of the list."""
-    query = urlencode(filters.given() | ({"page": str(page)} if page > 1 else {}))
-    return f"/?{query}" if query else "/"
 
 
 def _address(conversation_id: str, place: int | None, q: str) -> str:
