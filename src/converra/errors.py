@@ -48,17 +48,33 @@ class ClientClosedError(ConverraError, RuntimeError):
     """A client was used after `close()`, or after its `with` block; nothing was sent."""
 
 
+@dataclass(frozen=True, slots=True)
+class APIRequest:
+    """The HTTP request behind a response or an error, without its headers: one of them is the API key.
+
+    Attributes:
+        method: The method, such as "GET".
+        url: The URL, without the query.
+
+    """
+
+    method: str
+    url: str
+
+
 class APIConnectionError(ConverraError):
     """No answer came: the connection was refused, reset or never made.
 
     Attributes:
         sent: False if no connection was made, so the request cannot have taken effect; True if that is unknown.
+        request: The request that was not answered; None if the error is not about one.
 
     """
 
-    def __init__(self, message: str, *, sent: bool = True) -> None:
+    def __init__(self, message: str, *, sent: bool = True, request: APIRequest | None = None) -> None:
         super().__init__(message)
         self.sent: bool = sent
+        self.request: APIRequest | None = request
 
 
 class APITimeoutError(APIConnectionError):
@@ -76,7 +92,7 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class APIResponse:
-    """The HTTP response behind an error.
+    """The HTTP response behind a result or an error.
 
     It has nothing of the request but method and URL, so the API key is not in it.
 
@@ -97,6 +113,11 @@ class APIResponse:
 
     def __repr__(self) -> str:
         return f"APIResponse({self.method} {self.url} -> {self.status_code}, {len(self.content):,} bytes)"
+
+    @property
+    def request(self) -> APIRequest:
+        """The request that was answered."""
+        return APIRequest(self.method, self.url.partition("?")[0])
 
     @property
     def text(self) -> str:
@@ -150,6 +171,11 @@ class APIStatusError(ConverraError):
     def request_id(self) -> str | None:
         """The id that the API gave to the request (`x-request-id` or `request-id`), for its support; else None."""
         return request_id(self.headers)
+
+    @property
+    def request(self) -> APIRequest | None:
+        """The request that was answered; None if the error was found before anything was sent."""
+        return self.response.request if self.response else None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"

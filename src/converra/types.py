@@ -8,7 +8,7 @@
 `Page`, `AsyncPage`, `AsyncPages`, `Pagination`
 `Report`, `Stats`                                   results of `converra.instrument()` and `converra.stats()`
 `Transcript`                                        the result of `converra.transcript.parse()`
-`APIResponse`                                       the response behind an error of the client
+`APIResponse`, `APIRequest`                         the response behind a result or an error of the client
 `Role`, `Status`, `AppendStatus`                    the values of a message's role and a conversation's status
 ==================================================  ==============================================================
 
@@ -34,11 +34,12 @@ from converra.api.results import (
 )
 from converra.capture.reports import Report
 from converra.delivery.stats import Stats
-from converra.errors import APIResponse
+from converra.errors import APIRequest, APIResponse
 from converra.transcript import Transcript
 from converra.wire.models import Message, MessageParam, Role, Status, ToolCall, Usage, UsageParam
 
 __all__ = [
+    "APIRequest",
     "APIResponse",
     "AppendStatus",
     "AsyncPage",

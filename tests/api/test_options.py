@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from converra import AsyncConverra, Converra
 from converra.errors import (
+    APIConnectionError,
+    APIRequest,
     APIStatusError,
     APITimeoutError,
     ClientClosedError,
@@ -122,11 +125,18 @@ def test_options_that_can_never_work_are_refused(caller: Caller, options: Any, e
 @both
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("name", ["X_Request_Id", "request_id"])
-def test_results_know_the_id_of_their_request(caller: Caller, call: Callable[..., Any], name: str) -> None:
-    """By the header of the answer; None where there is none."""
+def test_results_know_their_response(caller: Caller, call: Callable[..., Any], name: str) -> None:
+    """Status, headers and body, without the key; and the id of the request, None where there is none."""
     headers: Any = {name: "req_1"}
     with scripted(answer({}, **headers), answer({})) as server:
-        assert caller(server.base_url, call).request_id == "req_1"
+        result = caller(server.base_url, call)
+        response = result.response
+        assert (result.request_id, response.status_code, response.json()) == ("req_1", 200, {})
+        assert response.headers[name.lower().replace("_", "-")] == "req_1"
+        path = server.asked[0].path.partition("?")[0].removeprefix("/api/v1")
+        assert response.request == APIRequest(server.asked[0].method, f"{server.base_url}{path}")
+        assert "response" not in repr(result)
+        assert KEY not in repr(response)
         assert caller(server.base_url, call).request_id is None
 
 
@@ -142,7 +152,12 @@ def test_errors_have_the_response(caller: Caller) -> None:
     assert (response.method, response.url) == ("GET", f"{server.base_url}/conversations/c?includeInsights=false")
     assert (response.status_code, response.headers["x-request-id"], response.json()) == (404, "req_2", body)
     assert json.loads(response.text) == body
+    assert error.request == response.request == APIRequest("GET", f"{server.base_url}/conversations/c")
     assert KEY not in repr(vars(error)) + repr(response)
+    with pytest.raises(APIConnectionError) as unanswered:
+        caller("http://127.0.0.1:9/api", lambda c: c.conversations.get("c"), max_retries=0)
+    assert unanswered.value.request == APIRequest("GET", "http://127.0.0.1:9/api/conversations/c")
+    assert pickle.loads(pickle.dumps(unanswered.value)).request == unanswered.value.request  # noqa: S301 - our own
 
 
 @both

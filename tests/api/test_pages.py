@@ -94,6 +94,9 @@ def test_pages_can_be_turned_by_hand() -> None:
         assert first.has_next_page()
         last = first.next_page()
         assert [conversation.id for conversation in last.data] == ["b"]
+        assert (len(last), last[0], last[-1:]) == (1, last.data[0], last.data)
+        with pytest.raises(IndexError):
+            last[1]
         assert not last.has_next_page()
         assert repr(last) == "Page(1 conversations, Pagination(total=2))"
         with pytest.raises(InvalidArgumentError, match="this is the last page"):
@@ -110,7 +113,9 @@ def test_async_pages_can_be_turned_by_hand_and_iterated_at_once() -> None:
         async with AsyncConverra(api_key=KEY, base_url=base_url) as client:
             assert [conversation.id async for conversation in client.conversations.list()] == ["a", "b"]
             last = await (await client.conversations.list()).next_page()
-            assert (last.data[0].id, last.has_next_page()) == ("b", False)
+            assert (last[0].id, len(last), last.has_next_page()) == ("b", 1, False)
+            with pytest.raises(TypeError, match="not iterable"):
+                iter(last)
             with pytest.raises(InvalidArgumentError, match="this is the last page"):
                 await last.next_page()
 

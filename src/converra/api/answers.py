@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from converra.api.results import Answer
-from converra.errors import APIResponse, UnreadableResponseError, error_class, request_id
+from converra.errors import APIResponse, UnreadableResponseError, error_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -72,15 +72,15 @@ def answer_from(
     response = APIResponse(operation.method, url, status_code, headers, b"")
     if not HTTPStatus.OK <= status_code < HTTPStatus.MULTIPLE_CHOICES:
         raise error_from(status_code, headers, body, response=replace(response, content=bytes(body)))
+    response = replace(response, content=bytes(body))
     try:
         result = operation.read(_readable(body, problem))
     except ValueError as error:
         reason = "it is an HTML page; is base_url right?" if _is_html(headers, body) else error
         message = f"the answer to {operation.method} {operation.path} cannot be read: {reason}"
-        response = replace(response, content=bytes(body))
         raise UnreadableResponseError(message, status_code=status_code, headers=headers, response=response) from error
     if isinstance(result, Answer):
-        result.set_request_id(request_id(headers))
+        result.set_response(response)
     return result
 
 

@@ -21,7 +21,7 @@ from converra._version import __version__
 from converra.api._httpx import classes, errors, install_filter, library, silenced
 from converra.api.answers import ACCEPT_ENCODING, Body, answer_from
 from converra.api.deadline import GRACE, NEW_STREAM, AsyncAttempt, Attempt
-from converra.errors import APIConnectionError, APITimeoutError, InvalidArgumentError
+from converra.errors import APIConnectionError, APIRequest, APITimeoutError, InvalidArgumentError
 from converra.process import lifecycle
 from converra.process.telemetry import suppressed
 
@@ -129,20 +129,23 @@ class _BaseConnection(Generic[Client]):
         return request
 
     @contextmanager
-    def _telling(self, attempt: Attempt) -> Iterator[None]:
+    def _telling(self, operation: Operation[Any], attempt: Attempt) -> Iterator[None]:
         handled = sys.exception()
         try:
             yield
         except _failures() as error:
-            raise self._failure(error, attempt, handled) from error
+            raise self._failure(error, operation, attempt, handled) from error
 
-    def _failure(self, error: Exception, attempt: Attempt, handled: BaseException | None) -> APIConnectionError:
+    def _failure(
+        self, error: Exception, operation: Operation[Any], attempt: Attempt, handled: BaseException | None
+    ) -> APIConnectionError:
+        request = APIRequest(operation.method, f"{self.base_url}{operation.path}")
         host = urlsplit(self.base_url).netloc
         sent = attempt.begun is not False and not isinstance(error, errors(*_NOT_SENT, also=(UnicodeError,)))
         if isinstance(error, errors("TimeoutException", also=(TimeoutError,))):
-            return APITimeoutError(f"no answer from {host} within {attempt.seconds:g} s", sent=sent)
+            return APITimeoutError(f"no answer from {host} within {attempt.seconds:g} s", sent=sent, request=request)
         reason = _in_words(_system_error(error, handled) or error)
-        return APIConnectionError(f"no answer from {host}: {reason}", sent=sent)
+        return APIConnectionError(f"no answer from {host}: {reason}", sent=sent, request=request)
 
 
 def _system_error(error: BaseException, handled: BaseException | None) -> OSError | None:
@@ -207,7 +210,7 @@ class Connection(_BaseConnection["httpx.Client"]):
         """Send a request and read its answer, all within `timeout` seconds; raises the errors of `converra.errors`."""
         attempt = Attempt(self._seconds(operation, timeout))
         quiet = silenced() if self.silent else nullcontext()
-        with quiet, suppressed(), self._telling(attempt), attempt.under_way():
+        with quiet, suppressed(), self._telling(operation, attempt), attempt.under_way():
             if self._abandoned:
                 raise ConnectionError("this connection belongs to the parent process")
             client = self._client()
@@ -256,7 +259,7 @@ class AsyncConnection(_BaseConnection["httpx.AsyncClient"]):
     async def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:  # noqa: ASYNC109 - as sync
         """Send a request and read its answer, all within `timeout` seconds; raises the errors of `converra.errors`."""
         attempt = AsyncAttempt(self._seconds(operation, timeout))
-        with suppressed(), self._telling(attempt):
+        with suppressed(), self._telling(operation, attempt):
             client = self._client(asyncio.get_running_loop())
             request = self._request(client, operation, attempt)
             request.extensions["trace"] = attempt.hear

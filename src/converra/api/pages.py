@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, SupportsIndex, TypeVar, overload
 
 from converra.api.operations import DEFAULT_LIMIT
 from converra.errors import InvalidArgumentError
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 
     from converra.api.results import ConversationPage, Pagination, StoredConversation
+    from converra.errors import APIResponse
 
 Next = TypeVar("Next")
 
@@ -22,6 +23,7 @@ class _Place(Generic[Next]):
         self.data: list[StoredConversation] = page.data
         self.pagination: Pagination = page.pagination
         self._request_id = page.request_id
+        self._response = page.response
         self._offset = offset
         self._limit = limit or page.pagination.limit or DEFAULT_LIMIT
         self._fetch = fetch
@@ -33,6 +35,23 @@ class _Place(Generic[Next]):
     def request_id(self) -> str | None:
         """The id that the API gave to the request for this page; None if it gave none."""
         return self._request_id
+
+    @property
+    def response(self) -> APIResponse | None:
+        """The whole response for this page, with status, headers and body."""
+        return self._response
+
+    def __len__(self) -> int:
+        """Count the conversations on this page; `pagination.total` counts those of all pages."""
+        return len(self.data)
+
+    @overload
+    def __getitem__(self, at: SupportsIndex, /) -> StoredConversation: ...
+    @overload
+    def __getitem__(self, at: slice, /) -> list[StoredConversation]: ...
+    def __getitem__(self, at: SupportsIndex | slice, /) -> StoredConversation | list[StoredConversation]:
+        """Return a conversation of this page by its place, or several; fetches nothing."""
+        return self.data[at]
 
     def has_next_page(self) -> bool:
         """Return True if more follows: by the total, or if the API names none, by the page being full."""
@@ -63,7 +82,9 @@ class Page(_Place["Page"]):
 
 
 class AsyncPage(_Place["Awaitable[AsyncPage]"]):
-    """A page of conversations; iterating over it fetches the following pages as needed."""
+    """A page of conversations; iterating over it with `async for` fetches the following pages as needed."""
+
+    __iter__: ClassVar[None] = None  # else a plain `for` would end after this page, through `__getitem__`
 
     async def next_page(self) -> AsyncPage:
         """Fetch the next page; raises InvalidArgumentError on the last one."""

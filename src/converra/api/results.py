@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, cast
 
 import msgspec
 
+from converra.errors import APIResponse, request_id
 from converra.wire import details, notebook
 from converra.wire.models import Role, Status
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-_NOT_OF_THE_BODY = ("extra", "request_id", "shows_messages")
+_OF_THE_RESPONSE = ("request_id", "response")
+_NOT_OF_THE_BODY = ("extra", *_OF_THE_RESPONSE, "shows_messages")
 
 
 class Result(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
@@ -35,7 +37,8 @@ class Result(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     extra: dict[str, Any] = {}
 
     def __repr__(self) -> str:
-        shown = ((name, getattr(self, name)) for name in (*self.__struct_fields__[1:], "extra"))
+        names = (*self.__struct_fields__[1:], "extra")
+        shown = ((name, getattr(self, name)) for name in names if name != "response")
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown if _says_much(value))})"
 
     @classmethod
@@ -71,21 +74,27 @@ class Answer(Result, frozen=True, kw_only=True):
     Attributes:
         request_id: The id that the API gave to the request (header `x-request-id` or `request-id`); None if it gave
             none. It does not count when results are compared.
+        response: The whole response with status, headers and body; None for an object that is part of another answer,
+            such as a row of a list. It does not count when results are compared.
 
     """
 
     request_id: str | None = None
+    response: APIResponse | None = None
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and all(
-            getattr(self, name) == getattr(other, name) for name in self.__struct_fields__ if name != "request_id"
+            getattr(self, name) == getattr(other, name)
+            for name in self.__struct_fields__
+            if name not in _OF_THE_RESPONSE
         )
 
     __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as of every result: `extra` is a dict
 
-    def set_request_id(self, request_id: str | None) -> None:
-        """Note the id of the request, which stands in the headers."""
-        msgspec.structs.force_setattr(self, "request_id", request_id)
+    def set_response(self, response: APIResponse) -> None:
+        """Note the response, and the id of the request, which stands in its headers."""
+        msgspec.structs.force_setattr(self, "response", response)
+        msgspec.structs.force_setattr(self, "request_id", request_id(response.headers))
 
     @classmethod
     def read(cls, body: bytes | bytearray) -> Self:
