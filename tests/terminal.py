@@ -33,7 +33,7 @@ def a_terminal(
 ) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[str]]]:
     """A program in a terminal, and the lines that come to its screen."""
     ours, theirs = pty.openpty()
-    environ = os.environ | {"TERM": "xterm", "COLUMNS": str(columns), **(wishes or {})}
+    environ = os.environ | {"TERM": "xterm", "COLUMNS": str(columns), "PAGER": "cat", **(wishes or {})}
     with subprocess.Popen(command, env=environ, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         with open(ours, "rb", buffering=0) as screen:  # noqa: PTH123 - a descriptor

@@ -201,6 +201,18 @@ def test_a_chat_is_laid_out_on_a_terminal(db: Path) -> None:
     assert "user       Where is my order?" in shown
 
 
+def test_a_long_chat_is_paged(db: Path, tmp_path: Path) -> None:
+    """By $PAGER, where there is more than one screen and somebody to turn the pages; a pipe gets it as ever."""
+    record(db)
+    command = [sys.executable, "-m", "converra", "conversations", "show", "last", "--db", str(db)]
+    for lines, name in (("10", "paged"), ("500", "fits")):
+        wishes = {"LINES": lines, "PAGER": f"tee {tmp_path / name}"}
+        shown = PLAIN.sub("", in_a_terminal(command, wishes=wishes).screen)
+        assert "user       Where is my order?" in shown
+    assert "Where is my order?" in (tmp_path / "paged").read_text()
+    assert not (tmp_path / "fits").exists()
+
+
 def test_an_empty_list_says_so(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On standard error, so that a pipe gets nothing; and an API without conversations is one, too."""
     record(db)

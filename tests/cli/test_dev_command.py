@@ -212,7 +212,10 @@ def test_the_viewer_may_stay(tmp_path: Path) -> None:
 
 
 def test_lines_begin_at_the_left_edge(tmp_path: Path) -> None:
-    """Wherever the app has left the cursor of the terminal that both print to; other streams get no such thing."""
+    """Wherever the app has left the cursor of the terminal that both print to; other streams get no such thing.
+
+    With --log they go to a file, and the terminal is the app's but for the first and the last line.
+    """
     (tmp_path / "ask.py").write_text(ASK + "\nsys.stdout.write('Is'); sys.stdout.flush(); ask('[[say:Hi!]]')")
     command = [sys.executable, "-m", "converra", "dev", "--port", "0", "--db", ":memory:", "--fake-llm", "--"]
     program = [sys.executable, str(tmp_path / "ask.py")]
@@ -221,6 +224,15 @@ def test_lines_begin_at_the_left_edge(tmp_path: Path) -> None:
             patch.setenv(name, value)
         seen = in_a_terminal([*command, *program], columns=100, wishes={"NO_COLOR": "1"})
         dumb = in_a_terminal([*command, *program], columns=100, wishes={"TERM": "dumb"})
+        command[-1:-1] = ["--log", str(tmp_path / "log")]
+        logged = in_a_terminal([*command, *program], columns=100)
+    first, app, last, *_ = on_screen(logged.screen, 100)
+    assert (app, first[:13], last[:22]) == ("Is", "converra dev:", "converra dev: 1 turn i"), logged.screen
+    kept_apart = (tmp_path / "log").read_text()
+    assert re.match(rf"{CLOCK} dev \w+       user  \[\[say:Hi!\]\]\n{CLOCK} dev \w+  assistant  Hi!", kept_apart), (
+        kept_apart
+    )
+    assert "\x1b" not in kept_apart
     rows = on_screen(seen.screen, 100)
     assert rows[1] == "Is"
     assert re.match(rf"{CLOCK} dev \w+       user  ", rows[2]), rows

@@ -7,7 +7,7 @@ import shutil
 import sys
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -29,10 +29,12 @@ class Live:
     """Prints and counts what comes to a store.
 
     With `shared`, another program prints to this terminal too: a line then begins at the left edge, wherever the
-    program has left the cursor.
+    program has left the cursor. With `log`, turns and rejected requests are written there instead.
     """
 
-    def __init__(self, store: Store, *, as_json: bool, quiet: bool, shared: bool = False) -> None:
+    def __init__(
+        self, store: Store, *, as_json: bool, quiet: bool, shared: bool = False, log: TextIO | None = None
+    ) -> None:
         self.turns: int = 0
         self.conversations: dict[str, str] = {}
         """Labels by id of the conversations with new messages."""
@@ -41,6 +43,7 @@ class Live:
         self._as_json = as_json
         self._quiet = quiet
         self._shared = shared and not as_json
+        self._log = log
         self._version = ""
         self._feed = Feed(store)
         self._rejections = Rejections(store)
@@ -69,16 +72,29 @@ class Live:
             self.conversations[said.conversation.id] = said.label
             self.turns += is_answer(said.message)
         if not self._quiet:
-            self.say(json_line(said) if self._as_json else line(said, colour=in_colour(sys.stderr)))
+            self._write(json_line(said) if self._as_json else line(said, colour=self._in_colour()))
 
     def _complain(self, refused: RequestLine) -> None:
         self.rejected += 1
         if not self._quiet:
-            self.say(json_rejection(refused) if self._as_json else rejection(refused, colour=in_colour(sys.stderr)))
+            self._write(json_rejection(refused) if self._as_json else rejection(refused, colour=self._in_colour()))
+
+    def _write(self, text: str) -> None:
+        if self._log is None:
+            self.say(text)
+        else:
+            click.echo(text, file=self._log)
+            self._log.flush()  # `tail -f` shows it at once
+
+    def _in_colour(self) -> bool:
+        return self._log is None and in_colour(sys.stderr)
 
     @contextmanager
     def showing(self) -> Iterator[None]:
-        """Print from a thread until the block ends."""
+        """Print from a thread until the block ends, unless it is to be quiet."""
+        if self._quiet:
+            yield
+            return
         ended = threading.Event()
         thread = threading.Thread(target=self._until, args=(ended,), name="converra-live", daemon=True)
         thread.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,14 +30,28 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def print_rich(shown: RenderableType, *, wrap: bool = True) -> None:
-    """Print what rich lays out for this terminal; through click, which can print any character on any stream."""
+def print_rich(shown: RenderableType, *, wrap: bool = True, paged: bool = False) -> None:
+    """Print what rich lays out for this terminal; through click, which can print any character on any stream.
+
+    With `paged`, what is longer than the screen goes through the pager: `$PAGER`, else `less`.
+    """
     from rich.console import Console  # noqa: PLC0415 - it takes a while to import
 
     console = Console(highlight=False)
     with console.capture() as captured:
         console.print(shown, soft_wrap=not wrap)
-    click.echo(captured.get(), nl=False)
+    text = captured.get()
+    if paged and _needs_pager(text.count("\n")):
+        os.environ.setdefault("LESS", "FRX")  # as git: colours, and what was shown stays on the screen
+        click.echo_via_pager(text)
+    else:
+        click.echo(text, nl=False)
+
+
+def _needs_pager(lines: int) -> bool:
+    """Return True if somebody can turn the pages, and there is more than one."""
+    able = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return able and lines >= shutil.get_terminal_size().lines
 
 
 class Column(NamedTuple):

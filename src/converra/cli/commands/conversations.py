@@ -143,7 +143,7 @@ def show(*, conversation_id: str, last: int | None, web: bool, local: bool, db: 
     elif is_terminal():
         from converra.cli.chat import chat  # noqa: PLC0415 - it imports rich, which is for terminals
 
-        print_rich(chat(found, last))
+        print_rich(chat(found, last), paged=True)
     else:
         for line in conversation_lines(found, last):
             click.echo(line)

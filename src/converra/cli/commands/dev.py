@@ -7,8 +7,8 @@ import secrets
 import shlex
 import sys
 import time
-from contextlib import ExitStack, closing, nullcontext, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import ExitStack, closing, suppress
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import click
 import msgspec
@@ -53,6 +53,12 @@ KEY = "dev"
 @click.option("--stay", is_flag=True, help="Keep the viewer running after the command, until Ctrl-C.")
 @click.option("--quiet", "-q", is_flag=True, help="Print neither turns nor rejected requests.")
 @click.option(
+    "--log",
+    metavar="FILE",
+    type=click.File("a", encoding="utf-8", lazy=False),
+    help="Append turns and rejected requests to a file, and leave the terminal to the app.",
+)
+@click.option(
     "--keep", metavar="N", type=click.IntRange(1), help=f"Keep the newest N conversations.  [default: {KEPT}]"
 )
 @click.option(
@@ -73,6 +79,7 @@ def dev(
     prompt_id: str | None,
     stay: bool,
     quiet: bool,
+    log: TextIO | None,
     keep: int | None,
     keep_days: float | None,
     allow_remote: bool,
@@ -101,11 +108,12 @@ def dev(
     with closing(opened(path, keep_conversations=keep or KEPT, keep_days=keep_days)) as store:
         if command:
             wish = _Wish(command, fake_llm=fake_llm, prompt_id=prompt_id, stay=stay, as_json=as_json)
-            live = Live(store, as_json=as_json, quiet=quiet, shared=True)
+            live = Live(store, as_json=as_json, quiet=quiet, shared=True, log=log)
             sys.exit(_recorded(wish, store, live, there, port))
         secret = (token or secrets.token_urlsafe()) if allow_remote else None
         with closing(_listening(port, EVERYWHERE if allow_remote else LOOPBACK)) as listener:
-            _serve(store, listener, secret, note=_taken(listener.getsockname()[1], port), as_json=as_json, quiet=quiet)
+            live = Live(store, as_json=as_json, quiet=quiet, log=log)
+            _serve(store, listener, secret, live, note=_taken(listener.getsockname()[1], port), as_json=as_json)
 
 
 class _Wish(NamedTuple):
@@ -118,15 +126,14 @@ class _Wish(NamedTuple):
     as_json: bool
 
 
-def _serve(store: Store, listener: socket.socket, token: str | None, *, note: str, as_json: bool, quiet: bool) -> None:
+def _serve(store: Store, listener: socket.socket, token: str | None, live: Live, *, note: str, as_json: bool) -> None:
     """Serve until Ctrl-C, and print what comes."""
     here = Running(address(listener), token or KEY)
     where = _addresses(here, store.path, token)
-    live = Live(store, as_json=as_json, quiet=quiet)
     local = Running(f"http://{LOOPBACK}:{listener.getsockname()[1]}", here.key, asks=token is not None)
     with announced(store.path, local), suppress(KeyboardInterrupt):
         click.echo(_encoded(where) if as_json else _greeting(where, note))
-        with nullcontext() if quiet else live.showing():
+        with live.showing():
             run(store, listener, token=token)
 
 
