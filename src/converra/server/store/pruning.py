@@ -79,11 +79,7 @@ class Pruning:
 
         In small transactions with a rest after each, so that a server keeps running meanwhile.
         """
-        self._store.rows("PRAGMA secure_delete = ON")
-        try:
-            self._paced(self._forgetting(numbers))
-        finally:
-            self._store.rows("PRAGMA secure_delete = OFF")
+        self._paced(self._forgetting(numbers))
         self._store.rows("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _forgetting(self, numbers: Sequence[int]) -> Iterator[None]:

@@ -103,7 +103,7 @@ async def delete(request: Request) -> Response:
 
 
 def _deleted(store: Store, ranges: Sequence[tuple[int, int]], seen: int) -> int:
-    with store.transaction():
+    with store.reading():
         numbers = store.pruning.among(ranges, created_until=seen)
     if numbers:
         store.pruning.forget(numbers)
