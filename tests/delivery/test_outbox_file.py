@@ -298,6 +298,34 @@ def test_a_session_that_a_dead_process_shared_stays_open(server: LocalServer, ou
     assert _rows(outbox, "conversation") == 0
 
 
+_SESSIONS = """
+import contextlib, os, sys
+import converra
+base_url, outbox, *said = sys.argv[1:]
+converra.instrument(api_key="k", base_url=base_url, outbox=outbox, flush_interval=60)
+with contextlib.ExitStack() as stack:
+    for session in map(str, range(3)):
+        joined = stack.enter_context(converra.conversation("p", session_id=session, keep_open=True))
+        for word in said:
+            joined.add_message("user", f"question {word}")
+            joined.add_message("assistant", f"answer {word}")
+    if "1" in said:
+        os._exit(0)
+assert converra.flush(60)
+assert converra.shutdown(60)
+"""
+
+
+def test_what_a_dead_process_left_of_a_session_comes_first(server: LocalServer, outbox: Path) -> None:
+    """Before what the next process adds to the session, although that is less and its create fails at first."""
+    server.faults.add("create", "status", status=429, headers={"Retry-After": "0"}, times=2)
+    for said_there in (["1", "2"], ["3"]):
+        program = [sys.executable, "-c", _SESSIONS, server.base_url, str(outbox), *said_there]
+        subprocess.run(program, check=True, timeout=LONG)
+    assert [one.words for one in held(server)] == [words(1, 2, 3)] * 3
+    assert _rows(outbox, "conversation") == 0
+
+
 def test_a_process_lock_lasts_as_long_as_its_process(tmp_path: Path) -> None:
     """The system takes it back, however the process ends."""
     code = (

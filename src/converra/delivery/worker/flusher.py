@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 from converra.delivery.conversation_queue import Annotate, Append, Command, End, FlushRequest, FlushRequests, SendNow
 from converra.delivery.protocol import batching
 from converra.delivery.protocol.progress import Progress
+from converra.delivery.worker.inheritance import Inheritance
 from converra.delivery.worker.schedule import RateLimiter, Schedule
 from converra.delivery.worker.sender import Outcome, OutcomeKind, Sender
 from converra.delivery.worker.transport import Transport
@@ -120,6 +121,7 @@ class Flusher:
         self._held: set[Progress] = set()
         """Conversations that workers are sending."""
         self._flush_requests = FlushRequests()
+        self._inheritance = Inheritance()
         self._recover_at = 0.0
         jitter = random.SystemRandom().random  # the global generator belongs to the app, which may have seeded it
         self._sender = Sender(outbox, counters, config=config, monotonic=time.monotonic, now=time.time, jitter=jitter)
@@ -189,6 +191,7 @@ class Flusher:
         self.workers.abandon()
         self.commands.clear()
         self._schedule = Schedule()
+        self._inheritance = Inheritance()
         self._transport.abandon()
 
     # -- workers -------------------------------------------------------------------------------------------------------
@@ -224,9 +227,8 @@ class Flusher:
 
     def _next(self) -> tuple[Progress, Connection] | float:
         """Return the conversation to send, or the seconds until there may be one."""
+        self._recover(now := time.monotonic())  # first, since orphans go before what has just been recorded
         self._take_in()
-        now = time.monotonic()
-        self._recover(now)
         due = self._schedule.next_at()
         if due is None:
             return self._park()
@@ -252,6 +254,7 @@ class Flusher:
         for progress in self._outbox.recover():
             progress.orphan = True
             self._open.add(progress)
+            self._inheritance.add(progress)
             self._plan(progress)
 
     def _pick(self, now: float) -> tuple[Progress, Connection] | float:
@@ -278,6 +281,7 @@ class Flusher:
             progress.held = False
             self._apply(outcome, progress)
             self._plan(progress)
+            self._plan_all(self._inheritance.after(progress))
             self._flush_requests.check(progress)
 
     def _timeout(self) -> float:
@@ -315,6 +319,7 @@ class Flusher:
         progress.send_now = progress.send_now and progress.waiting
         due = batching.due_at(progress, self._config.flush_interval)
         if due is not None:
+            due = math.inf if self._inheritance.goes_before(progress) else due  # planned again afterwards
             self._schedule.put(progress, due, batching.rank(progress))
             return
         self._schedule.drop(progress)
