@@ -16,7 +16,7 @@ WIDTH = 260
 HEIGHT = 56
 _WIDEST = 18.0
 _GAP = 0.25
-_BARS = 200
+_BARS = 130
 """Of more answers only the last are drawn."""
 _COUNTS = ("promptTokens", "completionTokens")
 
