@@ -68,7 +68,7 @@ class FakeAPI:
         self.keys: dict[str, Stored] = {}
         self.conversations: list[Stored] = []
         self.requests = 0
-        self.on_headers: Callable[[Mapping[str, str]], None] = lambda _headers: None
+        self.limit_headers: Mapping[str, str] | None = None
 
     def send(self, operation: Operation[Any], *, timeout: float | None = None) -> Any:
         self.requests += 1

@@ -16,7 +16,6 @@ from converra.delivery.conversation_queue import FlushRequest
 from converra.delivery.delivery import Delivery
 from converra.delivery.header import Header
 from converra.delivery.worker import flusher as flushing
-from converra.delivery.worker import transport
 from converra.errors import RateLimitError
 from tests.delivery.fake_api import FakeAPI
 from tests.delivery.harness import turn
@@ -80,7 +79,7 @@ class Limited(FakeAPI):
         answer = super().send(operation, timeout=timeout)
         if self._tells == "always":
             left = str(PER_MINUTE - len(self._recent))
-            self.on_headers({"ratelimit-remaining": left, "ratelimit-reset": self._reset(now)})
+            self.limit_headers = {"ratelimit-remaining": left, "ratelimit-reset": self._reset(now)}
         for key, conversation in self.keys.items():
             if conversation.completions:
                 self.completed.setdefault(key, now)
@@ -93,7 +92,7 @@ class Limited(FakeAPI):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (flushing, transport, delivering, stats):
+    for module in (flushing, delivering, stats):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(retry, "FIRST_DELAY", 0.5)
     monkeypatch.setattr(retry, "MAX_DELAY", 8.0)

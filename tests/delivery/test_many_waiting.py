@@ -27,7 +27,7 @@ class Quick:
     """An API that takes the same few steps for each request, however many conversations it has."""
 
     def __init__(self) -> None:
-        self.on_headers: Callable[[Mapping[str, str]], None] = lambda _headers: None
+        self.limit_headers: Mapping[str, str] | None = None
         self.completed: set[str] = set()
 
     def send(self, operation: Operation[Any], *, timeout: float | None = None) -> Any:
@@ -127,7 +127,7 @@ def test_what_is_due_next_is_found_in_as_many_steps_among_many() -> None:
                 schedule.put(progress, 5.0, float(-number))
                 schedule.put(progress, 1.0, float(-number))
             while schedule.next_at() is not None:
-                assert schedule.take(2.0) is not None
+                assert schedule.take(2.0)[0] is not None
 
         return _steps(work) / count
 

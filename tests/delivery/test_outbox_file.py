@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from converra.delivery.conversation_queue import FlushRequest
 from converra.delivery.outbox import schema
-from converra.delivery.stats import Losses
+from converra.delivery.worker.flusher import Flusher
 from converra.process.lockfile import ProcessLock
+from converra.process.workers import WakeHint
 from converra.wire.models import Usage
 from tests.delivery.harness import Held, delivery, held, queue, said, turn, words
 from tests.patience import HANG, LONG, until
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from converra.delivery.conversation_queue import FlushRequest
     from converra.delivery.delivery import Delivery
     from converra.server.run import LocalServer
 
@@ -163,21 +164,22 @@ def test_shutdown_waits_until_the_file_is_closed(
 ) -> None:
     """After `shutdown()` the file may be moved or removed, however long a busy machine takes to close it."""
 
-    def delivered(self: FlushRequest, timeout: float) -> bool:
+    def delivered(self: Flusher, request: FlushRequest, until: float) -> bool:
         """Come back when the worker is at its next turn already, which takes a second."""
-        complete = wait(self, timeout)
+        complete = wait(self, request, until)
         asleep.set()
         return complete and inside.wait(LONG)
 
-    def slow(self: Losses) -> None:
+    def slow(self: WakeHint, now: float, *, news: bool) -> None:
         if asleep.is_set():
             inside.set()
             time.sleep(1.0)
+        polls_at(self, now, news=news)
 
     asleep, inside = threading.Event(), threading.Event()
-    wait = FlushRequest.wait
-    monkeypatch.setattr(FlushRequest, "wait", delivered)
-    monkeypatch.setattr(Losses, "log", slow)
+    wait, polls_at = Flusher.wait, WakeHint.polls_at
+    monkeypatch.setattr(Flusher, "wait", delivered)
+    monkeypatch.setattr(WakeHint, "polls_at", slow)
     sender = delivery(server, outbox=str(outbox), flush_interval=0.01)
     queue(sender).append(turn(1))
     assert sender.shutdown(LONG)

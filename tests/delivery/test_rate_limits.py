@@ -75,10 +75,10 @@ def test_after_a_refusal_requests_keep_a_distance_that_successes_shorten() -> No
     """The budget is learned from what the API says."""
     pace = RateLimiter()
     assert pace.ready_at(0) == 0
-    pace.sent(10.0)
+    pace.last = 10.0
     pace.limited(10.0, 5.0)
     assert pace.ready_at(3) == 15.0
-    pace.sent(15.0)
+    pace.last = 15.0
     first = pace.distance
     assert pace.ready_at(0) == 15.0 + first
     pace.limited(15.0, 0.0)
@@ -135,7 +135,9 @@ def test_ended_conversations_go_first_then_the_oldest() -> None:
         assert due is not None
         schedule.put(progress, due, rank(progress))
     order = [schedule.take(400.0) for _ in range(6)]
-    assert [one and one.header.key for one in order] == ["ended, begun", "ancient", "ended", "old", "new", None]
+    assert [(one and one.header.key, others) for one, others in order] == [
+        *(("ended, begun", 4), ("ancient", 3), ("ended", 2), ("old", 1), ("new", 0), (None, 0)),
+    ]
 
 
 def test_the_schedule_counts_the_latest_plan_only() -> None:
@@ -146,17 +148,17 @@ def test_the_schedule_counts_the_latest_plan_only() -> None:
     schedule.put(two, 6.0, 0.0)
     assert schedule.next_at() == 5.0
     schedule.put(one, 9.0, 0.0)
-    assert (schedule.next_at(), len(schedule)) == (6.0, 2)
-    assert schedule.take(5.5) is None
-    assert [schedule.count_due(now) for now in (5.5, 6.0, 9.0)] == [0, 1, 2]
+    assert (schedule.next_at(), schedule.planned) == (6.0, [one, two])
+    assert schedule.take(5.5) == (None, 0)
     schedule.put(one, 9.5, 0.0)
-    assert schedule.count_due(9.0) == 1
-    assert schedule.take(7.0) is two
+    assert schedule.take(7.0) == (two, 0)
     schedule.put(two, 8.0, 0.0)
     schedule.drop(two)
-    assert schedule.take(8.5) is None
+    assert schedule.take(8.5) == (None, 0)
+    schedule.put(two, 8.0, 1.0)
     schedule.put(one, 1.0, 0.0)
-    assert schedule.take(8.5) is one
+    assert schedule.take(8.5) == (one, 1)
+    schedule.drop(two)
     assert schedule.next_at() is None
 
 

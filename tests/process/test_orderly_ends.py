@@ -27,7 +27,7 @@ ENDS: dict[str, tuple[str, int]] = {
         (  # a shell lets the commands that it runs in the background ignore SIGINT, and their children too
             "signal.signal(signal.SIGINT, signal.default_int_handler); sender = started(); record(sender, 'a', 1, 2);"
             # an import at exit, as of httpx, may have Python forget that it was Ctrl-C: the status is 1 then
-            " until(lambda: sender._flusher._transport._connection);"
+            " until(lambda: sender._flusher._transport.connection);"
             " os.kill(os.getpid(), signal.SIGINT); time.sleep(LONG)"
         ),
         -signal.SIGINT,

@@ -5,21 +5,20 @@ it, it is there half made, and the app's call fails with an AttributeError. So a
 app must not import httpx where httpx2 is loaded; the two have the same interface.
 
 httpx logs each request at INFO, so an app that logs at INFO would read a line for each batch. Levels and handlers are
-the app's. A filter on the library's loggers drops the records of requests that are made inside of `silenced()`, in the
-current thread, task or greenlet, and passes all others.
+the app's. A filter on the library's loggers drops the records of silent requests, in the thread, task or greenlet that
+makes one, and passes all others.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from contextlib import contextmanager
-from contextvars import ContextVar
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from converra.api.deadline import under_way
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import ModuleType
 
 NAMES = ("httpx2", "httpx")
@@ -31,8 +30,6 @@ _LOGGERS = (
     *(f"{core}.{part}" for core in ("httpcore", "httpcore2") for part in _PARTS),
 )
 """A filter sees what is logged by its own logger, not by the children of it."""
-
-_ours: ContextVar[bool] = ContextVar("converra_request", default=False)
 
 
 def library() -> Any:
@@ -60,16 +57,6 @@ def _half_made(module: ModuleType) -> bool:
     return bool(getattr(module.__spec__, "_initializing", False))
 
 
-@contextmanager
-def silenced() -> Iterator[None]:
-    """Drop what the HTTP library logs meanwhile."""
-    token = _ours.set(True)
-    try:
-        yield
-    finally:
-        _ours.reset(token)
-
-
 def install_filter() -> None:
     """Put the filter on the loggers of every HTTP library; once more changes nothing."""
     for name in _LOGGERS:
@@ -77,4 +64,5 @@ def install_filter() -> None:
 
 
 def _is_of_the_app(_record: logging.LogRecord) -> bool:
-    return not _ours.get()
+    attempt = under_way.get()
+    return attempt is None or not attempt.silent

@@ -59,35 +59,28 @@ def answer_from(
     operation: Operation[T],
     status_code: int,
     headers: Mapping[str, str],
-    body: bytes | bytearray,
+    body: Body,
     *,
     url: str = "",
-    problem: str | None = None,
 ) -> T:
-    """Read the result of an answer; raises the APIStatusError that it stands for.
-
-    `problem` says why `body` is not the whole body; it matters only where the status says success.
-    """
+    """Read the result of an answer; raises the APIStatusError that it stands for."""
+    data = body.end()
     headers = {name.lower(): value for name, value in headers.items()}
     response = APIResponse(operation.method, url, status_code, headers, b"")
     if not HTTPStatus.OK <= status_code < HTTPStatus.MULTIPLE_CHOICES:
-        raise error_from(status_code, headers, body, response=replace(response, content=bytes(body)))
-    response = replace(response, content=bytes(body))
+        raise error_from(status_code, headers, data, response=replace(response, content=bytes(data)))
+    response = replace(response, content=bytes(data))
     try:
-        result = operation.read(_readable(body, problem))
+        if body.problem or (len(data) > MAX_VALUES and _too_many_values(data)):
+            raise ValueError(body.problem or "it holds too many values")  # noqa: TRY301 - as what cannot be decoded
+        result = operation.read(data)
     except ValueError as error:
-        reason = "it is an HTML page; is base_url right?" if _is_html(headers, body) else error
+        reason = "it is an HTML page; is base_url right?" if _is_html(headers, data) else error
         message = f"the answer to {operation.method} {operation.path} cannot be read: {reason}"
         raise UnreadableResponseError(message, status_code=status_code, headers=headers, response=response) from error
     if isinstance(result, Answer):
         result.set_response(response)
     return result
-
-
-def _readable(body: bytes | bytearray, problem: str | None) -> bytes | bytearray:
-    if problem or _too_many_values(body):
-        raise ValueError(problem or "it holds too many values")
-    return body
 
 
 def error_from(
@@ -160,8 +153,9 @@ class Body:
         self._layers: list[_Layer] = []
         self.data: bytearray = bytearray()
         self.problem: str | None = None
-        if not decoded:
-            self._prepare(headers.get("content-encoding", ""))
+        encodings = "" if decoded else headers.get("content-encoding", "")
+        if encodings:
+            self._prepare(encodings)
 
     def _prepare(self, encodings: str) -> None:
         names = [name for part in encodings.split(",") if (name := part.strip().lower()) not in ("", "identity")]
@@ -176,15 +170,18 @@ class Body:
         self._received += len(chunk)
         if self.problem is None and self._received > self._most:
             self._refuse()
-        if self.problem is None:
+        if self.problem is None and self._layers:
             self._take(_decoded(self._layers, chunk))
+        elif self.problem is None:
+            self.data += chunk
         return self.problem is None
 
-    def end(self) -> None:
-        """Decode what the decoders still buffer."""
+    def end(self) -> bytearray:
+        """Decode what the decoders still buffer; return all of it."""
         for place, layer in enumerate(self._layers):
             if self.problem is None:
                 self._take(piece for rest in layer.rest() for piece in _decoded(self._layers[place + 1 :], rest))
+        return self.data
 
     def _take(self, pieces: Iterator[bytes]) -> None:
         try:

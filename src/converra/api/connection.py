@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 from converra._version import __version__
-from converra.api._httpx import classes, errors, install_filter, library, silenced
+from converra.api._httpx import classes, errors, install_filter, library
 from converra.api.answers import ACCEPT_ENCODING, Body, answer_from
-from converra.api.deadline import GRACE, NEW_STREAM, AsyncAttempt, Attempt
+from converra.api.deadline import GRACE, AsyncAttempt, Attempt, under_way
 from converra.errors import APIConnectionError, APIRequest, APITimeoutError, InvalidArgumentError
 from converra.process import lifecycle
-from converra.process.telemetry import suppressed
+from converra.process.telemetry import CONTEXT, suppressed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping
@@ -48,9 +48,6 @@ class _Owner(NamedTuple):
 
     pid: int
     loop: asyncio.AbstractEventLoop | None
-
-    def is_gone(self) -> bool:
-        return self.pid != os.getpid() or (self.loop is not None and self.loop.is_closed())
 
 
 class _BaseConnection(Generic[Client]):
@@ -78,11 +75,13 @@ class _BaseConnection(Generic[Client]):
         if self._given is not None:
             return self._given
         owner = _Owner(os.getpid(), loop)
-        for other in [other for other in self._built if other.is_gone()]:
-            self._built.pop(other, None)
-        return self._built.get(owner) or self._built.setdefault(owner, self._opened())
+        return self._built.get(owner) or self._built.setdefault(owner, self._opened(owner.pid))
 
-    def _opened(self) -> Client:
+    def _opened(self, pid: int) -> Client:
+        """Build a client, and forget those of loops that are closed and of the parent process."""
+        for owner in list(self._built):
+            if owner.pid != pid or (owner.loop is not None and owner.loop.is_closed()):
+                self._built.pop(owner, None)
         build = cast("type[Client]", getattr(library(), self._kind))
         try:
             return build()
@@ -100,7 +99,9 @@ class _BaseConnection(Generic[Client]):
         built, self._built = self._built, {}
         return list(built.values())
 
-    def _request(self, client: Client, operation: Operation[Any], attempt: Attempt) -> httpx.Request:
+    def _request(
+        self, client: Client, operation: Operation[Any], attempt: Attempt, trace: Callable[..., Any]
+    ) -> httpx.Request:
         headers = {
             **operation.headers,
             "Accept": "application/json",
@@ -116,12 +117,8 @@ class _BaseConnection(Generic[Client]):
             headers=headers,
             content=operation.body,
             timeout=attempt.left(),
-            extensions={"trace": self._trace(attempt)} if isinstance(client, classes("Client")) else None,
+            extensions={"trace": trace},
         )
-
-    def _trace(self, attempt: Attempt) -> Callable[[str, Mapping[str, Any]], None]:
-        """Make the hook that hears from the transport."""
-        return attempt.trace
 
     def _authorized(self, request: httpx.Request) -> httpx.Request:
         """Set the key last, so that nothing in a user's client replaces it."""
@@ -129,12 +126,17 @@ class _BaseConnection(Generic[Client]):
         return request
 
     @contextmanager
-    def _telling(self, operation: Operation[Any], attempt: Attempt) -> Iterator[None]:
-        handled = sys.exception()
+    def _sending(self, operation: Operation[Any], attempt: Attempt) -> Iterator[None]:
+        """Make an attempt: its streams are bounded, nothing traces it, and its failures are the API's errors."""
+        handled, outer = sys.exception(), under_way.get()
+        under_way.set(attempt)
         try:
-            yield
+            with suppressed() if CONTEXT in sys.modules else nullcontext():
+                yield
         except _failures() as error:
             raise self._failure(error, operation, attempt, handled) from error
+        finally:
+            under_way.set(outer)  # not `reset`, which raises where a coroutine is closed in another context
 
     def _failure(
         self, error: Exception, operation: Operation[Any], attempt: Attempt, handled: BaseException | None
@@ -173,10 +175,6 @@ def _in_words(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _ignore(_headers: Mapping[str, str]) -> None:
-    """Ignore the headers: the default of `on_headers`."""
-
-
 class Connection(_BaseConnection["httpx.Client"]):
     """Sends operations one at a time or from many threads, once each: retrying is the caller's.
 
@@ -186,8 +184,8 @@ class Connection(_BaseConnection["httpx.Client"]):
     _kind = "Client"
     silent: bool = False
     """True: the HTTP library logs nothing about the requests of this connection."""
-    on_headers: Callable[[Mapping[str, str]], None] = staticmethod(_ignore)
-    """Called with the headers of each answer, which may describe the rate limit."""
+    limit_headers: Mapping[str, str] | None = None
+    """Headers of the latest answer that describe the rate limit. Their reader sets it to None again."""
 
     def __init__(self, api_key: str, base_url: str, timeout: float, *, http_client: httpx.Client | None = None) -> None:
         super().__init__(api_key, base_url, timeout, http_client=http_client)
@@ -208,31 +206,21 @@ class Connection(_BaseConnection["httpx.Client"]):
 
     def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
         """Send a request and read its answer, all within `timeout` seconds; raises the errors of `converra.errors`."""
-        attempt = Attempt(self._seconds(operation, timeout))
-        quiet = silenced() if self.silent else nullcontext()
-        with quiet, suppressed(), self._telling(operation, attempt), attempt.under_way():
+        streams = self._streams if self._given is None else None
+        attempt = Attempt(self._seconds(operation, timeout), streams, silent=self.silent)
+        with self._sending(operation, attempt):
             if self._abandoned:
                 raise ConnectionError("this connection belongs to the parent process")
             client = self._client()
-            request = self._request(client, operation, attempt)
+            request = self._request(client, operation, attempt, attempt.trace)
             response = client.send(request, stream=True, auth=self._authorized, follow_redirects=False)
-            body = _body(response)
+            body = Body(response.status_code, response.headers, decoded=response.is_stream_consumed)
             with closing(response), _as_far_as_needed(response), closing(_chunks(response)) as chunks:
                 while (chunk := next(chunks, None)) is not None and body.feed(chunk):
                     attempt.left()
-        body.end()
-        self.on_headers(response.headers)
-        return _result(operation, request, response, body)
-
-    def _trace(self, attempt: Attempt) -> Callable[[str, Mapping[str, Any]], None]:
-        streams = self._streams if self._given is None else None  # not `self`: a request must not keep it alive
-
-        def trace(event: str, info: Mapping[str, Any]) -> None:
-            attempt.trace(event, info)
-            if streams is not None and event.endswith(NEW_STREAM):
-                streams.add(info["return_value"])
-
-        return trace
+        if any("ratelimit" in name for name in response.headers):
+            self.limit_headers = response.headers
+        return answer_from(operation, response.status_code, response.headers, body, url=str(request.url))
 
     def close(self) -> None:
         """Close the sockets; a client that was given stays open, it is its owner's."""
@@ -259,20 +247,18 @@ class AsyncConnection(_BaseConnection["httpx.AsyncClient"]):
     async def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:  # noqa: ASYNC109 - as sync
         """Send a request and read its answer, all within `timeout` seconds; raises the errors of `converra.errors`."""
         attempt = AsyncAttempt(self._seconds(operation, timeout))
-        with suppressed(), self._telling(operation, attempt):
+        with self._sending(operation, attempt):
             client = self._client(asyncio.get_running_loop())
-            request = self._request(client, operation, attempt)
-            request.extensions["trace"] = attempt.hear
+            request = self._request(client, operation, attempt, attempt.hear)
             async with attempt.limit():
                 response = await client.send(request, stream=True, auth=self._authorized, follow_redirects=False)
-            body = _body(response)
+            body = Body(response.status_code, response.headers, decoded=response.is_stream_consumed)
             async with aclosing(response), aclosing(_async_chunks(response)) as chunks:
                 with _as_far_as_needed(response):
                     async with asyncio.timeout(attempt.left() + GRACE):
                         while (chunk := await anext(chunks, None)) is not None and body.feed(chunk):
                             pass
-        body.end()
-        return _result(operation, request, response, body)
+        return answer_from(operation, response.status_code, response.headers, body, url=str(request.url))
 
     async def close(self) -> None:
         """Close the sockets; a client that was given stays open, it is its owner's."""
@@ -296,15 +282,6 @@ def _disconnect(streams: Iterable[Any]) -> None:
         if descriptor >= 0:
             os.dup2(nothing, descriptor, inheritable=False)
     os.close(nothing)
-
-
-def _result(operation: Operation[T], request: httpx.Request, response: httpx.Response, body: Body) -> T:
-    url = str(request.url)
-    return answer_from(operation, response.status_code, response.headers, body.data, url=url, problem=body.problem)
-
-
-def _body(response: httpx.Response) -> Body:
-    return Body(response.status_code, response.headers, decoded=response.is_stream_consumed)
 
 
 def _chunks(response: httpx.Response) -> Generator[bytes]:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
-from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+    from weakref import WeakSet
 
 GRACE = 0.05
 """Seconds by which a loop's own timeout is later than the transport's."""
@@ -28,23 +28,37 @@ GRACE = 0.05
 CONNECT_GRACE = 1.0
 """As `GRACE`, while nothing was sent."""
 
-NEW_STREAM = ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
+_NEW_STREAM = ("connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete")
+
+
+_FORKED = "the process was forked during the request, which belongs to its parent"
+"""Stops a green thread that a fork has copied: the answer is the parent's, too."""
 
 
 class Attempt:
-    """The clock of one request, and the hook that makes a sync transport keep to it."""
+    """The clock of one request, and the hook that makes a sync transport keep to it.
+
+    Args:
+        seconds: All that it may take.
+        streams: Gets each network stream that the transport opens; None for a transport that is the user's.
+        silent: The HTTP library logs nothing about it.
+
+    """
 
     begun: bool | None = None
     """True once the transport began to send the request; None while that is unknown."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, streams: WeakSet[Any] | None = None, *, silent: bool = False) -> None:
         self.seconds: float = seconds
+        self.silent: bool = silent
+        self._streams = streams  # not the connection: a request must not keep it alive
         self._ends = time.monotonic() + seconds
         self._pid = os.getpid()
 
     def left(self) -> float:
         """Seconds until the deadline; raises TimeoutError once it is over, and OSError in a forked child."""
-        self._stay_in_process()
+        if os.getpid() != self._pid:
+            raise ConnectionError(_FORKED)
         left = self._ends - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -52,37 +66,23 @@ class Attempt:
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Handle an event of the transport: bound each stream that it opens."""
-        self._stay_in_process()
-        if event.endswith(NEW_STREAM):
+        if os.getpid() != self._pid:
+            raise ConnectionError(_FORKED)
+        if event.endswith(_NEW_STREAM):
             stream = info["return_value"]
             stream.read = _bounded(stream.read)
             stream.write = _bounded(stream.write)
-
-    def _stay_in_process(self) -> None:
-        """Stop a green thread that a fork has copied: its request is the parent's, and so is the answer."""
-        if os.getpid() != self._pid:
-            raise ConnectionError("the process was forked during the request, which belongs to its parent")
-
-    @contextmanager
-    def under_way(self) -> Iterator[None]:
-        """Bound every stream that the current thread uses meanwhile, pooled ones too."""
-        _current.attempt = self
-        try:
-            yield
-        finally:
-            _current.attempt = None
+            if self._streams is not None:
+                self._streams.add(stream)
 
 
-class _Current(threading.local):
-    attempt: Attempt | None = None
-
-
-_current = _Current()
+under_way: ContextVar[Attempt | None] = ContextVar("converra_request", default=None)
+"""The request that this thread, task or greenlet sends: it bounds every stream in use meanwhile, pooled ones too."""
 
 
 def _bounded(transfer: Callable[..., Any]) -> Callable[..., Any]:
     def within(data: Any, timeout: float | None = None) -> Any:
-        attempt = _current.attempt
+        attempt = under_way.get()
         return transfer(data, timeout=attempt.left() if attempt else timeout)
 
     return within

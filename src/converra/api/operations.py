@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Generic, Literal, TypeVar, get_args
 from urllib.parse import quote
 
@@ -26,6 +27,9 @@ AppendStatus = Literal["active", "completed"]
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """The name of a header (RFC 9110)."""
+
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+")
+"""An id that needs no quoting in a URL, as nearly all are."""
 
 DEFAULT_LIMIT = 20
 """Rows of a page where the request names no number."""
@@ -110,37 +114,9 @@ def create_conversation(
     the content has no place for are sent in its metadata; see `wire.details`. Over the limits it raises
     ContentLimitError. Without an idempotency key the request cannot safely be sent again.
     """
-    return _create(_content(content), prompt_id, status, llm_model, company_name, idempotency_key)
-
-
-def create_encoded(
-    *,
-    prompt_id: str,
-    content: str,
-    status: Status | None = None,
-    llm_model: str | None = None,
-    company_name: str | None = None,
-    idempotency_key: str | None = None,
-) -> Operation[StoredConversation]:
-    """As `create_conversation`, for structured content whose messages are checked and encoded already.
-
-    Raises ContentLimitError if the content as a whole is over the limit: it is not decoded to count its messages.
-    """
-    limits.check_content(content, (), structured=True)
-    return _create(content, prompt_id, status, llm_model, company_name, idempotency_key)
-
-
-def _create(
-    content: str,
-    prompt_id: str,
-    status: Status | None,
-    llm_model: str | None,
-    company_name: str | None,
-    idempotency_key: str | None,
-) -> Operation[StoredConversation]:
     fields = {
         "promptId": _identifier("prompt_id", prompt_id),
-        "content": content,
+        "content": _content(content),
         "status": _one_of("status", status, get_args(Status)),
         "llmModel": _optional_text("llm_model", llm_model),
         "companyName": _optional_text("company_name", company_name),
@@ -153,6 +129,51 @@ def _create(
         read=StoredConversation.read,
         idempotent=idempotency_key is not None,
     )
+
+
+def create_encoded(
+    *,
+    prompt_id: str,
+    content: bytes,
+    status: str | None,
+    llm_model: str | None,
+    company_name: str | None,
+    idempotency_key: str,
+) -> Operation[Accepted | StoredConversation]:
+    """As `create_conversation`, for structured content whose messages are checked and encoded already.
+
+    Raises ContentLimitError if the content as a whole is over the limit: it is not decoded to count its messages.
+    """
+    if len(content) > limits.MAX_CONTENT_BYTES:
+        raise limits.content_too_large(len(content))
+    fields = {
+        "promptId": _identifier("prompt_id", prompt_id),
+        "content": content.decode(),
+        "status": status,
+        "llmModel": _optional_text("llm_model", llm_model),
+        "companyName": _optional_text("company_name", company_name),
+        "idempotencyKey": idempotency_key,
+    }
+    return Operation(method="POST", path="/conversations", body=_body(fields), read=_read_created, idempotent=True)
+
+
+class Accepted(msgspec.Struct):
+    """The answer to what is encoded already. The conversation in it is skipped, not decoded: it may be large."""
+
+    id: Any = None
+    status: Any = None
+
+
+_accepted = msgspec.json.Decoder(Accepted)
+
+
+def _read_created(body: bytes | bytearray) -> Accepted | StoredConversation:
+    """Read the id and the status of a new conversation; those of an odd answer like the typed client."""
+    with suppress(ValueError, RecursionError):
+        created = _accepted.decode(body)
+        if isinstance(created.id, str) and isinstance(created.status, str):
+            return created
+    return StoredConversation.read(body)
 
 
 def append_messages(
@@ -181,16 +202,16 @@ def append_encoded(
     conversation_id: str,
     messages: Sequence[bytes],
     *,
-    status: AppendStatus | None = None,
-    metadata: Mapping[str, Any] | None = None,
-) -> Operation[StoredConversation]:
+    status: AppendStatus | None,
+    metadata: Mapping[str, Any] | None,
+) -> Operation[Accepted]:
     """As `append_messages`, for messages that are checked and encoded already."""
     fields = {"messages": [msgspec.Raw(message) for message in messages], "status": status, "metadata": metadata}
     return Operation(
         method="POST",
         path=f"{_conversation(conversation_id)}/messages",
         body=_body(fields),
-        read=StoredConversation.read,
+        read=_accepted.decode,
         idempotent=False,
     )
 
@@ -241,6 +262,8 @@ def _content(content: str | Sequence[MessageLike]) -> str:
 
 
 def _conversation(conversation_id: str) -> str:
+    if type(conversation_id) is str and _PLAIN_ID.fullmatch(conversation_id):
+        return f"/conversations/{conversation_id}"
     _identifier("conversation_id", conversation_id)
     if conversation_id in {".", ".."}:
         raise InvalidArgumentError(f"conversation_id is {conversation_id!r}, which a URL cannot hold")

@@ -153,39 +153,13 @@ class FlushRequest:
         """Everything was delivered or set aside; False if the workers gave up."""
         self.marks: dict[Progress, int] = {}
         """Conversations to wait for: how many messages each had received."""
-        self._done = threading.Event()
-
-    @property
-    def done(self) -> bool:
-        """Return True once the caller need not wait any longer."""
-        return self._done.is_set()
-
-    def start(self, progresses: Iterable[Progress]) -> None:
-        """Mark how far each conversation must come; finish at once if all of them are there."""
-        found = ((progress, progress.received) for progress in progresses)
-        self.marks = {progress: mark for progress, mark in found if not progress.settled(mark)}
-        self._finish_if_over()
-
-    def check(self, progress: Progress) -> None:
-        """Look at the one conversation that has changed; finish if it was the last to wait for."""
-        mark = self.marks.get(progress)
-        if mark is not None and progress.settled(mark):
-            del self.marks[progress]
-            self._finish_if_over()
-
-    def _finish_if_over(self) -> None:
-        if not self.marks:
-            self.finish(complete=True)
+        self.done: threading.Event = threading.Event()
+        """Set once the caller need not wait any longer."""
 
     def finish(self, *, complete: bool) -> None:
         """Release the waiting caller."""
         self.complete = complete
-        self._done.set()
-
-    def wait(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds; return True if the flush is complete by then."""
-        self._done.wait(timeout)
-        return self.complete
+        self.done.set()
 
 
 Command = Append | Annotate | SendNow | End | FlushRequest
@@ -198,16 +172,23 @@ class FlushRequests:
         self._waiting: list[FlushRequest] = []
 
     def start(self, request: FlushRequest, progresses: Iterable[Progress]) -> None:
-        """Have a request wait for what these conversations have received so far."""
-        request.start(progresses)
-        if not request.done:
+        """Have a request wait for what these conversations have received so far; finish it if all of that is sent."""
+        found = ((progress, progress.received) for progress in progresses)
+        request.marks = {progress: mark for progress, mark in found if not progress.settled(mark)}
+        if request.marks:
             self._waiting.append(request)
+        else:
+            request.finish(complete=True)
 
     def check(self, progress: Progress) -> None:
-        """Update the requests for one conversation that has changed. The others need no look."""
-        for request in self._waiting:
-            request.check(progress)
-        self._waiting = [request for request in self._waiting if not request.done]
+        """Finish the requests that waited for this conversation last. The others need no look."""
+        for request in list(self._waiting):
+            mark = request.marks.get(progress)
+            if mark is not None and progress.settled(mark):
+                del request.marks[progress]
+                if not request.marks:
+                    self._waiting.remove(request)
+                    request.finish(complete=True)
 
     def give_up(self) -> None:
         """Release all waiting callers: nothing can be sent at present."""

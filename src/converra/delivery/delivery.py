@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from converra.config import freezes_between_calls
-from converra.delivery.conversation_queue import Annotate, Append, ConversationQueue, End, SendNow
+from converra.delivery.conversation_queue import Annotate, Append, ConversationQueue, End, FlushRequest, SendNow
 from converra.delivery.outbox.memory import MemoryOutbox
 from converra.delivery.stats import Counters, Losses, Stats, totals
 from converra.delivery.worker.flusher import Flusher, Mode
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from converra.config import Config
-    from converra.delivery.conversation_queue import FlushRequest
     from converra.delivery.header import Draft, Header
     from converra.delivery.outbox import Outbox
     from converra.delivery.worker.transport import Connection
@@ -120,7 +119,7 @@ class Delivery:
 
     def _assemble(self, mode: Mode, now: float) -> None:
         """Do a worker's part in the caller, as far as the mode asks for it."""
-        if mode >= Mode.CALLER_SENDS and self._periodic_task is not None:
+        if mode >= Mode.CALLER_SENDS and self._periodic_task is not None and self._periodic_task.wanted:
             self._periodic_task.turn(now)
         self.jobs.work()
         if mode is Mode.LOADING:
@@ -158,7 +157,8 @@ class Delivery:
         """Send a queue's messages now. Returns at once, unless the mode has the caller wait."""
         if queue.used and queue.generation == self.generation:
             self._flusher.post(SendNow(queue))
-            self._flush_in_caller()
+            if self._flusher.mode >= Mode.CALLER_WAITS:
+                self.flush(self.config.shutdown_timeout)
 
     def end(self, queue: ConversationQueue, *, always: bool = False) -> None:
         """Complete a queue's conversation; see `ConversationQueue.end`."""
@@ -170,13 +170,11 @@ class Delivery:
                 return
             if not self.started:
                 self._start()
-            self._outbox.end(queue, always=always)
+            if self._outbox.file is not None:
+                self._outbox.file.end(queue, always=always)
             self._flusher.post(End(queue, always))
-        self._flush_in_caller()
-
-    def _flush_in_caller(self) -> None:
         if self._flusher.mode >= Mode.CALLER_WAITS:
-            self._flush(self.config.shutdown_timeout)
+            self.flush(self.config.shutdown_timeout)
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
@@ -204,7 +202,7 @@ class Delivery:
         if uwsgi.is_loading():
             self._leave_to_callers(Mode.LOADING)
         elif uwsgi.runs_threads():
-            self._flusher.start()
+            self._flusher.workers.start()
         else:
             log_limited("uwsgi", uwsgi.NO_THREADS)
             self._leave_to_callers(Mode.CALLER_SENDS)
@@ -222,17 +220,24 @@ class Delivery:
         """Send what was recorded while uWSGI loads the app, and close all files and sockets: it will be forked."""
         lifecycle.complete_implicit()
         until = time.monotonic() + self.config.shutdown_timeout
-        if not self._stop(until, delivered=self._flush(self.config.shutdown_timeout)):
+        if not self._stop(until, delivered=self.flush(self.config.shutdown_timeout)):
             log_limited("loading", uwsgi.NOT_SENT, self._counters.last_error or "none")
 
     # -- flush and stop ------------------------------------------------------------------------------------------------
 
-    def flush(self, timeout: float | None = None) -> bool:
-        """Send everything that waits.
+    def flush(self, timeout: float | None = None, *, ends: bool = False) -> bool:
+        """Send everything that waits; with `ends`, complete open conversations too.
 
         Returns True only if all of it was delivered within `timeout` seconds (default: `FLUSH_TIMEOUT`).
         """
-        return self._flush(FLUSH_TIMEOUT if timeout is None else timeout)
+        lifecycle.check()
+        seconds = FLUSH_TIMEOUT if timeout is None else timeout
+        until = time.monotonic() + seconds
+        assembled = self.jobs.work(seconds=max(0.0, min(seconds, LOCK_SECONDS)))
+        lost = self._outbox.dropped + self._counters.rejected
+        request = self._ask(ends=ends)
+        complete = request is None or self._flusher.wait(request, until)
+        return complete and assembled and self._outbox.dropped + self._counters.rejected == lost
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Complete open conversations, send everything and stop. A later append starts delivery again.
@@ -241,7 +246,7 @@ class Delivery:
         """
         seconds = self.config.shutdown_timeout if timeout is None else timeout
         until = time.monotonic() + seconds
-        return self._stop(until, delivered=self._flush(seconds, ends=True))
+        return self._stop(until, delivered=self.flush(seconds, ends=True))
 
     def _stop(self, until: float, *, delivered: bool) -> bool:
         with self.jobs.lock:
@@ -249,7 +254,7 @@ class Delivery:
             if delivered and undelivered > 0:  # recorded meanwhile, as after a shutdown: delivery continues
                 return True
             flusher, self.started = self._flusher, False
-            flusher.stop()
+            flusher.workers.stop()
             if self._outbox.durable:
                 self._renew(max(0, undelivered))
         flusher.close(until - time.monotonic(), idle=delivered)
@@ -266,24 +271,15 @@ class Delivery:
             self.generation += 1
         self._begin(self._flusher.mode, self._counters, self._memory.emptied(undelivered))
 
-    def _flush(self, timeout: float, *, ends: bool = False) -> bool:
-        lifecycle.check()
-        until = time.monotonic() + timeout
-        assembled = self.jobs.work(seconds=max(0.0, min(timeout, LOCK_SECONDS)))
-        lost = self._lost()
-        request = self._ask(ends=ends)
-        return (request is None or self._flusher.wait(request, until)) and assembled and self._lost() == lost
-
     def _ask(self, *, ends: bool) -> FlushRequest | None:
         """Request a flush; None if nothing was ever recorded."""
         if not self.started and not self._flusher.commands and not self._counts().pending:
             return None
         if not self.started and self._flusher.mode < Mode.CALLER_SENDS:
             self._start()
-        return self._flusher.ask(ends=ends)
-
-    def _lost(self) -> int:
-        return self._outbox.dropped + self._counters.rejected
+        request = FlushRequest(ends=ends)
+        self._flusher.post(request)
+        return request
 
     # -- exit and fork -------------------------------------------------------------------------------------------------
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from sys import modules
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from converra.process.guard import QUIET_SECONDS, caught
-from converra.process.telemetry import count
+from converra.process.telemetry import METRICS, count
 
 if TYPE_CHECKING:
     from converra.delivery.outbox import Outbox
@@ -66,16 +67,18 @@ class Counters:
         with self._lock:
             for name, number in more.items():
                 setattr(self, name, getattr(self, name) + number)
-        for name, number in more.items():
-            count(name, number)
+        if METRICS in modules:
+            for name, number in more.items():
+                count(name, number)
 
     def observe(self, captured: int, dropped: int) -> None:
         """Report the totals that callers have counted to OpenTelemetry, which would be too slow on their threads."""
         with self._lock:
             new_captured, new_dropped = captured - self._captured, dropped - self._dropped
             self._captured, self._dropped = captured, dropped
-        count("captured", new_captured)
-        count("dropped", new_dropped)
+        if METRICS in modules:
+            count("captured", new_captured)
+            count("dropped", new_dropped)
 
 
 def totals(counters: Counters, outbox: Outbox, *, jobs: int) -> Stats:

@@ -170,11 +170,7 @@ class JobQueue:
     def take_on(self) -> float:
         """Run a worker's share without waiting for the lock; return the seconds until more is to be done."""
         self.work(WORKER_JOBS, seconds=0.0)
-        return self.more_in() or math.inf
-
-    def more_in(self) -> float:
-        """Return the seconds until the next poll, 0 if no job is pending. Not at once: another thread may run it."""
-        return RETRY_SECONDS if self._jobs else 0.0
+        return RETRY_SECONDS if self._jobs else math.inf
 
     def _next(self) -> Job | None:
         try:
@@ -207,9 +203,7 @@ class PeriodicTask:
         self._next = -math.inf
 
     def turn(self, now: float) -> float:
-        """Add the job if it is due; return the seconds until it is due again, infinity while it is not wanted."""
-        if not self.wanted:
-            return math.inf
+        """Add the job, which is wanted, if it is due; return the seconds until it is due again."""
         if now >= self._next:
             self._next = now + self._every
             self.wanted = False

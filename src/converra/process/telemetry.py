@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 TRACES = "opentelemetry.trace"
 """Name of the module without which there can be no span."""
 
+CONTEXT = "opentelemetry.context"
+"""Name of the module without which nothing can trace our requests."""
+
+METRICS = "opentelemetry.metrics"
+"""Name of the module without which nothing is counted."""
+
 NO_SPAN = (0, 0)
 
 _counters: dict[str, Any] = {}
@@ -32,7 +38,7 @@ def current_span_ids() -> tuple[int, int]:
 
 def count(name: str, number: int) -> None:
     """Add to the counter `converra.<name>` of the app's meter provider, if it has set one."""
-    metrics = sys.modules.get("opentelemetry.metrics")
+    metrics = sys.modules.get(METRICS)
     if metrics is None or not number:
         return
     if name not in _counters:
@@ -43,7 +49,7 @@ def count(name: str, number: int) -> None:
 @contextmanager
 def suppressed() -> Iterator[None]:
     """Keep instrumentations of HTTP clients from tracing our own requests, in the current thread or task."""
-    context = sys.modules.get("opentelemetry.context")
+    context = sys.modules.get(CONTEXT)
     if context is None:
         yield
         return

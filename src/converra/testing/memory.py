@@ -98,7 +98,7 @@ class MemoryDelivery(Delivery):
             answered = any(message.role in ("assistant", "tool") for message in kept.messages)
             kept.status = "completed" if answered else "abandoned"
 
-    def flush(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - the signature of delivery
+    def flush(self, timeout: float | None = None, *, ends: bool = False) -> bool:  # noqa: ARG002 - the signature of delivery
         """Nothing waits."""
         return True
 

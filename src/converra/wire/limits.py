@@ -35,21 +35,29 @@ def check_content(content: str, messages: Sequence[str], *, structured: bool) ->
         ContentLimitError: The API would reject it.
 
     """
-    _check("max content size", "the content field", len(content.encode()), MAX_CONTENT_BYTES, "bytes")
-    if structured:
-        _check("max messages", "the structured content", len(messages), MAX_MESSAGES, "messages")
+    size = len(content.encode())
+    if size > MAX_CONTENT_BYTES:
+        raise content_too_large(size)
+    if structured and len(messages) > MAX_MESSAGES:
+        raise _over("max messages", "the structured content", len(messages), MAX_MESSAGES, "messages")
     for index, text in enumerate(messages):
-        _check("max message length", f"message {index}", len(text.encode()), MAX_MESSAGE_BYTES, "bytes")
+        size = len(text.encode())
+        if size > MAX_MESSAGE_BYTES:
+            raise _over("max message length", f"message {index}", size, MAX_MESSAGE_BYTES, "bytes")
 
 
-def _check(limit: str, subject: str, actual: int, maximum: int, unit: str) -> None:
-    if actual > maximum:
-        raise ContentLimitError(
-            f"{subject} has {actual:,} {unit}; the API's {limit} is {maximum:,} {unit}. Nothing was sent.",
-            status_code=413,
-            code="CONTENT_LIMIT",
-            details={"limit": limit, "maximum": maximum, "actual": actual, "unit": unit},
-        )
+def content_too_large(size: int) -> ContentLimitError:
+    """Make the error for a content field of `size` bytes."""
+    return _over("max content size", "the content field", size, MAX_CONTENT_BYTES, "bytes")
+
+
+def _over(limit: str, subject: str, actual: int, maximum: int, unit: str) -> ContentLimitError:
+    return ContentLimitError(
+        f"{subject} has {actual:,} {unit}; the API's {limit} is {maximum:,} {unit}. Nothing was sent.",
+        status_code=413,
+        code="CONTENT_LIMIT",
+        details={"limit": limit, "maximum": maximum, "actual": actual, "unit": unit},
+    )
 
 
 def pieces(text: str, limit: int = MAX_MESSAGE_BYTES) -> list[str]:

@@ -28,9 +28,6 @@ class Outbox(Protocol):
     def note(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Take in metadata; return its row (0 for none) and the metadata, safe from later changes by the caller."""
 
-    def end(self, queue: ConversationQueue, *, always: bool) -> None:
-        """Save that a conversation has ended; `always`: also if it has no messages."""
-
     # the sending side
 
     def entries(self, since: float, item: Any) -> list[EncodedMessage] | None:
@@ -39,20 +36,11 @@ class Outbox(Protocol):
     def release(self, progress: Progress, left: Sequence[EncodedMessage]) -> None:
         """Free the room of messages that were delivered or rejected; the next `save` deletes their rows."""
 
-    def save(self, progress: Progress) -> None:
-        """Save the state of a conversation, and delete its released messages, in one transaction."""
-
-    def forget(self, progress: Progress) -> None:
-        """Delete a conversation that is over."""
-
-    def recover(self) -> list[Progress]:
-        """Take over the conversations of dead processes."""
-
     # both sides
 
     @property
-    def recover_every(self) -> float:
-        """Seconds between calls of `recover`."""
+    def file(self) -> OutboxFile | None:
+        """Its file, whose state must be kept up to date; None for an outbox that ends with the process."""
 
     @property
     def durable(self) -> bool:
@@ -69,6 +57,26 @@ class Outbox(Protocol):
     @property
     def pending_bytes(self) -> int:
         """Bytes that wait in memory."""
+
+
+class OutboxFile(Protocol):
+    """The part of an outbox that outlives the process, and that other processes may share."""
+
+    @property
+    def recover_every(self) -> float:
+        """Seconds between calls of `recover`."""
+
+    def end(self, queue: ConversationQueue, *, always: bool) -> None:
+        """Save that a conversation has ended; `always`: also if it has no messages. Called by the recording side."""
+
+    def save(self, progress: Progress) -> None:
+        """Save the state of a conversation, and delete its released messages, in one transaction."""
+
+    def forget(self, progress: Progress) -> None:
+        """Delete a conversation that is over."""
+
+    def recover(self) -> list[Progress]:
+        """Take over the conversations of dead processes."""
 
     def close(self) -> None:
         """Close files; a later `put` opens them again."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ class MemoryOutbox:
     finalizer, may itself record.
     """
 
-    recover_every: float = math.inf
+    file: None = None
     durable: bool = False
 
     def __init__(self, limit: int) -> None:
@@ -67,9 +66,6 @@ class MemoryOutbox:
         """Copy the metadata: the caller may change it afterwards. It has no row."""
         return 0, dict(metadata)
 
-    def end(self, queue: ConversationQueue, *, always: bool) -> None:
-        """Do nothing: memory is not saved."""
-
     def entries(self, since: float, item: Draft) -> list[EncodedMessage] | None:
         """Build and encode a message, on a worker."""
         size, made = item.size, None
@@ -101,16 +97,3 @@ class MemoryOutbox:
         """Free room, in bytes."""
         with self._leaving:
             self._bytes_out += size
-
-    def save(self, progress: Progress) -> None:
-        """Do nothing: memory is not saved."""
-
-    def forget(self, progress: Progress) -> None:
-        """Do nothing: memory is not saved."""
-
-    def recover(self) -> list[Progress]:
-        """Return nothing: the memory of a dead process is gone."""
-        return []
-
-    def close(self) -> None:
-        """Do nothing: no file is open."""

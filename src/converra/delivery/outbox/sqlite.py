@@ -60,6 +60,11 @@ class SQLiteOutbox:
         lifecycle.pause_at_fork(self)
 
     @property
+    def file(self) -> SQLiteOutbox:
+        """Return the outbox itself: all of it is for the file."""
+        return self
+
+    @property
     def durable(self) -> bool:
         """Return True unless the file has just failed."""
         return time.monotonic() >= self._not_before

@@ -67,23 +67,18 @@ def due_at(progress: Progress, interval: float) -> float | None:
     """
     if not progress.busy:
         return None
-    if _skips_interval(progress):
+    state = progress.state
+    unanswered = state.unsettled or state.opener_unknown or state.opening
+    if unanswered or progress.ended or progress.send_now or progress.depth >= FULL_MESSAGES:
         return progress.retry_at
     return max(progress.oldest + interval, progress.retry_at)
 
 
-def _skips_interval(progress: Progress) -> bool:
-    state = progress.state
-    unanswered = state.unsettled or state.opener_unknown or state.opening
-    return bool(unanswered or progress.ended or progress.send_now or progress.depth >= FULL_MESSAGES)
-
-
 def rank(progress: Progress) -> float:
     """Return the rank among conversations that are due: the lowest is sent first."""
-    since = progress.oldest if progress.waiting else 0.0
     if not progress.ended:
-        return since
-    return since - (HEAD_START if progress.state.id is None else 2 * HEAD_START)
+        return progress.oldest
+    return progress.oldest - (HEAD_START if progress.state.id is None else 2 * HEAD_START)
 
 
 def plan(progress: Progress, *, ended: bool, held_back: int = 0, refused: Collection[str] = ()) -> Step:
@@ -127,14 +122,15 @@ def opening(
     if ended and len(ready) == len(progress.entries):
         final_status = _final_status(progress, ready, refused)
         if final_status:
-            return Opening(len(ready), final_status, form, _ids(ready))
+            return Opening(len(ready), final_status, form, tuple(entry.id for entry in ready))
     count = _leading(progress, ready) or _first(ready)
-    return Opening(count, status, form if count else OpeningForm.WITHOUT_MESSAGES, _ids(ready[:count]))
+    return Opening(count, status, form if count else OpeningForm.WITHOUT_MESSAGES, tuple(e.id for e in ready[:count]))
 
 
 def _final_status(progress: Progress, ready: Sequence[EncodedMessage], refused: Collection[str]) -> str:
     """Return the status with which a single create can deliver the conversation; "" if it cannot."""
-    if progress.header.shared or len(ready) > progress.state.most or _weight(ready) > _OPENING_ROOM:
+    weight = sum(entry.weight for entry in ready)
+    if progress.header.shared or len(ready) > progress.state.most or weight > _OPENING_ROOM:
         return ""
     answered = any(entry.role in ("assistant", "tool") for entry in ready)
     status, worst_fit = ("completed", Fit.ANSWER) if answered else ("abandoned", Fit.NAMED)
@@ -147,69 +143,47 @@ def _final_status(progress: Progress, ready: Sequence[EncodedMessage], refused: 
 def _leading(progress: Progress, ready: Sequence[EncodedMessage]) -> int:
     """Count the leading messages that a create holds without loss."""
     plain = takewhile(lambda entry: entry.role != "assistant" and entry.fit is Fit.PLAIN, ready)
-    return _fitting(list(islice(plain, progress.state.most)), _OPENING_ROOM)
+    return _fitting(list(islice(plain, progress.state.most)), _OPENING_ROOM)[0]
 
 
 def _first(ready: Sequence[EncodedMessage]) -> int:
     """Return 1 if the create can hold the first message with its details, else 0."""
-    return _fitting(ready[:1], _OPENING_ROOM) if ready[0].fit <= Fit.NAMED else 0
+    return _fitting(ready[:1], _OPENING_ROOM)[0] if ready[0].fit <= Fit.NAMED else 0
 
 
 def append(progress: Progress, ready: Sequence[EncodedMessage], *, ended: bool) -> Batch | None:
-    """Decide the append: as many messages as the limits, a smaller server and the search for a rejected one allow."""
+    """Decide the append: as many messages as the limits, a smaller server and the search for a rejected one allow.
+
+    A message that no longer fits into the conversation completes it.
+    """
     state = progress.state
-    waiting = len(progress.entries)
-    wanted = ready[: min(_max_messages(progress), limits.MAX_MESSAGES - state.count)]
-    count = _fitting(wanted, _ROOM - state.weight)
-    full = state.count + count >= limits.MAX_MESSAGES or _next_is_too_large(progress, count)
-    completes = full or (ended and count == waiting)
+    # After a 413 fewer; and half of those that hold a rejected one.
+    most = min(state.most, max(1, state.suspects // 2)) if state.suspects else state.most
+    count, room = _fitting(ready[: min(most, limits.MAX_MESSAGES - state.count)], _ROOM - state.weight)
+    following = next(islice(progress.entries, count, None), None)
+    full = state.count + count >= limits.MAX_MESSAGES or (following is not None and not _fits(following, room))
+    completes = full or (ended and following is None)
     if count == 0 and not completes:
         return None
-    return _batch(progress, ready[:count], completes=completes)
-
-
-def _batch(progress: Progress, sent: Sequence[EncodedMessage], *, completes: bool) -> Batch:
-    state = progress.state
-    messages = sent or (progress.closing,)
+    sent = ready[:count] or (progress.closing,)
     return Batch(
-        entries=len(sent),
+        entries=count,
         completes=completes,
-        closing=not sent,
-        ids=_ids(messages),
-        metadata=state.metadata | {progress.counter: state.appended + len(messages)},
+        closing=count == 0,
+        ids=tuple(entry.id for entry in sent),
+        metadata=state.metadata | {progress.counter: state.appended + len(sent)},
     )
 
 
-def _ids(entries: Sequence[EncodedMessage]) -> tuple[str, ...]:
-    return tuple(entry.id for entry in entries)
-
-
-def _max_messages(progress: Progress) -> int:
-    """Return the most messages of the next append: after a 413 fewer, and half of those that hold a rejected one."""
-    state = progress.state
-    return min(state.most, max(1, state.suspects // 2)) if state.suspects else state.most
-
-
-def _next_is_too_large(progress: Progress, count: int) -> bool:
-    """Report whether the message after the first `count` no longer fits into the conversation."""
-    used = progress.state.weight + _weight(islice(progress.entries, count))
-    following = next(islice(progress.entries, count, None), None)
-    return following is not None and not _fits(following, _ROOM - used)
-
-
-def _fitting(entries: Sequence[EncodedMessage], room: int) -> int:
-    """Count the first entries that fit."""
+def _fitting(entries: Sequence[EncodedMessage], room: int) -> tuple[int, int]:
+    """Count the first entries that fit; return the room that they leave as well."""
     for count, entry in enumerate(entries):
         if not _fits(entry, room):
-            return count
+            return count, room
         room -= entry.weight
-    return len(entries)
+    return len(entries), room
 
 
 def _fits(entry: EncodedMessage, room: int) -> bool:
     """Report whether a message fits. One that is over the limit by itself is sent alone: the API may accept it."""
     return entry.weight <= room or (entry.weight > _ROOM - RESERVE and room > _ROOM - RESERVE)
-
-
-def _weight(entries: Sequence[EncodedMessage] | islice[EncodedMessage]) -> int:
-    return sum(entry.weight for entry in entries)

@@ -61,16 +61,10 @@ class EncodedMessage(msgspec.Struct, gc=False, frozen=True):
         """Most bytes that it adds to the content that the API limits: JSON is the longest form that a server keeps."""
         return len(self.raw) + 1
 
-    @property
-    def content_fields(self) -> bytes:
-        """The message without its details, as a create's content holds it."""
-        return self.raw[: self.details_at] + b"}"
-
-    @property
-    def details(self) -> bytes | None:
-        """Its other fields, as a create's metadata holds them; None if it has none."""
-        fields = self.raw[self.details_at + 1 :]
-        return b"{" + fields if fields else None
+    def apart(self) -> tuple[bytes, bytes]:
+        """Return the fields that a create's content has, and the others (b"" if none), as two objects."""
+        rest = self.raw[self.details_at + 1 :]
+        return self.raw[: self.details_at] + b"}", rest and b"{" + rest
 
 
 def entries_of(
@@ -82,6 +76,8 @@ def entries_of(
     limit: int = limits.MAX_MESSAGE_BYTES,
 ) -> list[EncodedMessage]:
     """Encode a recorded message as one entry, or as several if its content has more than `limit` bytes."""
+    if len(message.content.encode()) <= limit:
+        return [entry(message, since, charge=charge, already_known=already_known)]
     parts = limits.split(message, limit)
     first = [entry(part, since, charge=0, whole=0, already_known=already_known) for part in parts[:-1]]
     return [*first, entry(parts[-1], since, charge=charge, already_known=already_known)]
@@ -97,7 +93,11 @@ def entry(
     raw: bytes | None = None,
 ) -> EncodedMessage:
     """Encode one message as one entry. `raw` is its encoding if an outbox has kept that."""
-    content, rest = _encoded_apart(message) if raw is None else _cut_apart(raw)
+    if raw is None:  # each value is encoded once
+        content = encode(msgspec.structs.replace(message, tool_calls=None, usage=None, latency_ms=None, metadata=None))
+        rest = encode(_Details(message.tool_calls, message.usage, message.latency_ms, message.metadata))
+    else:
+        content, rest = _cut_apart(raw)
     return EncodedMessage(
         raw=content if rest == b"{}" else content[:-1] + b"," + rest[1:],
         role=message.role,
@@ -122,15 +122,8 @@ class _Details(msgspec.Struct, rename="camel", omit_defaults=True):
     metadata: dict[str, Any] | None = None
 
 
-def _encoded_apart(message: Message) -> tuple[bytes, bytes]:
-    """Encode the fields that a create's content has, and the others, as two objects: each value once."""
-    content = msgspec.structs.replace(message, tool_calls=None, usage=None, latency_ms=None, metadata=None)
-    rest = _Details(message.tool_calls, message.usage, message.latency_ms, message.metadata)
-    return encode(content), encode(rest)
-
-
 def _cut_apart(raw: bytes) -> tuple[bytes, bytes]:
-    """Divide an encoded message in the same way; its values stay encoded, in whatever order they were written."""
+    """Divide an encoded message into the fields that a create's content has, and the others; values stay encoded."""
     fields = _fields.decode(raw)
     content = {name: value for name, value in fields.items() if name in details.CONTENT_FIELDS}
     return encode(content), encode({name: value for name, value in fields.items() if name not in content})

@@ -50,8 +50,7 @@ def take(progress: Progress, metadata: dict[str, Any]) -> dict[str, Any]:
 def apply(progress: Progress) -> None:
     """Put the late errors into the waiting messages; forget those of messages that wait no longer."""
     late = progress.state.late_errors
-    if late:
-        progress.state.late_errors = {entry.id: late[entry.id] for entry in progress.entries if entry.id in late}
-        for at, entry in enumerate(progress.entries):
-            if entry.id in late:
-                progress.entries[at] = with_error(entry, late[entry.id])
+    progress.state.late_errors = {entry.id: late[entry.id] for entry in progress.entries if entry.id in late}
+    for at, entry in enumerate(progress.entries):
+        if entry.id in late:
+            progress.entries[at] = with_error(entry, late[entry.id])

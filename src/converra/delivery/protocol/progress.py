@@ -137,16 +137,15 @@ class State(msgspec.Struct):
     """It is completed or abandoned, and takes no more messages."""
 
 
-class OutboxRows:
+class OutboxRows(msgspec.Struct):
     """The rows of a conversation in a durable outbox."""
 
-    def __init__(self) -> None:
-        self.row: int = 0
-        """Row of the conversation; 0 while it has none."""
-        self.left: list[int] = []
-        """Rows of messages that are delivered or set aside, to be deleted with the next save."""
-        self.noted: int = 0
-        """Last row of its notes that are merged into the state."""
+    row: int = 0
+    """Row of the conversation; 0 while it has none."""
+    left: list[int] = []
+    """Rows of messages that are delivered or set aside, to be deleted with the next save."""
+    noted: int = 0
+    """Last row of its notes that are merged into the state."""
 
 
 class Progress:
@@ -182,7 +181,7 @@ class Progress:
     orphan: bool = False
     """Another process recorded it, and has died."""
     ends_at: float | None = None
-    """Monotonic time at which an orphan is completed."""
+    """Monotonic time at which an orphan is completed, as it was idle for too long; None for any other."""
 
     def __init__(
         self, header: Header, writer: str = "", state: State | None = None, rows: OutboxRows | None = None
@@ -191,8 +190,10 @@ class Progress:
         self.writer: str = writer
         """Identifies this process among those that share the session; empty if the session is not shared."""
         if state is None:
-            metadata = details.renamed(header.metadata)
-            state = State(metadata=metadata, annotations=dict(metadata))
+            metadata = header.metadata
+            if details.DETAILS in metadata:
+                metadata = details.renamed(metadata)
+            state = State(metadata=dict(metadata), annotations=dict(metadata))
         self.state: State = state
         self.arrived: deque[tuple[float, Any]] = deque()
         """Messages that are not encoded yet, as the outbox keeps them, each with the monotonic time of its arrival."""
@@ -223,14 +224,11 @@ class Progress:
         return any(entry.already_known for entry in self.entries)
 
     @property
-    def waiting(self) -> bool:
-        """Report whether any message waits."""
-        return bool(self.arrived or self.entries)
-
-    @property
     def oldest(self) -> float:
-        """Monotonic time since when the first message has waited."""
-        return self.entries[0].since if self.entries else self.arrived[0][0]
+        """Monotonic time since when the first message has waited; 0 if none waits."""
+        if self.entries:
+            return self.entries[0].since
+        return self.arrived[0][0] if self.arrived else 0.0
 
     @property
     def newest(self) -> float:
@@ -243,11 +241,8 @@ class Progress:
         state = self.state
         begun = self.always or state.id is not None or state.opening is not None
         unfinished = self.ended and begun and not state.closed
-        return self.waiting or unfinished or state.unsettled is not None or state.opener_unknown
-
-    def has_expired(self, now: float) -> bool:
-        """Return True for an orphan that has been idle too long, at a monotonic time: it is to be completed."""
-        return self.ends_at is not None and self.ends_at <= now
+        waiting = bool(self.arrived or self.entries)
+        return waiting or unfinished or state.unsettled is not None or state.opener_unknown
 
     def settled(self, mark: int) -> bool:
         """Report whether the first `mark` recorded messages are dealt with, and no request is unanswered."""

@@ -27,12 +27,11 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
 from converra.api import operations
-from converra.api.operations import Operation
 from converra.api.results import StoredConversation
 from converra.delivery.protocol import joining
 from converra.delivery.protocol.progress import OpeningForm
@@ -42,6 +41,7 @@ from converra.wire import details
 from converra.wire.models import encode
 
 if TYPE_CHECKING:
+    from converra.api.operations import Accepted, Operation
     from converra.delivery.protocol.entry import EncodedMessage
     from converra.delivery.protocol.progress import Batch, Opening, Progress
 
@@ -50,41 +50,33 @@ _FIRST_ANSWERS = 4
 """Waiting answers that are searched for the conversation's model: the first may be an error that names none."""
 
 
-class Accepted(msgspec.Struct):
-    """The answer to an append. The conversation that it holds is skipped, not decoded: it may have 500 messages."""
-
-    id: Any = None
-    status: Any = None
-
-
-_accepted = msgspec.json.Decoder(Accepted)
-
-
-def create(progress: Progress, opening: Opening) -> Operation[StoredConversation]:
+def create(progress: Progress, opening: Opening) -> Operation[Accepted | StoredConversation]:
     """Create the conversation (API document, "Create Conversation")."""
     header = progress.header
     return operations.create_encoded(
         prompt_id=header.prompt_id,
         content=_content(progress, opening),
-        status=opening.status or None,  # type: ignore[arg-type]  # one of Status by construction
+        status=opening.status or None,
         llm_model=_model(progress),
         company_name=header.company_name,
         idempotency_key=progress.key,
     )
 
 
-def _content(progress: Progress, opening: Opening) -> str:
+def _content(progress: Progress, opening: Opening) -> bytes:
     """Put the content field together from messages that are encoded already."""
-    sent = list(islice(progress.entries, opening.entries))
-    found = {str(at): msgspec.Raw(fields) for at, entry in enumerate(sent) if (fields := entry.details) is not None}
+    sent = [entry.apart() for entry in islice(progress.entries, opening.entries)]
+    found = {str(at): msgspec.Raw(rest) for at, (_, rest) in enumerate(sent) if rest}
     metadata = progress.state.annotations | progress.state.metadata
     if progress.writer:
         metadata[joining.OPENED_BY] = progress.writer
         signatures = joining.signatures(progress.entries)
         if signatures:
             metadata[joining.SIGNATURES] = signatures
-    messages = [msgspec.Raw(entry.content_fields) for entry in sent or [progress.first_words]]
-    return encode({"messages": messages, "metadata": details.add(metadata, found)}).decode()
+    if found:  # metadata of the user's with this name was renamed
+        metadata[details.DETAILS] = found
+    messages = [msgspec.Raw(content) for content, _ in sent or [progress.first_words.apart()]]
+    return encode({"messages": messages, "metadata": metadata})
 
 
 def _model(progress: Progress) -> str | None:
@@ -96,14 +88,11 @@ def _model(progress: Progress) -> str | None:
 def append(progress: Progress, batch: Batch) -> Operation[Accepted]:
     """Append messages (API document, "Append Messages")."""
     sent = islice(progress.entries, batch.entries) if batch.entries else (progress.closing,)
-    operation = operations.append_encoded(
+    return operations.append_encoded(
         progress.state.id or "",
         [entry.raw for entry in sent],
         status="completed" if batch.completes else None,
         metadata=batch.metadata,
-    )
-    return Operation(
-        method=operation.method, path=operation.path, body=operation.body, read=_accepted.decode, idempotent=False
     )
 
 
@@ -136,14 +125,15 @@ _FIELDS = ("promptId", "companyName", "idempotencyKey")
 """Fields of a create without which there is no conversation."""
 
 
+Fate = Literal["delivered", "rejected", "withheld"]
+"""Stored by the API; refused by it for good; or left out, since another process has sent the message."""
+
+
 class Settlement(Protocol):
     """Takes the messages that leave the outbox."""
 
-    def delivered(self, progress: Progress, messages: list[EncodedMessage]) -> None:
-        """Settle messages that the API has stored."""
-
-    def rejected(self, progress: Progress, messages: list[EncodedMessage]) -> None:
-        """Settle messages that the API refuses for good."""
+    def settle(self, progress: Progress, messages: list[EncodedMessage], fate: Fate) -> None:
+        """Count messages by what has become of them, and free their room."""
 
 
 class Refusals:
@@ -225,7 +215,7 @@ class Refusals:
     def _completed_before(self, progress: Progress, batch: Batch) -> None:
         """Record that the conversation is completed: by this append, if it was sent before, or by another process."""
         if progress.state.again and not progress.header.shared:
-            self._settlement.delivered(progress, progress.stored(batch))
+            self._settlement.settle(progress, progress.stored(batch), "delivered")
         progress.not_stored()
         progress.state.closed = True
 
@@ -234,7 +224,7 @@ class Refusals:
 
     def _reject(self, progress: Progress, left: list[EncodedMessage], error: ConverraError) -> None:
         if left:
-            self._settlement.rejected(progress, left)
+            self._settlement.settle(progress, left, "rejected")
             log_limited("rejected", "converra: the API rejected %d messages, which are set aside: %s", len(left), error)
 
 

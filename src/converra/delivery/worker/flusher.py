@@ -39,6 +39,7 @@ from converra.delivery.worker.schedule import RateLimiter, Schedule
 from converra.delivery.worker.sender import Outcome, OutcomeKind, Sender
 from converra.delivery.worker.transport import Transport
 from converra.process.guard import guard, log_limited
+from converra.process.jobs import RETRY_SECONDS
 from converra.process.telemetry import suppressed
 from converra.process.workers import WakeHint, Workers
 
@@ -46,8 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from converra.config import Config
-    from converra.delivery.conversation_queue import ConversationQueue
-    from converra.delivery.outbox import Outbox
+    from converra.delivery.outbox import Outbox, OutboxFile
     from converra.delivery.stats import Counters, Losses
     from converra.delivery.worker.transport import Connection
     from converra.process.jobs import JobQueue, PeriodicTask
@@ -109,6 +109,7 @@ class Flusher:
         """Callers read it before they wake a worker."""
         self._config = config
         self._outbox = outbox
+        self._file = outbox.file
         self._counters = counters
         self._losses = losses
         self._periodic_task = periodic_task
@@ -116,7 +117,7 @@ class Flusher:
         self._lock = threading.Lock()
         self._schedule = Schedule()
         self._rate_limiter = RateLimiter()
-        self._transport = Transport(config, counters, connect, self._rate_limiter, self._lock)
+        self._transport = Transport(config, counters, connect)
         self._open: set[Progress] = set()
         self._held: set[Progress] = set()
         """Conversations that workers are sending."""
@@ -134,14 +135,6 @@ class Flusher:
         self.mode = mode
         self.workers.closed = mode >= Mode.CALLER_SENDS
 
-    def start(self) -> None:
-        """Have at least one worker."""
-        self.workers.start()
-
-    def stop(self) -> None:
-        """Have the workers leave once they have finished their requests."""
-        self.workers.stop()
-
     def post(self, command: Command) -> None:
         """Add a command and wake a worker for it."""
         self.commands.append(command)
@@ -152,28 +145,23 @@ class Flusher:
         self.wake_hint.parked = False
         self.workers.wake()
 
-    def ask(self, *, ends: bool = False) -> FlushRequest:
-        """Request that everything is sent; with `ends`, that open conversations are completed too."""
-        request = FlushRequest(ends=ends)
-        self.post(request)
-        return request
-
     def wait(self, request: FlushRequest, until: float) -> bool:
         """Wait for a flush until a time of the monotonic clock; return True if it is complete by then."""
         if self.workers.here:  # a logging handler that flushes: it would wait for itself
             return False
         if not self.workers.alive:
             self._work_here(request, until)
-        return request.wait(max(0.0, until - time.monotonic()))
+        request.done.wait(max(0.0, until - time.monotonic()))
+        return request.complete
 
     def _work_here(self, request: FlushRequest, until: float) -> None:
         """Send on the caller's thread: no other one can be started any more."""
         if self.deadline is not None:  # a signal handler that flushes has interrupted this very loop
             return
         self.deadline = until
-        while not request.done and time.monotonic() < until:
+        while not request.done.is_set() and time.monotonic() < until:
             rest = self.turn()
-            if rest is not None and not request.done:
+            if rest is not None and not request.done.is_set():
                 time.sleep(max(0.0, min(rest, POLL_INTERVAL, until - time.monotonic())))
         self.deadline = None
 
@@ -214,9 +202,11 @@ class Flusher:
             now = time.monotonic()
             self.wake_hint.polls_at(now, news=bool(self.commands or self._jobs))
             jobs_in = self._jobs.take_on()
-            self._losses.log()
+            if self._outbox.dropped:
+                self._losses.log()
             self._counters.observe(self._outbox.captured, self._outbox.dropped)
-            task_in = self._periodic_task.turn(now) if self._periodic_task else math.inf
+            task = self._periodic_task
+            task_in = task.turn(now) if task is not None and task.wanted else math.inf
             with self._lock:
                 chosen = self._next()
             if isinstance(chosen, float):
@@ -227,7 +217,9 @@ class Flusher:
 
     def _next(self) -> tuple[Progress, Connection] | float:
         """Return the conversation to send, or the seconds until there may be one."""
-        self._recover(now := time.monotonic())  # first, since orphans go before what has just been recorded
+        now = time.monotonic()
+        if self._file is not None and now >= self._recover_at:
+            self._recover(now, self._file)  # first, since orphans go before what has just been recorded
         self._take_in()
         due = self._schedule.next_at()
         if due is None:
@@ -244,29 +236,31 @@ class Flusher:
     def _park(self) -> float:
         """Rest until woken. The hint is set before the last look, so that no command is missed."""
         self.wake_hint.parked = True
-        return 0.0 if self.commands else self._jobs.more_in() or self._outbox.recover_every
+        if self.commands:
+            return 0.0
+        if self._jobs:
+            return RETRY_SECONDS  # not at once: another thread may be running it
+        return math.inf if self._file is None else self._file.recover_every
 
-    def _recover(self, now: float) -> None:
+    def _recover(self, now: float, file: OutboxFile) -> None:
         """Take over what dead processes have left in a shared outbox, every `recover_every` seconds."""
-        if now < self._recover_at:
-            return
-        self._recover_at = now + self._outbox.recover_every
-        for progress in self._outbox.recover():
+        self._recover_at = now + file.recover_every
+        for progress in file.recover():
             progress.orphan = True
             self._open.add(progress)
             self._inheritance.add(progress)
             self._plan(progress)
 
     def _pick(self, now: float) -> tuple[Progress, Connection] | float:
-        progress, connection = self._schedule.take(now), self._connected()
+        connection = self._connected()
+        progress, waiting = (None, 0) if connection is None else self._schedule.take(now)
         if progress is None or connection is None:
             return 0.0
-        if progress.has_expired(now):
+        if progress.ends_at is not None and progress.ends_at <= now:
             progress.ended = True
         progress.held = True
         self._held.add(progress)
-        self._rate_limiter.sent(now)
-        waiting = self._schedule.count_due(now)
+        self._rate_limiter.last = now
         progress.scarce = waiting > 0 and self._rate_limiter.scarce(now, waiting)
         self.workers.watch(more=waiting > 0 and self._rate_limiter.is_ready(now, len(self._held)))
         return progress, connection
@@ -275,18 +269,19 @@ class Flusher:
         outcome = Outcome(OutcomeKind.FAILED, POLL_INTERVAL)  # if the guard catches a bug
         progress.retry_at = max(progress.retry_at, time.monotonic())
         with guard("sending a conversation"):
-            outcome = self._sender.serve(progress, connection, self._timeout())
+            left = math.inf if self.deadline is None else self.deadline - time.monotonic()
+            outcome = self._sender.serve(progress, connection, max(0.05, min(self._config.timeout, left)))
         with self._lock:
             self._held.discard(progress)
             progress.held = False
             self._apply(outcome, progress)
             self._plan(progress)
-            self._plan_all(self._inheritance.after(progress))
+            if progress.orphan:
+                self._plan_all(self._inheritance.after(progress))
             self._flush_requests.check(progress)
-
-    def _timeout(self) -> float:
-        left = self._config.timeout if self.deadline is None else self.deadline - time.monotonic()
-        return max(0.05, min(self._config.timeout, left))
+            headers, connection.limit_headers = connection.limit_headers, None
+            if headers is not None:
+                self._rate_limiter.note_headers(headers, time.monotonic(), time.time())
 
     def _apply(self, outcome: Outcome, progress: Progress) -> None:
         """Adapt the rate limiter to the outcome of a request."""
@@ -316,10 +311,11 @@ class Flusher:
         """Schedule the next request of a conversation, or let go of it once it is over."""
         if progress.held:
             return
-        progress.send_now = progress.send_now and progress.waiting
+        progress.send_now = progress.send_now and progress.depth > 0
         due = batching.due_at(progress, self._config.flush_interval)
         if due is not None:
-            due = math.inf if self._inheritance.goes_before(progress) else due  # planned again afterwards
+            if self._file is not None and self._inheritance.goes_before(progress):
+                due = math.inf  # planned again afterwards
             self._schedule.put(progress, due, batching.rank(progress))
             return
         self._schedule.drop(progress)
@@ -328,10 +324,11 @@ class Flusher:
         elif progress.ended or progress.orphan:
             self._open.discard(progress)
             self._rate_limiter.forget(progress)
-            self._outbox.forget(progress)
+            if self._file is not None:
+                self._file.forget(progress)
 
     def _connected(self, *, needed: bool = True) -> Connection | None:
-        connection = self._transport.connection()
+        connection = self._transport.connection or self._transport.open()
         if connection is None and needed:
             self._transport.log_key_missing()
             self._flush_requests.give_up()
@@ -339,10 +336,11 @@ class Flusher:
 
     def _finish(self) -> None:
         with guard("closing"), self._lock:
-            for progress in self._open:
-                if not progress.busy and (progress.ends_at is None or progress.ended):
-                    self._outbox.forget(progress)
-            self._outbox.close()
+            if self._file is not None:
+                for progress in self._open:
+                    if not progress.busy and (progress.ends_at is None or progress.ended):
+                        self._file.forget(progress)
+                self._file.close()
             if not self._held:  # else workers were started again meanwhile
                 self._transport.close()
 
@@ -365,7 +363,11 @@ class Flusher:
             self._plan(touched.pop())
 
     def _on_command(self, command: Append | Annotate | SendNow | End) -> Progress:
-        progress = self._progress_of(command.queue)
+        queue = command.queue
+        progress = queue.progress
+        if progress is None:
+            progress = queue.progress = Progress(queue.header, queue.writer, rows=queue.rows)
+        self._open.add(progress)
         match command:
             case Append():
                 progress.arrived.extend((command.since, item) for item in command.items)
@@ -379,22 +381,17 @@ class Flusher:
                 progress.always = progress.always or command.always
         return progress
 
-    def _progress_of(self, queue: ConversationQueue) -> Progress:
-        progress = queue.progress
-        if progress is None:
-            progress = queue.progress = Progress(queue.header, queue.writer, rows=queue.rows)
-        self._open.add(progress)
-        return progress
-
     def _on_flush(self, request: FlushRequest) -> None:
-        now, self._recover_at = time.monotonic(), 0.0
-        self._recover(now)
-        for progress in [*(self._open if request.ends else self._schedule), *self._held]:
-            if request.ends and (progress.has_expired(now) or not (progress.header.shared or progress.orphan)):
+        now = time.monotonic()
+        if self._file is not None:
+            self._recover(now, self._file)
+        for progress in [*(self._open if request.ends else self._schedule.planned), *self._held]:
+            expired = progress.ends_at is not None and progress.ends_at <= now
+            if request.ends and (expired or not (progress.header.shared or progress.orphan)):
                 progress.ended = True
             if progress.busy:
                 progress.send_now = True
                 progress.retry_at = 0.0
             self._plan(progress)
         self._rate_limiter.retry_key()
-        self._flush_requests.start(request, [*self._schedule, *self._held])
+        self._flush_requests.start(request, [*self._schedule.planned, *self._held])

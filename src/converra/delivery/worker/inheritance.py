@@ -17,7 +17,7 @@ class Inheritance:
 
     def add(self, orphan: Progress) -> None:
         """Take in an orphan, unless its conversation is not shared or nothing of it waits."""
-        if orphan.header.shared and orphan.waiting:
+        if orphan.header.shared and orphan.depth:
             self._orphans.setdefault(orphan.header.key, []).append(orphan)
 
     def goes_before(self, progress: Progress) -> bool:
@@ -28,7 +28,7 @@ class Inheritance:
         for orphan in self._orphans.get(key, ()):
             if orphan is progress:
                 return False
-            if orphan.waiting:
+            if orphan.depth:
                 self._behind.setdefault(key, set()).add(progress)
                 return True
         return False
@@ -36,7 +36,7 @@ class Inheritance:
     def after(self, progress: Progress) -> set[Progress]:
         """Return what waited for a conversation, if nothing of it waits any more."""
         key = progress.header.key
-        if not progress.orphan or progress.waiting or key not in self._orphans:
+        if not progress.orphan or progress.depth or key not in self._orphans:
             return set()
         left = [orphan for orphan in self._orphans.pop(key) if orphan is not progress]
         if left:

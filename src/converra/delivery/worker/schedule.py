@@ -26,8 +26,10 @@ import heapq
 import itertools
 from typing import TYPE_CHECKING
 
+from converra.api import rate, retry
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
     from converra.delivery.protocol.progress import Progress
 
@@ -46,11 +48,10 @@ class Schedule:
         """Conversations whose latest row is in the heap by rank."""
         self._numbers = itertools.count()
 
-    def __len__(self) -> int:
-        return len(self._current)
-
-    def __iter__(self) -> Iterator[Progress]:
-        return iter(self._current)
+    @property
+    def planned(self) -> list[Progress]:
+        """All conversations that have a next request."""
+        return list(self._current)
 
     def put(self, progress: Progress, due: float, rank: float) -> None:
         """Plan the next request of a conversation at `due`, in place of an earlier plan. The lowest rank goes first."""
@@ -67,15 +68,24 @@ class Schedule:
         self._current.pop(progress, None)
         self._ready.discard(progress)
 
-    def take(self, now: float) -> Progress | None:
-        """Remove and return the due conversation of the lowest rank; None if none is due."""
-        self._promote(now)
+    def take(self, now: float) -> tuple[Progress | None, int]:
+        """Remove the due conversation of the lowest rank.
+
+        Returns:
+            The conversation, or None if none is due; and the number of the others that are due.
+
+        """
+        while self._later and self._later[0][0] <= now:
+            _, number, progress = heapq.heappop(self._later)
+            if self._is_current(progress, number):
+                heapq.heappush(self._due, (self._current[progress][2], number, progress))
+                self._ready.add(progress)
         while self._due:
             _, number, progress = heapq.heappop(self._due)
             if self._is_current(progress, number):
                 self.drop(progress)
-                return progress
-        return None
+                return progress, len(self._ready)
+        return None, 0
 
     def next_at(self) -> float | None:
         """Return when the next conversation is due: 0 if one is due now, None if none is planned."""
@@ -85,18 +95,6 @@ class Schedule:
         if self._due:
             return 0.0
         return self._later[0][0] if self._later else None
-
-    def count_due(self, now: float) -> int:
-        """Return the number of conversations that are due."""
-        self._promote(now)
-        return len(self._ready)
-
-    def _promote(self, now: float) -> None:
-        while self._later and self._later[0][0] <= now:
-            _, number, progress = heapq.heappop(self._later)
-            if self._is_current(progress, number):
-                heapq.heappush(self._due, (self._current[progress][2], number, progress))
-                self._ready.add(progress)
 
     def _is_current(self, progress: Progress, number: int) -> bool:
         return self._current.get(progress, _NOT_PLANNED)[0] == number
@@ -147,7 +145,8 @@ class RateLimiter:
         """Requests that the API said were left, until `_left_until`."""
         self._left_until = 0.0
         self._outage_until = 0.0
-        self._last = 0.0
+        self.last: float = 0.0
+        """When a request was sent last."""
         self._probe = FIRST_PROBE
         self._failing: set[Progress] = set()
 
@@ -160,7 +159,7 @@ class RateLimiter:
         """Return when the next request may be sent; None if one of the `in_flight` requests must be answered first."""
         if in_flight and (self.is_outage or self.refused_key):
             return None
-        return max(self._not_before, self._outage_until, self._last + self.distance)
+        return max(self._not_before, self._outage_until, self.last + self.distance)
 
     def is_ready(self, now: float, in_flight: int) -> bool:
         """Return True if a request may be sent now."""
@@ -171,10 +170,6 @@ class RateLimiter:
         """Return True if the rate limit decides how many of the `waiting` conversations can be sent."""
         left = self._left if now < self._left_until else SMALLEST_LIMIT
         return self.distance > 0 or now < self._scarce_until or waiting * REQUESTS_EACH > left
-
-    def sent(self, now: float) -> None:
-        """Note that a request is sent now."""
-        self._last = now
 
     def answered(self) -> None:
         """Note an answer: a success, or a refusal that is not about rate limit or key."""
@@ -199,6 +194,12 @@ class RateLimiter:
         """Note that the API accepts no request for `wait` seconds."""
         self._not_before = max(self._not_before, now + wait)
         self._scarce_until = self._not_before + SCARCE_FOR
+
+    def note_headers(self, headers: Mapping[str, str], now: float, epoch: float) -> None:
+        """Note what an answer says about the limit; `epoch` is `now` in seconds since the epoch."""
+        left, resets_in = rate.left(headers), rate.resets_in(headers, epoch)
+        if left is not None:
+            self.note_left(now, left, None if resets_in is None else min(resets_in, retry.MAX_RETRY_AFTER))
 
     def note_left(self, now: float, left: int, resets_in: float | None) -> None:
         """Note that `left` requests are allowed for the next `resets_in` seconds (None: the API does not tell)."""

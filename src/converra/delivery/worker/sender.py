@@ -37,13 +37,14 @@ from converra.wire import json_safe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from converra.api.operations import Operation
+    from converra.api.operations import Accepted, Operation
     from converra.api.results import StoredConversation
     from converra.config import Config
     from converra.delivery.outbox import Outbox
     from converra.delivery.protocol.batching import Step
     from converra.delivery.protocol.entry import EncodedMessage
     from converra.delivery.protocol.progress import Progress
+    from converra.delivery.protocol.requests import Fate
     from converra.delivery.stats import Counters
     from converra.delivery.worker.transport import Connection
 
@@ -91,19 +92,9 @@ class OutboxSettlement:
         self._outbox = outbox
         self._counters = counters
 
-    def delivered(self, progress: Progress, messages: list[EncodedMessage]) -> None:
-        """Settle messages that the API has stored."""
-        self._counters.add(delivered=_recorded(messages))
-        self._outbox.release(progress, messages)
-
-    def rejected(self, progress: Progress, messages: list[EncodedMessage]) -> None:
-        """Settle messages that the API refuses for good."""
-        self._counters.add(rejected=_recorded(messages))
-        self._outbox.release(progress, messages)
-
-    def withheld(self, progress: Progress, messages: list[EncodedMessage]) -> None:
-        """Settle messages that another process has sent."""
-        self._counters.add(withheld=_recorded(messages))
+    def settle(self, progress: Progress, messages: list[EncodedMessage], fate: Fate) -> None:
+        """Count the recorded ones: a split message counts once, a synthetic one not at all. Free their room."""
+        self._counters.add(**{fate: sum(message.whole for message in messages)})
         self._outbox.release(progress, messages)
 
 
@@ -124,6 +115,7 @@ class Sender:
         jitter: Callable[[], float],
     ) -> None:
         self._outbox = outbox
+        self._file = outbox.file
         self._counters = counters
         self._interval = config.flush_interval
         self._storing_seconds = config.timeout / 4
@@ -147,7 +139,8 @@ class Sender:
             progress.attempts, progress.refusals, progress.retry_at = 0, 0, 0.0
             self._succeeded(progress, step, answer)
             outcome = ANSWERED
-        self._outbox.save(progress)
+        if self._file is not None:
+            self._file.save(progress)
         return outcome
 
     def _decide(self, progress: Progress) -> Step:
@@ -164,8 +157,8 @@ class Sender:
             progress.state.opening = step
         elif isinstance(step, Batch):
             progress.state.unsettled, progress.accepted = step, False
-        if step is not None:
-            self._outbox.save(progress)
+        if step is not None and self._file is not None:
+            self._file.save(progress)
         return step
 
     def _prepare(self, progress: Progress) -> None:
@@ -184,7 +177,8 @@ class Sender:
             row, metadata = progress.notes.popleft()
             progress.rows.noted = max(progress.rows.noted, row)
             progress.annotate(late_errors.take(progress, json_safe.plain(metadata)))
-        late_errors.apply(progress)
+        if progress.state.late_errors:
+            late_errors.apply(progress)
 
     def _send(
         self, progress: Progress, step: Opening | Batch | ReadBack, connection: Connection, timeout: float
@@ -196,7 +190,12 @@ class Sender:
         self._counters.add(requests=1)
         with guard("sending to the API"):
             try:
-                operation = _operation(progress, step)
+                if isinstance(step, Opening):
+                    operation: Operation[Any] = requests.create(progress, step)
+                elif isinstance(step, Batch):
+                    operation = requests.append(progress, step)
+                else:
+                    operation = requests.read_back(progress)
                 answer = connection.send(operation, timeout=timeout)
                 if isinstance(step, Opening) and not answer.id:
                     raise APIConnectionError("the answer to a create has no id")
@@ -218,7 +217,7 @@ class Sender:
         else:
             self._settle_batch(progress, answer)
 
-    def _created(self, progress: Progress, opening: Opening, answer: StoredConversation) -> None:
+    def _created(self, progress: Progress, opening: Opening, answer: Accepted | StoredConversation) -> None:
         progress.state.id = answer.id
         if progress.header.shared and (opening.entries or progress.has_already_known):
             progress.state.opener_unknown = True  # another process may have opened it: read it back
@@ -235,9 +234,12 @@ class Sender:
         self._opened(progress, opening, answer, ours=ours)
         if not ours:
             texts, signatures = readback.system_texts(answer), readback.opener_signatures(answer)
-            self._settlement.withheld(progress, progress.drop_sent_by_opener(texts, signatures))
+            dropped = progress.drop_sent_by_opener(texts, signatures)  # these the opener has sent
+            self._settlement.settle(progress, dropped, "withheld")
 
-    def _opened(self, progress: Progress, opening: Opening, answer: StoredConversation, *, ours: bool) -> None:
+    def _opened(
+        self, progress: Progress, opening: Opening, answer: Accepted | StoredConversation, *, ours: bool
+    ) -> None:
         sent = progress.opened(answer.id or progress.state.id or "", opening, ours=ours)
         if progress.header.shared and answer.status in _OVER:
             progress.state.closed = True
@@ -261,7 +263,7 @@ class Sender:
 
     def _delivered(self, progress: Progress, messages: list[EncodedMessage]) -> None:
         self._refusals.accepted(messages)
-        self._settlement.delivered(progress, messages)
+        self._settlement.settle(progress, messages, "delivered")
 
     # -- failure -------------------------------------------------------------------------------------------------------
 
@@ -355,19 +357,6 @@ class Sender:
             self._send_again(progress, progress.state.unsettled, sure=False)
         elif progress.state.opening is not None:
             self._delivered(progress, progress.opened(progress.state.id or "", progress.state.opening, ours=True))
-
-
-def _operation(progress: Progress, step: Opening | Batch | ReadBack) -> Operation[Any]:
-    if isinstance(step, Opening):
-        return requests.create(progress, step)
-    if isinstance(step, Batch):
-        return requests.append(progress, step)
-    return requests.read_back(progress)
-
-
-def _recorded(messages: list[EncodedMessage]) -> int:
-    """Count recorded messages: a split one counts once, a synthetic one not at all."""
-    return sum(message.whole for message in messages)
 
 
 def _status(error: ConverraError) -> int:

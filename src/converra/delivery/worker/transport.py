@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from converra.api import rate, retry
 from converra.errors import ConverraError
 from converra.process import lifecycle
 from converra.process.guard import log_limited
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
     from converra.api.operations import Operation
     from converra.config import Config
     from converra.delivery.stats import Counters
-    from converra.delivery.worker.schedule import RateLimiter
 
 KEY_MISSING = (
     "converra: no API key: set CONVERRA_API_KEY, or pass api_key= to instrument(). Nothing is sent until then; "
@@ -38,8 +35,8 @@ T = TypeVar("T")
 class Connection(Protocol):
     """An HTTP connection to the API: `converra.api.connection.Connection`, or a fake."""
 
-    on_headers: Callable[[Mapping[str, str]], None]
-    """Called with the headers of each answer."""
+    limit_headers: Mapping[str, str] | None
+    """Headers of the latest answer that describe the rate limit. Their reader sets it to None again."""
 
     def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
         """Send a request once and return its decoded answer; `timeout` in seconds. Raises `converra.errors`."""
@@ -54,59 +51,36 @@ class Connection(Protocol):
 class Transport:
     """Opens and closes the connection. Used by workers only, one at a time.
 
-    Headers that tell what is left of the rate limit go to `rate_limiter`, under `lock`. `connect` makes the connection
-    from a key; by default it is `open_connection`.
+    `connect` makes the connection from a key; by default it is `open_connection`.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        counters: Counters,
-        connect: Callable[[str], Connection] | None,
-        rate_limiter: RateLimiter,
-        lock: threading.Lock,
-    ) -> None:
+    def __init__(self, config: Config, counters: Counters, connect: Callable[[str], Connection] | None) -> None:
         self._config = config
         self._counters = counters
         self._connect = connect
-        self._rate_limiter = rate_limiter
-        self._lock = lock
-        self._connection: Connection | None = None
+        self.connection: Connection | None = None
+        """None until it is opened, and while there is no key."""
         self._key_missing_logged = False
         lifecycle.pause_at_fork(_importing)
 
-    def connection(self) -> Connection | None:
-        """Return the connection; None while there is no key.
+    def open(self) -> Connection | None:
+        """Open the connection if there is a key, and return it.
 
         Called ahead of need: importing httpx takes a while, and should not happen at exit.
         """
-        if self._connection is None:
-            key = self._config.api_key_now()
-            if key is not None:
-                self._key_missing_logged = False
-                self._open(key)
-        return self._connection
-
-    def _open(self, key: str) -> None:
+        key = self._config.api_key_now()
+        if key is None:
+            return None
+        self._key_missing_logged = False
         try:
             if self._connect is None:
-                self._connection = open_connection(key, self._config.base_url, self._config.timeout)
+                self.connection = open_connection(key, self._config.base_url, self._config.timeout)
             else:
-                self._connection = self._connect(key)
+                self.connection = self._connect(key)
         except ConverraError as error:  # the environment names an unusable proxy or certificate
             self._counters.last_error = str(error)
             log_limited("unreachable", WAITS, error)
-        else:
-            self._connection.on_headers = self._on_headers
-
-    def _on_headers(self, headers: Mapping[str, str]) -> None:
-        """Note how much of the rate limit an answer has left."""
-        left = rate.left(headers)
-        if left is not None:
-            resets_in = rate.resets_in(headers, time.time())
-            seconds = None if resets_in is None else min(resets_in, retry.MAX_RETRY_AFTER)
-            with self._lock:
-                self._rate_limiter.note_left(time.monotonic(), left, seconds)
+        return self.connection
 
     def log_key_missing(self) -> None:
         """Log that there is no API key, once until there is one.
@@ -119,14 +93,14 @@ class Transport:
 
     def close(self) -> None:
         """Close the sockets. The next connection is opened with the key of that time, which may be a new one."""
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()
 
     def abandon(self) -> None:
         """Leave the sockets to the parent process, after a fork."""
-        if self._connection is not None:
-            self._connection.abandon()
+        if self.connection is not None:
+            self.connection.abandon()
 
 
 class _Importing:
