@@ -70,7 +70,7 @@ class Item(msgspec.Struct):
     part: int
     """Index among the source messages that were read from that message."""
     kind: int
-    """Kind of its first match key."""
+    """Kind of its first match key. From TEXT on, it has a text whose place in the order matters."""
     key: Any
     """Key of its first match key."""
     match_keys: MatchKeys
@@ -82,14 +82,9 @@ class Item(msgspec.Struct):
     """Pieces of text that were appended to a recorded reply."""
 
     @property
-    def is_text(self) -> bool:
-        """Report whether it has a text whose place in the order matters."""
-        return self.kind >= TEXT
-
-    @property
     def is_old(self) -> bool:
         """Report whether all of it is recorded."""
-        return (not self.is_text or self.at is not None) and all(self.old)
+        return (self.kind < TEXT or self.at is not None) and all(self.old)
 
 
 class Alignment:
@@ -101,7 +96,7 @@ class Alignment:
     def __init__(self, record: Record, snapshot: Snapshot) -> None:
         self.record: Record = record
         self.snapshot: Snapshot = snapshot
-        self.known_prefix = self._known_prefix()
+        self.known_prefix = self._known_prefix() if record.known_prefixes else None
         if not self._align() and self.known_prefix:  # the same texts occur twice, and the prefix is the wrong place
             self.known_prefix = None
             self._align()
@@ -127,16 +122,12 @@ class Alignment:
         self.counts: dict[Any, int] = {}
         """Occurrences of KEYED match keys in the request, after the prefix."""
         self.items: list[Item] = self._items()
-        return self._match_texts([item for item in self.items if item.is_text])
+        return not self.record.texts or self._match_texts([item for item in self.items if item.kind >= TEXT])
 
     def source(self, item: Item) -> SourceMessage:
         """Return the source message of an item; an empty one if the app has changed its message during the call."""
         parts = self.snapshot.source(item.index)
         return parts[item.part] if item.part < len(parts) else EMPTY_REPLY
-
-    def prefix_replies(self) -> int:
-        """Count the replies in the prefix."""
-        return self.known_prefix.replies if self.known_prefix else 0
 
     def answers(self) -> int:
         """Count the source messages of the request that a recorded call generated."""
@@ -345,7 +336,7 @@ class Overlap(NamedTuple):
 def overlap(record: Record, request: Request, fingerprints: list[int]) -> Overlap:
     """Measure how well a request continues a conversation, without recording anything."""
     trial = Alignment(record, take_snapshot(record, request, fingerprints))
-    prefix = trial.prefix_replies()
+    prefix = trial.known_prefix.replies if trial.known_prefix else 0
     old = sum(item.kind in (REPLY, KEYED) and item.is_old for item in trial.items)
     old_replies = sum(item.kind == REPLY and item.at is not None for item in trial.items)
     return Overlap(

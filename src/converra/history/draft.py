@@ -50,8 +50,8 @@ class Draft(msgspec.Struct, kw_only=True):
     source: SourceMessage
     id: str
     """Its `metadata.messageId`: unique, and known before the message is sent."""
-    finish: Finish
-    """Applies the user's redaction; returns None if that dropped the message."""
+    finish: Finish | None = None
+    """Applies the user's redaction, if there is any; returns None if that dropped the message."""
     started: float
     """Start of the call, in seconds since the epoch."""
     answer: Answer | None = None
@@ -69,14 +69,11 @@ class Draft(msgspec.Struct, kw_only=True):
     @property
     def size(self) -> int:
         """Approximate bytes of memory, counting one for each character: bounds what waits."""
-        size = OVERHEAD + self.source.weight
-        return size + self.answer.beside if self.answer else size
+        size, answer = OVERHEAD + self.source.weight, self.answer
+        return size + answer.beside if answer and (answer.metadata or answer.alternatives) else size
 
     def message(self) -> Message | None:
         """Make the message, safe for strict JSON and redacted; None if redaction dropped it."""
-        return self.finish(self._message())
-
-    def _message(self) -> Message:
         source, answer = self.source, self.answer
         role, content = _role_and_content(source, answer)
         usage = answer.usage if answer else None
@@ -87,12 +84,15 @@ class Draft(msgspec.Struct, kw_only=True):
             timestamp=_moment(self.started + (latency or 0.0) / 1000),
             model=json_safe.text(answer.model) if answer and answer.model else None,
             tokens=usage.completion_tokens if usage else None,
-            tool_calls=_tool_calls(source),
+            tool_calls=_tool_calls(source)
+            if source.calls or source.role == "tool" or source.call_id is not None
+            else None,
             usage=usage,
             latency_ms=_milliseconds(source.latency_ms) if self.latency_ms is None else latency,
             metadata=json_safe.plain(dict(self._metadata())),
         )
-        return _whole_usage(message)
+        message = _whole_usage(message)
+        return message if self.finish is None else self.finish(message)
 
     def _metadata(self) -> Iterator[tuple[str, Any]]:
         yield "messageId", self.id
@@ -197,7 +197,7 @@ class ManualDraft(msgspec.Struct, kw_only=True):
 
     written: Message
     id: str
-    finish: Finish
+    finish: Finish | None = None
     called: datetime | None = None
     """The time of the call, for a message without a timestamp."""
     already_known: bool = False
@@ -218,7 +218,8 @@ class ManualDraft(msgspec.Struct, kw_only=True):
             tool_calls=_written_calls(written.tool_calls),
             metadata=json_safe.plain({**identity, **(written.metadata or {}), **identity}),
         )
-        return self.finish(_whole_usage(message))
+        message = _whole_usage(message)
+        return message if self.finish is None else self.finish(message)
 
 
 def _written_calls(calls: list[Any] | None) -> list[Any] | None:

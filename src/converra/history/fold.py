@@ -32,6 +32,7 @@ from converra.history.record import (
     REPLY,
     START,
     SYSTEM,
+    TEXT,
     KnownPrefix,
     MatchKey,
     call_key,
@@ -122,7 +123,9 @@ class _Fold:
         self.record: Record = record
         self.snapshot: Snapshot = snapshot
         self.alignment: Alignment = Alignment(record, snapshot)
-        self.items = self._unless_retried(self.alignment.items)
+        self.items = self.alignment.items
+        if snapshot.previous is not None and self._continuation() in record.failed_continuations:
+            self.items = []  # the retry of a failed request that names what it continues
         self.known_prefix = self.alignment.known_prefix
         self.system = self.alignment.system()
         self.last = self.known_prefix.last if self.known_prefix else START
@@ -137,7 +140,8 @@ class _Fold:
         if self.record.shared:
             self._record_shared()
         else:
-            self._record_instructions()
+            if self.snapshot.instructions:
+                self._record_instructions(self.snapshot.instructions)
             for item in self.items:
                 self._record_item(item)
         self._remember(failed=answer is None if failed is None else failed)
@@ -152,11 +156,6 @@ class _Fold:
         self._record_answer(answer)
         return self.new[before:]
 
-    def _unless_retried(self, items: list[Item]) -> list[Item]:
-        """Return no items for the retry of a failed request that names what it continues, else all."""
-        retried = self.snapshot.previous is not None and self._continuation() in self.record.failed_continuations
-        return [] if retried else items
-
     # -- threads -------------------------------------------------------------------------------------------------
 
     def _thread(self) -> int:
@@ -165,7 +164,7 @@ class _Fold:
             return self.known_prefix.thread
         if self.snapshot.previous is not None:
             return self.record.answer_threads.get(self.snapshot.previous, 0)
-        shared = self._shared_history()
+        shared = self._shared_history() if self.record.messages else None
         if shared is not None:
             return shared
         return self.record.system_threads.get(self.system, self.record.threads)
@@ -191,7 +190,8 @@ class _Fold:
         """
         first = self.record.version == 1
         elsewhere = self.items[: self._last_reply(even_old=first) + 1]
-        self._record_instructions(already_known=first)
+        if self.snapshot.instructions:
+            self._record_instructions(self.snapshot.instructions, already_known=first)
         for item in elsewhere:
             self._record_item(item, already_known=first)
         if not first:  # the process that recorded them sends them; a new system text is this process's own
@@ -206,9 +206,8 @@ class _Fold:
         candidates = (n for n, item in enumerate(self.items) if even_old or not item.is_old)
         return max((n for n in candidates if self.alignment.source(self.items[n]).role == "assistant"), default=-1)
 
-    def _record_instructions(self, *, already_known: bool = False) -> None:
-        text = self.snapshot.instructions
-        if text and system_key(text) not in self.record.systems:
+    def _record_instructions(self, text: str, *, already_known: bool = False) -> None:
+        if system_key(text) not in self.record.systems:
             self._record(
                 SourceMessage(role="system", text=text),
                 (MatchKey(SYSTEM, system_key(text)),),
@@ -231,7 +230,7 @@ class _Fold:
             return  # a reply that is resent by reference (audio) was recorded when it was generated
         if item.kind == SYSTEM and item.key in self.record.systems:
             return  # the same system text twice in one request
-        replaces = self._replaced(assistant=item.kind == REPLY) if item.is_text and item.at is None else None
+        replaces = self._replaced(assistant=item.kind == REPLY) if item.kind >= TEXT and item.at is None else None
         match_keys = item.match_keys
         if item.old and (item.at is not None or any(item.old)):
             source, match_keys = _without_old(source, item)
@@ -324,7 +323,8 @@ class _Fold:
             known_prefix.counts = {}
         for key, count in self.alignment.counts.items():
             known_prefix.counts[key] = known_prefix.counts.get(key, 0) + count
-        known_prefix.replies = self.alignment.prefix_replies() + sum(item.kind == REPLY for item in self.items)
+        before = self.known_prefix.replies if self.known_prefix else 0
+        known_prefix.replies = before + sum(item.kind == REPLY for item in self.items)
         known_prefix.answers = self.alignment.answers()
         known_prefix.fingerprints, known_prefix.last = self.snapshot.fingerprints, self.last
         self.record.keep(known_prefix)
@@ -341,23 +341,19 @@ class _Fold:
         has_new_request = bool(self.new)
         for source in answer.messages:
             match_keys = match_keys_of(source)
-            self._expect(source, match_keys)
+            resent = echo(self.snapshot.dialect, source)
+            if resent is not None:  # then the app's thread need not read it
+                self.record.match_keys[resent] = (match_keys,)
             replaces = None if has_new_request or match_keys[0].kind != REPLY else self._replaced(assistant=True)
             self._record(source, match_keys, replaces, answer=True)
         if answer.response_id:
             self.record.answer_threads[answer.response_id] = self.thread
 
-    def _expect(self, source: SourceMessage, match_keys: MatchKeys) -> None:
-        """Store the fingerprint that the answer will have when it is resent: then the app's thread need not read it."""
-        fingerprint = echo(self.snapshot.dialect, source)
-        if fingerprint is not None:
-            self.record.match_keys[fingerprint] = (match_keys,)
-
 
 def _without_old(source: SourceMessage, item: Item) -> tuple[SourceMessage, MatchKeys]:
     """Take only the new part of a message: a text without its old calls, calls without their old text."""
     text, text_keys, call_keys = source.text, item.match_keys[:0], item.match_keys
-    if item.is_text:
+    if item.kind >= TEXT:
         text_keys, call_keys = item.match_keys[:1], item.match_keys[1:]
     if item.at is not None:
         text, text_keys = "", ()

@@ -135,22 +135,21 @@ class KnownPrefix(msgspec.Struct, kw_only=True):
     """Number of source messages in that request that recorded calls generated."""
 
 
-class Keyed:
+class Keyed(msgspec.Struct, eq=False):
     """The recorded tool calls and tool results, by the keys of their KEYED match keys."""
 
-    def __init__(self) -> None:
-        self.counts: dict[Any, int] = {}
-        """Key → how often it is recorded. Calls without an id also count as `("unnamed", tool)`."""
-        self.threads: dict[Any, int] = {}
-        """Key → thread in which it was recorded last."""
-        self.names: dict[str, str | None] = {}
-        """Call id → name of the tool."""
-        self.generated: set[Any] = set()
-        """Keys of the calls that recorded answers made, not requests brought; `("unnamed", tool)` as above."""
-        self._calls: dict[str, int] = {}
-        """Call id → number of calls that had it."""
-        self._results: dict[Any, set[int]] = {}
-        """Key of a result → hashes of its texts."""
+    counts: dict[Any, int] = {}
+    """Key → how often it is recorded. Calls without an id also count as `("unnamed", tool)`."""
+    threads: dict[Any, int] = {}
+    """Key → thread in which it was recorded last."""
+    names: dict[str, str | None] = {}
+    """Call id → name of the tool."""
+    generated: set[Any] = set()
+    """Keys of the calls that recorded answers made, not requests brought; `("unnamed", tool)` as above."""
+    _calls: dict[str, int] = {}
+    """Call id → number of calls that had it."""
+    _results: dict[Any, set[int]] = {}
+    """Key of a result → hashes of its texts."""
 
     def add(self, source: SourceMessage, key: Any, thread: int) -> None:
         """Add a call or a result."""
@@ -175,44 +174,39 @@ class Keyed:
         return hash(text.strip()) in self._results.get(key, ())
 
 
-class Record:
-    """The messages of one conversation that are recorded, as far as it takes to recognise them.
+class Record(msgspec.Struct, kw_only=True, eq=False):
+    """The messages of one conversation that are recorded, as far as it takes to recognise them."""
 
-    Args:
-        shared: Other processes record the same conversation.
-
-    """
-
-    def __init__(self, *, shared: bool = False) -> None:
-        self.shared: bool = shared
-        self.version: int = 0
-        """Number of folds: each call that is recorded makes a new version."""
-        self.messages: int = 0
-        """Number of messages, and so the number of the next one."""
-        self.threads: int = 0
-        self.known_prefixes: list[KnownPrefix] = []
-        """In the order of their use: the one used last is last."""
-        self.match_keys: dict[int, tuple[MatchKeys, ...]] = {}
-        """Fingerprint of a message → match keys of each source message that was read from it."""
-        self.systems: set[int] = set()
-        """Hashes of the recorded system texts."""
-        self.system_threads: dict[int | None, int] = {}
-        """Hash of a system text → thread of the last call that had it."""
-        self.keyed: Keyed = Keyed()
-        self.texts: list[int] = []
-        """Keys of the texts (TEXT and REPLY) in the order of recording. A *position* is an index into this list."""
-        self.recorded_texts: list[RecordedText] = []
-        """Parallel to `texts`. It is extended first, so a reader in another thread never finds it shorter."""
-        self.latest: dict[int, int] = {}
-        """Key of a text → its last position."""
-        self.reply_texts: dict[int, str] = {}
-        """Position → text, of the latest replies."""
-        self.answer_threads: dict[str, int] = {}
-        """The provider's id of an answer → its thread."""
-        self.failed_fingerprints: list[int] | None = None
-        """Fingerprints of the last request, if its call failed."""
-        self.failed_continuations: set[tuple[str, tuple[int, ...]]] = set()
-        """Failed requests that name what they continue: that id, and fingerprints. A retry brings nothing new."""
+    shared: bool = False
+    """Other processes record the same conversation."""
+    version: int = 0
+    """Number of folds: each call that is recorded makes a new version."""
+    messages: int = 0
+    """Number of messages, and so the number of the next one."""
+    threads: int = 0
+    known_prefixes: list[KnownPrefix] = []
+    """In the order of their use: the one used last is last."""
+    match_keys: dict[int, tuple[MatchKeys, ...]] = {}
+    """Fingerprint of a message → match keys of each source message that was read from it."""
+    systems: set[int] = set()
+    """Hashes of the recorded system texts."""
+    system_threads: dict[int | None, int] = {}
+    """Hash of a system text → thread of the last call that had it."""
+    keyed: Keyed = msgspec.field(default_factory=Keyed)
+    texts: list[int] = []
+    """Keys of the texts (TEXT and REPLY) in the order of recording. A *position* is an index into this list."""
+    recorded_texts: list[RecordedText] = []
+    """Parallel to `texts`. It is extended first, so a reader in another thread never finds it shorter."""
+    latest: dict[int, int] = {}
+    """Key of a text → its last position."""
+    reply_texts: dict[int, str] = {}
+    """Position → text, of the latest replies."""
+    answer_threads: dict[str, int] = {}
+    """The provider's id of an answer → its thread."""
+    failed_fingerprints: list[int] | None = None
+    """Fingerprints of the last request, if its call failed."""
+    failed_continuations: set[tuple[str, tuple[int, ...]]] = set()
+    """Failed requests that name what they continue: that id, and fingerprints. A retry brings nothing new."""
 
     def continued(self, fingerprints: list[int]) -> tuple[KnownPrefix | None, list[int]]:
         """Find the longest known prefix that these fingerprints extend.
@@ -266,7 +260,9 @@ class Record:
                 self.texts.append(key)
                 self.latest[key] = at
                 if kind == REPLY:
-                    self._add_reply(at, source.text)
+                    self.reply_texts[at] = source.text
+                    if len(self.reply_texts) > MAX_REPLY_TEXTS:
+                        del self.reply_texts[next(iter(self.reply_texts))]
             elif kind == SYSTEM:
                 self.systems.add(key)
             else:
@@ -274,11 +270,6 @@ class Record:
                 if generated:
                     self.keyed.generated |= {key, ("unnamed", key[2])} if key[1] is None else {key}
         return at
-
-    def _add_reply(self, at: int, text: str) -> None:
-        self.reply_texts[at] = text
-        if len(self.reply_texts) > MAX_REPLY_TEXTS:
-            del self.reply_texts[next(iter(self.reply_texts))]
 
 
 NOTHING: dict[int, tuple[MatchKeys, ...]] = {}

@@ -74,7 +74,8 @@ class SourceMessage(msgspec.Struct, frozen=True, gc=False):
     @property
     def weight(self) -> int:
         """Approximate number of characters of all strings that it keeps alive."""
-        return len(self.text) + self.beside
+        beside = self.beside if self.calls or self.attachments or self.metadata else 0
+        return len(self.text) + beside
 
     @property
     def beside(self) -> int:
@@ -103,11 +104,21 @@ class Dialect(NamedTuple):
     """The message in which most apps resend a reply; only its fingerprint is used."""
 
 
+_HTTP_STATUSES = range(100, 600)
+
+
 class Failure(NamedTuple):
     """The error that ended a call before its answer was complete: its class name, and its HTTP status if it has one."""
 
     type: str
     status: int | None = None
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """Describe an exception by its class, and the HTTP status that it carries under either of its usual names."""
+        found = (getattr(error, name, None) for name in ("status_code", "code"))
+        status = next((status for status in found if type(status) is int and status in _HTTP_STATUSES), None)
+        return cls(type(error).__name__, status)
 
 
 class Answer(msgspec.Struct, gc=False):
@@ -255,6 +266,13 @@ class Request(msgspec.Struct, gc=False):
     scope: Scope | None = None
     run: Run | None = None
 
+    def tool_names(self) -> list[Any]:
+        """Read the names of the declared tools; most requests that declare any have functions of Chat Completions."""
+        try:
+            return [tool["function"]["name"] for tool in self.tools]
+        except (KeyError, TypeError, IndexError):
+            return [_tool_name(tool) for tool in self.tools]
+
     @property
     def agent(self) -> str | None:
         """The name of the agent that makes the call, as its framework knows it; None outside of such a framework."""
@@ -264,6 +282,15 @@ class Request(msgspec.Struct, gc=False):
     def thread(self) -> str | None:
         """The framework's own session, such as a LangGraph thread id; None if it has none."""
         return self.scope.thread if self.scope else None
+
+
+def _tool_name(tool: Any) -> str | None:
+    """Read the name of a declared tool, in either of the provider's shapes; hosted tools have only a type."""
+    if not isinstance(tool, dict):
+        return None
+    function = tool.get("function") or tool.get("custom") or tool
+    name = (function.get("name") if isinstance(function, dict) else None) or tool.get("type")
+    return name if isinstance(name, str) else None
 
 
 class Facts(msgspec.Struct, frozen=True, gc=False):

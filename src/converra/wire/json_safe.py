@@ -11,6 +11,8 @@ from numbers import Integral, Real
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 MAX_DEPTH = 32
 MAX_VALUES = 100_000
 """Values in one copy. Only a value that contains itself many times over has more."""
@@ -85,16 +87,15 @@ def plain(value: Any, describe: Describe = type_name) -> Any:
     return _Copy(describe).of(value, ())
 
 
-class _Copy:
+class _Copy(msgspec.Struct):
     """One copy being made."""
 
-    def __init__(self, describe: Describe) -> None:
-        self._describe = describe
-        self._remaining = MAX_VALUES
+    describe: Describe
+    remaining: int = MAX_VALUES
 
     def of(self, value: Any, above: tuple[int, ...]) -> Any:
         """Copy a value inside containers with these identities."""
-        self._remaining -= 1
+        self.remaining -= 1
         scalar = _SCALARS.get(type(value))
         if scalar is not None:
             return scalar(value)
@@ -107,11 +108,13 @@ class _Copy:
             return "<cycle>"
         if len(above) >= MAX_DEPTH:
             return "<too deep>"
-        if self._remaining <= 0:
+        if self.remaining <= 0:
             return "<too much>"
         above = (*above, id(value))
         if issubclass(type(value), Mapping):
-            return {self._key(k): self.of(v, above) for k, v in _pairs(value)}
+            # Those of a dict without calling a method that a subclass may override.
+            pairs = list(dict.items(value) if issubclass(type(value), dict) else value.items())
+            return {self._key(k): self.of(v, above) for k, v in pairs}
         return [self.of(v, above) for v in _members(value)]
 
     def _key(self, key: Any) -> str:
@@ -130,16 +133,11 @@ class _Copy:
         if issubclass(type(value), Decimal | UUID | timedelta):
             return str(value)
         number = _number(value)
-        return text(self._describe(value))[:MAX_DESCRIPTION] if number is None else number
-
-
-def _pairs(value: Any) -> list[tuple[Any, Any]]:
-    """Return the items of a mapping; those of a dict without calling a method that a subclass may override."""
-    return list(dict.items(value) if issubclass(type(value), dict) else value.items())
+        return text(self.describe(value))[:MAX_DESCRIPTION] if number is None else number
 
 
 def _members(value: Any) -> Iterable[Any]:
-    """Return the members of a list, tuple or set, in the same way."""
+    """Return the members of a list, tuple or set, without calling a method that a subclass may override."""
     for base in (list, tuple):
         if issubclass(type(value), base):
             return base.__getitem__(value, slice(None))
