@@ -20,8 +20,7 @@ from tests.queues import MemoryQueue, as_it_is
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from converra.capture.call import OpenCall
-    from converra.capture.recording import Recording
+    from converra.capture.recording import OpenCall, Recording
     from converra.delivery.header import Header
 
 S = system("Be kind.")

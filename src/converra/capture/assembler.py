@@ -42,13 +42,13 @@ class Assembler:
     def __init__(
         self,
         queue: ConversationQueue,
-        finish: Finish,
+        finish: Finish | None,
         *,
         shared: bool = False,
         show: Show | None = None,
     ) -> None:
         self.record: Record = Record(shared=shared)
-        self.finish: Finish = finish
+        self._finish = finish
         self.sends_now: bool = False
         """New messages are sent at once."""
         self._show = show
@@ -62,11 +62,14 @@ class Assembler:
 
     def fold(self, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts, at: float) -> bool:
         """Record a turn that ended `at` a time of the monotonic clock; return False if the conversation is over."""
-        if self._is_over():
+        if self._over:
+            log_limited("ended", LATE)
             return False
         if answer is not None:
             answer.settle()
-            _name_model(answer, snapshot.model)
+            if snapshot.model and not answer.model and answer.is_begun:
+                answer.model = snapshot.model
+                answer.metadata = {**(answer.metadata or {}), "modelRequested": True}
         asked = self._asked.pop(id(snapshot), None)
         new = fold(self.record, snapshot, answer) if asked is None or answer is None else asked.reply(answer)
         if self._early:
@@ -84,7 +87,9 @@ class Assembler:
 
     def ask(self, snapshot: Snapshot, facts: Facts, at: float) -> None:
         """Record the request of a call whose answer comes much later, if at all."""
-        if not self._is_over():
+        if self._over:
+            log_limited("ended", LATE)
+        else:
             asked = self._asked[id(snapshot)] = Asked(self.record, snapshot)
             new = [self._timed(message) for message in asked.ask()]
             self._append([self._draft(m, None, None, facts, carries=False) for m in new], at)
@@ -95,15 +100,18 @@ class Assembler:
         if self.record.shared and not self.record.version:
             self._early[source.call_id] = source, facts
             return
-        new = None if self._is_over() else record_tool_result(self.record, source)
-        if new is not None:
+        if self._over:
+            log_limited("ended", LATE)
+        elif (new := record_tool_result(self.record, source)) is not None:
             self._append([self._draft(new, None, None, facts, carries=False)], at)
 
     def write(self, message: Message, called: datetime, at: float) -> None:
         """Record a message that was written by hand."""
-        if not self._is_over():
+        if self._over:
+            log_limited("ended", LATE)
+        else:
             number = write(self.record, _source(message))
-            draft = ManualDraft(written=message, id=self._id(number), finish=self.finish, called=called)
+            draft = ManualDraft(written=message, id=f"{self._nonce}-{number}", finish=self._finish, called=called)
             self._append([draft], at)
 
     def reject(self, answer: Answer, failure: Failure) -> None:
@@ -121,14 +129,9 @@ class Assembler:
         if not self._over:
             if self._early:
                 self.record.version += 1
-            self._record_early(at)
+                self._record_early(at)
             self._over = final
             self._queue.end(always=always)
-
-    def _is_over(self) -> bool:
-        if self._over:
-            log_limited("ended", LATE)
-        return self._over
 
     def _append(self, drafts: Sequence[Draft | ManualDraft], at: float) -> None:
         if drafts:
@@ -142,38 +145,36 @@ class Assembler:
         self, new: NewMessage, answer: Answer | None, failure: Failure | None, facts: Facts, *, carries: bool
     ) -> Draft:
         """Make a draft. The carrier has the facts of an answer; without one, the request's messages carry the error."""
+        message_id = f"{self._nonce}-{new.number}"
         if answer is not None and carries:
-            answer.carried_by = self._id(new.number)
+            answer.carried_by = message_id
+        run = facts.run if new.answer or (carries and failure) else None
+        has_extra = run is not None or new.thread or new.replaces is not None
         return Draft(
             source=new.source,
-            id=self._id(new.number),
-            finish=self.finish,
+            id=message_id,
+            finish=self._finish,
             started=facts.started,
             answer=answer if carries else None,
             failure=failure if carries else None,
             latency_ms=facts.latency_ms if carries and answer else None,
             first_token_ms=facts.first_token_ms if carries and answer else None,
             span=(facts.trace_id, facts.span_id) if new.answer else (0, 0),
-            extra=self._extra(new, facts.run if new.answer or (carries and failure) else None),
+            extra=self._extra(new, run) if has_extra else None,
             already_known=new.already_known,
         )
 
-    def _extra(self, new: NewMessage, run: Run | None) -> dict[str, Any] | None:
-        if run is None and not new.thread and new.replaces is None:
-            return None
+    def _extra(self, new: NewMessage, run: Run | None) -> dict[str, Any]:
         extra: dict[str, Any] = {}
         if new.thread:
             extra["thread"] = new.thread
         if new.replaces is not None:
-            extra["replaces"] = self._id(new.replaces)
+            extra["replaces"] = f"{self._nonce}-{new.replaces}"
         if run is not None and run.agent:
             extra["agent"] = run.agent
         if run is not None and run.id:
             extra["runId"] = run.id
         return extra
-
-    def _id(self, number: int) -> str:
-        return f"{self._nonce}-{number}"
 
     def _timed(self, new: NewMessage) -> NewMessage:
         """Add the duration and metadata of a tool's run to the result that a request brings."""
@@ -190,13 +191,6 @@ class Assembler:
         early, self._early = list(self._early.values()), {}
         for source, facts in early:
             self.record_tool_result(source, facts, at)
-
-
-def _name_model(answer: Answer, asked: str | None) -> None:
-    """Fall back to the requested model, marked as such, if an answer does not name its model."""
-    if asked and not answer.model and answer.is_begun:
-        answer.model = asked
-        answer.metadata = {**(answer.metadata or {}), "modelRequested": True}
 
 
 def _carrier(new: Sequence[NewMessage]) -> NewMessage | None:

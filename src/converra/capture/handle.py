@@ -101,16 +101,15 @@ class Conversation:
             try:
                 if not self._started:
                     try:
-                        self.recorded = self._router.for_block(self._spec())
+                        self.recorded = self._router.for_block(
+                            ConversationSpec(self.prompt_id, self.session_id, self.metadata, self.company_name)
+                        )
                     except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
                         report("starting a conversation", error)
                     self._started = True
             finally:
                 self._starting.release()
         return self.recorded
-
-    def _spec(self) -> ConversationSpec:
-        return ConversationSpec(self.prompt_id, self.session_id, self.metadata, self.company_name)
 
     def add_message(
         self,
@@ -194,27 +193,21 @@ class Conversation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._leave()
-        if error is not None and not isinstance(error, GeneratorExit):
-            self.update_metadata(error={"type": type(error).__name__})
-        if not self._entered:
-            self._finish_block()
-
-    def _finish_block(self) -> None:
-        """Complete the conversation after its block, or send what another process may continue."""
-        if not self.keep_open:
-            self.complete()
-        elif self.recorded is not None:
-            self.recorded.send_now()
-
-    def _leave(self) -> None:
-        """Leave the scope that was entered here: several threads may be inside at the same time."""
         if len(self._entered) > 1:
             self._leave_innermost()
         elif self._entered:  # empty in a decorated generator, whose steps enter and leave for themselves
             self._entered.pop().leave(for_good=not self.keep_open)
+        if error is not None and not isinstance(error, GeneratorExit):
+            self.update_metadata(error={"type": type(error).__name__})
+        if self._entered:
+            return
+        if not self.keep_open:
+            self.complete()
+        elif self.recorded is not None:
+            self.recorded.send_now()  # another process may continue it
 
     def _leave_innermost(self) -> None:
+        """Leave the scope that was entered here: several threads may be inside at the same time."""
         entered = next((e for e in self._entered if e.is_innermost), None) or next(reversed(self._entered), None)
         if entered is not None:
             self._entered.remove(entered)

@@ -47,7 +47,9 @@ class Recorder:
         if delivery is None:
             delivery = Delivery(self.config, periodic_task=self._registry.sweeper, jobs=jobs)
         self.delivery: Delivery = delivery
-        privacy = Privacy(capture_content=self.config.capture_content, redact=self.config.redact)
+        privacy: Privacy | None = None
+        if not self.config.capture_content or self.config.redact is not None:
+            privacy = Privacy(capture_content=self.config.capture_content, redact=self.config.redact)
         self._router = Router(self.config, self._registry, delivery, privacy, show if self.config.console else None)
         self.capture: CallCapture = CallCapture(self._router)
         """The side of this recorder that integrations see."""

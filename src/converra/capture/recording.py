@@ -35,6 +35,8 @@ here; delivery completes it, unless it has a session that other processes may co
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from sys import modules
 from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING, Any
@@ -42,15 +44,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra.capture.assembler import LATE, Assembler
-from converra.capture.call import OpenCall
 from converra.capture.spec import fresh_key
-from converra.history.record import take_snapshot
-from converra.history.turn import Facts, Failure
-from converra.process.guard import guard, log_limited
+from converra.history.record import Snapshot, take_snapshot
+from converra.history.turn import Answer, Facts, Failure, Run
+from converra.process.guard import guard, log_limited, report
 from converra.process.telemetry import NO_SPAN, TRACES, current_span_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
     from typing import Protocol
 
@@ -60,8 +61,8 @@ if TYPE_CHECKING:
     from converra.delivery.delivery import Delivery
     from converra.delivery.header import Header
     from converra.history.draft import Finish
-    from converra.history.record import Record, Snapshot
-    from converra.history.turn import Answer, Origin, Request, SourceMessage
+    from converra.history.record import Record
+    from converra.history.turn import Origin, Request, SourceMessage
     from converra.wire.models import Message
 
     class ConversationIndex(Protocol):
@@ -110,7 +111,7 @@ class Recording:
         self,
         spec: ConversationSpec,
         delivery: Delivery,
-        finish: Finish,
+        finish: Finish | None,
         *,
         show: Show | None = None,
         implicit: ConversationIndex | None = None,
@@ -181,13 +182,13 @@ class Recording:
         call = OpenCall(self, snapshot, span, [True], time(), perf_counter(), request.run)
         self._calls.add(call)
         if request.tools:
-            self._declare(request.tools)
+            self._declare(request)
         return call
 
     def over(
         self, call: OpenCall, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts
     ) -> None:
-        """Record a turn that is over, and forget its call; see `call.TurnRecorder`."""
+        """Record a turn that is over, and forget its call; `failure` says why an answer is missing or incomplete."""
         self.used = at = monotonic()
         if self.ended:
             log_limited("ended", LATE)
@@ -267,7 +268,7 @@ class Recording:
 
         In a session, the answer to a background request is left out: another process may retrieve and record it.
         """
-        shared = self._spec.is_shared and not self._ending
+        shared = self._spec.session_id is not None and not self._ending
         for call in list(self._calls):
             if call.asked and shared:
                 self._calls.discard(call)
@@ -298,7 +299,9 @@ class Recording:
 
     def _assembling(self) -> Assembler:
         if self._assembler is None:
-            self._assembler = Assembler(self._open_queue(), self._finish, shared=self._spec.is_shared, show=self._show)
+            self._assembler = Assembler(
+                self._open_queue(), self._finish, shared=self._spec.session_id is not None, show=self._show
+            )
         return self._assembler
 
     def _open_queue(self) -> ConversationQueue:
@@ -310,26 +313,85 @@ class Recording:
                 queue = self._queue = self._queue or opened  # a signal handler may have opened it meanwhile
         return queue
 
-    def _declare(self, tools: Sequence[Any]) -> None:
+    def _declare(self, request: Request) -> None:
         """Put the names of the declared tools into the conversation's metadata if they have changed."""
-        names = _tool_names(tools)
+        names = request.tool_names()
         if names != self._tools:
             self._tools = names
             self._open_queue().annotate({"tools": [name for name in names if isinstance(name, str)]})
 
 
-def _tool_names(tools: Sequence[Any]) -> list[Any]:
-    """Read the names of the declared tools; most requests that declare any have functions of Chat Completions."""
-    try:
-        return [tool["function"]["name"] for tool in tools]
-    except (KeyError, TypeError, IndexError):
-        return [_tool_name(tool) for tool in tools]
+class OpenCall(msgspec.Struct, eq=False):
+    """Implements `integrations.CapturedCall`: one model call under way. The first `end`, `fail` or `cut` counts."""
+
+    _recording: Recording
+    _snapshot: Snapshot
+    _span: tuple[int, int]
+    _once: list[bool]
+    _started: float
+    _ticks: float
+    _run: Run | None = None
+    _first: float | None = None
+    _so_far: Callable[[], Answer] | None = None
+    asked: bool = False
+    """The request is recorded, and the answer has not come yet."""
+
+    def first_token(self) -> None:
+        """Note that the first part of the answer has arrived."""
+        if self._first is None:
+            self._first = perf_counter()
+
+    def streaming(self, so_far: Callable[[], Answer]) -> None:
+        """Remember how to read what has arrived of the answer."""
+        self._so_far = so_far
+
+    def wait(self) -> None:
+        """Record the request now: the answer comes much later, if at all."""
+        if not self.asked and self._once:
+            self.asked = True
+            with guard("recording a request"):
+                self._recording.ask(self._snapshot, Facts(self._started, None, None, *self._span, self._run))
+
+    def end(self, answer: Answer | None, ended: float | None = None, failure: Failure | None = None) -> None:
+        """Record the turn. An answer that holds nothing but an error counts as a failed call.
+
+        Args:
+            answer: What the model answered.
+            ended: `time.perf_counter()` of the last chunk, if that was earlier than now.
+            failure: Why the call failed.
+
+        """
+        try:
+            if failure is None and answer is not None and not answer.messages:
+                failure = _failure_in(answer)
+                answer = None if failure else answer
+            try:
+                self._once.pop()  # atomic, unlike a flag: a finalizer and a reader may meet here
+            except IndexError:
+                return
+            first = None if self._first is None else (self._first - self._ticks) * 1000
+            latency = ((ended or perf_counter()) - self._ticks) * 1000
+            facts = Facts(self._started, latency, first, *self._span, self._run)
+            self._recording.over(self, self._snapshot, answer, failure, facts)
+        except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
+            report("recording an answer", error)
+
+    def fail(self, error: BaseException, answer: Answer | None = None) -> None:
+        """Record the request with its error, and the part of the answer that had arrived."""
+        with guard("recording a failed call"):
+            self.end(answer, None, Failure.of(error))
+
+    def rejecter(self, answer: Answer) -> Callable[[BaseException], None]:
+        """Return a function that records why the app could not read the answer. It does not keep the request alive."""
+        return partial(self._recording.reject, answer)
+
+    def cut(self) -> None:
+        """Record what has arrived of a stream."""
+        with guard("recording an open stream"):
+            if self._so_far is not None:
+                self.end(self._so_far())
 
 
-def _tool_name(tool: Any) -> str | None:
-    """Read the name of a declared tool, in either of the provider's shapes; hosted tools have only a type."""
-    if not isinstance(tool, dict):
-        return None
-    function = tool.get("function") or tool.get("custom") or tool
-    name = (function.get("name") if isinstance(function, dict) else None) or tool.get("type")
-    return name if isinstance(name, str) else None
+def _failure_in(answer: Answer) -> Failure | None:
+    error = (answer.metadata or {}).get("error")
+    return Failure(error["type"]) if error else None

@@ -42,22 +42,18 @@ class Registry:
     def __init__(self, jobs: JobQueue, idle_timeout: float) -> None:
         self._jobs = jobs
         self._idle_timeout = idle_timeout
-        self._recordings: weakref.WeakSet[Recording] = weakref.WeakSet()
+        self.recordings: weakref.WeakSet[Recording] = weakref.WeakSet()
+        """All of them, each for as long as something else refers to it."""
         every = max(MIN_SWEEP, min(idle_timeout / 4, MAX_SWEEP))
         self.sweeper: PeriodicTask = PeriodicTask(jobs, every, Registry.sweep, self)
         self.implicit: ImplicitConversations = ImplicitConversations(jobs, idle_timeout, self.sweeper)
         self.sessions: Sessions = Sessions(jobs, self.sweeper)
 
-    def add(self, recording: Recording) -> Recording:
-        """Keep track of a recording for as long as something else refers to it."""
-        self._recordings.add(recording)
-        return recording
-
     def alive(self) -> list[Recording]:
         """List all recordings. Iterating a set that another thread adds to raises, so it is tried again."""
         for _ in range(MAX_READINGS):
             with suppress(RuntimeError):
-                return list(self._recordings)
+                return list(self.recordings)
         return []
 
     def sweep(self) -> None:

@@ -31,8 +31,8 @@ from converra.process.guard import guard, guarded, log_limited, report
 
 if TYPE_CHECKING:
     from converra.capture.assembler import Show
-    from converra.capture.call import OpenCall
     from converra.capture.implicit import ImplicitConversations
+    from converra.capture.recording import OpenCall
     from converra.capture.registry import Registry
     from converra.config import Config
     from converra.delivery.delivery import Delivery
@@ -59,7 +59,7 @@ class Router:
     """Finds the recording that something belongs to, or makes a new one."""
 
     def __init__(
-        self, config: Config, registry: Registry, delivery: Delivery, finish: Finish, show: Show | None = None
+        self, config: Config, registry: Registry, delivery: Delivery, finish: Finish | None, show: Show | None = None
     ) -> None:
         self._config = config
         self._registry = registry
@@ -158,7 +158,8 @@ class Router:
         if not self._delivery.started:
             exits.arm(self._delivery)
         recording = Recording(spec, self._delivery, self._finish, show=self._show, implicit=implicit, origin=origin)
-        return self._registry.add(recording)
+        self._registry.recordings.add(recording)
+        return recording
 
     def _of_session(self, prompt_id: str, session_id: str, scope: Scope) -> Recording | None:
         session, origin = (prompt_id, session_id), scope.origin

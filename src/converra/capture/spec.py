@@ -25,13 +25,9 @@ class ConversationSpec(msgspec.Struct, frozen=True, gc=False):
 
     prompt_id: str
     session_id: str | None = None
+    """If it has one, other processes may join it: the session id makes its idempotency key."""
     metadata: Mapping[str, Any] = {}
     company_name: str | None = None
-
-    @property
-    def is_shared(self) -> bool:
-        """True if other processes may join the conversation: its session id is its idempotency key."""
-        return self.session_id is not None
 
     def header(self) -> Header:
         """Build the header, with a new idempotency key unless there is a session. User metadata cannot displace ours.
@@ -45,7 +41,7 @@ class ConversationSpec(msgspec.Struct, frozen=True, gc=False):
             key=fresh_key() if self.session_id is None else f"{self.prompt_id}:{self.session_id}",
             prompt_id=self.prompt_id,
             company_name=self.company_name,
-            shared=self.is_shared,
+            shared=self.session_id is not None,
             metadata={**self.metadata, **reserved},
         )
 
