@@ -25,12 +25,17 @@ ENTRY = {"__init__", "__main__", "_version"}
 CALL_PATH = """
 import json
 from pathlib import Path
-from scripts.call_path import CLIMBS, PACKAGE, measure
+from scripts.call_path import CLIMBS, MAX_FILES, MAX_FUNCTIONS, PACKAGE, measure
 
 path = measure()
 ran = sorted({(Path(code.co_filename).relative_to(PACKAGE).parts[0], code.co_qualname) for code in path.functions})
 climbs = [[*rooms, through] for rooms, through in CLIMBS.items()]
-print(json.dumps({"ran": ran, "calls": sorted(path.calls), "climbs": climbs, "unnamed": sorted(path.unnamed)}))
+length = {"files": len(path.files), "functions": len(path.functions - path.comprehensions)}
+bounds = {"files": MAX_FILES, "functions": MAX_FUNCTIONS}
+calls, unnamed = sorted(path.calls), sorted(path.unnamed)
+print(json.dumps({"ran": ran, "calls": calls, "climbs": climbs, "unnamed": unnamed, "over": [
+    f"{length[name]} {name}, at most {most}" for name, most in bounds.items() if length[name] > most
+]}))
 """
 
 
@@ -115,6 +120,11 @@ def test_the_page_names_every_climb() -> None:
     rows = [[cell.strip("`") for cell in cells[:2]] + [cells[2]] for cells in PAGE.rows() if len(cells) == 4]
     assert [row for row in rows if _is_room(row[0])] == _measured()["climbs"]
     assert _measured()["unnamed"] == []
+
+
+def test_the_path_of_a_call_is_short() -> None:
+    """One call passes few files and functions, so that a newcomer can follow it in an afternoon."""
+    assert _measured()["over"] == []
 
 
 def test_the_picture_is_the_path_of_a_call() -> None:
