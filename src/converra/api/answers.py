@@ -66,10 +66,9 @@ def answer_from(
     """Read the result of an answer; raises the APIStatusError that it stands for."""
     data = body.end()
     headers = {name.lower(): value for name, value in headers.items()}
-    response = APIResponse(operation.method, url, status_code, headers, b"")
+    response = APIResponse(operation.method, url, status_code, headers, b"")  # its content is copied where it is kept
     if not HTTPStatus.OK <= status_code < HTTPStatus.MULTIPLE_CHOICES:
         raise error_from(status_code, headers, data, response=replace(response, content=bytes(data)))
-    response = replace(response, content=bytes(data))
     try:
         if body.problem or (len(data) > MAX_VALUES and _too_many_values(data)):
             raise ValueError(body.problem or "it holds too many values")  # noqa: TRY301 - as what cannot be decoded
@@ -77,9 +76,10 @@ def answer_from(
     except ValueError as error:
         reason = "it is an HTML page; is base_url right?" if _is_html(headers, data) else error
         message = f"the answer to {operation.method} {operation.path} cannot be read: {reason}"
+        response = replace(response, content=bytes(data))
         raise UnreadableResponseError(message, status_code=status_code, headers=headers, response=response) from error
     if isinstance(result, Answer):
-        result.set_response(response)
+        result.set_response(replace(response, content=bytes(data)))
     return result
 
 
