@@ -232,6 +232,17 @@ def test_a_fork_in_the_middle_of_a_write(server: LocalServer, start: Callable[..
     assert _is_empty(outbox)
 
 
+def test_killed_while_a_lock_file_is_removed(server: LocalServer, start: Callable[..., Any], outbox: Path) -> None:
+    """A process that dies as it takes over another's part of the file, or gives up its own, leaves no lock file."""
+    start("record(started(), 'a', 1); os._exit(0)", OUTBOX=outbox).ended()
+    for end in ("sender.start(); time.sleep(LONG)", "record(sender, 'b', 2); sender.shutdown(LONG)"):
+        killed = start(f"os.unlink = lambda path: os._exit(9)\nsender = started()\n{end}", OUTBOX=outbox).ended()
+        assert killed.status == 9
+        _recover(server, outbox)
+        assert _is_empty(outbox)
+    assert [one.words for one in held(server)] == [words(1), words(2)]
+
+
 def test_many_writers_never_do_without_the_file(server: LocalServer, start: Callable[..., Any], outbox: Path) -> None:
     """However many processes write at the same time, each waits for its turn, and every turn is on disk."""
     code = """

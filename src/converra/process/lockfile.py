@@ -52,9 +52,17 @@ class ProcessLock:
 
     def end(self) -> None:
         """Remove the file and unlock it: its owner has left no rows."""
+        self.remove()
+        self.abandon()
+
+    def remove(self) -> None:
+        """Remove the file; it stays locked. Called before the owner's row is gone for good.
+
+        After a crash in between, the row leads the next process to the file, which `take` makes again. The other way
+        round, the file would stay for ever.
+        """
         with contextlib.suppress(OSError):
             os.unlink(self._path)  # noqa: PTH108 - the path is a string
-        self.abandon()
 
     def abandon(self) -> None:
         """Close the file without removing it. In a forked child this leaves the parent's lock as it is."""

@@ -80,8 +80,8 @@ class Ledger:
                 self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (row,))  # noqa: S608 - literals
         self._adopted.discard(row)
 
-    def release_ownership(self) -> bool:
-        """Deregister this process; return True if undelivered rows remain for others."""
+    def release_ownership(self, process_lock: ProcessLock) -> None:
+        """Deregister this process, and remove its lock file, unless undelivered rows remain for others."""
         with self._transaction():
             empty = "NOT EXISTS (SELECT 1 FROM message WHERE conversation = conversation.id)"
             self._db.execute(
@@ -93,7 +93,7 @@ class Ledger:
             ).fetchone()
             if not remaining:
                 self._db.execute("DELETE FROM owner WHERE id = ?", (self._owner,))
-        return bool(remaining)
+                process_lock.remove()
 
     # -- recovery ------------------------------------------------------------------------------------------------------
 
@@ -121,13 +121,16 @@ class Ledger:
         process_lock = ProcessLock.take(self._path, token)
         if process_lock is None:
             return
-        with self._transaction():
-            taken = self._db.execute("SELECT id FROM conversation WHERE owner = ?", (owner,)).fetchall()
-            self._db.execute("UPDATE conversation SET owner = ? WHERE owner = ?", (self._owner, owner))
-            self._db.execute("DELETE FROM owner WHERE id = ?", (owner,))
-            self._db.execute("DELETE FROM message WHERE conversation NOT IN (SELECT id FROM conversation)")
+        try:
+            with self._transaction():
+                taken = self._db.execute("SELECT id FROM conversation WHERE owner = ?", (owner,)).fetchall()
+                self._db.execute("UPDATE conversation SET owner = ? WHERE owner = ?", (self._owner, owner))
+                self._db.execute("DELETE FROM owner WHERE id = ?", (owner,))
+                self._db.execute("DELETE FROM message WHERE conversation NOT IN (SELECT id FROM conversation)")
+                process_lock.remove()
+        finally:
+            process_lock.abandon()
         self._adopted.update(row for (row,) in taken)
-        process_lock.end()
 
     def _rebuilt(self, row: tuple[Any, ...], clock: float, idle_timeout: float) -> Progress:
         number, header, writer, state, ended, always, touched = row

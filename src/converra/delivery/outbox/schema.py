@@ -150,12 +150,11 @@ class OpenFile:
 
     def close(self) -> None:
         """Close the file. The next process that opens it delivers the rest."""
-        remaining = self.ledger.release_ownership()
-        self._disconnect()
-        if remaining:
+        try:
+            self.ledger.release_ownership(self._process_lock)
+        finally:
+            self._disconnect()
             self._process_lock.abandon()
-        else:
-            self._process_lock.end()
 
     def pause(self, seconds: float) -> bool:
         """Close both connections until `resume`, with no caller inside. Returns False if workers take too long."""
