@@ -43,10 +43,17 @@ def _print_dev() -> None:
 
 
 def _print_capture() -> None:
-    from benchmarks import capture, capture_anthropic, capture_google_genai, capture_langchain, capture_openai
+    from benchmarks import (
+        capture,
+        capture_anthropic,
+        capture_bedrock,
+        capture_google_genai,
+        capture_langchain,
+        capture_openai,
+    )
 
     print(f"\n{'µs of CPU per call':<36}{'plain':>10}{'noise':>10}{'captured':>10}{'with delivery':>16}")
-    clients = (capture_openai, capture_anthropic, capture_google_genai, capture_langchain)
+    clients = (capture_openai, capture_anthropic, capture_google_genai, capture_bedrock, capture_langchain)
     for name, cost in capture.overheads([shape for client in clients for shape in client.SHAPES]):
         print(
             f"{name:<36}{cost.plain.caller:>10.1f}{cost.noise.caller:>+10.1f}"

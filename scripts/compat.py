@@ -15,6 +15,7 @@ from scripts.environments import ROOT, Environment
 
 SUITE = ("tests/integrations/test_openai*.py", "tests/integrations/test_patching.py")
 GOOGLE_GENAI = ("tests/integrations/test_google_genai*.py",)
+BEDROCK = ("tests/integrations/test_bedrock*.py",)
 ANTHROPIC = ("tests/integrations/test_anthropic*.py",)
 LANGCHAIN = ("tests/integrations/test_langchain*.py",)
 RUNNER = (
@@ -65,6 +66,9 @@ ROWS = {
     # The shapes of calls are shared with openai's suite.
     "anthropic-0.40": Row(("anthropic==0.40.0", "httpx<0.28", "openai", "wrapt==1.17.3"), ANTHROPIC),
     "anthropic-current": Row(("anthropic", "openai", "wrapt"), ANTHROPIC),
+    # Its models know neither reasoning nor citations.
+    "bedrock-1.34": Row(("boto3==1.34.116", "aiobotocore==2.13.1", "openai", "wrapt==1.17.3"), BEDROCK),
+    "bedrock-current": Row(("boto3", "aiobotocore", "openai", "wrapt"), BEDROCK),
     "langchain-0.3": Row(
         ("langchain-core<1", "langchain-openai<1", "langgraph<1"),
         LANGCHAIN,

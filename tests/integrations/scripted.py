@@ -24,6 +24,8 @@ class Reply(NamedTuple):
     cut: bool = False
     hold: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    sized: bool = False
+    """The length is announced, and the body is not sent in chunks."""
 
 
 class Received(NamedTuple):
@@ -128,7 +130,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, model: ScriptedModel, reply: Reply) -> None:
         self.send_response(reply.status)
         self.send_header("content-type", reply.content_type)
-        self.send_header("transfer-encoding", "chunked")
+        length = sum(map(len, reply.pieces))
+        self.send_header(*(("content-length", str(length)) if reply.sized else ("transfer-encoding", "chunked")))
         for name, value in reply.headers:
             self.send_header(name, value)
         self.end_headers()
@@ -136,8 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
             for number, piece in enumerate(reply.pieces):
                 if number == reply.hold:
                     model.release.wait(LONG)
-                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-            if not reply.cut:
+                self.wfile.write(piece if reply.sized else b"%x\r\n%b\r\n" % (len(piece), piece))
+            if not (reply.cut or reply.sized):
                 self.wfile.write(b"0\r\n\r\n")
         self.close_connection = reply.cut or self.close_connection
 

@@ -31,6 +31,8 @@ LIBRARIES = (
     "google-genai",
     "groq",
     "together",
+    "boto3",
+    "aiobotocore",
     "langchain-core",
     "langchain-openai",
     "langgraph",

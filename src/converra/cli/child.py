@@ -58,6 +58,8 @@ def environment(
         after |= {"OPENAI_BASE_URL": openai_url, "OPENAI_API_KEY": key}
         after |= {"GOOGLE_GEMINI_BASE_URL": urljoin(openai_url, "/google"), "GOOGLE_API_KEY": key}
         after |= {"ANTHROPIC_BASE_URL": urljoin(openai_url, "/anthropic"), "ANTHROPIC_API_KEY": key}
+        # A token is for Bedrock alone: other clients of AWS keep the app's credentials.
+        after |= {"AWS_ENDPOINT_URL_BEDROCK_RUNTIME": urljoin(openai_url, "/bedrock"), "AWS_BEARER_TOKEN_BEDROCK": key}
         after |= {"GROQ_BASE_URL": urljoin(openai_url, "/"), "GROQ_API_KEY": key}
         after |= {"TOGETHER_BASE_URL": urljoin(openai_url, "/openai"), "TOGETHER_API_KEY": key}
     if sightings is not None:

@@ -250,8 +250,10 @@ def describe(attachment: Attachment) -> dict[str, Any]:
     return record
 
 
-def _digest(data: str) -> tuple[str | None, dict[str, Any]]:
+def _digest(data: str | bytes) -> tuple[str | None, dict[str, Any]]:
     """Return the MIME type of a data URL, and the size in bytes and SHA-256 of the decoded content."""
+    if isinstance(data, bytes):
+        return None, {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     mime, encoded, payload = _data_url(data)
     if not encoded:
         content = unquote_to_bytes(json_safe.text(payload))

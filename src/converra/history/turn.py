@@ -43,13 +43,13 @@ class SourceToolCall(msgspec.Struct, frozen=True, gc=False):
 class Attachment(NamedTuple):
     """A part of a message that is not text.
 
-    `data` is base64 or a data URL. It never leaves the process: only its size and digest do.
+    `data` is base64, a data URL, or the bytes themselves. It never leaves the process: only its size and digest do.
     """
 
     kind: str
     """`image`, `audio`, `file`, `video` or `document`."""
     mime: str | None = None
-    data: str | None = None
+    data: str | bytes | None = None
     url: str | None = None
     name: str | None = None
     """A file name or a provider's file id."""

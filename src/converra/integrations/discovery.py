@@ -9,7 +9,7 @@ from converra.process.guard import guard
 
 GROUP = "converra.integrations"
 
-NAMES = ("openai", "langchain", "litellm", "google-genai", "anthropic", "groq", "together")
+NAMES = ("openai", "langchain", "litellm", "google-genai", "anthropic", "groq", "together", "bedrock")
 BUILT_IN = tuple(
     EntryPoint(name, f"converra.integrations.{name.replace('-', '_')}:INTEGRATION", GROUP) for name in NAMES
 )

@@ -17,7 +17,7 @@ from converra.server.faults.connections import Connections
 from converra.server.faults.switches import FaultMiddleware, Faults
 from converra.server.gate import GateMiddleware
 from converra.server.journal import JournalMiddleware
-from converra.server.model import anthropic, gemini
+from converra.server.model import anthropic, bedrock, gemini
 from converra.server.model.endpoints import Model
 from converra.server.model.wire import ModelError
 from converra.server.store.changes import WEBHOOKS
@@ -34,7 +34,12 @@ if TYPE_CHECKING:
     from converra.server.store.conversations import Store
 
 _CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
-_MODEL_ERRORS = {"/openai/": ModelError.body, "/google/": gemini.error_body, "/anthropic/": anthropic.error_body}
+_MODEL_ERRORS = {
+    "/openai/": ModelError.body,
+    "/google/": gemini.error_body,
+    "/anthropic/": anthropic.error_body,
+    "/bedrock/": bedrock.error_body,
+}
 """The form of the stand-in model's errors, by the start of the path."""
 
 
@@ -55,6 +60,7 @@ def create_app(
             Mount("/openai", Router(model.routes(), redirect_slashes=False)),
             Mount("/google", Router(model.gemini_routes(), redirect_slashes=False)),
             Mount("/anthropic", Router(model.anthropic_routes(), redirect_slashes=False)),
+            Mount("/bedrock", Router(model.bedrock_routes(), redirect_slashes=False)),
             *routes.routes(),
         ],
         middleware=[

@@ -35,6 +35,7 @@ API_BY_PATH = {
     "/openai/": API("OpenAI's API", "OPENAI_API_KEY"),
     "/google/": API("Gemini's API", "GEMINI_API_KEY"),
     "/anthropic/": API("Anthropic's API", "ANTHROPIC_API_KEY"),
+    "/bedrock/": API("Bedrock's API", "AWS_BEARER_TOKEN_BEDROCK"),
 }
 """The Conversations API, and the APIs in which the stand-in model answers, by the beginning of their paths."""
 

@@ -69,6 +69,11 @@ class LocalServer:
         return f"{self.url}/anthropic"
 
     @property
+    def bedrock_url(self) -> str:
+        """The stand-in model, as `AWS_ENDPOINT_URL_BEDROCK_RUNTIME` wants it."""
+        return f"{self.url}/bedrock"
+
+    @property
     def requests(self) -> list[LoggedRequest]:
         """Every request to the two APIs as it was received, oldest first."""
         return self.store.log.all()

@@ -9,7 +9,7 @@ import msgspec
 from converra.history.turn import Attachment, SourceMessage, SourceToolCall
 from converra.integrations.payload.extras import merged, screened, unread
 from converra.integrations.payload.fields import copied, fields, items, plain, string
-from converra.integrations.payload.media import attachment, embeds, inside, placeholder, taken_out
+from converra.integrations.payload.media import KINDS, attachment, embeds, encodings, inside, placeholder, taken_out
 from converra.wire.json_safe import identifier
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class _Reader:
         call_id = identifier(own.get("tool_use_id"))
         attached = tuple(inside(own.get("content")))
         text = "\n".join(filter(None, (_output(own.get("content")), *map(placeholder, attached))))
-        item = screened(own, {one.data for one in attached if one.data})
+        item = screened(own, encodings(attached))
         at = self._hosted.pop(call_id or "", None)
         if at is None:
             name, metadata = kind.removesuffix(RESULT), {**self._pending(), "item": [item]}
@@ -217,10 +217,17 @@ class _Reader:
         metadata = {**metadata, "item": [*metadata["item"], item]}
         self._messages[at] = msgspec.structs.replace(before, text=text, attachments=attached, metadata=metadata)
 
+    def _media(self, own: dict[str, Any]) -> None:
+        attached = attachment(own)
+        if attached is None:
+            self._strange(own)
+        else:
+            self._attachments.append(attached)
+
     def _strange(self, own: dict[str, Any]) -> None:
         """Keep a block of an unknown kind as it is, and show its pictures and files."""
         attached = inside(own)
-        self._opaque.append(screened(own, {one.data for one in attached if one.data}))
+        self._opaque.append(screened(own, encodings(attached)))
         self._attachments += attached
 
     def _flush(self) -> None:
@@ -256,6 +263,7 @@ _READERS: dict[str, Callable[[_Reader, dict[str, Any]], None]] = {
     "thinking": _Reader._thinking,  # noqa: SLF001 - as above
     "redacted_thinking": _Reader._redacted_thinking,  # noqa: SLF001 - as above
     "tool_use": _Reader._called,  # noqa: SLF001 - as above
+    **dict.fromkeys(KINDS, _Reader._media),  # noqa: SLF001 - as above
 }
 
 

@@ -56,6 +56,7 @@ class PrefilledCall:
 
         An answer that has not begun, or is an error alone, stays as it is: the model has continued nothing.
         """
+        answer = answer.readable()
         if not (answer.is_begun and answer.messages):
             return answer
         first, *others = answer.messages

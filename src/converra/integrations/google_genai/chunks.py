@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from converra.history.turn import Answer, SourceMessage
 from converra.integrations.google_genai.generate import answer, document, index_of, plain_chunks
+from converra.integrations.payload.deferred import deferred
 from converra.integrations.payload.fields import copied, fields, items, string
 
 if TYPE_CHECKING:
@@ -25,31 +26,6 @@ MAX_INDEX = 1_000
 """Largest index of a list in a partial argument's path."""
 
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[['\"](.*?)['\"]\]")
-
-
-UNREAD = (SourceMessage("assistant"),)
-
-
-class StreamedAnswer(Answer):
-    """A finished stream, whose chunks (`unread`) are parsed on a worker thread, or when its messages are needed."""
-
-    @property
-    def weight(self) -> int:
-        """Approximate number of characters that it keeps alive."""
-        return sum(map(len, self.unread)) if self.messages is UNREAD else super().weight
-
-    def readable(self) -> Answer:
-        """Parse the chunks now."""
-        if self.messages is UNREAD:
-            found = read_chunks(self.unread)
-            for name in self.__struct_fields__:
-                setattr(self, name, getattr(found, name))
-        return self
-
-    def settle(self) -> None:
-        """Parse the chunks, and read the usage."""
-        self.readable()
-        super().settle()
 
 
 class Chunks:
@@ -77,7 +53,7 @@ class Chunks:
             return Answer(messages=(SourceMessage("assistant"),))
         if bodies[-1].__class__ is str and FINISH in bodies[-1]:
             self.finished = True
-            return StreamedAnswer(UNREAD, unread=bodies)
+            return deferred(bodies, read_chunks)
         found = read_chunks(bodies)
         self.finished = found.finish_reason is not None
         return found

@@ -9,7 +9,7 @@ from converra.integrations.langchain.content import content
 from converra.integrations.openai.chat import MESSAGE
 from converra.integrations.payload.extras import merged, unread
 from converra.integrations.payload.fields import copied, digest, fields, items, string
-from converra.integrations.payload.media import beside, embeds, placeholder, taken_out
+from converra.integrations.payload.media import beside, embeds, encodings, placeholder, taken_out
 from converra.integrations.payload.tool_calls import meant, unnamed
 from converra.wire.json_safe import identifier
 
@@ -130,7 +130,7 @@ def _assistant(own: dict[str, Any], more: dict[str, Any], found: Content) -> Sou
     if string(audio.get("data")):
         attachments = (*attachments, Attachment("audio", None, audio["data"]))
     made = tuple(_calls(own, more))
-    extras = unread(more, READ_BESIDE, {one.data for one in media if one.data})
+    extras = unread(more, READ_BESIDE, encodings(media))
     metadata = merged({**dict(_extras(own, more, found)), **unnamed(made)}, extras) or None
     return SourceMessage("assistant", text, meant(made), None, None, attachments, metadata)
 

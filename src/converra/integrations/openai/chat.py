@@ -10,7 +10,7 @@ from converra.history.turn import Answer, Attachment, Dialect, Request, SourceMe
 from converra.integrations.payload.extras import merged, screened, unread
 from converra.integrations.payload.fields import ANSWERING, BARE, BLOB_LENGTH, fields, fingerprint, items, plain, string
 from converra.integrations.payload.media import beside as media_beside
-from converra.integrations.payload.media import embeds, placeholder, taken_out
+from converra.integrations.payload.media import embeds, encodings, placeholder, taken_out
 from converra.integrations.payload.parts import Content, content, text_extras, unknown
 from converra.integrations.payload.tool_calls import TOOL_CALL, meant, unnamed
 from converra.integrations.payload.usage import counts, logprobs_summary, snapshot, token_logprobs, usage, usage_details
@@ -126,7 +126,7 @@ def _assistant(own: dict[str, Any], made: tuple[SourceToolCall, ...]) -> SourceM
         text = text or string(audio.get("transcript")) or ""
         if string(audio.get("data")):
             attachments = (*attachments, Attachment("audio", None, audio["data"]))
-    extras = {**unread(own, MESSAGE, {a.data for a in beside if a.data}), **text_extras(items(own.get("content")))}
+    extras = {**unread(own, MESSAGE, encodings(beside)), **text_extras(items(own.get("content")))}
     metadata = merged({**dict(_extras(own, found)), **unnamed(made)}, extras)
     return SourceMessage("assistant", text, calls, None, None, attachments, metadata or None)
 

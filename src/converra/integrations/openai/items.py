@@ -11,7 +11,7 @@ from converra.history.turn import Attachment, SourceMessage, SourceToolCall
 from converra.integrations.openai.chat import ROLES
 from converra.integrations.payload.extras import merged, screened, unread
 from converra.integrations.payload.fields import fields, items, plain, string
-from converra.integrations.payload.media import beside, embeds, inside, placeholder, taken_out
+from converra.integrations.payload.media import beside, embeds, encodings, inside, placeholder, taken_out
 from converra.integrations.payload.parts import content, text_extras, unknown
 from converra.integrations.payload.usage import logprobs
 from converra.wire.json_safe import identifier
@@ -88,7 +88,7 @@ def strange(own: dict[str, Any]) -> tuple[Any, SourceMessage | None]:
 
 
 def _data(attached: Sequence[Attachment]) -> set[str]:
-    return {one.data for one in attached if one.data}
+    return encodings(attached)
 
 
 def _extras(own: dict[str, Any], parts: Sequence[Any]) -> Iterator[tuple[str, Any]]:

@@ -73,6 +73,8 @@ def copied(value: Any, depth: int = 0) -> Any:
         return value
     if depth >= MAX_DEPTH:
         return "<too deep>"
+    if isinstance(value, bytes | bytearray):
+        return f"<{len(value)} bytes>"
     if isinstance(value, list | tuple):
         return [copied(item, depth + 1) for item in value]
     return {key: copied(item, depth + 1) for key, item in fields(value).items() if item is not None}

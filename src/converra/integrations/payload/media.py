@@ -1,6 +1,6 @@
 """Pictures, audio, video and files of whatever shape providers give them, as attachments.
 
-An embedded one is base64 or a data URL, a linked one an address, a named one a file id. Nothing is decoded here.
+An embedded one is base64, a data URL or bytes, a linked one an address, a named one a file id. Nothing is decoded here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from converra.integrations.payload.extras import ENCODED, encoded
 from converra.integrations.payload.fields import BLOB_LENGTH, fields, items, string
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 MEDIA_FIELDS = {"images": "image", "image": "image", "audios": "audio", "videos": "video", "video": "video"}
 """Fields of a message, beside its content, that hold one or several of a kind."""
@@ -34,13 +34,26 @@ _EMBEDDED = re.compile(rf"!\[[^\]\n]*\]\((?P<markdown>{_URL})\)|(?P<bare>{_URL})
 _HOLDERS = (
     *("image_url", "video_url", "audio_url", "file_url", "document_url", "input_audio", "output_audio"),
     *("image", "audio", "video", "document", "file", "source", "inline_data", "inlineData", "file_data", "fileData"),
+    "s3Location",
 )
 """Fields that hold the data, the address, or an object with either."""
 
-_DATA = ("data", "b64_json", "base64", "file_data", "image_base64", "partial_image_b64")
+_DATA = ("data", "b64_json", "base64", "file_data", "image_base64", "partial_image_b64", "bytes")
 _URLS = ("url", "uri", "file_uri", "fileUri")
 _MIMES = ("mime_type", "mimeType", "media_type", "mediaType")
 _FORMATS = ("format", "output_format")
+_OF_FORMAT = {
+    "pdf": "application/pdf",
+    "csv": "text/csv",
+    "html": "text/html",
+    "txt": "text/plain",
+    "md": "text/markdown",
+    "doc": "application/msword",
+    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "xls": "application/vnd.ms-excel",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
+"""MIME types of formats of documents."""
 _NAMES = ("filename", "file_name", "name", "title", "file_id", "fileId")
 
 
@@ -50,17 +63,17 @@ def attachment(value: Any, kind: str | None = None) -> Attachment | None:
         return _of_string(value, kind or "file")
     own = fields(value)
     facts = _facts(own)
-    data, url, name = _first(facts, _DATA), _first(facts, _URLS), _first(facts, _NAMES)
+    data, url, name = _data(facts), _first(facts, _URLS), _first(facts, _NAMES)
     if url and url.startswith("data:"):
         data, url = url, None
     kind = kind or _kind(own)
-    if kind is None and data is not None and encoded(data):
+    if kind is None and data is not None and (isinstance(data, bytes) or encoded(data)):
         kind = "file"
     if kind is None or not (data or url or name):
         return None
     mime = _first(facts, _MIMES) or data_mime(data)
     if mime is None and (style := _first(facts, _FORMATS)):
-        mime = style if "/" in style else f"{kind}/{style}"
+        mime = style if "/" in style else _OF_FORMAT.get(style, f"{kind}/{style}")
     return Attachment(_by_mime(kind, mime), mime, data, url, name)
 
 
@@ -72,6 +85,11 @@ def beside(own: Mapping[str, Any], known: frozenset[str]) -> Iterator[Attachment
             yield from inside(value)
         elif value:
             yield from filter(None, (attachment(one, kind) for one in items(value) or (value,)))
+
+
+def encodings(attachments: Iterable[Attachment]) -> set[str]:
+    """Return the data of attachments that are embedded as text."""
+    return {one.data for one in attachments if one.data and isinstance(one.data, str)}
 
 
 def embeds(text: str | None) -> bool:
@@ -119,9 +137,9 @@ def _search(value: Any, found: list[Attachment], depth: int) -> None:
         _search(one, found, depth + 1)
 
 
-def data_mime(data: str | None) -> str | None:
+def data_mime(data: str | bytes | None) -> str | None:
     """Return the MIME type that a data URL names."""
-    if data is None or not data.startswith("data:"):
+    if not isinstance(data, str) or not data.startswith("data:"):
         return None
     return data[len("data:") : ENCODED].partition(",")[0].partition(";")[0] or None
 
@@ -155,6 +173,12 @@ def _first(facts: list[dict[str, Any]], names: tuple[str, ...]) -> str | None:
     return next((text for own in facts for name in names if (text := string(own.get(name)))), None)
 
 
+def _data(facts: list[dict[str, Any]]) -> str | bytes | None:
+    found = (own.get(name) for own in facts for name in _DATA)
+    data = next((value for value in found if value and isinstance(value, str | bytes | bytearray)), None)
+    return bytes(data) if isinstance(data, bytearray) else data
+
+
 def _kind(own: dict[str, Any]) -> str | None:
     """Return the kind that a part's type names, or else the field that holds its data."""
     words = (string(own.get("type")) or "", *(name for name in _HOLDERS if own.get(name)))
@@ -178,8 +202,10 @@ def placeholder(attachment: Attachment) -> str:
     return f"[{attachment.kind}: {', '.join(facts)}]" if facts else f"[{attachment.kind}]"
 
 
-def _decoded_length(data: str) -> int:
+def _decoded_length(data: str | bytes) -> int:
     """Bytes of what is encoded, from the length alone; a data URL without base64 is taken as it is."""
+    if isinstance(data, bytes):
+        return len(data)
     start = 0
     if data.startswith("data:"):
         head = data[:MAX_NAME]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from converra.history.turn import Attachment
 from converra.integrations.payload.extras import kept, unread
 from converra.integrations.payload.fields import fields, items, string
-from converra.integrations.payload.media import attachment, data_mime, placeholder
+from converra.integrations.payload.media import attachment, data_mime, encodings, placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -173,7 +173,7 @@ def unknown(parts: Any) -> list[Any]:
     """Collect the parts of unknown kinds for an answer's metadata, without their data."""
     strange = [own for part in items(parts) if (own := fields(part)) and not known(_kind(own))]
     found = ((own, attachment(own)) for own in strange)
-    return [kept(own, (media.data,) if media and media.data else ()) for own, media in found]
+    return [kept(own, encodings((media,) if media else ())) for own, media in found]
 
 
 def _kind(own: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ helpers close nothing else), or the stream is dropped and collected.
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -110,8 +111,8 @@ class WatchedStream:
             self._finalizer.detach()
         for reference, name in self._shadowed:
             response = reference()
-            if response is not None:
-                vars(response).pop(name, None)
+            with suppress(AttributeError):  # collected, or restored by another tool
+                delattr(response, name)
         return True
 
     def _first(self, chunk: Any) -> None:
@@ -122,21 +123,35 @@ class WatchedStream:
 
 
 def watch_stream(stream: Any, watched: WatchedStream) -> None:
-    """Watch a `Stream` or an `AsyncStream` of the SDK."""
+    """Watch a `Stream` or an `AsyncStream` of the SDK, whose HTTP response is closed by whatever closes the stream."""
+    watch_iterator(stream, "_iterator", stream.response, watched)
+
+
+def watch_iterator(stream: Any, name: str, closable: Any, watched: WatchedStream) -> None:
+    """Watch a stream in the attribute that holds its iterator: all ways of reading the stream go through it.
+
+    Args:
+        stream: The app's object, in which the iterator is replaced.
+        name: The attribute.
+        closable: What is closed with the stream: a response with `close`, or with `aclose`, or the stream itself.
+        watched: The stream's call.
+
+    """
     watched.watch_drop(stream)
-    chunks = stream._iterator  # noqa: SLF001 - the one place through which all ways of reading a stream go
+    chunks = getattr(stream, name)
     if hasattr(chunks, "__anext__"):
         tap: Any = _async_tap(chunks, watched)
-        _watch_aclose(stream.response, watched, lambda: tap.ag_running)
+        watch = _watch_aclose if hasattr(closable, "aclose") else watch_close
+        watch(closable, watched, lambda: tap.ag_running)
     else:
-        tap = _tap(chunks, watched)
-        _watch_close(stream.response, watched, lambda: tap.gi_running)
-    stream._iterator = tap  # noqa: SLF001 - as above
+        tap = tapping(chunks, watched)
+        watch_close(closable, watched, lambda: tap.gi_running)
+    setattr(stream, name, tap)
 
 
 def watch_generator(chunks: Any, watched: WatchedStream) -> Any:
     """Return a generator around a bare one, sync or async, for an SDK whose streams cannot be watched in place."""
-    around: Any = _async_tap(chunks, watched) if hasattr(chunks, "__anext__") else _tap(chunks, watched)
+    around: Any = _async_tap(chunks, watched) if hasattr(chunks, "__anext__") else tapping(chunks, watched)
     watched.watch_drop(around)
     return around
 
@@ -145,9 +160,9 @@ def watch_body(response: Any, watched: WatchedStream) -> None:
     """Watch an HTTP response whose body has not been read: all ways of reading one take its decoded bytes."""
     watched.watch_drop(response)
     taps: list[Any] = []
-    for name, tap in (("iter_bytes", _tap), ("aiter_bytes", _async_tap)):
+    for name, tap in (("iter_bytes", tapping), ("aiter_bytes", _async_tap)):
         watched.shadow(response, name, _tapped(getattr(response, name), tap, taps, watched))
-    _watch_close(response, watched, lambda: any(tap.gi_running for tap in taps if hasattr(tap, "gi_running")))
+    watch_close(response, watched, lambda: any(tap.gi_running for tap in taps if hasattr(tap, "gi_running")))
     _watch_aclose(response, watched, lambda: any(tap.ag_running for tap in taps if hasattr(tap, "ag_running")))
 
 
@@ -160,7 +175,8 @@ def _tapped(original: Callable[..., Any], tap: Callable[..., Any], taps: list[An
     return read
 
 
-def _tap(chunks: Iterator[Any], watched: WatchedStream) -> Generator[Any, None, None]:
+def tapping(chunks: Iterator[Any], watched: WatchedStream) -> Generator[Any, None, None]:
+    """Yield all chunks of a stream that is read once, and end its call as they end."""
     try:
         for chunk in chunks:
             try:
@@ -190,15 +206,15 @@ async def _async_tap(chunks: AsyncIterator[Any], watched: WatchedStream) -> Asyn
     watched.ended()
 
 
-def _watch_close(response: Any, watched: WatchedStream, reading: Callable[[], bool]) -> None:
+def watch_close(response: Any, watched: WatchedStream, reading: Callable[[], bool], name: str = "close") -> None:
     """Notice that the response is closed. If it is being read, its reader notices, and knows more."""
-    close = response.close
+    close = getattr(response, name)
 
     def closing() -> Any:
         watched.closed(reading)
         return close()
 
-    watched.shadow(response, "close", closing)
+    watched.shadow(response, name, closing)
 
 
 def _watch_aclose(response: Any, watched: WatchedStream, reading: Callable[[], bool]) -> None:

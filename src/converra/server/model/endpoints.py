@@ -1,16 +1,16 @@
-"""The stand-in's HTTP side: paths and errors of OpenAI, Azure, Anthropic and Gemini, and every way to break off."""
+"""The stand-in's HTTP side: paths and errors of the APIs that it answers, and every way to break off."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from converra.server.faults.connections import disconnected, gone_within
-from converra.server.model import anthropic, chat, gemini, responses
+from converra.server.model import anthropic, bedrock, chat, gemini, responses
 from converra.server.model.script import reply
 from converra.server.model.wire import ModelError, Stamps
 from converra.server.viewer.resending import answer_digest
@@ -66,6 +66,18 @@ class Model:
     def anthropic_routes(self) -> list[BaseRoute]:
         """Of Anthropic."""
         return [self._route("/v1/messages", self._messages, anthropic.error_body)]
+
+    def bedrock_routes(self) -> list[BaseRoute]:
+        """Of Bedrock: Converse and InvokeModel, whose body is Anthropic's; the model is an id or an ARN."""
+        return [
+            self._route(f"/model/{{model:path}}/{end}", handler, bedrock.error_body)
+            for end, handler in (
+                ("converse", self._converse),
+                ("converse-stream", self._converse),
+                ("invoke", self._invoke),
+                ("invoke-with-response-stream", self._invoke),
+            )
+        ]
 
     def _route(
         self, path: str, handler: Handler, error_body: Callable[[ModelError], dict[str, Any]] = ModelError.body
@@ -135,6 +147,28 @@ class Model:
             return await self._stream(asked, answer, events, broken)
         return await self._whole(request, answer, message.whole())
 
+    async def _converse(self, request: Request, body: dict[str, Any]) -> Response:
+        asked = bedrock.read(body)
+        answer = reply(asked)
+        self._raise_error(asked, answer)
+        generation = bedrock.Generation(answer, self._stamps)
+        self._remember(request, answer, generation.call_ids, len(body["messages"]))
+        if request.url.path.endswith("stream"):
+            return await self._stream(asked, answer, list(generation.events()), BROKEN, framing=AWS)
+        return await self._whole(request, answer, generation.whole())
+
+    async def _invoke(self, request: Request, body: dict[str, Any]) -> Response:
+        body.setdefault("model", request.path_params["model"])
+        asked = anthropic.read(body)
+        answer = reply(asked)
+        self._raise_error(asked, answer)
+        message = anthropic.Message(body, answer, self._stamps)
+        self._remember(request, answer, message.call_ids, len(body["messages"]))
+        if request.url.path.endswith("stream"):
+            chunks: list[Event] = [("chunk", {"bytes": msgspec.json.encode(event)}) for event in message.events()]
+            return await self._stream(asked, answer, chunks, BROKEN, framing=AWS)
+        return await self._whole(request, answer, message.whole())
+
     async def _retrieve(self, request: Request) -> Response:
         response_id = request.path_params["id"]
         found = self._memory.retrieve(response_id)
@@ -151,8 +185,15 @@ class Model:
         return _Stream(self._connections, [], breaking) if breaking else _json(body)
 
     async def _stream(
-        self, asked: Asked, answer: Reply, events: list[Event], broken: Event, end: bytes = b""
+        self,
+        asked: Asked,
+        answer: Reply,
+        events: list[Event],
+        broken: Event,
+        end: bytes = b"",
+        framing: Framing | None = None,
     ) -> Response:
+        framing = framing or SERVER_SENT
         failing = answer.directives.get("fail")
         breaking = _breaking(answer)
         how = failing or (answer.directives.get(breaking) if breaking else None)
@@ -161,9 +202,11 @@ class Model:
         if failing:
             name, data = broken
             events.append((name, data | ({"sequence_number": len(events)} if name == "response.failed" else {})))
-        said = [(_encoded(event), _words(event)) for event in events]
+        said = [(framing.encoded(event), framing.words(event)) for event in events]
         draft = self._drafts.begin(asked.turns)
-        return _Stream(self._connections, [*said, (end, "")], breaking, pause=_pause(answer), said=draft.add)
+        stream = _Stream(self._connections, [*said, (end, "")], breaking, pause=_pause(answer), said=draft.add)
+        stream.headers["content-type"] = framing.media_type
+        return stream
 
     def _remember(self, request: Request, answer: Reply, calls: list[str], sent: int) -> None:
         """Show the viewer the answer to a request, by its number of messages."""
@@ -247,6 +290,20 @@ def _encoded(event: Event) -> bytes:
     name, data = event
     head = f"event: {name}\n".encode() if name else b""
     return head + b"data: " + msgspec.json.encode(data) + b"\n\n"
+
+
+class Framing(NamedTuple):
+    """The format of the events of a stream, and the text that each adds to the answer."""
+
+    media_type: str
+    encoded: Callable[[Event], bytes]
+    words: Callable[[Event], str]
+
+
+SERVER_SENT = Framing(_Stream.media_type, _encoded, _words)
+AWS = Framing(bedrock.MEDIA_TYPE, bedrock.encoded, bedrock.words)
+BROKEN = ("modelStreamErrorException", {"message": "The stand-in was asked to fail."})
+"""The event with which a stream of AWS fails."""
 
 
 async def _body(request: Request) -> dict[str, Any]:
