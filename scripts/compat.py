@@ -16,6 +16,7 @@ from scripts.environments import ROOT, Environment
 SUITE = ("tests/integrations/test_openai*.py", "tests/integrations/test_patching.py")
 GOOGLE_GENAI = ("tests/integrations/test_google_genai*.py",)
 BEDROCK = ("tests/integrations/test_bedrock*.py",)
+CLAUDE_AGENT = ("tests/integrations/test_claude_agent*.py",)
 ANTHROPIC = ("tests/integrations/test_anthropic*.py",)
 LANGCHAIN = ("tests/integrations/test_langchain*.py",)
 RUNNER = (
@@ -69,6 +70,12 @@ ROWS = {
     # Its models know neither reasoning nor citations.
     "bedrock-1.34": Row(("boto3==1.34.116", "aiobotocore==2.13.1", "openai", "wrapt==1.17.3"), BEDROCK),
     "bedrock-current": Row(("boto3", "aiobotocore", "openai", "wrapt"), BEDROCK),
+    "claude-agent-sdk-0.1": Row(
+        ("claude-agent-sdk==0.1.40", "wrapt==1.17.3"),
+        CLAUDE_AGENT,
+        ("-W", "ignore::pytest.PytestUnraisableExceptionWarning"),  # it leaves its streams of messages open
+    ),
+    "claude-agent-sdk-current": Row(("claude-agent-sdk", "wrapt"), CLAUDE_AGENT),
     "langchain-0.3": Row(
         ("langchain-core<1", "langchain-openai<1", "langgraph<1"),
         LANGCHAIN,

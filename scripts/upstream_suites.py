@@ -78,6 +78,10 @@ LANGCHAIN = Environment(
         *("langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres", "psycopg[binary]"),
     ),
 )
+CLAUDE_AGENT = Environment(
+    "upstream-claude-agent-sdk",
+    ("claude-agent-sdk", "anyio[trio]", "pytest>=9.0.3", "pytest-timeout", "opentelemetry-api"),
+)
 
 SUITES = (
     Suite(
@@ -97,6 +101,7 @@ SUITES = (
         ),  # those that touch the paths that are patched
         NOTHING,
     ),
+    Suite("claude-agent-sdk", CLAUDE_AGENT, ("tests/test_*.py",), NOTHING),
     Suite("langchain-core", LANGCHAIN, ("tests/unit_tests",)),
     Suite("langchain-openai", LANGCHAIN, ("tests/unit_tests",)),
     Suite("langchain", LANGCHAIN, ("tests/unit_tests",)),

@@ -96,6 +96,7 @@ class RecordingCapture:
         self.wanted = True
         """False: `begin` declines, as it does for a call that belongs to no conversation."""
         self.calls: list[RecordedCall] = []
+        self.completed: list[str | None] = []
         self._lock = threading.Lock()
 
     def begin(self, request: Request) -> RecordedCall | None:
@@ -111,6 +112,10 @@ class RecordingCapture:
 
     def pause(self, scope: Scope, *, paused: bool = True) -> None:
         """Nor does it know of interrupted runs."""
+
+    def complete(self, scope: Scope) -> None:
+        """A session that its framework has ended."""
+        self.completed.append(scope.session)
 
     def only(self) -> RecordedCall:
         """The one call that there was."""

@@ -179,7 +179,8 @@ class Recording:
         record = None if assembler is None else assembler.record
         snapshot = take_snapshot(record, request, fingerprints, self._turns, self._fingerprints)
         span = current_span_ids() if TRACES in modules else NO_SPAN
-        call = OpenCall(self, snapshot, span, [True], time(), perf_counter(), request.run)
+        waited = request.waited
+        call = OpenCall(self, snapshot, span, [True], time() - waited, perf_counter() - waited, request.run)
         self._calls.add(call)
         if request.tools:
             self._declare(request)

@@ -164,14 +164,14 @@ class Sessions:
 
     def pause(self, session_id: str, prompt_id: str | None, *, paused: bool) -> None:
         """Note that the run of a framework's session has paused or ended; `prompt_id=None` means all its prompts."""
+        for recording in self.of_framework(session_id, prompt_id):
+            recording.paused = paused
+
+    def of_framework(self, session_id: str, prompt_id: str | None) -> list[Recording]:
+        """Return the open conversations of a framework's session; `prompt_id=None` means all its prompts."""
         with self._jobs.lock:
-            keys = (
-                [key for key in self._of_frameworks if key[1] == session_id]
-                if prompt_id is None
-                else [(prompt_id, session_id)]
-            )
-            for recording in filter(None, map(self._of_frameworks.get, keys)):
-                recording.paused = paused
+            open_now = self._of_frameworks.items()
+            return [r for key, r in open_now if key[1] == session_id and prompt_id in (None, key[0])]
 
     def _forget(self, key: Key) -> Recording:
         self._of_frameworks.pop(key, None)

@@ -138,6 +138,13 @@ class Router:
         if session is not None:
             self._sessions.pause(session, prompt_id if isinstance(prompt_id, str) else None, paused=paused)
 
+    def complete(self, scope: Scope) -> None:
+        """Complete the conversation of a framework's session; another process may go on with the session."""
+        session, prompt_id = _session(scope), self._prompt_setting(scope.origin)
+        if session is not None:
+            for recording in self._sessions.of_framework(session, prompt_id if isinstance(prompt_id, str) else None):
+                recording.end()
+
     def complete_origin(self, origin: Origin) -> None:
         """Complete what was recorded for a framework's handler, or else its session, which another may have opened."""
         self._registry.end_origin(origin)
@@ -260,7 +267,7 @@ class CallCapture:
             if block is not None:
                 recording, fingerprints = block.recorded or block.recording(), None
                 if context.readers:
-                    request.run = context.surrounding_run()
+                    request.run = request.run or context.surrounding_run()
             else:
                 recording, fingerprints = self._router.for_call(request)
             if recording is None:
@@ -283,6 +290,11 @@ class CallCapture:
     def pause(self, scope: Scope, *, paused: bool = True) -> None:
         """Keep the conversation of a paused run open; see `integrations.Capture`."""
         self._router.pause(scope, paused=paused)
+
+    @guarded("completing the conversation of a framework's session")
+    def complete(self, scope: Scope) -> None:
+        """Complete the conversation of a session; see `integrations.Capture`."""
+        self._router.complete(scope)
 
     @guarded("completing a handler's conversations")
     def complete_origin(self, origin: Origin) -> None:

@@ -33,6 +33,7 @@ LIBRARIES = (
     "together",
     "boto3",
     "aiobotocore",
+    "claude-agent-sdk",
     "langchain-core",
     "langchain-openai",
     "langgraph",

@@ -163,7 +163,8 @@ class _Fold:
         if self.known_prefix is not None:
             return self.known_prefix.thread
         if self.snapshot.previous is not None:
-            return self.record.answer_threads.get(self.snapshot.previous, 0)
+            begun = self.record.threads if self.snapshot.branch else 0
+            return self.record.answer_threads.get(self.snapshot.previous, begun)
         shared = self._shared_history() if self.record.messages else None
         if shared is not None:
             return shared

@@ -296,6 +296,8 @@ class Snapshot(msgspec.Struct, gc=False):
     """Characters of the source messages that were read."""
     model: str | None = None
     """The model that the request names."""
+    branch: bool = False
+    """It begins a side call, unless it continues an answer that is recorded."""
 
     def source(self, index: int) -> tuple[SourceMessage, ...]:
         """Return the source messages of the message at `index`; read it now if it was known when the call began."""
@@ -374,4 +376,5 @@ def take_snapshot(
         prefix,
         weight,
         request.model,
+        request.branch,
     )

@@ -116,7 +116,10 @@ class Failure(NamedTuple):
     @classmethod
     def of(cls, error: BaseException) -> Failure:
         """Describe an exception by its class, and the HTTP status that it carries under either of its usual names."""
-        found = (getattr(error, name, None) for name in ("status_code", "code"))
+        found = [getattr(error, name, None) for name in ("status_code", "code")]
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):  # as botocore keeps it
+            found.append((response.get("ResponseMetadata") or {}).get("HTTPStatusCode"))
         status = next((status for status in found if type(status) is int and status in _HTTP_STATUSES), None)
         return cls(type(error).__name__, status)
 
@@ -265,6 +268,10 @@ class Request(msgspec.Struct, gc=False):
     tools: Sequence[Any] = ()
     scope: Scope | None = None
     run: Run | None = None
+    branch: bool = False
+    """It begins a side call (a sub-agent), unless it continues an answer that is recorded."""
+    waited: float = 0.0
+    """Seconds since it was sent, where a framework reports it only with its answer."""
 
     def tool_names(self) -> list[Any]:
         """Read the names of the declared tools; most requests that declare any have functions of Chat Completions."""

@@ -110,6 +110,9 @@ class Capture(Protocol):
         With `paused=False` the run has ended without a pause, and its conversation ends as all others do.
         """
 
+    def complete(self, scope: Scope) -> None:
+        """Complete the conversation of a framework's session, which the user has ended; not that of a block."""
+
 
 class Patched(NamedTuple):
     """One row of the report: what was patched, or the reason why not."""

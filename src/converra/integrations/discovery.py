@@ -10,8 +10,11 @@ from converra.process.guard import guard
 GROUP = "converra.integrations"
 
 NAMES = ("openai", "langchain", "litellm", "google-genai", "anthropic", "groq", "together", "bedrock")
+PACKAGES = {"claude-agent-sdk": "claude_agent"}
+"""Names whose package has another one."""
 BUILT_IN = tuple(
-    EntryPoint(name, f"converra.integrations.{name.replace('-', '_')}:INTEGRATION", GROUP) for name in NAMES
+    EntryPoint(name, f"converra.integrations.{PACKAGES.get(name, name.replace('-', '_'))}:INTEGRATION", GROUP)
+    for name in (*NAMES, *PACKAGES)
 )
 """Listed here as well, so that they are found if the package is on the path without being installed."""
 

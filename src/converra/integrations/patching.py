@@ -180,6 +180,42 @@ class Patches:
         return call
 
 
+def watch_calls(owner: Any, name: str, seen: Callable[[Any], None]) -> Callable[[], None]:
+    """Have `seen` look at the first argument of each call of a method of one object, before the call.
+
+    A proxy of the method stands in the object, which passes for the method in whatever an app or a test asks of it.
+
+    Args:
+        owner: The object.
+        name: Its method, which may return an awaitable.
+        seen: Gets the argument; it may raise.
+
+    Returns:
+        A function that puts the method back, unless something else has taken its place.
+
+    """
+    method = getattr(owner, name)
+    shadowed = name in getattr(owner, "__dict__", ())
+
+    def call(wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with guard(READING):
+            seen(args[0] if args else next(iter(kwargs.values())))
+        return wrapped(*args, **kwargs)
+
+    proxy = wrapt.FunctionWrapper(method, call)
+    setattr(owner, name, proxy)
+
+    def undo() -> None:
+        if getattr(owner, "__dict__", {}).get(name) is not proxy:
+            return
+        if shadowed:
+            setattr(owner, name, method)
+        else:
+            delattr(owner, name)
+
+    return undo
+
+
 def _raised(observed: Observed, error: BaseException) -> None:
     with guard("recording a failed call"):
         observed.raised(error)

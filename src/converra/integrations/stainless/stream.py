@@ -38,6 +38,23 @@ class Pieces(Protocol):
         """Read the answer as far as it has arrived."""
 
 
+class Watcher(Protocol):
+    """A reader of the chunks of a stream as they pass."""
+
+    last: float | None
+    """`time.perf_counter()` of the last chunk."""
+
+    @property
+    def see(self) -> Callable[[Any], None]:
+        """Reads one chunk, and may raise."""
+
+    def ended(self, error: BaseException | None = None) -> None:
+        """Note that the iterator has ended: read to its end, closed by the app, or with an error."""
+
+    def watch_drop(self, owner: Any) -> None:
+        """Prepare for the stream's being collected before it has ended."""
+
+
 class WatchedStream:
     """One open stream. It reads every chunk, and ends its call once, in whichever way the stream ends."""
 
@@ -149,7 +166,7 @@ def watch_iterator(stream: Any, name: str, closable: Any, watched: WatchedStream
     setattr(stream, name, tap)
 
 
-def watch_generator(chunks: Any, watched: WatchedStream) -> Any:
+def watch_generator(chunks: Any, watched: Watcher) -> Any:
     """Return a generator around a bare one, sync or async, for an SDK whose streams cannot be watched in place."""
     around: Any = _async_tap(chunks, watched) if hasattr(chunks, "__anext__") else tapping(chunks, watched)
     watched.watch_drop(around)
@@ -175,7 +192,7 @@ def _tapped(original: Callable[..., Any], tap: Callable[..., Any], taps: list[An
     return read
 
 
-def tapping(chunks: Iterator[Any], watched: WatchedStream) -> Generator[Any, None, None]:
+def tapping(chunks: Iterator[Any], watched: Watcher) -> Generator[Any, None, None]:
     """Yield all chunks of a stream that is read once, and end its call as they end."""
     try:
         for chunk in chunks:
@@ -191,7 +208,7 @@ def tapping(chunks: Iterator[Any], watched: WatchedStream) -> Generator[Any, Non
     watched.ended()
 
 
-async def _async_tap(chunks: AsyncIterator[Any], watched: WatchedStream) -> AsyncGenerator[Any, None]:
+async def _async_tap(chunks: AsyncIterator[Any], watched: Watcher) -> AsyncGenerator[Any, None]:
     try:
         async for chunk in chunks:
             try:
