@@ -67,8 +67,11 @@ ROWS = {
     # The shapes of calls are shared with openai's suite.
     "anthropic-0.40": Row(("anthropic==0.40.0", "httpx<0.28", "openai", "wrapt==1.17.3"), ANTHROPIC),
     "anthropic-current": Row(("anthropic", "openai", "wrapt"), ANTHROPIC),
-    # Its models know neither reasoning nor citations.
-    "bedrock-1.34": Row(("boto3==1.34.116", "aiobotocore==2.13.1", "openai", "wrapt==1.17.3"), BEDROCK),
+    "bedrock-1.34": Row(
+        ("boto3==1.34.116", "aiobotocore==2.13.1", "openai", "wrapt==1.17.3"),
+        BEDROCK,
+        ("-k", "not (agents_loop or media_reasoning or prompts)"),  # with cache points, S3 addresses, managed prompts
+    ),
     "bedrock-current": Row(("boto3", "aiobotocore", "openai", "wrapt"), BEDROCK),
     "claude-agent-sdk-0.1": Row(
         ("claude-agent-sdk==0.1.40", "wrapt==1.17.3"),

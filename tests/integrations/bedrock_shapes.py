@@ -20,6 +20,7 @@ import aiobotocore.session
 import botocore
 import botocore.config
 import botocore.session
+from botocore.response import StreamingBody
 
 from tests.integrations.bedrock_scripts import PICTURE, call, result, text
 from tests.integrations.conformance import Shape, raised
@@ -364,6 +365,7 @@ def cancelled(row: Row, events: int) -> Callable[[ScriptedModel], Any]:
 
 # -- the rows ----------------------------------------------------------------------------------------------------------
 
+INTO = "into" if hasattr(StreamingBody, "readinto") else "whole"  # old versions cannot
 INVOKE, CHUNKS, EVENTS = "invoke_model", "invoke_model_with_response_stream", "converse_stream"
 
 GROUPS: dict[str, tuple[Row, ...]] = {
@@ -385,7 +387,7 @@ GROUPS: dict[str, tuple[Row, ...]] = {
     ),
     "invoke": (
         *(Row(INVOKE, "claude", use) for use in ("whole", "json", "chunks", "lines", "readlines", "read")),
-        *(Row(INVOKE, "claude", use) for use in ("managed", "streamed", "partly", "into", "never")),
+        *(Row(INVOKE, "claude", use) for use in ("managed", "streamed", "partly", INTO, "never")),
         Row(INVOKE, "invalid", "whole"),
     ),
     "chunks": (

@@ -72,6 +72,17 @@ class Script:
         yield self._said(self._id(), _text("Found."))
         yield self._result()
 
+    def parallels(self) -> Iterator[dict[str, Any] | int]:
+        """A sub-agent begins before the answer that calls two of them is whole."""
+        first = self._id()
+        for call_id in ("toolu_6", "toolu_7"):
+            yield self._said(first, _call(call_id, "Task", subagent_type="explorer", prompt="Look."))
+            yield self._said(self._id(), _text("Nothing."), of=call_id)
+        for call_id in ("toolu_6", "toolu_7"):
+            yield self._user(_returned(call_id, "Nothing."))
+        yield self._said(self._id(), _text("Nothing at all."))
+        yield self._result()
+
     def streams(self) -> Iterator[dict[str, Any] | int]:
         whole = self._id()
         yield from self._events(whole, "Good", " day.")
@@ -162,6 +173,7 @@ def _returned(call_id: str, content: Any) -> dict[str, Any]:
 PROGRAMS: dict[str, Callable[[Script], Iterator[dict[str, Any] | int]]] = {
     "read": Script.reads,
     "delegate": Script.delegates,
+    "parallel": Script.parallels,
     "stream": Script.streams,
     "stop": Script.stops,
     "crash": Script.crashes,

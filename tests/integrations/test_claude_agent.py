@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from converra.server.run import LocalServer
 
 
+CRASH = "ProcessError" if hasattr(claude_agent_sdk, "ResultError") else "Exception"
+"""The class of the exception for a program that fails: old versions raise a bare one."""
+
+
 def _words(found: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return [(one["role"], one["content"], [call["name"] for call in one.get("toolCalls", ())]) for one in found]
 
@@ -85,6 +89,20 @@ def test_sub_agents_are_side_calls_with_a_name(server: LocalServer, recorder: Re
     ]
 
 
+def test_an_answer_that_sub_agents_interrupt_counts_once(server: LocalServer, recorder: Recorder) -> None:
+    """Its calls are recorded where they were made, and its token usage with the first of them."""
+    found = stored(server, recorder, lambda: run(client("parallel: it"), InProcess(Lines())))
+    assert [(one["content"], "usage" in one) for one in found if one["role"] != "user"] == [
+        ("", True),
+        ("", False),
+        ("Nothing.", True),
+        ("Nothing.", True),
+        ("Nothing.", False),
+        ("Nothing.", False),
+        ("Nothing at all.", True),
+    ]
+
+
 def test_sessions_and_clear(server: LocalServer) -> None:
     """Outside of a block, a session is a conversation; /clear completes it, and the next one has an id of its own."""
     with recorder_for(server, prompt_id="prompt_sessions") as recorder:
@@ -134,7 +152,7 @@ def test_failures_and_interrupts(server: LocalServer, recorder: Recorder) -> Non
         ("/cost", None, None),
         ("Total cost: $0.01", None, None),
         ("crash: it", None, None),
-        ("Good", "ProcessError", True),
+        ("Good", CRASH, True),
     ]
 
 

@@ -171,10 +171,11 @@ def observe(
     capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> ObservedConverse | ObservedInvocation | None:
     """Begin a turn if this call of a client is one: `_make_api_call(operation_name, api_params)`."""
-    begin = OPERATIONS.get(args[1] if len(args) > 1 else kwargs["operation_name"])
-    if begin is None or args[0]._service_model.service_name != SERVICE:  # noqa: SLF001 - `meta` holds it as well, behind a property
+    client, *given = args
+    begin = OPERATIONS.get(given[0] if given else kwargs["operation_name"])
+    if begin is None or client._service_model.service_name != SERVICE:  # noqa: SLF001 - `meta` holds it as well, behind a property
         return None
-    return begin(capture, args[2] if len(args) > 2 else kwargs["api_params"])  # noqa: PLR2004 - see above
+    return begin(capture, given[1] if len(given) > 1 else kwargs["api_params"])
 
 
 _patches = Patches(POINTS, observe)

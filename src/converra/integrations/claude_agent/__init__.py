@@ -103,7 +103,7 @@ class _Closing(msgspec.Struct, frozen=True, eq=False):
 
     _query: Any
 
-    def returned(self, _result: Any) -> None:
+    def returned(self, result: Any) -> None:  # noqa: ARG002 - as `Patches` calls it
         """End its session, and put back the method of its transport."""
         watched = _watched.pop(self._query, None)
         if watched is not None:
@@ -111,7 +111,7 @@ class _Closing(msgspec.Struct, frozen=True, eq=False):
             watched.undo()
             watched.session.close()
 
-    def raised(self, _error: BaseException) -> None:
+    def raised(self, error: BaseException) -> None:  # noqa: ARG002 - as above
         """End its session all the same."""
         self.returned(None)
 

@@ -274,7 +274,9 @@ class Session:
         capture = self._capture()
         if capture is not None and self._id is not None:
             capture.complete(Scope(self._id))
-        self._lanes, self._agents, self._running = {None: Lane()}, {}, False
+        self._lanes.clear()
+        self._lanes[None] = Lane()
+        self._agents, self._running = {}, False
 
 
 def _finish(call: CapturedCall, answer: Answer | None, ended: float | None, error: Exception | None) -> None:
