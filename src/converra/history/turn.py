@@ -292,10 +292,10 @@ class Request(msgspec.Struct, gc=False):
 
 
 def _tool_name(tool: Any) -> str | None:
-    """Read the name of a declared tool, in either of the provider's shapes; hosted tools have only a type."""
+    """Read the name of a declared tool, in the shapes of the providers; hosted tools have only a type."""
     if not isinstance(tool, dict):
         return None
-    function = tool.get("function") or tool.get("custom") or tool
+    function = tool.get("function") or tool.get("custom") or tool.get("toolSpec") or tool.get("systemTool") or tool
     name = (function.get("name") if isinstance(function, dict) else None) or tool.get("type")
     return name if isinstance(name, str) else None
 

@@ -40,6 +40,8 @@ def block(own: dict[str, Any], role: str = "user") -> Block | None:
 
 def texts(system: Any) -> str | None:
     """Return the system text: a line for each block."""
+    if system.__class__ is list and len(system) == 1 and (only := fields(system[0])).keys() == {"text"}:
+        return string(only["text"]) or None
     lines = (string(each.get("text")) for each in blocks(system))
     return "\n".join(filter(None, lines)) or None
 

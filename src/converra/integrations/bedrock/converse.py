@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from converra.history.turn import Dialect, Request, SourceMessage
+from converra.history.turn import Answer, Dialect, Request, SourceMessage
 from converra.integrations.anthropic import messages
 from converra.integrations.bedrock.blocks import CACHE_POINT, MODEL, blocks, texts
 from converra.integrations.payload.fields import digest, fields, items, string
+from converra.integrations.payload.media import embeds
+from converra.integrations.payload.usage import any_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from converra.history.turn import Answer
+    from converra.history.turn import Counts
 
 COUNTS = {
     "inputTokens": "input_tokens",
@@ -49,7 +51,7 @@ def request(params: dict[str, Any]) -> Request:
         texts(params.get("system")),
         model,
         None,
-        list(_declared(items(fields(params.get("toolConfig")).get("tools")))),
+        items(fields(params.get("toolConfig")).get("tools")),
     )
 
 
@@ -83,16 +85,6 @@ def _managed(model: str | None, params: dict[str, Any]) -> dict[str, Any] | None
 
 def _value(given: Any) -> str:
     return string(fields(given).get("text")) or ""
-
-
-def _declared(tools: Sequence[Any]) -> Iterable[dict[str, Any]]:
-    for tool in map(fields, tools):
-        spec, system = fields(tool.get("toolSpec")), fields(tool.get("systemTool"))
-        if spec:
-            schema = fields(spec.get("inputSchema")).get("json")
-            yield {"name": spec.get("name"), "description": spec.get("description"), "input_schema": schema}
-        elif system:
-            yield {"type": system.get("name")}
 
 
 # -- one message -------------------------------------------------------------------------------------------------------
@@ -148,7 +140,19 @@ CONVERSE = Dialect("bedrock.converse", fingerprint, read, echo)
 
 
 def answer(response: Any) -> Answer:
-    """Read a whole answer. Its only id is that of the request."""
+    """Read a whole answer. Its only id is that of the request.
+
+    Most have one text and nothing else: they have a way of their own, at a third of the price.
+    """
+    try:
+        (block,) = response["output"]["message"]["content"]
+        text, counted, name = block["text"], response["usage"], response["ResponseMetadata"]["RequestId"]
+        if len(block) == 1 and text.__class__ is str and response.keys() <= RESPONSE and not embeds(text):
+            source = (SourceMessage(MODEL, text),)
+            reason, unread = response["stopReason"], any_snapshot(counted)
+            return Answer(source, finish_reason=reason, response_id=name, unread=unread, read=_counted)
+    except (KeyError, TypeError, ValueError):  # more than a text, or an odd shape
+        pass
     own = fields(response)
     found = {name: value for name, value in own.items() if name not in RESPONSE}
     content = fields(fields(own.get("output")).get("message")).get("content")
@@ -161,6 +165,10 @@ def answer(response: Any) -> Answer:
             "usage": counts(fields(own.get("usage"))),
         }
     )
+
+
+def _counted(reported: dict[str, Any] | None) -> Counts:
+    return messages.counts(counts(reported or {}))
 
 
 def counts(reported: dict[str, Any]) -> dict[str, Any] | None:

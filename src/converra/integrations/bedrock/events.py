@@ -123,7 +123,15 @@ class ConverseEvents(MessageEvents):
     """The events of a streamed Converse, as those of the Messages API."""
 
     def feed(self, event: Any) -> None:
-        """Read one event, `{kind: fields}`."""
+        """Read one event, `{kind: fields}`. Nearly all bring a piece of text, so those go first."""
+        try:
+            own = event["contentBlockDelta"]
+            text = own["delta"]["text"]
+            if own["contentBlockIndex"] == self._index and text.__class__ is str and self.started:
+                self._add_text(text)
+                return
+        except (KeyError, TypeError):  # another event
+            pass
         for kind, value in fields(event).items():
             reader = self._kinds.get(kind)
             if reader is not None:
