@@ -19,6 +19,8 @@ BEDROCK = ("tests/integrations/test_bedrock*.py",)
 CLAUDE_AGENT = ("tests/integrations/test_claude_agent*.py",)
 ANTHROPIC = ("tests/integrations/test_anthropic*.py",)
 LANGCHAIN = ("tests/integrations/test_langchain*.py",)
+LITELLM = ("tests/integrations/test_litellm*.py",)
+STACKS = ("tests/compat/stacks.py",)
 RUNNER = (
     *("pytest>=8.3", "pytest-randomly", "pytest-timeout", "pytest-recording", "pytest-xdist", "vcrpy>=9.2"),
     *("hypothesis", "inline-snapshot", "opentelemetry-sdk"),
@@ -84,6 +86,11 @@ ROWS = {
         LANGCHAIN,
         ("-W", "ignore:The default value of `allowed_objects`", "-k", f"not ({' or '.join(NOT_IN_LANGCHAIN_0_3)})"),
     ),
+    "litellm-1.72": Row(("litellm==1.72.6", "wrapt==1.17.3"), LITELLM, ("-W", "ignore")),
+    # Only with the two others it takes an answer from its cache.
+    "litellm-current": Row(("litellm", "fastapi", "soundfile", "wrapt"), LITELLM, ("-W", "ignore")),
+    "stacks": Row(("dspy", "crewai[litellm]", "instructor", "anthropic"), STACKS, ("-W", "ignore")),
+    "stacks-adk": Row(("google-adk", "litellm"), STACKS, ("-W", "ignore")),
     "langchain-current": Row(("langchain-core", "langchain-openai", "langgraph", "langchain"), LANGCHAIN),
 }
 

@@ -185,16 +185,6 @@ def _raising(_openai: Any, _where: Any) -> None:
     raise TypeError("not callable")
 
 
-def test_a_provider_that_is_captured_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where litellm is installed, doctor says which of its calls are not recorded; elsewhere nothing."""
-    monkeypatch.setattr(checks, "version", lambda name: "1.110.2")
-    said = "1.110.2 is installed; of it, only calls through the openai client are captured: openai/ and azure/ chats"
-    assert list(checks.providers()) == [Check("providers", "litellm", "note", said)]
-    monkeypatch.undo()
-    monkeypatch.setattr(checks, "_version", lambda name: None)
-    assert list(checks.providers()) == []
-
-
 def test_calls_that_are_not_recorded_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken or doubled, with what there should have been."""
     shapes = (Shape("silent", _silent), Shape("twice", _twice), Shape("raising", _raising))

@@ -17,7 +17,6 @@ from converra.api.client import Converra
 from converra.cli.failures import explained, no_api
 from converra.errors import AuthenticationError, ConverraError, InvalidArgumentError, NotFoundError
 from converra.errors import PermissionDeniedError as Forbidden
-from converra.integrations import litellm
 from converra.server.store.records import fingerprint
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ LIBRARIES = (
     "boto3",
     "aiobotocore",
     "claude-agent-sdk",
+    "litellm",
     "langchain-core",
     "langchain-openai",
     "langgraph",
@@ -172,13 +172,6 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def providers() -> Iterator[Check]:
-    """Installed libraries that ask models in ways that are not captured."""
-    found = _version("litellm")
-    if found:
-        yield Check("providers", "litellm", "note", f"{found} is installed; of it, {litellm.WHY}")
 
 
 def others() -> Iterator[Check]:

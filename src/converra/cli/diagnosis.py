@@ -42,7 +42,6 @@ def _checks(*, offline: bool) -> Iterator[Check]:
     if not offline:
         yield from checks.api(environ)
     yield from checks.versions()
-    yield from checks.providers()
     yield from trial()
     yield from checks.others()  # last: the trial has imported what others wrap
 

@@ -40,7 +40,10 @@ MAX_CHAIN = 64
 
 
 class PatchPoint(NamedTuple):
-    """One function to wrap: `owner` is a path inside the module, such as `OpenAI`; a coroutine function is awaited."""
+    """One function to wrap: `owner` is a path inside the module, such as `OpenAI`, or empty for the module itself.
+
+    A coroutine function is awaited.
+    """
 
     owner: str
     attribute: str
@@ -102,7 +105,7 @@ class Patches:
                 self._installed[point] = [installed for installed in everywhere if not _remove(installed)]
 
     def _patch(self, module: ModuleType, point: PatchPoint) -> Patched:
-        target = f"{module.__name__}.{point.owner}.{point.attribute}"
+        target = ".".join(filter(None, (module.__name__, point.owner, point.attribute)))
         try:
             owner = _resolve(module, point.owner)
             original = inspect.getattr_static(owner, point.attribute)
@@ -223,7 +226,7 @@ def _raised(observed: Observed, error: BaseException) -> None:
 
 def _resolve(module: ModuleType, path: str) -> Any:
     owner: Any = module
-    for name in path.split("."):
+    for name in filter(None, path.split(".")):
         owner = getattr(owner, name)
     return owner
 

@@ -7,13 +7,14 @@ their runs themselves, through the functions that they register here.
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from converra.process.guard import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from converra.history.turn import Run, Scope
 
@@ -85,6 +86,21 @@ _open_in: dict[int, set[int]] = {}
 def open_elsewhere() -> bool:
     """Report whether another thread has a scope open that was perhaps meant for this one, which never entered any."""
     return bool(_open_in) and not hasattr(_here, "knows_scopes")
+
+
+@contextmanager
+def handed_over() -> Iterator[None]:
+    """Take the context of this thread for the caller's: a library has moved the call here, and copied it.
+
+    Without this, a call outside of any scope would look as one that has lost its scope; see `open_elsewhere`.
+    """
+    known = hasattr(_here, "knows_scopes")
+    _here.knows_scopes = True
+    try:
+        yield
+    finally:
+        if not known:
+            del _here.knows_scopes
 
 
 def after_fork() -> None:

@@ -1,0 +1,109 @@
+"""litellm's streams, observed by their methods: each is an object of its own class, which the app gets and iterates.
+
+A stream takes over the turn of its call when it is made, or with its first chunk if the request is only sent then. The
+router's streams stand around another one, which has the turn.
+"""
+
+from __future__ import annotations
+
+import weakref
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from converra.integrations.litellm import reading
+from converra.integrations.litellm.calls import ATTEMPTS, CACHED, Attempt, begin, is_custom
+from converra.integrations.stainless.stream import WatchedStream
+
+if TYPE_CHECKING:
+    from converra.integrations import Capture
+
+
+class Open:
+    """One stream under way."""
+
+    __slots__ = ("reading", "watched")
+
+    def __init__(self, watched: WatchedStream) -> None:
+        self.watched: WatchedStream = watched
+        self.reading: bool = False
+        """The app waits for a chunk: litellm closes a stream by itself before it reports its end."""
+
+
+OPEN: weakref.WeakKeyDictionary[Any, Open] = weakref.WeakKeyDictionary()
+
+
+def _taken_over(stream: Any, attempt: Attempt | None) -> Open | None:
+    if attempt is None or attempt.call is None:
+        return None
+    watched = WatchedStream(attempt.call, reading.pieces(stream, attempt.read))
+    watched.watch_drop(stream)
+    found = OPEN[stream] = Open(watched)
+    return found
+
+
+class Made:
+    """A stream that is being made."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def returned(self, result: Any) -> None:  # noqa: ARG002 - `__init__` returns nothing
+        """Have it take over the turn of its call, if its request is sent already."""
+        _taken_over(self._stream, ATTEMPTS.take(self._stream.logging_obj))
+
+    def raised(self, error: BaseException) -> None:
+        """Do nothing: the call fails."""
+
+
+def made(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Made:  # noqa: ARG001 - as `Patches` calls it
+    """Observe the initialisation of a stream."""
+    return Made(args[0])
+
+
+class Step:
+    """One chunk that the app waits for."""
+
+    __slots__ = ("_found", "_stream")
+
+    def __init__(self, stream: Any, found: Open | None) -> None:
+        self._stream = stream
+        self._found = found
+
+    def returned(self, chunk: Any) -> None:
+        """Read the chunk."""
+        stream = self._stream
+        found = self._found or _taken_over(stream, ATTEMPTS.take(stream.logging_obj))
+        if found is not None:
+            found.reading = False
+            found.watched.see(chunk)
+            found.watched.last = perf_counter()
+
+    def raised(self, error: BaseException) -> None:
+        """End the turn: the stream is over, or broken."""
+        found = self._found
+        if found is not None:
+            found.reading = False
+            over = isinstance(error, StopIteration | StopAsyncIteration)
+            found.watched.ended(None if over else error)
+
+
+def read(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step:  # noqa: ARG001 - as `Patches` calls it
+    """Observe `__next__` and `__anext__`. A stream that passes no `pre_call` begins its turn with its first chunk."""
+    stream = args[0]
+    found = OPEN.get(stream)
+    if found is None and stream.logging_obj not in ATTEMPTS:
+        provider = stream.custom_llm_provider
+        if provider == CACHED:
+            found = _taken_over(stream, begin(capture, stream.logging_obj, cacheHit=True))
+        elif is_custom(provider):
+            found = _taken_over(stream, begin(capture, stream.logging_obj))
+    if found is not None:
+        found.reading = True
+    return Step(stream, found)
+
+
+def closed(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG001 - as `Patches` calls it
+    """End the turn of a stream that the app closes."""
+    found = OPEN.get(args[0])
+    if found is not None:
+        found.watched.closed(lambda: found.reading)

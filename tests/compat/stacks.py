@@ -1,0 +1,161 @@
+"""Frameworks above the clients that are captured: whatever the stack is, each request to a model is one turn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+import pytest
+
+os.environ |= {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it is fetched at import
+    "CREWAI_DISABLE_TELEMETRY": "true",
+    "CREWAI_TRACING_ENABLED": "false",
+    "OTEL_SDK_DISABLED": "true",
+}
+
+from converra.server.run import LocalServer, serve
+from tests.integrations.stored import recorder_for
+from tests.patience import LONG
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
+
+QUESTION = "Where is my order 4711?"
+
+
+class Person(pydantic.BaseModel):
+    """What structured answers are parsed into."""
+
+    name: str
+    age: int
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalServer]:
+    with serve() as running:
+        yield running
+
+
+def turns(server: LocalServer, talk: Callable[[], Any], session: str | None = None) -> tuple[int, int]:
+    """The requests that a model has answered, and the answers that are recorded of them, in one conversation."""
+    prompt = f"prompt_{len(server.requests)}"
+    before = len(server.requests)
+    with recorder_for(server, prompt_id=prompt) as recorder:
+        if session is None:
+            with recorder.conversation(prompt):
+                talk()
+        else:
+            talk()
+        assert recorder.flush(timeout=LONG)
+    asked = sum("/conversations" not in one.path and one.status in (200, None) for one in server.requests[before:])
+    found, count = server.store.conversations(prompt_id=prompt)
+    assert count == 1
+    if session is not None:
+        assert found[0].metadata["sessionId"] == session
+    answers = [one for one in server.store.messages(found[0]) if one.get("model")]
+    assert len({one["metadata"]["messageId"] for one in answers}) == len(answers)
+    return asked, len(answers)
+
+
+def test_instructor(server: LocalServer) -> None:
+    """On the openai and on the anthropic client: each try is a turn, also one that does not validate."""
+    instructor = pytest.importorskip("instructor")
+    import anthropic
+    import openai
+
+    said = [{"role": "user", "content": '[[say:{"name": "Ada", "age": 36}]]'}]
+    of_openai = instructor.from_openai(
+        openai.OpenAI(api_key="k", base_url=server.openai_url), mode=instructor.Mode.JSON
+    )
+    assert turns(server, lambda: of_openai.create(model="m", messages=said, response_model=Person)) == (1, 1)
+    of_anthropic = instructor.from_anthropic(
+        anthropic.Anthropic(api_key="k", base_url=server.anthropic_url), mode=instructor.Mode.ANTHROPIC_JSON
+    )
+
+    def ask() -> None:
+        of_anthropic.create(model="m", messages=said, response_model=Person, max_tokens=99)
+
+    assert turns(server, ask) == (1, 1)
+
+    def fail() -> None:
+        wrong = [{"role": "user", "content": QUESTION}]
+        with pytest.raises(instructor.core.InstructorRetryException):
+            of_openai.create(model="m", messages=wrong, response_model=Person, max_retries=2)
+
+    assert turns(server, fail) == (2, 2)
+
+
+@pytest.mark.parametrize("provider", ["openai", "hosted_vllm", "anthropic"])
+def test_dspy(server: LocalServer, provider: str) -> None:
+    """On litellm, whichever client that uses: sync and async."""
+    dspy = pytest.importorskip("dspy")
+    url = server.anthropic_url if provider == "anthropic" else server.openai_url
+    model = dspy.LM(f"{provider}/gpt-4", api_base=url, api_key="k", cache=False, num_retries=0, max_tokens=500)
+    predict = dspy.Predict("question -> answer")
+
+    def ask(program: Callable[[], Any]) -> None:
+        unread = contextlib.suppress(dspy.utils.exceptions.AdapterParseError)  # the stand-in answers in no form
+        with dspy.context(lm=model), unread:
+            program()
+
+    for program in (lambda: predict(question=QUESTION), lambda: asyncio.run(predict.acall(question=QUESTION))):
+        asked, recorded = turns(server, lambda program=program: ask(program))
+        assert asked == recorded > 0
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["on openai", "on litellm"])
+def test_crewai(server: LocalServer, native: bool) -> None:
+    """An agent with a task, on the client of the provider or on litellm."""
+    crewai = pytest.importorskip("crewai")
+    if not native:
+        pytest.importorskip("litellm")
+    model = crewai.LLM(
+        "openai/gpt-4" if native else "hosted_vllm/gpt-4",
+        base_url=server.openai_url,
+        api_key="k",
+        is_litellm=not native,
+    )
+    agent = crewai.Agent(role="support", goal="Answer.", backstory="A shop for tents.", llm=model, max_iter=1)
+    task = crewai.Task(description=QUESTION, expected_output="An answer.", agent=agent)
+    crew = crewai.Crew(agents=[agent], tasks=[task], share_crew=False)
+    asked, recorded = turns(server, crew.kickoff)
+    assert asked == recorded > 0
+
+
+@pytest.mark.parametrize("litellm", [False, True], ids=["on google-genai", "on litellm"])
+def test_adk(server: LocalServer, litellm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of Google ADK, on google-genai or on litellm, plain and streamed."""
+    adk = pytest.importorskip("google.adk")
+    from google.adk.agents import LlmAgent
+    from google.adk.agents.run_config import RunConfig, StreamingMode
+    from google.adk.runners import InMemoryRunner
+    from google.genai import types
+
+    assert adk
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.google_url)
+    monkeypatch.setenv("GOOGLE_API_KEY", "k")
+    model: Any = "gemini-2.0-flash"
+    if litellm:
+        from google.adk.models.lite_llm import LiteLlm
+
+        model = LiteLlm(model="hosted_vllm/gpt-4", api_base=server.openai_url, api_key="k")
+
+    async def run(mode: Any) -> None:
+        runner = InMemoryRunner(agent=LlmAgent(name="support", model=model, instruction="Be brief."), app_name="shop")
+        session = await runner.session_service.create_session(app_name="shop", user_id="ada", session_id="chat-7")
+        for text in (QUESTION, "Thank you!"):
+            content = types.Content(role="user", parts=[types.Part(text=text)])
+            config = RunConfig(streaming_mode=mode)
+            async for _event in runner.run_async(
+                user_id="ada", session_id=session.id, new_message=content, run_config=config
+            ):
+                pass
+
+    for mode in (StreamingMode.NONE, StreamingMode.SSE):
+        assert turns(server, lambda mode=mode: asyncio.run(run(mode))) == (2, 2)
