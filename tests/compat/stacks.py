@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pydantic
@@ -14,8 +15,10 @@ os.environ |= {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it is fetched at import
     "CREWAI_DISABLE_TELEMETRY": "true",
     "CREWAI_TRACING_ENABLED": "false",
-    "OTEL_SDK_DISABLED": "true",
 }
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 
 from converra.server.run import LocalServer, serve
 from tests.integrations.stored import recorder_for
@@ -85,27 +88,28 @@ def test_instructor(server: LocalServer) -> None:
 
     def fail() -> None:
         wrong = [{"role": "user", "content": QUESTION}]
-        with pytest.raises(instructor.core.InstructorRetryException):
+        with pytest.raises(Exception, match="validation error"):
             of_openai.create(model="m", messages=wrong, response_model=Person, max_retries=2)
 
-    assert turns(server, fail) == (2, 2)
+    asked, recorded = turns(server, fail)
+    assert asked == recorded > 1
 
 
 @pytest.mark.parametrize("provider", ["openai", "hosted_vllm", "anthropic"])
 def test_dspy(server: LocalServer, provider: str) -> None:
-    """On litellm, whichever client that uses: sync and async."""
+    """On its engine for litellm, whichever client that uses: sync and async. Its own engine is not captured."""
     dspy = pytest.importorskip("dspy")
     url = server.anthropic_url if provider == "anthropic" else server.openai_url
-    model = dspy.LM(f"{provider}/gpt-4", api_base=url, api_key="k", cache=False, num_retries=0, max_tokens=500)
+    model = dspy.LM(f"{provider}/gpt-4", api_base=url, api_key="k", engine="litellm", cache=False, num_retries=0)
     predict = dspy.Predict("question -> answer")
 
     def ask(program: Callable[[], Any]) -> None:
         unread = contextlib.suppress(dspy.utils.exceptions.AdapterParseError)  # the stand-in answers in no form
-        with dspy.context(lm=model), unread:
+        with dspy.context(lm=model, adapter=dspy.ChatAdapter(use_json_adapter_fallback=False)), unread:
             program()
 
     for program in (lambda: predict(question=QUESTION), lambda: asyncio.run(predict.acall(question=QUESTION))):
-        asked, recorded = turns(server, lambda program=program: ask(program))
+        asked, recorded = turns(server, partial(ask, program))
         assert asked == recorded > 0
 
 
@@ -130,32 +134,30 @@ def test_crewai(server: LocalServer, native: bool) -> None:
 
 @pytest.mark.parametrize("litellm", [False, True], ids=["on google-genai", "on litellm"])
 def test_adk(server: LocalServer, litellm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of Google ADK, on google-genai or on litellm, plain and streamed."""
-    adk = pytest.importorskip("google.adk")
-    from google.adk.agents import LlmAgent
-    from google.adk.agents.run_config import RunConfig, StreamingMode
-    from google.adk.runners import InMemoryRunner
+    """Runs of Google ADK, on google-genai or on litellm, plain and streamed: its session is the conversation."""
+    agents, runners = pytest.importorskip("google.adk.agents"), pytest.importorskip("google.adk.runners")
+    run_config = pytest.importorskip("google.adk.agents.run_config")
     from google.genai import types
 
-    assert adk
+    trace.set_tracer_provider(TracerProvider())  # without one, ADK's spans have no attributes
     monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", server.google_url)
     monkeypatch.setenv("GOOGLE_API_KEY", "k")
     model: Any = "gemini-2.0-flash"
     if litellm:
-        from google.adk.models.lite_llm import LiteLlm
-
-        model = LiteLlm(model="hosted_vllm/gpt-4", api_base=server.openai_url, api_key="k")
+        models = pytest.importorskip("google.adk.models.lite_llm")
+        model = models.LiteLlm(model="hosted_vllm/gpt-4", api_base=server.openai_url, api_key="k")
 
     async def run(mode: Any) -> None:
-        runner = InMemoryRunner(agent=LlmAgent(name="support", model=model, instruction="Be brief."), app_name="shop")
-        session = await runner.session_service.create_session(app_name="shop", user_id="ada", session_id="chat-7")
+        agent = agents.LlmAgent(name="support", model=model, instruction="Be brief.")
+        runner = runners.InMemoryRunner(agent=agent, app_name="shop")
+        service, ada = runner.session_service, {"user_id": "ada", "session_id": f"chat-{mode.name}"}
+        await service.create_session(app_name="shop", **ada)
         for text in (QUESTION, "Thank you!"):
-            content = types.Content(role="user", parts=[types.Part(text=text)])
-            config = RunConfig(streaming_mode=mode)
-            async for _event in runner.run_async(
-                user_id="ada", session_id=session.id, new_message=content, run_config=config
-            ):
+            message = types.Content(role="user", parts=[types.Part(text=text)])
+            config = run_config.RunConfig(streaming_mode=mode)
+            async for _ in runner.run_async(**ada, new_message=message, run_config=config):
                 pass
 
-    for mode in (StreamingMode.NONE, StreamingMode.SSE):
-        assert turns(server, lambda mode=mode: asyncio.run(run(mode))) == (2, 2)
+    for mode in (run_config.StreamingMode.NONE, run_config.StreamingMode.SSE):
+        talk = partial(asyncio.run, run(mode))
+        assert turns(server, talk, session=f"chat-{mode.name}") == (2, 2)

@@ -267,6 +267,21 @@ def test_a_provider_of_the_apps_own(server: LocalServer, recorder: Recorder) -> 
             assert said(messages) == [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello")], name
 
 
+def test_below_langchain(server: LocalServer, recorder: Recorder) -> None:
+    """A run of LangChain's that calls litellm is recorded once, by LangChain's integration."""
+    models = pytest.importorskip("langchain_core.language_models")
+
+    class Model(models.SimpleChatModel):  # type: ignore[misc, name-defined]  # as above
+        _llm_type = "litellm"
+
+        def _call(self, *args: Any, **more: Any) -> str:
+            answer: Any = litellm.completion(messages=HI, **at(server, "openai"))
+            return str(answer.choices[0].message.content)
+
+    messages = stored(server, recorder, partial(Model().invoke, "Hello"))
+    assert [one["role"] for one in messages] == ["user", "assistant"]
+
+
 def test_a_call_in_a_callback(server: LocalServer, recorder: Recorder) -> None:
     """A call that a callback of the app makes while litellm calls a model is a call of its own."""
     client = OpenAI(api_key="k", base_url=server.openai_url)
