@@ -10,7 +10,7 @@ method                           what happens there
 `post_call_processing`, and      a whole answer has arrived, and the turn ends; in versions before 1.80 only the second
 `LLMCachingHandler.*_set_cache`  one is there
 `Logging.failure_handler`        the call has failed, and so has the turn
-`acompletion_with_retries`       what follows the failure of an async call: its outcome is that of a second turn
+`completion_with_retries`, …     litellm tries again, and the outcome ends the turn; with async calls, a second turn
 `CustomStreamWrapper`            a stream: its methods are observed, and its instances noticed when they are dropped;
                                  likewise the iterators of the Responses API
 `Logging.*success_handler`       the turn ends here if nothing has ended it before, such as streams of rarer endpoints
@@ -71,6 +71,8 @@ PATCHES: tuple[tuple[str, Patches], ...] = (
         PACKAGE,
         Patches(
             (
+                PatchPoint("", "completion_with_retries"),
+                PatchPoint("", "responses_with_retries"),
                 PatchPoint("", "acompletion_with_retries", coroutine=True),
                 PatchPoint("", "aresponses_with_retries", coroutine=True),
             ),

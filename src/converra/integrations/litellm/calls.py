@@ -222,7 +222,7 @@ class LookUp(NamedTuple):
 
 
 class Retried(NamedTuple):
-    """litellm tries an async call again, past its own wrapper."""
+    """litellm tries a call again; an async one past its own wrapper."""
 
     log: Any
 
@@ -236,7 +236,7 @@ class Retried(NamedTuple):
 
 
 def retried(_capture: Capture, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> Retried:
-    """Observe `acompletion_with_retries(…, litellm_logging_obj)`."""
+    """Observe `completion_with_retries(…, litellm_logging_obj)` and the like."""
     return Retried(kwargs.get("litellm_logging_obj"))
 
 
