@@ -87,9 +87,7 @@ def arguments(model: ScriptedModel, row: Row) -> dict[str, Any]:
 
 def _left(stream: Any) -> Any:
     seen = [view(next(stream)) for _ in range(2)]
-    gone, log = weakref.ref(stream), weakref.ref(stream.logging_obj)
-    del stream
-    return seen, gone, log
+    return seen, weakref.ref(stream)
 
 
 def _closed(stream: Any) -> Any:
@@ -110,8 +108,8 @@ SYNC: dict[str, Callable[[Any], Any]] = {
 def _gone(outcome: Any) -> Any:
     """Wait until nothing is left of a stream: threads of litellm still log its chunks."""
     match outcome:
-        case (seen, weakref.ref() as stream, weakref.ref() as log):
-            until(lambda: (gc.collect(), stream() is None and log() is None)[1])
+        case (seen, weakref.ref() as stream):
+            until(lambda: (gc.collect(), stream() is None)[1])
             return seen
     return outcome
 
@@ -147,7 +145,7 @@ async def _async_read(stream: Any) -> Any:
 
 async def _async_left(stream: Any) -> Any:
     seen = [view(await anext(stream)) for _ in range(2)]
-    return seen, weakref.ref(stream), weakref.ref(stream.logging_obj)
+    return seen, weakref.ref(stream)
 
 
 async def _async_closed(stream: Any) -> Any:

@@ -168,20 +168,28 @@ class Checked(NamedTuple):
 def answered(capture: Capture, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> Checked | None:
     """End the turn of a whole answer: `post_call_processing(original_response, optional_params, …)`."""
     log, result = fields(kwargs["optional_params"]).get("litellm_logging_obj"), kwargs["original_response"]
+    return _arrived(capture, log, result)
+
+
+def _arrived(capture: Capture, log: Any, result: Any) -> Checked | None:
+    """End the turn of a whole answer; of a provider that the app has written, the time that it took is not known."""
     if log in ATTEMPTS:
         return ended(log, result)
     provider = None if log is None else log.model_call_details.get("custom_llm_provider")
-    if is_custom(provider) and "choices" in fields(result):  # the time that it took is not known
+    if is_custom(provider) and "choices" in fields(result):
         _record(capture, log, result)
     return None
 
 
-def kept(_capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def kept(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """End the turn of a whole answer: `set_cache(result, …, kwargs)`, which is called with and without a cache."""
     given = kwargs.get("kwargs")
     log = fields(given).get("litellm_logging_obj")
     result = kwargs["result"] if "result" in kwargs else args[1]
-    ended(log, result)
+    if hasattr(sys.modules.get("litellm.utils"), "post_call_processing"):  # where the turn has ended, if it was one
+        ended(log, result)
+    else:
+        _arrived(capture, log, result)
 
 
 def succeeded(_capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
