@@ -139,7 +139,7 @@ def _text_of(choices: Any, holder: str) -> tuple[str | None, Any]:
     choice = fields(choices[0])
     message = fields(choice.get(holder))
     text = message.get("content")
-    if text.__class__ is not str or len(text) > BLOB_LENGTH or choice.get("index") or choice.get("logprobs"):
+    if not isinstance(text, str) or len(text) > BLOB_LENGTH or choice.get("index") or choice.get("logprobs"):
         return None, None
     if _more(message, TEXT) or _more(choice, CHOICE):
         return None, None

@@ -69,13 +69,13 @@ class Step:
         self._stream = stream
         self._found = found
 
-    def returned(self, chunk: Any) -> None:
+    def returned(self, result: Any) -> None:
         """Read the chunk."""
         stream = self._stream
         found = self._found or _taken_over(stream, ATTEMPTS.take(stream.logging_obj))
         if found is not None:
             found.reading = False
-            found.watched.see(chunk)
+            found.watched.see(result)
             found.watched.last = perf_counter()
 
     def raised(self, error: BaseException) -> None:
