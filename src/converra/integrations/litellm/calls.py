@@ -172,11 +172,14 @@ def answered(capture: Capture, _args: tuple[Any, ...], kwargs: dict[str, Any]) -
 
 
 def _arrived(capture: Capture, log: Any, result: Any) -> Checked | None:
-    """End the turn of a whole answer; of a provider that the app has written, the time that it took is not known."""
+    """End the turn of a whole answer. Of a provider that the app has written, the time that it took is not known.
+
+    Its streams have turns of their own; older versions put their whole answer together at the end.
+    """
     if log in ATTEMPTS:
         return ended(log, result)
     provider = None if log is None else log.model_call_details.get("custom_llm_provider")
-    if is_custom(provider) and "choices" in fields(result):
+    if is_custom(provider) and not log.stream and "choices" in fields(result):
         _record(capture, log, result)
     return None
 
