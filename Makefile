@@ -43,7 +43,7 @@ docs: dev wheel ## README, docs and examples: links, code, its types, settings a
 bench: wheel ## what importing and capturing cost
 	$(WHEEL)python -m benchmarks
 
-test-compat: dev ## the integrations with old and new openai, anthropic, google-genai, boto3, claude-agent-sdk, wrapt and LangChain, and beside other instrumentations; ROWS="openai-1.66" chooses
+test-compat: dev ## the integrations with old and new versions of the captured libraries, beside other instrumentations, and below frameworks; ROWS="openai-1.66" chooses
 	$(DEV)python -m scripts.compat $(ROWS)
 
 test-upstream: dev ## openai's, LangChain's and LangGraph's own tests, with capture: they must come out as without; ARGS=langgraph chooses

@@ -19,7 +19,7 @@ def functions() -> list[tuple[Any, str]]:
     for name, patches in PATCHES:
         module = importlib.import_module(name)
         for point in patches._points:
-            owner = getattr(module, point.owner) if point.owner else module
+            owner = getattr(module, point.owner, None) if point.owner else module
             if hasattr(owner, point.attribute):
                 found.append((owner, point.attribute))
     return found
