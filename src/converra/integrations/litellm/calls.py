@@ -178,8 +178,9 @@ def _arrived(capture: Capture, log: Any, result: Any) -> Checked | None:
     """
     if log in ATTEMPTS:
         return ended(log, result)
-    provider = None if log is None else log.model_call_details.get("custom_llm_provider")
-    if is_custom(provider) and not log.stream and "choices" in fields(result):
+    if log is None or log.stream:
+        return None
+    if is_custom(log.model_call_details.get("custom_llm_provider")) and "choices" in fields(result):
         _record(capture, log, result)
     return None
 
