@@ -13,7 +13,7 @@ from converra import config
 from converra.capture.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from converra.capture.handle import Conversation
     from converra.capture.reports import Report
@@ -100,6 +100,7 @@ def instrument(
     base_url: str | None = None,
     enabled: bool | None = None,
     outbox: str | None = None,
+    integrations: str | Sequence[str] | None = None,
     flush_interval: float | None = None,
     idle_timeout: float | None = None,
     timeout: float | None = None,
@@ -128,6 +129,8 @@ def instrument(
             `CONVERRA_ENABLED`.
         outbox: The path of a file that keeps pending messages through a crash. Without one they are kept in memory.
             Environment: `CONVERRA_OUTBOX`.
+        integrations: The names of the integrations to switch on, or names with `-` before them to leave those out: a
+            list, or separated by commas. Without it, all are on. Environment: `CONVERRA_INTEGRATIONS`.
         flush_interval: Seconds: the longest that a turn waits before it is sent. Default: `2.0`. Environment:
             `CONVERRA_FLUSH_INTERVAL`.
         idle_timeout: Seconds without a call after which an implicit conversation ends. Default: `300.0`. Environment:
@@ -166,6 +169,7 @@ def instrument(
         "base_url": base_url,
         "enabled": enabled,
         "outbox": outbox,
+        "integrations": integrations,
         "flush_interval": flush_interval,
         "idle_timeout": idle_timeout,
         "timeout": timeout,

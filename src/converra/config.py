@@ -99,6 +99,14 @@ def _callable(value: Any) -> Any:
     return value
 
 
+def _names(value: Any) -> tuple[str, ...]:
+    """Read names that are separated by commas, or a list of them."""
+    names = value.split(",") if isinstance(value, str) else list(value)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError
+    return tuple(name.strip() for name in names if name.strip())
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one recorder, read once. The key alone may appear later: see `api_key_now`."""
 
@@ -107,6 +115,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     prompt_id: str | Callable[[Any], str | None] | None = None
     enabled: bool = True
     outbox: str | None = None
+    integrations: tuple[str, ...] | None = None
     flush_interval: float = 2.0
     idle_timeout: float = 300.0
     timeout: float = 10.0
@@ -179,6 +188,14 @@ SETTINGS: tuple[Setting, ...] = (
         _path,
         "a file path",
         "The path of a file that keeps pending messages through a crash. Without one they are kept in memory.",
+    ),
+    Setting(
+        "integrations",
+        "CONVERRA_INTEGRATIONS",
+        _names,
+        "names of integrations, such as openai or -langchain",
+        "The names of the integrations to switch on, or names with `-` before them to leave those out: a list, or"
+        " separated by commas. Without it, all are on.",
     ),
     Setting(
         "flush_interval",

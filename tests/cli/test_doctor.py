@@ -17,6 +17,7 @@ from converra.cli import checks, diagnosis, trial
 from converra.cli.checks import Check
 from converra.cli.shapes import SHAPES, Shape
 from converra.config import SETTINGS
+from converra.integrations import uncaptured
 from converra.server.run import serve
 from converra.server.store.records import fingerprint
 from tests.cli.recorded import ran
@@ -183,6 +184,21 @@ def _twice(openai: Any, where: Any) -> None:
 
 def _raising(_openai: Any, _where: Any) -> None:
     raise TypeError("not callable")
+
+
+def test_providers_that_are_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is installed and not captured, too old or left out, each with what to do; elsewhere nothing."""
+    versions = {"cohere": "7.3.1", "openai": "1.50.0", "groq": "1.7.0", "anthropic": "2.14.0"}
+    monkeypatch.setattr(uncaptured, "installed", versions.get)
+    found = list(checks.providers({"CONVERRA_INTEGRATIONS": "-groq,-grok"}))
+    assert [(check.name, check.state, check.said.partition(":")[0]) for check in found] == [
+        ("grok", "bad", "there is no such integration; there are"),
+        ("openai", "bad", "1.50.0 is installed; it is too old"),
+        ("groq", "note", "1.7.0 is installed; its calls are not recorded"),
+        ("cohere", "note", "7.3.1 is installed; calls of cohere are not recorded"),
+    ]
+    monkeypatch.setattr(uncaptured, "installed", {}.get)
+    assert list(checks.providers({})) == []
 
 
 def test_calls_that_are_not_recorded_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,36 +72,38 @@ class Recorder:
         """
         if not self.config.enabled:
             return Report([])
-        from converra.integrations import discovery, patching, sessions  # noqa: PLC0415 - wrapt is heavy, and only needed here
+        from converra.integrations import discovery, patching, uncaptured  # noqa: PLC0415 - wrapt is heavy, and only needed here
 
-        found = discovery.integrations()
-        for integration in (*found, *sessions.READERS):
+        chosen = discovery.chosen(self.config.integrations or ())
+        for integration in chosen.wanted:
             self._integrations.setdefault(integration.name, integration)
-        self.capture.active = bool(found)
+        self.capture.active = any(integration.captures for integration in chosen.wanted)
         servers.hook()
         for module in exits.SERVER_MODULES:
             patching.when_imported(module, exits.on_server_import)
         with guard("adopting undelivered messages of an earlier process"):
             self.delivery.start()
-        return Report(
-            [
+        with uncaptured.NOTICES.in_one_line():
+            rows = [
                 row
                 for integration in self._integrations.values()
                 for row in patching.switch_on(integration, self.capture)
             ]
-        )
+            rows += uncaptured.watch(list(self._integrations.values()), chosen.left_out)
+        return Report([*rows, *chosen.unknown])
 
     def uninstrument(self) -> None:
         """Put every original back. Open conversations stay open, and can be written to by hand."""
         self.capture.active = False
         if self._integrations:
-            from converra.integrations import patching  # noqa: PLC0415 - as in `instrument`
+            from converra.integrations import patching, uncaptured  # noqa: PLC0415 - as in `instrument`
 
             for name in list(self._integrations):
                 patching.switch_off(self._integrations.pop(name))
             if not lifecycle.is_capturing():
                 for module in exits.SERVER_MODULES:
                     patching.forget_import(module)
+                uncaptured.NOTICES.forget()
         if not lifecycle.is_capturing():
             servers.unhook()
 

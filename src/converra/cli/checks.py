@@ -7,7 +7,6 @@ import functools
 import os
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -17,6 +16,7 @@ from converra.api.client import Converra
 from converra.cli.failures import explained, no_api
 from converra.errors import AuthenticationError, ConverraError, InvalidArgumentError, NotFoundError
 from converra.errors import PermissionDeniedError as Forbidden
+from converra.integrations import discovery, uncaptured
 from converra.server.store.records import fingerprint
 
 if TYPE_CHECKING:
@@ -24,24 +24,8 @@ if TYPE_CHECKING:
 
 State = Literal["ok", "note", "bad"]
 
-LIBRARIES = (
-    "openai",
-    "anthropic",
-    "google-genai",
-    "groq",
-    "together",
-    "boto3",
-    "aiobotocore",
-    "claude-agent-sdk",
-    "litellm",
-    "langchain-core",
-    "langchain-openai",
-    "langgraph",
-    "httpx",
-    "msgspec",
-    "wrapt",
-    "opentelemetry-api",
-)
+LIBRARIES = ("langchain-openai", "langgraph", "httpx", "msgspec", "wrapt", "opentelemetry-api")
+"""Distributions whose versions are shown beside those of the captured libraries."""
 
 OTHERS = (
     *("langfuse", "langsmith", "logfire", "ddtrace", "sentry-sdk", "mlflow", "braintrust", "lmnr", "elastic-apm"),
@@ -162,22 +146,44 @@ def versions() -> Iterator[Check]:
     """Of Python, of this package and of what it works with."""
     yield Check("versions", "converra", "ok", __version__)
     yield Check("versions", "python", "ok", f"{platform.python_version()} at {sys.executable}")
-    for name in LIBRARIES:
-        found = _version(name)
+    captured = [one.package for one in discovery.integrations() if one.package]
+    for name in (*captured, *LIBRARIES):
+        found = uncaptured.installed(name)
         yield Check("versions", name, "ok" if found else "note", found or "not installed")
 
 
-def _version(name: str) -> str | None:
+def providers(environ: Mapping[str, str]) -> Iterator[Check]:
+    """Installed libraries that ask models in ways that are not captured, and what to do about it."""
     try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+        chosen = discovery.chosen(config.load({}, environ).integrations or ())
+    except InvalidArgumentError:
+        chosen = discovery.chosen(())  # said with the settings
+    for row in chosen.unknown:
+        yield Check("providers", row.target, "bad", row.why or "")
+    for integration in (*chosen.wanted, *chosen.left_out):
+        found = uncaptured.installed(integration.package) if integration.package else None
+        if uncaptured.is_too_old(integration):
+            name, advice = uncaptured.unsupported(integration)
+            yield Check("providers", integration.package or name, "bad", f"{found} is installed; {advice}")
+        elif found and integration in chosen.left_out:
+            said = f"{found} is installed; its calls are not recorded: {uncaptured.excluded(integration)[1]}"
+            yield Check("providers", integration.package or integration.name, "note", said)
+    yield from _without_integration()
+
+
+def _without_integration() -> Iterator[Check]:
+    known = discovery.integrations()
+    for library in uncaptured.without_integration(known):
+        found = uncaptured.installed(library.package)
+        if found and library.package not in {one.package for one in known}:
+            said = f"{found} is installed; calls of {library.module} are not recorded: {library.instead}"
+            yield Check("providers", library.package, "note", said)
 
 
 def others() -> Iterator[Check]:
     """Other instrumentations: installed, or at work in this process already."""
     for name in OTHERS:
-        found = _version(name)
+        found = uncaptured.installed(name)
         if found:
             yield Check("others", name, "note", f"{found} is installed; where it records the same calls, both see them")
     openai = sys.modules.get("openai")

@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 
 from converra.config import SILENCED
 from converra.integrations.discovery import integrations
+from converra.integrations.uncaptured import LIBRARIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,9 +72,15 @@ def hooked(before: Mapping[str, str]) -> dict[str, str]:
     """Variables with which every Python of a command captures, with the settings that the command has."""
     return {
         **before,
-        "CONVERRA_HOOK_MODULES": ",".join(sorted({known.module.partition(".")[0] for known in integrations()})),
+        "CONVERRA_HOOK_MODULES": ",".join(sorted(set(_modules()))),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(HOOK), before.get("PYTHONPATH")))),
     }
+
+
+def _modules() -> Iterator[str]:
+    """Modules that switch capture on: of libraries that are captured, and of those that it names as not captured."""
+    yield from (known.module.partition(".")[0] for known in integrations())
+    yield from (library.module for library in LIBRARIES)
 
 
 def libraries() -> list[str]:

@@ -42,6 +42,7 @@ def _checks(*, offline: bool) -> Iterator[Check]:
     if not offline:
         yield from checks.api(environ)
     yield from checks.versions()
+    yield from checks.providers(environ)
     yield from trial()
     yield from checks.others()  # last: the trial has imported what others wrap
 

@@ -27,11 +27,12 @@ step                   where
                        (`history/turn.py`). Models: `openai/chat.py`, `openai/chat_chunks.py`. Build them from
                        `payload/`: `fields` (objects without running their code; `fingerprint`), `parts` and `media`
                        (content), `tool_calls`, `usage`, `extras` (unread fields).
-4. Register            The entry point in `pyproject.toml`, the name in `discovery.py`, the readers in the contract
-                       `pure`, the package in `shared-readers`, and a contract `door-…` for the SDK.
+4. Register            The entry point and the extra in `pyproject.toml`, the name in `discovery.py`, the readers in the
+                       contract `pure`, the package in `shared-readers`, a contract `door-…` for the SDK; `package` and
+                       `since` of the `Integration`, and a row with these in `docs/reference/captured.md`.
 5. Prove it            A subclass of `Conformance` (`tests/integrations/conformance.py`), with a `Shape` for each way to
-                       call the SDK, as in `test_openai_conformance.py`. The SDK's own tests must pass with the patches
-                       installed: `tests/compat/neighbours.py`.
+                       call the SDK, as in `test_openai_conformance.py`; `combined` makes few tests of many shapes, as
+                       in `test_mistralai.py`. The SDK's own tests must not change: `scripts/upstream_suites.py`.
 =====================  ===============================================================================================
 
 A framework that has callbacks instead of a seam is modelled on `langchain/`: `handler.py` receives the callbacks,
@@ -138,3 +139,7 @@ class Integration(NamedTuple):
     """Further modules whose import triggers `install`: those from which `module` takes what is patched."""
     captures: bool = True
     """False if the integration captures nothing and only warns; the report then does not list it as waiting."""
+    package: str | None = None
+    """Name of the library's distribution, if it is known."""
+    since: str | None = None
+    """Oldest version of the library that is supported."""

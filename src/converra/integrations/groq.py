@@ -16,4 +16,6 @@ CHAT = "/chat/completions"
 
 _patches = Patches(POINTS, Seam({CHAT: ENDPOINTS[CHAT]._replace(library="groq")}).observe)
 
-INTEGRATION = Integration("groq", "groq", _patches.install, _patches.uninstall, ("groq._client",))
+INTEGRATION = Integration(
+    "groq", "groq", _patches.install, _patches.uninstall, ("groq._client",), package="groq", since="0.13"
+)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import wrapt
 
-from converra.integrations import Patched
+from converra.integrations import Patched, uncaptured
 from converra.integrations.importing import WATCHER
 from converra.process.guard import guard, report
 
@@ -289,7 +289,8 @@ def switch_on(integration: Integration, capture: Capture) -> list[Patched]:
         _on[integration.name] = (integration, capture)
         for name in (integration.module, *integration.parts):
             WATCHER.watch(name, _imported)
-        module = sys.modules.get(integration.module)
+        present = [name for name in (integration.module, *integration.parts) if name in sys.modules]
+        module = sys.modules[present[0]] if present else None  # None also where an app forbids an import
         if module is not None:
             return _install(integration, module, capture)
         absent = Patched(integration.module, "waiting", _absence(integration.module))
@@ -329,8 +330,17 @@ def forget_import(module: str) -> None:
 
 def _install(integration: Integration, module: ModuleType, capture: Capture) -> list[Patched]:
     with guard(f"installing the {integration.name} integration"):
-        return integration.install(module, capture)
+        rows = integration.install(module, capture)
+        if _is_unknown(integration, module, rows):
+            uncaptured.NOTICES.note(*uncaptured.unsupported(integration))
+        return rows
     return [Patched(integration.module, "skipped", "its integration failed, see the log")]
+
+
+def _is_unknown(integration: Integration, module: ModuleType, rows: list[Patched]) -> bool:
+    """Return True if a version of a library has no patch point; one of its parts alone may have none."""
+    is_main = module.__name__ == integration.module or integration.module not in sys.modules
+    return integration.captures and is_main and bool(rows) and all(row.state == "skipped" for row in rows)
 
 
 def _absence(module: str) -> str:

@@ -16,4 +16,6 @@ ADDRESSES = ("/chat/completions", "/completions")
 
 _patches = Patches(POINTS, Seam({end: ENDPOINTS[end]._replace(library="together") for end in ADDRESSES}).observe)
 
-INTEGRATION = Integration("together", "together", _patches.install, _patches.uninstall, ("together._client",))
+INTEGRATION = Integration(
+    "together", "together", _patches.install, _patches.uninstall, ("together._client",), package="together", since="2"
+)

@@ -64,4 +64,12 @@ def session(client: Any) -> Scope | None:
 
 _patches = Patches(POINTS, observe)
 
-INTEGRATION = Integration("anthropic", "anthropic", _patches.install, _patches.uninstall, ("anthropic._client",))
+INTEGRATION = Integration(
+    "anthropic",
+    "anthropic",
+    _patches.install,
+    _patches.uninstall,
+    ("anthropic._client",),
+    package="anthropic",
+    since="0.40",
+)

@@ -118,4 +118,4 @@ def uninstall() -> None:
     _interactions.uninstall()
 
 
-INTEGRATION = Integration("google-genai", MODULE, install, uninstall, (SENDING,))
+INTEGRATION = Integration("google-genai", MODULE, install, uninstall, (SENDING,), package="google-genai", since="1.10")

@@ -86,4 +86,6 @@ def _forget_stale() -> None:
 
 _hook = Hook()
 
-INTEGRATION = Integration("langchain", MODULE, _hook.install, _hook.uninstall, (BASE,))
+INTEGRATION = Integration(
+    "langchain", MODULE, _hook.install, _hook.uninstall, (BASE,), package="langchain-core", since="0.3"
+)

@@ -31,4 +31,6 @@ SEAM = Seam(ENDPOINTS, Retrieval(responses.retrieved_id, responses.RESPONSES, EN
 
 _patches = Patches(POINTS, SEAM.observe)
 
-INTEGRATION = Integration("openai", "openai", _patches.install, _patches.uninstall, ("openai._client",))
+INTEGRATION = Integration(
+    "openai", "openai", _patches.install, _patches.uninstall, ("openai._client",), package="openai", since="1.66"
+)
