@@ -19,6 +19,9 @@ from converra.cli.checks import OTHER_VARIABLES
 from converra.cli.group import commands
 from converra.config import SETTINGS
 from converra.server.run import serve
+from tests.integrations import scripted
+from tests.integrations.ollama_shapes import lines, said
+from tests.integrations.scripted import document
 from tests.markdown import PAGES, ROOT, Page
 from tests.patience import UNHURRIED
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from converra.server.run import LocalServer
+    from tests.integrations.scripted import Received, Reply
 
 THEIRS = {"docs/reference/litellm.md": ("-W", "ignore")}
 """Pages about a library that warns of itself."""
@@ -39,6 +43,19 @@ def server() -> Iterator[LocalServer]:
     """Run an API and a model for one page's code."""
     with serve() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def ollama() -> Iterator[str]:
+    """Run a model with Ollama's API, which the local server has not."""
+
+    def answer(request: Received) -> Reply:
+        body = request.json
+        words = "You are welcome." if len(body["messages"]) > 2 else "It is on its way."
+        return lines(said(words)) if body["stream"] else document(said(words))
+
+    with scripted.serve({"ollama": answer}) as model:
+        yield model.base_url("ollama").removesuffix("/v1")
 
 
 def _environment(server: LocalServer) -> dict[str, str]:
@@ -60,6 +77,8 @@ def _environment(server: LocalServer) -> dict[str, str]:
         "TOGETHER_BASE_URL": f"{server.url}/openai",
         "TOGETHER_API_KEY": "docs",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it is fetched at import
+        "MISTRAL_SERVER_URL": f"{server.url}/openai",
+        "MISTRAL_API_KEY": "docs",
     }
 
 
@@ -82,14 +101,15 @@ def test_links_lead_somewhere(page: Page) -> None:
 
 
 @pytest.mark.parametrize("page", _with_code("python"), ids=lambda page: page.name)
-def test_python_runs(page: Page, server: LocalServer) -> None:
+def test_python_runs(page: Page, server: LocalServer, ollama: str) -> None:
     """The Python of a page, from top to bottom, is a program that ends well and warns of nothing.
 
     The client of a model may stay open: the collector closes its sockets, or has not come to it at exit.
     """
     warnings = THEIRS.get(page.name, ("-W", "error", "-W", "ignore::ResourceWarning"))
     program = [sys.executable, *warnings, "-c", page.code("python")]
-    finished = subprocess.run(program, env=_environment(server), capture_output=True, text=True, check=False)
+    environment = _environment(server) | {"OLLAMA_HOST": ollama}
+    finished = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
     assert finished.stderr == ""
     assert finished.returncode == 0
 

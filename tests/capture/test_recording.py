@@ -159,3 +159,22 @@ def test_an_end_waits_for_the_calls_under_way() -> None:
     turn.end(answered("Hello."))
     assert [content for _, content, *_ in chat.told()] == ["Hi", "Hello."]
     assert chat.queue.ends == [False]
+
+
+def test_a_call_that_is_sent_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time begins when it is sent; one that was never sent leaves nothing, and the end does not wait for it."""
+    chat, ticks = Chat(), iter([100.0, 200.0, 209.0, 209.5])
+    for module in ("call", "recording"):
+        monkeypatch.setattr(f"converra.capture.{module}.perf_counter", lambda: next(ticks))
+    sent, unsent = chat.begin([user("Hi")]), chat.begin([user("Never")])
+    chat.recording.end()
+    sent.sent()
+    sent.end(answered("Hello"))
+    waited = not chat.recording.ended
+    unsent.unsent()
+    unsent.end(answered("Nothing"))
+    assert (waited, chat.recording.ended) == (True, True)
+    assert [content for _, content, *_ in chat.told()] == ["Hi", "Hello"]
+    message = chat.queue.drafts[-1].message()
+    assert message is not None
+    assert message.latency_ms == 500.0

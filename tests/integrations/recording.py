@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class RecordedCall:
     """One call: its request as it was read at once, and how it ended."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, calls: list[RecordedCall] | None = None) -> None:
         self.request = request
+        self._calls = calls
         self.asked: tuple[SourceMessage, ...] = tuple(
             source for m in request.messages for source in request.dialect.read(m)
         )
@@ -42,6 +43,10 @@ class RecordedCall:
 
     def wait(self) -> None:
         self.waits += 1
+
+    def unsent(self) -> None:
+        if self._calls is not None:
+            self._calls.remove(self)
 
     def end(self, answer: Answer, ended: float | None = None) -> None:
         self.ends += 1
@@ -102,7 +107,7 @@ class RecordingCapture:
     def begin(self, request: Request) -> RecordedCall | None:
         if not self.wanted:
             return None
-        call = RecordedCall(request)
+        call = RecordedCall(request, self.calls)
         with self._lock:
             self.calls.append(call)
         return call

@@ -38,8 +38,12 @@ def test_any_pieces(body: bytes, cuts: list[int]) -> None:
 
 
 def test_only_events_have_a_first_token() -> None:
-    """A body that is one document has no first token; events have."""
-    assert (read(WHOLE[:9]).started, read(EVENTS[:9]).started) == (False, True)
+    """A body that is one document has no first token; events have, with the first that brings a word."""
+    first, second, *_ = stream(*TEXT_CHUNKS).pieces
+    assert not read(WHOLE[:9], WHOLE[9:]).started
+    assert not read(first, second[:-1]).started  # the role alone, and a word that is cut
+    assert read(first, second[:-1], second[-1:]).started
+    assert read(first + second.replace(b"\n", b"\r\n")).started
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,10 @@ class Recording:
                     self._implicit.note(self, snapshot, answer)
             weight = snapshot.weight + answer.weight if answer else snapshot.weight
             self._delivery.submit(at, weight, Recording._fold, self, snapshot, answer, failure, facts, at)
+        self.forget(call)
+
+    def forget(self, call: OpenCall) -> None:
+        """Forget a call that is over, or was never sent; the last one completes a conversation that is ending."""
         self._calls.discard(call)
         if self._ending:
             self.end(final=self._final)
@@ -382,6 +386,16 @@ class OpenCall(msgspec.Struct, eq=False):
         with guard("recording a failed call"):
             self.end(answer, None, Failure.of(error))
 
+    def sent(self) -> None:
+        """Note that the request is sent only now: the time of the call begins here."""
+        self._started, self._ticks = time(), perf_counter()
+
+    def unsent(self) -> None:
+        """Forget the call: its request was never sent."""
+        if self._once:
+            self._once.clear()
+            self._recording.forget(self)
+
     def rejecter(self, answer: Answer) -> Callable[[BaseException], None]:
         """Return a function that records why the app could not read the answer. It does not keep the request alive."""
         return partial(self._recording.reject, answer)
@@ -395,4 +409,4 @@ class OpenCall(msgspec.Struct, eq=False):
 
 def _failure_in(answer: Answer) -> Failure | None:
     error = (answer.metadata or {}).get("error")
-    return Failure(error["type"]) if error else None
+    return Failure(error["type"], error.get("status")) if error else None

@@ -90,7 +90,7 @@ class Router:
 
         """
         scope = request.scope = _within(request.scope)
-        request.run = scope.run
+        request.run = scope.run or request.run
         prompt_id = self._prompt_of(request)
         session = _session(scope)
         if session is None and context.open_elsewhere():

@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
 GROUP = "converra.integrations"
 
-NAMES = ("openai", "langchain", "litellm", "google-genai", "anthropic", "groq", "together", "bedrock")
+NAMES = (
+    "openai",
+    "langchain",
+    "litellm",
+    "google-genai",
+    "anthropic",
+    "groq",
+    "together",
+    "mistralai",
+    "ollama",
+    "bedrock",
+)
 PACKAGES = {"claude-agent-sdk": "claude_agent"}
 """Names whose package has another one."""
 BUILT_IN = tuple(

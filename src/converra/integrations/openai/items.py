@@ -160,6 +160,8 @@ _READERS: dict[str, Callable[[str, dict[str, Any]], SourceMessage]] = {
     "mcp_list_tools": _hosted,
     "tool_search_call": _hosted,
     "program": _hosted,
+    "tool.execution": _hosted,  # of Mistral's conversations, as the one below
+    "agent.handoff": _hosted,
 }
 
 _ARGUMENT_FIELDS = ("arguments", "input", "action", "operation", "code", "queries", "revised_prompt")

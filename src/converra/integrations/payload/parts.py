@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _TEXTS = ("text", "input_text", "output_text")
 
+SILENT = ("reference", "tool_reference")
+"""Parts that cite a source of the text around them: no line stands for them."""
+
 TEXT_PART = frozenset({"type", "text", "refusal", "annotations", "logprobs"})
 """Fields of a text part that are read, or left out on purpose."""
 
@@ -87,8 +90,10 @@ def _read(part: Any, found: _Parts) -> None:
 
 def _other(kind: str, part: dict[str, Any], found: _Parts) -> None:
     """Attach a part of an unknown kind if it holds media; else name its kind."""
-    media = attachment(part)
+    media = None if kind in SILENT else attachment(part)
     spoken = string(part.get("transcript")) if media else None
+    if kind in SILENT:
+        return
     if media is None:
         found.lines.append((f"[{kind}]", True))
     elif spoken:  # as for an audio answer: its words stand for it
@@ -119,7 +124,14 @@ def _image(part: dict[str, Any], found: _Parts) -> None:
 
 
 def _audio(part: dict[str, Any], found: _Parts) -> None:
-    audio = fields(part.get("input_audio"))
+    given = part.get("input_audio")
+    if isinstance(given, str):  # Mistral's: base64, or an address
+        is_address = "://" in given[:16] and not given.startswith("data:")
+        found.attach(
+            Attachment("audio", data_mime(given), None if is_address else given, given if is_address else None)
+        )
+        return
+    audio = fields(given)
     style = string(audio.get("format"))
     found.attach(Attachment("audio", f"audio/{style}" if style else None, string(audio.get("data"))))
 

@@ -16,12 +16,14 @@ a raw response              its body, as bytes: one JSON object, or the server-s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from converra.history.turn import Answer, SourceMessage
 from converra.integrations import CapturedCall
+from converra.integrations.payload.deferred import deferred
 from converra.integrations.payload.fields import fields, parsed
 from converra.integrations.stainless import background
 from converra.integrations.stainless.stream import WatchedStream, watch_body, watch_stream
@@ -48,6 +50,8 @@ class Endpoint(NamedTuple):
     """Puts something around the call of a body whose answers need more than their readers, such as a prefill."""
     remade: Callable[[Any], bool] | None = None
     """Returns True for the options of a request whose `Stream` the SDK throws away, to read its response in another."""
+    is_whole: Callable[[bytes], bool] | None = None
+    """Returns True for the bytes of a stream with its last event: those are parsed on a worker thread."""
 
 
 class Retrieval(NamedTuple):
@@ -160,13 +164,13 @@ class ObservedRequest(msgspec.Struct, frozen=True, eq=False):
         self._call.fail(error, None if rejected is None else self._endpoint.answer(rejected))
 
     def _body(self, response: Any) -> None:
-        pieces = BodyPieces(self._endpoint.answer, self._endpoint.pieces)
+        endpoint = self._endpoint
+        pieces = BodyPieces(endpoint.answer, endpoint.pieces, endpoint.is_whole)
         content = vars(response).get("_content")
         if content is None:
             watch_body(response, WatchedStream(self._call, pieces))
         else:
-            pieces.feed(content)
-            self._call.end(pieces.answer())
+            self._call.end(pieces.read(content))
 
 
 def _rejected_by_parser(error: BaseException, library: str) -> Any:
@@ -187,28 +191,55 @@ def _rejected_by_parser(error: BaseException, library: str) -> Any:
 class BodyPieces:
     """The bytes of a body, kept as they arrive and read when the answer is needed."""
 
-    def __init__(self, answer: Callable[[Any], Answer], pieces: Callable[[], Pieces]) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Any], Answer],
+        pieces: Callable[[], Pieces],
+        is_whole: Callable[[bytes], bool] | None = None,
+    ) -> None:
         self.started: bool = False
         self.finished: bool = False
         self._answer = answer
         self._pieces = pieces
+        self._is_whole = is_whole
         self._chunks: list[bytes] = []
+        self._probe: Pieces | None = pieces()
+        """Reads the first events, up to the first token; None for JSON, which has no first token."""
+        self._unprobed = b""
 
     def feed(self, chunk: bytes) -> None:
         """Keep some bytes."""
         self._chunks.append(chunk)
-        self.started = self.started or not chunk.lstrip().startswith(b"{")  # a JSON object has no first token
+        if self._probe is not None:
+            self._look_for_a_token(self._probe, chunk)
 
     def answer(self) -> Answer:
         """Read what has arrived."""
-        body = b"".join(self._chunks)
-        if b"data:" not in body or body.lstrip().startswith(b"{"):
+        return self.read(b"".join(self._chunks))
+
+    def read(self, body: bytes) -> Answer:
+        """Read a body as far as it is there."""
+        if _is_json(body) or b"data:" not in body:
             return self._whole(body)
-        pieces = self._pieces()
-        for event in events(body):
-            pieces.feed(event)
+        if self._is_whole is not None and self._is_whole(body):
+            self.finished = True
+            return deferred([body], partial(_streamed, self._pieces))
+        pieces = _fed(self._pieces, body)
         self.finished = pieces.finished
         return pieces.answer()
+
+    def _look_for_a_token(self, probe: Pieces, chunk: bytes) -> None:
+        self._unprobed += chunk
+        if _is_json(self._unprobed):
+            self._probe = None
+            return
+        end = _end_of_events(self._unprobed)
+        for event in events(self._unprobed[:end]):
+            probe.feed(event)
+        self._unprobed = self._unprobed[end:]
+        self.started = probe.started
+        if self.started:
+            self._probe = None
 
     def _whole(self, body: bytes) -> Answer:
         if not body:
@@ -216,6 +247,26 @@ class BodyPieces:
         document = parsed(body)
         self.finished = document is not None
         return self._answer(document)
+
+
+def _is_json(body: bytes) -> bool:
+    return body.lstrip()[:1] == b"{"
+
+
+def _end_of_events(body: bytes) -> int:
+    """Return the length of the events that have arrived whole."""
+    return max((at + len(gap) for gap in (b"\n\n", b"\r\n\r\n") if (at := body.rfind(gap)) >= 0), default=0)
+
+
+def _fed(pieces: Callable[[], Pieces], body: bytes) -> Pieces:
+    found = pieces()
+    for event in events(body):
+        found.feed(event)
+    return found
+
+
+def _streamed(pieces: Callable[[], Pieces], bodies: list[bytes]) -> Answer:
+    return _fed(pieces, b"".join(bodies)).answer()
 
 
 def events(body: bytes) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from converra.process.guard import guard, guarded, report
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 
     from converra.history.turn import Answer
     from converra.integrations import CapturedCall
@@ -157,7 +157,7 @@ def watch_iterator(stream: Any, name: str, closable: Any, watched: WatchedStream
     watched.watch_drop(stream)
     chunks = getattr(stream, name)
     if hasattr(chunks, "__anext__"):
-        tap: Any = _async_tap(chunks, watched)
+        tap: Any = _async_tap(chunks, lambda: watched)
         watch = _watch_aclose if hasattr(closable, "aclose") else watch_close
         watch(closable, watched, lambda: tap.ag_running)
     else:
@@ -168,8 +168,60 @@ def watch_iterator(stream: Any, name: str, closable: Any, watched: WatchedStream
 
 def watch_generator(chunks: Any, watched: Watcher) -> Any:
     """Return a generator around a bare one, sync or async, for an SDK whose streams cannot be watched in place."""
-    around: Any = _async_tap(chunks, watched) if hasattr(chunks, "__anext__") else tapping(chunks, watched)
+    tap: Any = _async_tap if hasattr(chunks, "__anext__") else _tap
+    around = tap(chunks, lambda: watched)
     watched.watch_drop(around)
+    return _named_alike(around, chunks)
+
+
+def watch_lazy_generator(chunks: Any, call: CapturedCall, pieces: Callable[[], Pieces]) -> Any:
+    """Return a generator around a bare one that sends its request when it is first read.
+
+    The call's time begins then. A generator that is never read has sent nothing: its call is forgotten.
+    """
+    made: list[weakref.ref[Any]] = []
+
+    def begin() -> Watcher:
+        with guard("starting to watch a stream"):
+            unread.detach()
+            _tell(call, "sent")
+            watched, owner = WatchedStream(call, pieces()), made[0]()
+            if owner is not None:
+                watched.watch_drop(owner)
+            return watched
+        return _Unwatched()
+
+    around: Any = _async_tap(chunks, begin, closes=True) if hasattr(chunks, "__anext__") else _tap(chunks, begin)
+    made.append(weakref.ref(around))
+    unread = weakref.finalize(around, guarded("forgetting a stream that was never read")(_tell), call, "unsent")
+    unread.atexit = False
+    return _named_alike(around, chunks)
+
+
+def _tell(call: CapturedCall, event: str) -> None:
+    """Tell a call that its request is sent now, or never was; a Capture of another package may not listen."""
+    listener = getattr(call, event, None)
+    if listener is not None:
+        listener()
+
+
+class _Unwatched:
+    """Stands for a stream that is not to be recorded."""
+
+    last: float | None = None
+
+    def see(self, chunk: Any) -> None:
+        """Do nothing with a chunk."""
+
+    def ended(self, error: BaseException | None = None) -> None:
+        """Do nothing at the end."""
+
+    def watch_drop(self, owner: Any) -> None:
+        """Do nothing when it is collected."""
+
+
+def _named_alike(around: Any, chunks: Any) -> Any:
+    around.__name__, around.__qualname__ = chunks.__name__, chunks.__qualname__
     return around
 
 
@@ -177,7 +229,7 @@ def watch_body(response: Any, watched: WatchedStream) -> None:
     """Watch an HTTP response whose body has not been read: all ways of reading one take its decoded bytes."""
     watched.watch_drop(response)
     taps: list[Any] = []
-    for name, tap in (("iter_bytes", tapping), ("aiter_bytes", _async_tap)):
+    for name, tap in (("iter_bytes", _tap), ("aiter_bytes", _async_tap)):
         watched.shadow(response, name, _tapped(getattr(response, name), tap, taps, watched))
     watch_close(response, watched, lambda: any(tap.gi_running for tap in taps if hasattr(tap, "gi_running")))
     _watch_aclose(response, watched, lambda: any(tap.ag_running for tap in taps if hasattr(tap, "ag_running")))
@@ -186,14 +238,20 @@ def watch_body(response: Any, watched: WatchedStream) -> None:
 def _tapped(original: Callable[..., Any], tap: Callable[..., Any], taps: list[Any], watched: WatchedStream) -> Any:
     def read(*args: Any, **kwargs: Any) -> Any:
         chunks = original(*args, **kwargs)
-        taps.append(tap(chunks, watched))
+        taps.append(tap(chunks, lambda: watched))
         return taps[-1]
 
     return read
 
 
 def tapping(chunks: Iterator[Any], watched: Watcher) -> Generator[Any, None, None]:
-    """Yield all chunks of a stream that is read once, and end its call as they end."""
+    """Return the chunks of a stream that is read once, watched; the call ends as they end."""
+    return _tap(chunks, lambda: watched)
+
+
+def _tap(chunks: Iterator[Any], begin: Callable[[], Watcher]) -> Generator[Any, None, None]:
+    """Yield the chunks, each of which the stream that `begin` returns has seen."""
+    watched = begin()
     try:
         for chunk in chunks:
             try:
@@ -208,7 +266,9 @@ def tapping(chunks: Iterator[Any], watched: Watcher) -> Generator[Any, None, Non
     watched.ended()
 
 
-async def _async_tap(chunks: AsyncIterator[Any], watched: Watcher) -> AsyncGenerator[Any, None]:
+async def _async_tap(chunks: Any, begin: Callable[[], Watcher], *, closes: bool = False) -> AsyncGenerator[Any, None]:
+    """Yield the chunks as `_tap` does; with `closes`, closing this generator closes theirs, as it did without us."""
+    watched = begin()
     try:
         async for chunk in chunks:
             try:
@@ -220,6 +280,9 @@ async def _async_tap(chunks: AsyncIterator[Any], watched: Watcher) -> AsyncGener
     except BaseException as error:
         watched.ended(error)
         raise
+    finally:
+        if closes:
+            await chunks.aclose()
     watched.ended()
 
 

@@ -1,0 +1,130 @@
+"""The mistralai integration: its patch points, and the operations whose requests are turns of a conversation.
+
+All methods of the SDK (made by Speakeasy) send by `do_request`, which names the operation. Its clients for Azure and
+Google Cloud are copies of it, each with a method of its own. Retries happen inside. What the method returns is an HTTP
+response, also for an error, which the SDK's caller raises; it is read as a Stainless client's raw response is.
+
+Chats and agents' completions are OpenAI's but for details; `responses` are OpenAI's. Conversations have entries.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from converra.history.turn import Answer
+from converra.integrations import CapturedCall, Integration, Patched
+from converra.integrations.mistralai import chat, conversations
+from converra.integrations.openai import ENDPOINTS
+from converra.integrations.openai.chat import answer
+from converra.integrations.openai.chat_chunks import ChatChunks
+from converra.integrations.patching import Patches, PatchPoint
+from converra.integrations.payload.fields import fields, parsed
+from converra.integrations.stainless.request import Endpoint, ObservedRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from converra.history.turn import Request
+    from converra.integrations import Capture
+
+MODULES = (
+    "mistralai.client.basesdk",
+    "mistralai.azure.client.basesdk",
+    "mistralai.gcp.client.basesdk",
+    "mistralai.basesdk",  # of version 1, as the two below
+    "mistralai_azure.basesdk",
+    "mistralai_gcp.basesdk",
+)
+"""Modules that send: of the client, and of its copies for Azure and Google Cloud."""
+
+POINTS = (PatchPoint("BaseSDK", "do_request"), PatchPoint("BaseSDK", "do_request_async", coroutine=True))
+
+FIRST_ERROR, UNPROCESSABLE = 400, 422
+"""HTTP statuses."""
+
+
+class Operation(NamedTuple):
+    """One operation of the API: how its requests and answers are read."""
+
+    request: Callable[[dict[str, Any], str], Request]
+    """Reads a body and the path that it is sent to."""
+    endpoint: Endpoint
+    wrap: Callable[[CapturedCall, dict[str, Any]], CapturedCall] | None = None
+
+
+_endpoint = partial(Endpoint, "mistralai")
+_CHAT = Operation(chat.request, _endpoint(chat.body, answer, ChatChunks, is_whole=chat.is_whole), chat.prefilled)
+_AGENT = _CHAT._replace(request=chat.agent_request)
+_RESPONSES = Operation(lambda body, _: ENDPOINTS["/responses"].request(body), ENDPOINTS["/responses"])
+_CONVERSATION = Operation(
+    conversations.request,
+    _endpoint(
+        conversations.started, conversations.answer, conversations.ConversationEvents, is_whole=conversations.is_whole
+    ),
+)
+
+OPERATIONS = {
+    "chat_completion_v1_chat_completions_post": _CHAT,
+    "stream_chat": _CHAT,
+    "agents_completion_v1_agents_completions_post": _AGENT,
+    "stream_agents": _AGENT,
+    "create_response_v1_responses_post": _RESPONSES,
+    **{
+        f"agents_api_v1_conversations_{verb}{stream}": _CONVERSATION
+        for verb in ("start", "append", "restart")
+        for stream in ("", "_stream")
+    },
+}
+
+
+class ObservedResponse(msgspec.Struct, frozen=True, eq=False):
+    """A request under way, and the call that it ends."""
+
+    _call: CapturedCall
+    _endpoint: Endpoint
+
+    def returned(self, result: Any) -> None:
+        """Read an answer, or watch it arrive; of an error, note what the SDK raises."""
+        status = result.status_code
+        if status >= FIRST_ERROR:
+            kind = "HTTPValidationError" if status == UNPROCESSABLE else "SDKError"
+            self._call.end(Answer(metadata={"error": {"type": kind, "status": status}}))
+        else:
+            ObservedRequest(self._call, self._endpoint).returned(result)
+
+    def raised(self, error: BaseException) -> None:
+        """Record the failure: no response has come."""
+        self._call.fail(error)
+
+
+def observe(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObservedResponse | None:
+    """Begin a turn if this request is one: `do_request(hook_ctx, request, is_error_status_code, stream, …)`."""
+    context = args[0] if args else kwargs["hook_ctx"]
+    operation = OPERATIONS.get(context.operation_id)
+    if operation is None:
+        return None
+    sent = args[1] if len(args) > 1 else kwargs["request"]
+    body = fields(parsed(sent.content))
+    call: CapturedCall | None = capture.begin(operation.request(body, sent.url.path))
+    if call is None:
+        return None
+    return ObservedResponse(operation.wrap(call, body) if operation.wrap else call, operation.endpoint)
+
+
+_patches = Patches(POINTS, observe)
+
+
+def install(_module: ModuleType, capture: Capture) -> list[Patched]:
+    """Patch all sending modules that are imported."""
+    found = [module for name in MODULES if (module := sys.modules.get(name)) is not None]
+    return [row for module in found for row in _patches.install(module, capture)]
+
+
+INTEGRATION = Integration(
+    "mistralai", MODULES[0], install, _patches.uninstall, MODULES[1:], package="mistralai", since="1"
+)

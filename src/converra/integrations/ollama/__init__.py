@@ -1,0 +1,82 @@
+"""The ollama integration: its patch points, and the two addresses whose requests are turns of a conversation.
+
+All methods of the SDK send by `_request`, which returns an object, or for a stream a bare generator that sends its
+request when it is first read. Ollama's address with OpenAI's API is called by the openai client, and captured there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from converra.integrations import Capture, CapturedCall, Integration, Patched
+from converra.integrations.ollama import chat, generate
+from converra.integrations.patching import Patches, PatchPoint
+from converra.integrations.stainless.request import Endpoint
+from converra.integrations.stainless.stream import watch_lazy_generator
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+POINTS = (PatchPoint("Client", "_request"), PatchPoint("AsyncClient", "_request", coroutine=True))
+
+ENDPOINTS = {
+    "/api/chat": Endpoint("ollama", chat.request, chat.answer, chat.ChatChunks),
+    "/api/generate": Endpoint("ollama", generate.request, generate.answer, generate.GenerateChunks),
+}
+
+
+class ObservedRequest(msgspec.Struct, frozen=True, eq=False):
+    """A request under way, and the call that it ends."""
+
+    _call: CapturedCall
+    _endpoint: Endpoint
+
+    def returned(self, result: Any) -> Any:
+        """Read an answer."""
+        self._call.end(self._endpoint.answer(result))
+        return None
+
+    def raised(self, error: BaseException) -> None:
+        """Record the failure."""
+        self._call.fail(error)
+
+
+class ObservedStream(ObservedRequest, frozen=True, eq=False):
+    """A stream that was made, in the conversation of that moment, and may be read later."""
+
+    def returned(self, result: Any) -> Any:
+        """Return a generator around the stream."""
+        return watch_lazy_generator(result, self._call, self._endpoint.pieces)
+
+
+def observe(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObservedRequest | None:
+    """Begin a turn if this request is one: `_request(cls, method, url, json=…, stream=…)`."""
+    endpoint, body = ENDPOINTS.get(args[-1] if args else kwargs["url"]), kwargs.get("json")
+    if endpoint is None or not isinstance(body, dict):
+        return None
+    request = endpoint.request(body)
+    if not request.messages:  # such a request loads a model, or unloads it
+        return None
+    call = capture.begin(request)
+    if call is None:
+        return None
+    return (ObservedStream if kwargs.get("stream") else ObservedRequest)(call, endpoint)
+
+
+_patches = Patches(POINTS, observe)
+
+TOO_OLD = "before version 0.4 the client has another method of this name"
+
+
+def install(module: ModuleType, capture: Capture) -> list[Patched]:
+    """Patch both clients."""
+    if not hasattr(getattr(module, "Client", None), "_request_raw"):
+        return [Patched(f"{module.__name__}.{point.owner}.{point.attribute}", "skipped", TOO_OLD) for point in POINTS]
+    return _patches.install(module, capture)
+
+
+INTEGRATION = Integration(
+    "ollama", "ollama", install, _patches.uninstall, ("ollama._client",), package="ollama", since="0.4"
+)
