@@ -60,9 +60,11 @@ def _served(stack: ExitStack) -> LocalServer | None:
 
 def _is_there(name: str) -> bool:
     """Return True unless the package is not installed at all, which the versions say."""
-    package = name.partition(".")[0]
+    package = name if name.startswith("google.") else name.partition(".")[0]  # a namespace of many packages
     try:
         return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # not even the namespace
+        return False
     except ValueError:  # it is in `sys.modules`, without a spec
         return True
 
@@ -85,7 +87,8 @@ def _patched(report: Report) -> Iterator[Check]:
 
 
 def _tried(shape: Shape, module: Any, recorder: Recorder, server: LocalServer) -> Check:
-    where: dict[str, Any] = {"base_url": server.openai_url, "api_key": "doctor", "max_retries": 0}
+    address = getattr(server, f"{shape.format}_url")
+    where: dict[str, Any] = {"base_url": address, "api_key": "doctor", "max_retries": 0}
     with recorder.conversation(shape.name):
         try:
             shape.call(module, where)
@@ -97,10 +100,21 @@ def _tried(shape: Shape, module: Any, recorder: Recorder, server: LocalServer) -
     return Check("capture", shape.name, *_judged(shape.roles, roles))
 
 
+ERRORS = {
+    "openai": "OpenAIError",
+    "anthropic": "AnthropicError",
+    "google.genai.errors": "APIError",
+    "groq": "GroqError",
+    "together": "TogetherError",
+    "mistralai.client.errors": "MistralError",
+}
+"""Modules of captured libraries, and the base class of the errors that each raises."""
+
+
 def _failures() -> tuple[type[Exception], ...]:
-    """Errors that a broken call raises: those of the openai package if it is installed, and type errors."""
-    of_openai = getattr(sys.modules.get("openai"), "OpenAIError", None)
-    return (AttributeError, TypeError, ValueError, *((of_openai,) if of_openai else ()))
+    """Errors that a broken call raises: those of the libraries that are imported, and type errors."""
+    named = (getattr(sys.modules.get(module), name, None) for module, name in ERRORS.items())
+    return (AttributeError, TypeError, ValueError, *(error for error in named if error is not None))
 
 
 def _judged(expected: tuple[str, ...], roles: tuple[str, ...]) -> Any:
