@@ -46,7 +46,7 @@ bench: wheel ## what importing and capturing cost
 test-compat: dev ## the integrations with old and new versions of the captured libraries, beside other instrumentations, and below frameworks; ROWS="openai-1.66" chooses
 	$(DEV)python -m scripts.compat $(ROWS)
 
-test-upstream: dev ## openai's, LangChain's and LangGraph's own tests, with capture: they must come out as without; ARGS=langgraph chooses
+test-upstream: dev ## the own tests of the captured libraries, with capture: they must come out as without; ARGS=langgraph chooses
 	$(DEV)python -m scripts.upstream $(ARGS)
 
 test-deployments: ## the real servers and workers, told to stop: what they recorded arrives; ARGS="-m quick" chooses

@@ -18,6 +18,8 @@ GOOGLE_GENAI = ("tests/integrations/test_google_genai*.py",)
 BEDROCK = ("tests/integrations/test_bedrock*.py",)
 CLAUDE_AGENT = ("tests/integrations/test_claude_agent*.py",)
 ANTHROPIC = ("tests/integrations/test_anthropic*.py",)
+MISTRAL = ("tests/integrations/test_mistralai.py",)
+OLLAMA = ("tests/integrations/test_ollama.py",)
 LANGCHAIN = ("tests/integrations/test_langchain*.py",)
 LITELLM = ("tests/integrations/test_litellm*.py",)
 STACKS = ("tests/compat/stacks.py",)
@@ -88,6 +90,12 @@ ROWS = {
         ("-W", "ignore::pytest.PytestUnraisableExceptionWarning"),  # it leaves its streams of messages open
     ),
     "claude-agent-sdk-current": Row(("claude-agent-sdk", "wrapt"), CLAUDE_AGENT),
+    "mistralai-1.0": Row(("mistralai==1.0.3", "openai", "wrapt==1.17.3"), MISTRAL),
+    "mistralai-1.12": Row(("mistralai==1.12.4", "openai", "wrapt"), MISTRAL),
+    "mistralai-2.0": Row(("mistralai==2.0.5", "openai", "wrapt"), MISTRAL),
+    "mistralai-current": Row(("mistralai", "openai", "wrapt"), MISTRAL),
+    "ollama-0.4": Row(("ollama==0.4.9", "openai", "wrapt==1.17.3"), OLLAMA),
+    "ollama-current": Row(("ollama", "openai", "wrapt"), OLLAMA),
     "langchain-0.3": Row(
         ("langchain-core<1", "langchain-openai<1", "langgraph<1"),
         LANGCHAIN,

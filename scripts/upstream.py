@@ -2,11 +2,11 @@
 
     python -m scripts.upstream [PACKAGE [PATH ...]]
 
-openai's are compared with a run without anything; those of LangChain and LangGraph with a run in which an empty handler
-is attached to every run. What differs is compared once more, to tell what capture changes from what is unsteady
-anyway. Tests that need a database or a server that is not here fail or are skipped, with and without capture.
-openai's generated tests ask a server that answers from OpenAI's API description; here a small one answers for chats
-and responses.
+Clients' and agents' are compared with a run without anything; those of LangChain and LangGraph with a run in which an
+empty handler is attached to every run. What differs is compared once more, to tell what capture changes from what is
+unsteady anyway. Tests that need a database or a server that is not here fail or are skipped, with and without capture.
+Generated tests of openai and anthropic ask a server that answers from the API's description; here a small one answers
+for chats, responses and messages.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def outcomes(suite: Suite, paths: list[str], kind: str, base_url: str) -> dict[s
         *(str(suite.environment.python), "-m", "pytest", "-q", "-p", "upstream_plugin"),
         *("-p", "no:converra", "-p", "no:cacheprovider"),  # our own plugin keeps a session's capture from leaving it
         *("-o", "addopts=", "-o", "timeout=120", "--continue-on-collection-errors", "--tb=no", "-s"),
-        *(f"--junitxml={report}", *paths),
+        *(f"--junitxml={report}", *suite.options, *paths),
     ]
     done = subprocess.run(command, cwd=suite.sources, env=environment, capture_output=True, text=True, check=False)
     said = [line for line in done.stdout.splitlines() if line.startswith("captured:")]

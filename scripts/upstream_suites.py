@@ -24,6 +24,8 @@ class Suite(NamedTuple):
     beside: str = EMPTY_HANDLER
     """Replaces it in the run without capture."""
     variables: tuple[tuple[str, str], ...] = ()
+    options: tuple[str, ...] = ()
+    """Options of pytest."""
 
     @property
     def sources(self) -> Path:
@@ -68,6 +70,45 @@ OPENAI = Environment(
         *("botocore", "azure-identity", "griffe", "nest_asyncio"),
     ),
 )
+RUNNER = ("pytest>=9.0.3", "pytest-asyncio", "pytest-timeout")
+ANTHROPIC = Environment(
+    "upstream-anthropic",
+    (
+        *(
+            "anthropic[aiohttp,bedrock,vertex,mcp]",
+            "httpx",
+            *RUNNER,
+            "pytest-xdist",
+            "inline-snapshot",
+            "respx",
+            "rich",
+        ),
+        *("dirty-equals", "http-snapshot[httpx]", "griffe", "hypothesis", "importlib-metadata", "time-machine"),
+        *("packaging", "opentelemetry-sdk", "nest_asyncio", "trio"),
+    ),
+)
+AGENTS = Environment(
+    "upstream-openai-agents",
+    (
+        "openai-agents",
+        *RUNNER,
+        "pytest-mock",
+        "inline-snapshot",
+        "rich",
+        "aiosqlite",
+        "graphviz",
+        "websockets",
+        "pydantic",
+    ),
+)
+MISTRAL = Environment(
+    "upstream-mistralai",
+    (*("mistralai[agents,gcp,realtime]", *RUNNER), *("griffe", "authlib", "zstandard", "opentelemetry-sdk")),
+)
+GOOGLE = Environment(
+    "upstream-google-genai",
+    (*("google-genai[aiohttp,local-tokenizer]", "httpx", *RUNNER), *("pytest-cov", "Pillow", "absl-py", "mcp")),
+)
 LANGCHAIN = Environment(
     "upstream-langchain",
     (
@@ -82,6 +123,9 @@ CLAUDE_AGENT = Environment(
     "upstream-claude-agent-sdk",
     ("claude-agent-sdk", "anyio[trio]", "pytest>=9.0.3", "pytest-timeout", "opentelemetry-api"),
 )
+
+GENAI_OFFLINE = ("afc", "chats", "client", "common", "errors", "gaos", "interactions", "transformers", "types")
+"""Directories of its tests with some that need no replays, which are not shipped."""
 
 SUITES = (
     Suite(
@@ -102,6 +146,36 @@ SUITES = (
         NOTHING,
     ),
     Suite("claude-agent-sdk", CLAUDE_AGENT, ("tests/test_*.py",), NOTHING),
+    Suite(
+        "anthropic",
+        ANTHROPIC,
+        (
+            *(f"tests/test_{name}.py" for name in ("client", "response", "streaming", "middleware", "open_telemetry")),
+            *(f"tests/test_{name}.py" for name in ("tracing", "prepare", "required_args", "exceptions")),
+            *("tests/lib", "tests/api_resources/test_messages.py", "tests/api_resources/beta/test_messages.py"),
+        ),  # those that touch the paths that are patched
+        NOTHING,
+        options=("-p", "tests._alias_httpx"),
+    ),
+    Suite(
+        "openai-agents",
+        AGENTS,
+        (
+            *(
+                f"tests/test_{name}*.py"
+                for name in ("agent", "run", "global_hooks", "guardrails", "handoff", "max_turns")
+            ),
+            *(f"tests/test_{name}*.py" for name in ("responses", "result", "session", "soft_cancel", "stream", "tool")),
+            *(
+                f"tests/test_{name}*.py"
+                for name in ("trac", "cancel", "call_model", "openai", "model_", "server_", "items")
+            ),
+            *("tests/models", "tests/memory", "tests/tracing"),
+        ),  # those that run agents, models or sessions
+        NOTHING,
+    ),
+    Suite("google-genai", GOOGLE, tuple(f"google/genai/tests/{name}" for name in GENAI_OFFLINE), NOTHING),
+    Suite("mistralai", MISTRAL, ("src/mistralai/extra/tests",), NOTHING),
     Suite("langchain-core", LANGCHAIN, ("tests/unit_tests",)),
     Suite("langchain-openai", LANGCHAIN, ("tests/unit_tests",)),
     Suite("langchain", LANGCHAIN, ("tests/unit_tests",)),
