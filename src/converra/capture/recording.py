@@ -94,13 +94,13 @@ class Recording:
         "_finish",
         "_header",
         "_implicit",
-        "_queue",
         "_sends_now",
         "_show",
         "_spec",
         "_tools",
         "_turns",
         "ended",
+        "opened",
         "origin",
         "paused",
         "prompt_id",
@@ -134,7 +134,8 @@ class Recording:
         self.paused: bool = False
         """An interrupted run of a framework is to be resumed in it, here or in another process."""
         self.used: float = monotonic()
-        self._queue: ConversationQueue | None = None
+        self.opened: ConversationQueue | None = None
+        """The queue to the API; None until something is to be sent."""
         self._assembler: Assembler | None = None
         self._calls: set[OpenCall] = set()
         self._turns = 0
@@ -155,11 +156,6 @@ class Recording:
     def record(self) -> Record:
         """The assembled part of the conversation. Callers hold the lock of the jobs."""
         return self._assembling().record
-
-    @property
-    def opened(self) -> ConversationQueue | None:
-        """The queue to the API; None until something is to be sent."""
-        return self._queue
 
     @property
     def busy(self) -> bool:
@@ -282,24 +278,20 @@ class Recording:
 
     def after_fork(self) -> None:
         """Start clean in a child process: what was captured before is the parent's to deliver."""
-        if self._queue is not None:
-            header = self._queue.header
+        if self.opened is not None:
+            header = self.opened.header
             self._header = header if header.shared else msgspec.structs.replace(header, key=fresh_key())
         self._reset()
 
     def _job(self, step: Callable[..., None], *args: Any) -> None:
         """Run a step that changes what is assembled. A worker does, or the thread that holds the lock."""
-        assembler = self._assembling()
-        assembler.sends_now = self._sends_now
-        step(assembler, *args)
+        step(self._assembling(), *args)
 
     def _fold(
         self, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts, at: float
     ) -> None:
         """Assemble a turn, and note what makes its conversation recognisable from now on."""
-        assembler = self._assembling()
-        assembler.sends_now = self._sends_now
-        if assembler.fold(snapshot, answer, failure, facts, at) and self._implicit is not None:
+        if self._assembling().fold(snapshot, answer, failure, facts, at) and self._implicit is not None:
             self._implicit.learn(self, snapshot, answer)
 
     def _assembling(self) -> Assembler:
@@ -307,15 +299,16 @@ class Recording:
             self._assembler = Assembler(
                 self._open_queue(), self._finish, shared=self._spec.session_id is not None, show=self._show
             )
+        self._assembler.sends_now = self._sends_now
         return self._assembler
 
     def _open_queue(self) -> ConversationQueue:
         """Return the queue to the API, made by the first who needs it."""
-        queue = self._queue
+        queue = self.opened
         if queue is None:
             with self._delivery.jobs.lock:
                 opened = self._delivery.open(self._header or self._spec.header())
-                queue = self._queue = self._queue or opened  # a signal handler may have opened it meanwhile
+                queue = self.opened = self.opened or opened  # a signal handler may have opened it meanwhile
         return queue
 
     def _declare(self, request: Request) -> None:
@@ -368,7 +361,7 @@ class OpenCall(msgspec.Struct, eq=False):
         """
         try:
             if failure is None and answer is not None and not answer.messages:
-                failure = _failure_in(answer)
+                failure = Failure.in_answer(answer)
                 answer = None if failure else answer
             try:
                 self._once.pop()  # atomic, unlike a flag: a finalizer and a reader may meet here
@@ -405,8 +398,3 @@ class OpenCall(msgspec.Struct, eq=False):
         with guard("recording an open stream"):
             if self._so_far is not None:
                 self.end(self._so_far())
-
-
-def _failure_in(answer: Answer) -> Failure | None:
-    error = (answer.metadata or {}).get("error")
-    return Failure(error["type"], error.get("status")) if error else None

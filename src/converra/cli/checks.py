@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 State = Literal["ok", "note", "bad"]
 
-LIBRARIES = ("langchain-openai", "langgraph", "httpx", "msgspec", "wrapt", "opentelemetry-api")
+LIBRARIES = ("aiobotocore", "langchain-openai", "langgraph", "httpx", "msgspec", "wrapt", "opentelemetry-api")
 """Distributions whose versions are shown beside those of the captured libraries."""
 
 OTHERS = (

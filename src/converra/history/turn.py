@@ -123,6 +123,12 @@ class Failure(NamedTuple):
         status = next((status for status in found if type(status) is int and status in _HTTP_STATUSES), None)
         return cls(type(error).__name__, status)
 
+    @classmethod
+    def in_answer(cls, answer: Answer) -> Failure | None:
+        """Return the error that an answer reports about itself, if it does."""
+        error = (answer.metadata or {}).get("error")
+        return cls(error["type"], error.get("status")) if error else None
+
 
 class Answer(msgspec.Struct, gc=False):
     """The answer of the model, and the facts that the provider reported about it.

@@ -26,12 +26,12 @@ import msgspec
 
 from converra.integrations import CapturedCall, Integration, Patched
 from converra.integrations.anthropic.messages import prefill as text_of
-from converra.integrations.anthropic.prefill import PrefilledCall
 from converra.integrations.bedrock import bodies, converse
 from converra.integrations.bedrock.events import ChunkPieces, ConverseEvents, EventPieces
 from converra.integrations.bedrock.invoke import endpoint_of, is_unread_chat
 from converra.integrations.patching import Patches, PatchPoint
 from converra.integrations.payload.fields import fields, parsed, string
+from converra.integrations.payload.prefill import PrefilledCall
 from converra.integrations.stainless.request import BodyPieces, Endpoint
 from converra.integrations.stainless.stream import WatchedStream, watch_iterator
 
@@ -195,4 +195,4 @@ def uninstall() -> None:
     _async_patches.uninstall()
 
 
-INTEGRATION = Integration("bedrock", MODULE, install, uninstall, (ASYNC_MODULE,))
+INTEGRATION = Integration("bedrock", MODULE, install, uninstall, (ASYNC_MODULE,), package="boto3", since="1.34.116")

@@ -146,4 +146,4 @@ def uninstall() -> None:
     _watched.clear()
 
 
-INTEGRATION = Integration("claude-agent-sdk", MODULE, install, uninstall)
+INTEGRATION = Integration("claude-agent-sdk", MODULE, install, uninstall, package="claude-agent-sdk", since="0.1.40")

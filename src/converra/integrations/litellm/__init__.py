@@ -122,4 +122,12 @@ def uninstall() -> None:
         patches.uninstall()
 
 
-INTEGRATION = Integration("litellm", LOGGING, install, uninstall, tuple(name for name in MODULES if name != LOGGING))
+INTEGRATION = Integration(
+    "litellm",
+    LOGGING,
+    install,
+    uninstall,
+    tuple(name for name in MODULES if name != LOGGING),
+    package="litellm",
+    since="1.72",
+)
