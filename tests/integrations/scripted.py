@@ -139,7 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
             for number, piece in enumerate(reply.pieces):
                 if number == reply.hold:
                     model.release.wait(LONG)
-                self.wfile.write(piece if reply.sized else b"%x\r\n%b\r\n" % (len(piece), piece))
+                if piece:  # an empty chunk would be the end
+                    self.wfile.write(piece if reply.sized else b"%x\r\n%b\r\n" % (len(piece), piece))
             if not (reply.cut or reply.sized):
                 self.wfile.write(b"0\r\n\r\n")
         self.close_connection = reply.cut or self.close_connection
