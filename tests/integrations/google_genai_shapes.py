@@ -285,12 +285,12 @@ def asynchronous(row: Row) -> Callable[[ScriptedModel], Any]:
         except Exception as error:  # noqa: BLE001 - whatever the app would get is what is compared
             return raised(error)
         finally:
-            await _close(client)
+            await close_async(client)
 
     return lambda model: _collected(row, asyncio.run(main(model)))
 
 
-async def _close(client: Any) -> None:
+async def close_async(client: Any) -> None:
     if HAS_CLOSE:
         client.close()
         await client.aio.aclose()
@@ -320,7 +320,7 @@ def cancelled(row: Row, chunks: int) -> Callable[[ScriptedModel], Any]:
         await asyncio.sleep(0)
         task.cancel()
         (ended,) = await asyncio.gather(task, return_exceptions=True)
-        await _close(client)
+        await close_async(client)
         return seen, type(ended)
 
     return lambda model: asyncio.run(main(model))

@@ -23,6 +23,7 @@ from tests.integrations.google_genai_shapes import (
     SENDS_AT_ONCE,
     SHAPES,
     WEATHER,
+    close_async,
     get_weather,
     interact,
     sync,
@@ -247,8 +248,7 @@ async def _sent_async(client: genai.Client, *, streams: bool, model: str) -> Non
                 pass
         else:
             await chat.send_message(text)
-    opened: Any = client.aio._api_client._async_httpx_client
-    await opened.aclose()
+    await close_async(client)
 
 
 @pytest.mark.parametrize("model_name", [MODEL, "gemini-3-flash"])
