@@ -243,6 +243,16 @@ def test_console_prints_turns(server: LocalServer) -> None:
         ]
 
 
+def test_integrations_are_those_named(server: LocalServer) -> None:
+    """Only those named, or all but those with a `-`; a name that nothing has is said, and the rest is captured."""
+    chats = {"langchain": 0, "-openai": 0, "openai": 1, "-langchain": 1, "openai,nonsense": 1}
+    for names, count in chats.items():
+        before = len(held(server))
+        ended = ran(server, CALL, prompt_id="p", integrations=names)
+        assert ended.returncode == 0, ended.stderr
+        assert len(held(server)) - before == count, names
+
+
 def test_handle_sigterm_delivers_first(server: LocalServer) -> None:
     """Then the process dies of the signal, as it would have."""
     with running(server, BLOCK, flush_interval="3600", handle_sigterm="yes") as process:
@@ -275,6 +285,7 @@ OTHERS: dict[str, tuple[Any, str, Any]] = {
     "sample_rate": (1, "0.25", 0.25),
     "console": (False, "YES", True),
     "handle_sigterm": (False, "1", True),
+    "integrations": (("openai",), "-groq, openai", ("-groq", "openai")),
 }
 """An argument, a variable, and how the variable is read."""
 

@@ -91,9 +91,9 @@ def test_the_next_process_sends_the_error_too(server: LocalServer, tmp_path: Pat
     server.faults.clear()
     after = delivery(server, outbox=path)
     after.start()
-    assert after.flush(LONG)
+    until(lambda: [*server.store.conversations()[0]] != [] and Held(server).words[:2] == words(1))  # once it is let go
     assert after.shutdown(LONG)
-    assert (Held(server).words[:2], _errors(server)[:2]) == (words(1), [None, ERROR])
+    assert _errors(server)[:2] == [None, ERROR]
 
 
 def test_the_first_part_of_a_long_answer_has_the_error(server: LocalServer, outbox: str | None) -> None:

@@ -23,9 +23,10 @@ def in_child(): pass
 """
 
 EVENTLET = """
-import warnings; warnings.simplefilter("ignore")
+import os, warnings; warnings.simplefilter("ignore")
+os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # it stumbles over an object of its own where dnspython is installed
 import eventlet; eventlet.monkey_patch()
-import os, sys, time, threading
+import sys, time, threading
 from tests.process.child import record, started
 def in_child(): pass  # the hub of the parent goes on, and shares its epoll descriptor
 """

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -125,21 +124,20 @@ class Notices:
     """The libraries that were named in this process, each once, and those that are watched."""
 
     def __init__(self) -> None:
-        self._named: set[str] = set()
-        self._lock = threading.Lock()
+        self._named: dict[str, object] = {}
         self._collected: dict[str, str] | None = None
         self._watched: set[str] = set()
 
     def note(self, name: str, instead: str) -> None:
         """Name a library, unless it was named before."""
-        with self._lock:
-            if name in self._named:
-                return
-            self._named.add(name)
-            if self._collected is not None:
-                self._collected[name] = instead
-                return
-        _log({name: instead})
+        mine = object()
+        if self._named.setdefault(name, mine) is not mine:  # atomic: a lock could be held during a fork
+            return
+        collected = self._collected
+        if collected is None:
+            _log({name: instead})
+        else:
+            collected[name] = instead
 
     @contextmanager
     def in_one_line(self) -> Iterator[None]:
