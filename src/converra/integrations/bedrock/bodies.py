@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import inspect
 import io
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from converra.integrations.stainless.stream import tapping, watch_close
 from converra.process.guard import guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from converra.integrations.stainless.stream import WatchedStream
 
@@ -77,14 +78,8 @@ class _Reader:
         def read(*args: Any, **kwargs: Any) -> bytes:
             if self.reading:
                 return original(*args, **kwargs)
-            self.reading = True
-            try:
+            with self._outermost():
                 data = original(*args, **kwargs)
-            except BaseException as error:
-                self._watched.ended(error)
-                raise
-            finally:
-                self.reading = False
             self._saw(data, args[0] if args else kwargs.get("amt"))
             return data
 
@@ -97,18 +92,24 @@ class _Reader:
         async def read(*args: Any, **kwargs: Any) -> bytes:
             if self.reading:
                 return await original(*args, **kwargs)  # type: ignore[no-any-return]  # bytes
-            self.reading = True
-            try:
+            with self._outermost():
                 data: bytes = await original(*args, **kwargs)
-            except BaseException as error:
-                self._watched.ended(error)
-                raise
-            finally:
-                self.reading = False
             self._saw(data, args[0] if args else kwargs.get("amt"))
             return data
 
         self._watched.shadow(owner, name, read)
+
+    @contextmanager
+    def _outermost(self) -> Iterator[None]:
+        """Mark a method as the outer one while it reads, and note its failure."""
+        self.reading = True
+        try:
+            yield
+        except BaseException as error:
+            self._watched.ended(error)
+            raise
+        finally:
+            self.reading = False
 
     def _saw(self, data: bytes, asked: Any) -> None:
         """Read some bytes; an answer without bytes, unless none were asked for, is the end."""
