@@ -93,6 +93,28 @@ def test_a_search_follows_the_typing(page: Page, http: httpx.Client) -> None:
     expect(titles(page)).to_have_count(3)
 
 
+def test_a_click_lands_while_the_list_changes(page: Page, http: httpx.Client) -> None:
+    """No part is replaced between press and release: the click would be lost."""
+    first = conversation(http, "One")
+    opened(page)
+    page.locator("#total").hover()
+    press_while_another_arrives(page, http)
+    expect(titles(page)).to_have_count(1)
+    page.mouse.up()
+    expect(titles(page)).to_have_count(2)
+    page.locator(f"#{first}").hover()
+    press_while_another_arrives(page, http)
+    page.mouse.up()
+    expect(page).to_have_url(re.compile(first))
+
+
+def press_while_another_arrives(page: Page, http: httpx.Client) -> None:
+    page.mouse.down()
+    with page.expect_response(lambda answer: answer.request.headers.get("hx-target") == "list") as answer:
+        conversation(http, "Another")
+    answer.value.finished()
+
+
 def test_filters_narrow_the_list(page: Page, http: httpx.Client) -> None:
     """By status, prompt, model, session and errors, one upon the other."""
     failed = {"role": "user", "content": "x", "metadata": {"error": {"type": "E"}}, "model": "gpt-4o"}

@@ -318,6 +318,29 @@ document.addEventListener("htmx:afterSettle", (event) => {
   show();
 });
 
+// a click is lost if its element is replaced between press and release: such a part is asked for again afterwards
+
+let pointerDown = false;
+const postponed = new Map();
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (!pointerDown) return;
+  event.detail.shouldSwap = false;
+  postponed.set(event.detail.requestConfig.elt, event.detail.requestConfig);
+});
+
+function release() {
+  pointerDown = false;
+  setTimeout(() => { // after the click, which may have left the page
+    for (const [source, { verb, path }] of postponed) if (source.isConnected) htmx.ajax(verb, path, { source });
+    postponed.clear();
+  });
+}
+
+addEventListener("pointerdown", () => { pointerDown = true; }, true);
+for (const name of ["pointerup", "pointercancel", "dragend"]) addEventListener(name, release, true);
+addEventListener("blur", release); // of the window, not of its elements: those do not bubble
+
 // filters offer what has come up since the page was opened
 
 function addChoices() {
