@@ -34,6 +34,22 @@ def test_instrumenting_imports_no_library_of_the_app() -> None:
     assert loaded & {"openai", "langchain_core", "httpx", "starlette"} == set()
 
 
+def test_an_integration_is_loaded_with_its_library() -> None:
+    """`instrument()` costs an app nothing for libraries that it does not import."""
+    program = """
+import sys, converra
+converra.instrument(api_key="k")
+from converra.integrations.catalogue import ENTRIES
+print(*(entry.name for entry in ENTRIES if entry.home in sys.modules))
+import ollama
+print(*(entry.name for entry in ENTRIES if entry.home in sys.modules))
+"""
+    before, after = subprocess.check_output([sys.executable, "-c", program], text=True).splitlines()
+    assert before == ""
+    assert "ollama" in after.split()
+    assert not {"anthropic", "bedrock", "litellm", "mistralai"} & set(after.split())
+
+
 def test_importing_starts_nothing() -> None:
     """Importing every public name starts no thread."""
     names = ", ".join(name for name in converra.__all__ if name != "__version__")

@@ -27,9 +27,9 @@ step                   where
                        (`history/turn.py`). Models: `openai/chat.py`, `openai/chat_chunks.py`. Build them from
                        `payload/`: `fields` (objects without running their code; `fingerprint`), `parts` and `media`
                        (content), `tool_calls`, `usage`, `extras` (unread fields).
-4. Register            The entry point and the extra in `pyproject.toml`, the name in `discovery.py`, the readers in the
-                       contract `pure`, the package in `shared-readers`, a contract `door-…` for the SDK; `package` and
-                       `since` of the `Integration`, and a row with these in `docs/reference/captured.md`.
+4. Register            An entry in `catalogue.py`, and a row with its facts in `docs/reference/captured.md`. In
+                       `pyproject.toml`: the extra, the readers in the contract `pure`, the package in `shared-readers`,
+                       a contract `door-…` for the SDK.
 5. Prove it            A subclass of `Conformance` (`tests/integrations/conformance.py`), with a `Shape` for each way to
                        call the SDK, as in `test_openai_conformance.py`; `combined` makes few tests of many shapes, as
                        in `test_mistralai.py`. The SDK's own tests must not change: `scripts/upstream_suites.py`.

@@ -1,45 +1,28 @@
-"""The integrations that are installed: entry points of all packages, this one included."""
+"""The integrations that are installed: those of the catalogue, and the entry points of all packages."""
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
-from converra.integrations import Integration, Patched
+from converra.integrations import Integration, Patched, catalogue
 from converra.integrations.sessions import READERS
 from converra.process.guard import guard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from importlib.metadata import EntryPoint
 
 GROUP = "converra.integrations"
 
-NAMES = (
-    "openai",
-    "langchain",
-    "litellm",
-    "google-genai",
-    "anthropic",
-    "groq",
-    "together",
-    "mistralai",
-    "ollama",
-    "bedrock",
-)
-PACKAGES = {"claude-agent-sdk": "claude_agent"}
-"""Names whose package has another one."""
-BUILT_IN = tuple(
-    EntryPoint(name, f"converra.integrations.{PACKAGES.get(name, name.replace('-', '_'))}:INTEGRATION", GROUP)
-    for name in (*NAMES, *PACKAGES)
-)
-"""Listed here as well, so that they are found if the package is on the path without being installed."""
+BUILT_IN = {entry.name: entry.deferred() for entry in catalogue.ENTRIES}
+"""Name → integration, which another package can replace by one of the same name."""
 
 
 def integrations() -> list[Integration]:
-    """Load every integration; one that cannot be loaded is logged and left out."""
-    found = {point.name: point for point in (*BUILT_IN, *entry_points(group=GROUP))}
-    loaded = (_load(point) for point in found.values())
-    return [integration for integration in loaded if integration is not None]
+    """Return every integration; one of another package that cannot be loaded is logged and left out."""
+    added = (_load(point) for point in entry_points(group=GROUP))
+    return list((BUILT_IN | {one.name: one for one in added if one is not None}).values())
 
 
 class Chosen(NamedTuple):

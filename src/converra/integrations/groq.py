@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from converra.integrations import Integration
+from converra.integrations import catalogue
 from converra.integrations.openai import ENDPOINTS
 from converra.integrations.patching import Patches, PatchPoint
 from converra.integrations.stainless.request import Seam
@@ -16,6 +16,4 @@ CHAT = "/chat/completions"
 
 _patches = Patches(POINTS, Seam({CHAT: ENDPOINTS[CHAT]._replace(library="groq")}).observe)
 
-INTEGRATION = Integration(
-    "groq", "groq", _patches.install, _patches.uninstall, ("groq._client",), package="groq", since="0.13"
-)
+INTEGRATION = catalogue.GROQ.integration(_patches.install, _patches.uninstall)

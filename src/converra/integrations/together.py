@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from converra.integrations import Integration
+from converra.integrations import catalogue
 from converra.integrations.openai import ENDPOINTS
 from converra.integrations.patching import Patches, PatchPoint
 from converra.integrations.stainless.request import Seam
@@ -16,6 +16,4 @@ ADDRESSES = ("/chat/completions", "/completions")
 
 _patches = Patches(POINTS, Seam({end: ENDPOINTS[end]._replace(library="together") for end in ADDRESSES}).observe)
 
-INTEGRATION = Integration(
-    "together", "together", _patches.install, _patches.uninstall, ("together._client",), package="together", since="2"
-)
+INTEGRATION = catalogue.TOGETHER.integration(_patches.install, _patches.uninstall)

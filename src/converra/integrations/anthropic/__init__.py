@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from converra.history.turn import Scope
-from converra.integrations import Integration
+from converra.integrations import catalogue
 from converra.integrations.anthropic import messages
 from converra.integrations.anthropic.events import MessageEvents
 from converra.integrations.anthropic.prefill import prefilled
@@ -64,12 +64,4 @@ def session(client: Any) -> Scope | None:
 
 _patches = Patches(POINTS, observe)
 
-INTEGRATION = Integration(
-    "anthropic",
-    "anthropic",
-    _patches.install,
-    _patches.uninstall,
-    ("anthropic._client",),
-    package="anthropic",
-    since="0.40",
-)
+INTEGRATION = catalogue.ANTHROPIC.integration(_patches.install, _patches.uninstall)

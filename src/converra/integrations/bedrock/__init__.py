@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.integrations import CapturedCall, Integration, Patched
+from converra.integrations import CapturedCall, Patched, catalogue
 from converra.integrations.anthropic.messages import prefill as text_of
 from converra.integrations.bedrock import bodies, converse
 from converra.integrations.bedrock.events import ChunkPieces, ConverseEvents, EventPieces
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("converra")
 
 SERVICE = "bedrock-runtime"
-MODULE, ASYNC_MODULE = "botocore.client", "aiobotocore.client"
+(ASYNC_MODULE,) = catalogue.BEDROCK.parts
 
 POINTS = (PatchPoint("BaseClient", "_make_api_call", bound=True),)
 ASYNC_POINTS = (PatchPoint("AioBaseClient", "_make_api_call", coroutine=True, bound=True),)
@@ -195,4 +195,4 @@ def uninstall() -> None:
     _async_patches.uninstall()
 
 
-INTEGRATION = Integration("bedrock", MODULE, install, uninstall, (ASYNC_MODULE,), package="boto3", since="1.34.116")
+INTEGRATION = catalogue.BEDROCK.integration(install, uninstall)

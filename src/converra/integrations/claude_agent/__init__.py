@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from converra.integrations import Integration, Patched
+from converra.integrations import Patched, catalogue
 from converra.integrations.claude_agent.messages import instructions
 from converra.integrations.claude_agent.runs import Session
 from converra.integrations.patching import Patches, PatchPoint, watch_calls
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from converra.integrations import Capture
-
-MODULE = "claude_agent_sdk._internal.query"
 
 
 class _Watched(NamedTuple):
@@ -146,4 +144,4 @@ def uninstall() -> None:
     _watched.clear()
 
 
-INTEGRATION = Integration("claude-agent-sdk", MODULE, install, uninstall, package="claude-agent-sdk", since="0.1.40")
+INTEGRATION = catalogue.CLAUDE_AGENT.integration(install, uninstall)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.integrations import CapturedCall, Integration, Patched
+from converra.integrations import CapturedCall, Patched, catalogue
 from converra.integrations.google_genai import generate, interactions
 from converra.integrations.google_genai.chunks import Chunks
 from converra.integrations.patching import Patches, PatchPoint
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from converra.history.turn import Answer
     from converra.integrations import Capture
 
-MODULE = "google.genai._api_client"
-
 POINTS = (
     PatchPoint("BaseApiClient", "request"),
     PatchPoint("BaseApiClient", "request_streamed"),
@@ -43,7 +41,7 @@ POINTS = (
     PatchPoint("BaseApiClient", "async_request_streamed", coroutine=True),
 )
 
-SENDING = "google.genai._gaos.basesdk"
+(SENDING,) = catalogue.GOOGLE_GENAI.parts
 INTERACTION_POINTS = (
     PatchPoint("BaseSDK", "do_request"),
     PatchPoint("AsyncBaseSDK", "do_request_async", coroutine=True),
@@ -118,4 +116,4 @@ def uninstall() -> None:
     _interactions.uninstall()
 
 
-INTEGRATION = Integration("google-genai", MODULE, install, uninstall, (SENDING,), package="google-genai", since="1.10")
+INTEGRATION = catalogue.GOOGLE_GENAI.integration(install, uninstall)

@@ -10,7 +10,7 @@ import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from converra.integrations import Integration, Patched, patching
+from converra.integrations import Patched, catalogue, patching
 from converra.integrations.langchain.pauses import PAUSES
 
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
     from converra.integrations import Capture
 
-MODULE = "langchain_core.tracers.context"
-
-BASE = "langchain_core.callbacks.base"
+(BASE,) = catalogue.LANGCHAIN.parts
 """Where the class of all handlers is: it is imported before a handler can be given to anything."""
 
 DERIVED = ("converra.integrations.langchain.handler", "converra.integrations.langchain.session", "converra.langchain")
@@ -86,6 +84,4 @@ def _forget_stale() -> None:
 
 _hook = Hook()
 
-INTEGRATION = Integration(
-    "langchain", MODULE, _hook.install, _hook.uninstall, (BASE,), package="langchain-core", since="0.3"
-)
+INTEGRATION = catalogue.LANGCHAIN.integration(_hook.install, _hook.uninstall)

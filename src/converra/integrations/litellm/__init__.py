@@ -28,7 +28,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from converra.integrations import Integration, Patched
+from converra.integrations import Patched, catalogue
 from converra.integrations.litellm import calls, streams
 from converra.integrations.litellm.layer import LAYER
 from converra.integrations.patching import Patches, PatchPoint
@@ -39,12 +39,8 @@ if TYPE_CHECKING:
 
     from converra.integrations import Capture
 
-PACKAGE = "litellm"
-LOGGING = "litellm.litellm_core_utils.litellm_logging"
-UTILS = "litellm.utils"
-CACHE = "litellm.caching.caching_handler"
-STREAMS = "litellm.litellm_core_utils.streaming_handler"
-RESPONSES = "litellm.responses.streaming_iterator"
+LOGGING = catalogue.LITELLM.module
+UTILS, PACKAGE, CACHE, STREAMS, RESPONSES = catalogue.LITELLM.parts
 
 _ASYNC, _SYNC = "ResponsesAPIStreamingIterator", "SyncResponsesAPIStreamingIterator"
 _MADE = ("MockResponsesAPIStreamingIterator", "CachedResponsesAPIStreamingIterator")
@@ -122,12 +118,4 @@ def uninstall() -> None:
         patches.uninstall()
 
 
-INTEGRATION = Integration(
-    "litellm",
-    LOGGING,
-    install,
-    uninstall,
-    tuple(name for name in MODULES if name != LOGGING),
-    package="litellm",
-    since="1.72",
-)
+INTEGRATION = catalogue.LITELLM.integration(install, uninstall)

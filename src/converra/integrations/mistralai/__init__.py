@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from converra.history.turn import Answer
-from converra.integrations import CapturedCall, Integration, Patched
+from converra.integrations import CapturedCall, Patched, catalogue
 from converra.integrations.mistralai import chat, conversations
 from converra.integrations.openai import ENDPOINTS
 from converra.integrations.openai.chat import answer
@@ -32,14 +32,7 @@ if TYPE_CHECKING:
     from converra.history.turn import Request
     from converra.integrations import Capture
 
-MODULES = (
-    "mistralai.client.basesdk",
-    "mistralai.azure.client.basesdk",
-    "mistralai.gcp.client.basesdk",
-    "mistralai.basesdk",  # of version 1, as the two below
-    "mistralai_azure.basesdk",
-    "mistralai_gcp.basesdk",
-)
+MODULES = (catalogue.MISTRALAI.module, *catalogue.MISTRALAI.parts)
 """Modules that send: of the client, and of its copies for Azure and Google Cloud."""
 
 POINTS = (PatchPoint("BaseSDK", "do_request"), PatchPoint("BaseSDK", "do_request_async", coroutine=True))
@@ -125,6 +118,4 @@ def install(_module: ModuleType, capture: Capture) -> list[Patched]:
     return [row for module in found for row in _patches.install(module, capture)]
 
 
-INTEGRATION = Integration(
-    "mistralai", MODULES[0], install, _patches.uninstall, MODULES[1:], package="mistralai", since="1"
-)
+INTEGRATION = catalogue.MISTRALAI.integration(install, _patches.uninstall)

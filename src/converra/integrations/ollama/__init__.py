@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.integrations import Capture, CapturedCall, Integration, Patched
+from converra.integrations import Capture, CapturedCall, Patched, catalogue
 from converra.integrations.ollama import chat, generate
 from converra.integrations.patching import Patches, PatchPoint
 from converra.integrations.stainless.request import Endpoint
@@ -77,6 +77,4 @@ def install(module: ModuleType, capture: Capture) -> list[Patched]:
     return _patches.install(module, capture)
 
 
-INTEGRATION = Integration(
-    "ollama", "ollama", install, _patches.uninstall, ("ollama._client",), package="ollama", since="0.4"
-)
+INTEGRATION = catalogue.OLLAMA.integration(install, _patches.uninstall)

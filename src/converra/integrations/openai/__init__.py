@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from converra.integrations import Integration
+from converra.integrations import catalogue
 from converra.integrations.openai import chat, responses
 from converra.integrations.openai.chat_chunks import ChatChunks, CompletionChunks
 from converra.integrations.openai.events import ResponseEvents
@@ -31,6 +31,4 @@ SEAM = Seam(ENDPOINTS, Retrieval(responses.retrieved_id, responses.RESPONSES, EN
 
 _patches = Patches(POINTS, SEAM.observe)
 
-INTEGRATION = Integration(
-    "openai", "openai", _patches.install, _patches.uninstall, ("openai._client",), package="openai", since="1.66"
-)
+INTEGRATION = catalogue.OPENAI.integration(_patches.install, _patches.uninstall)
