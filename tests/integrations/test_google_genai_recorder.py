@@ -23,6 +23,7 @@ from tests.integrations.google_genai_shapes import (
     SENDS_AT_ONCE,
     SHAPES,
     WEATHER,
+    client_for,
     close_async,
     get_weather,
     interact,
@@ -313,6 +314,20 @@ def test_a_chain_of_interactions(server: LocalServer, recorder: Recorder, model:
         ("assistant", "Hello there!"),
     ]
     assert [m["toolCalls"][0]["id"] for m in messages[2:4]] == ["c1", "c1"]
+
+
+@pytest.mark.skipif(not HAS_INTERACTIONS, reason="this version has no interactions")
+def test_a_failed_interaction(server: LocalServer, recorder: Recorder, model: ScriptedModel) -> None:
+    """The error is recorded by the name of the exception that the app gets, with its HTTP status."""
+    raised: list[str] = []
+
+    def ask() -> None:
+        with client_for(model, interact("bad", "interaction-bad")) as client, pytest.raises(Exception) as caught:  # noqa: PT011 - its name is compared
+            client.interactions.create(model="gemini-3-flash", input="Hi")
+        raised.append(type(caught.value).__name__)
+
+    (question,) = stored(server, recorder, ask, answered=False)
+    assert question["metadata"] == {"error": {"type": raised[0], "status": 400}}
 
 
 def test_embedded_data_is_described(server: LocalServer, recorder: Recorder, client: genai.Client) -> None:

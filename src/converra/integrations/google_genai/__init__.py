@@ -6,8 +6,8 @@ what an app calls           where it is seen
 `models`, `chats`, each     four methods of the SDK's API client, with the body as it will be on the wire. Apps never
 hop of automatic function   get what these return. A stream is a bare generator, so a generator around it watches it
 calling, Vertex             (see `patching.py`).
-`interactions`              the method that sends a request of this generated part of the SDK, which is imported when it
-                            is first used; its answer is an HTTP response, read as those of Stainless clients are
+`interactions`              the method that sends a request of this generated part of the SDK (`speakeasy.py`), which is
+                            imported when it is first used
 ==========================  ==========================================================================================
 
 Retries happen inside of all these methods.
@@ -24,8 +24,8 @@ from converra.integrations import CapturedCall, Patched, catalogue
 from converra.integrations.google_genai import generate, interactions
 from converra.integrations.google_genai.chunks import Chunks
 from converra.integrations.patching import Patches, PatchPoint
+from converra.integrations.speakeasy import ObservedResponse, request_of
 from converra.integrations.stainless.request import Endpoint
-from converra.integrations.stainless.request import ObservedRequest as ObservedResponse
 from converra.integrations.stainless.stream import WatchedStream, watch_generator
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ INTERACTION_POINTS = (
     PatchPoint("BaseSDK", "do_request"),
     PatchPoint("AsyncBaseSDK", "do_request_async", coroutine=True),
 )
+
+SERVER_ERROR = 500
+"""Lowest HTTP status of an error of the server."""
 
 METHODS = (":generateContent", ":streamGenerateContent")
 """Ends of the paths whose requests are turns."""
@@ -87,16 +90,33 @@ def observe(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return None if call is None else ObservedRequest(call)
 
 
+ERRORS = {
+    400: "BadRequestError",
+    401: "AuthenticationError",
+    403: "PermissionDeniedError",
+    404: "NotFoundError",
+    409: "ConflictError",
+    422: "UnprocessableEntityError",
+    429: "RateLimitError",
+}
+"""HTTP status → name of the exception that interactions raise."""
+
+
+def error_type(status: int) -> str:
+    """Name the exception that interactions raise for an HTTP status."""
+    return ERRORS.get(status, "InternalServerError" if status >= SERVER_ERROR else "APIStatusError")
+
+
 INTERACTIONS = Endpoint("google.genai", interactions.request, interactions.answer, interactions.InteractionEvents)
 
 
 def observe_interaction(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObservedResponse | None:
-    """Begin a turn if this HTTP request is one: `do_request(hook_ctx, request, is_error_status_code, stream, …)`."""
-    sent = args[1] if len(args) > 1 else kwargs["request"]
+    """Begin a turn if this HTTP request is one."""
+    sent = request_of(args, kwargs)
     if sent.method != "POST" or not sent.url.path.endswith("/interactions"):
         return None
     call = capture.begin(interactions.request(generate.document(sent.content.decode())))
-    return None if call is None else ObservedResponse(call, INTERACTIONS)
+    return None if call is None else ObservedResponse(call, INTERACTIONS, error_type)
 
 
 _patches = Patches(POINTS, observe)

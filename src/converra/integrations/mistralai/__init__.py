@@ -1,8 +1,7 @@
 """The mistralai integration: its patch points, and the operations whose requests are turns of a conversation.
 
 All methods of the SDK (made by Speakeasy) send by `do_request`, which names the operation. Its clients for Azure and
-Google Cloud are copies of it, each with a method of its own. Retries happen inside. What the method returns is an HTTP
-response, also for an error, which the SDK's caller raises; it is read as a Stainless client's raw response is.
+Google Cloud are copies of it, each with a method of its own. Retries happen inside.
 
 Chats and agents' completions are OpenAI's but for details; `responses` are OpenAI's. Conversations have entries.
 """
@@ -13,9 +12,6 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
-from converra.history.turn import Answer
 from converra.integrations import CapturedCall, Patched, catalogue
 from converra.integrations.mistralai import chat, conversations
 from converra.integrations.openai import ENDPOINTS
@@ -23,7 +19,8 @@ from converra.integrations.openai.chat import answer
 from converra.integrations.openai.chat_chunks import ChatChunks
 from converra.integrations.patching import Patches, PatchPoint
 from converra.integrations.payload.fields import fields, parsed
-from converra.integrations.stainless.request import Endpoint, ObservedRequest
+from converra.integrations.speakeasy import ObservedResponse, request_of
+from converra.integrations.stainless.request import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,8 +34,8 @@ MODULES = (catalogue.MISTRALAI.module, *catalogue.MISTRALAI.parts)
 
 POINTS = (PatchPoint("BaseSDK", "do_request"), PatchPoint("BaseSDK", "do_request_async", coroutine=True))
 
-FIRST_ERROR, UNPROCESSABLE = 400, 422
-"""HTTP statuses."""
+UNPROCESSABLE = 422
+"""HTTP status of a request that fails validation."""
 
 
 class Operation(NamedTuple):
@@ -75,38 +72,24 @@ OPERATIONS = {
 }
 
 
-class ObservedResponse(msgspec.Struct, frozen=True, eq=False):
-    """A request under way, and the call that it ends."""
-
-    _call: CapturedCall
-    _endpoint: Endpoint
-
-    def returned(self, result: Any) -> None:
-        """Read an answer, or watch it arrive; of an error, note what the SDK raises."""
-        status = result.status_code
-        if status >= FIRST_ERROR:
-            kind = "HTTPValidationError" if status == UNPROCESSABLE else "SDKError"
-            self._call.end(Answer(metadata={"error": {"type": kind, "status": status}}))
-        else:
-            ObservedRequest(self._call, self._endpoint).returned(result)
-
-    def raised(self, error: BaseException) -> None:
-        """Record the failure: no response has come."""
-        self._call.fail(error)
+def error_type(status: int) -> str:
+    """Name the exception that the SDK raises for an HTTP status."""
+    return "HTTPValidationError" if status == UNPROCESSABLE else "SDKError"
 
 
 def observe(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObservedResponse | None:
-    """Begin a turn if this request is one: `do_request(hook_ctx, request, is_error_status_code, stream, …)`."""
+    """Begin a turn if this request is one."""
     context = args[0] if args else kwargs["hook_ctx"]
     operation = OPERATIONS.get(context.operation_id)
     if operation is None:
         return None
-    sent = args[1] if len(args) > 1 else kwargs["request"]
+    sent = request_of(args, kwargs)
     body = fields(parsed(sent.content))
     call: CapturedCall | None = capture.begin(operation.request(body, sent.url.path))
     if call is None:
         return None
-    return ObservedResponse(operation.wrap(call, body) if operation.wrap else call, operation.endpoint)
+    watched = operation.wrap(call, body) if operation.wrap else call
+    return ObservedResponse(watched, operation.endpoint, error_type)
 
 
 _patches = Patches(POINTS, observe)
