@@ -2,6 +2,7 @@
 
 - the caller's cost of a turn of two messages, with the memory outbox and with the durable one;
 - turns a second from the first append to the last answer, and requests per conversation;
+- CPU of one request, by the connection that makes it;
 - how long a process takes to exit, with an API that answers and with one that hangs.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import post
 from benchmarks.sink import running
 from converra.config import Config
 from converra.delivery.delivery import Delivery
@@ -121,6 +123,8 @@ def main() -> None:
         for name, outbox in (("memory", None), ("durable", f"{file}2")):
             rate, requests, grown = throughput(outbox)
             print(f"{'turns a second':<40}{rate:>10.0f}  {name}: {requests:.2f} requests each, {grown:.0f} MiB")
+    for name, microseconds in post.measure().items():
+        print(f"{'µs of CPU for a request':<40}{microseconds:>10.0f}  {name}")
     with running() as sink:
         print(f"{'seconds to exit, 100 conversations':<40}{exit_seconds(sink.base_url, 100):>10.2f}  healthy API")
     with socket.create_server(("127.0.0.1", 0)) as silent:

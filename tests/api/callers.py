@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from converra.api.client import AsyncConverra, Converra
+from converra.api.direct import DirectConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,5 +52,21 @@ async def _call_async(base_url: str, call: Callable[[Any], Any], **options: Any)
         return result
 
 
-both = pytest.mark.parametrize("caller", [pytest.param(call_sync, id="sync"), pytest.param(call_async, id="async")])
+class Direct(DirectConnection):
+    """As a client expects a connection."""
+
+    closed = False
+
+
+def call_direct(base_url: str, call: Callable[[Any], Any], /, **options: Any) -> Any:
+    """By the connection of delivery, under a client."""
+    with Converra(api_key=KEY, base_url=base_url, **options) as client:
+        opened = client._connection
+        client._connection = Direct(KEY, opened.base_url, opened._timeout)  # type: ignore[assignment]
+        return call(client)
+
+
+CALLERS = [pytest.param(call_sync, id="sync"), pytest.param(call_async, id="async")]
+both = pytest.mark.parametrize("caller", CALLERS)
+each_connection = pytest.mark.parametrize("caller", [*CALLERS, pytest.param(call_direct, id="direct")])
 each_library = pytest.mark.parametrize("library", ["httpx", "httpx2"], indirect=True)

@@ -29,7 +29,7 @@ from converra.errors import (
     ValidationError,
 )
 from converra.wire.models import Message
-from tests.api.callers import KEY, Caller, both, each_library
+from tests.api.callers import KEY, Caller, each_connection, each_library
 from tests.api.scripted import answer, cut, drip, hang, hang_up, refusing_url, reset, scripted
 from tests.patience import HANG, LONG
 
@@ -131,7 +131,7 @@ METHODS: list[Any] = [
 
 @each_library
 @pytest.mark.usefixtures("library")
-@both
+@each_connection
 @pytest.mark.parametrize(("call", "target", "body", "said", "expected"), METHODS)
 def test_each_method_sends_and_reads_what_the_document_says(
     caller: Caller, call: Callable[[Any], Any], target: tuple[str, str], body: Any, said: Any, expected: Any
@@ -148,7 +148,7 @@ def test_each_method_sends_and_reads_what_the_document_says(
     assert asked.headers.get("content-type") == ("application/json" if body else None)
 
 
-@both
+@each_connection
 def test_list_names_its_filters(caller: Caller) -> None:
     """Every filter reaches the API under its own name."""
     call = lambda client: client.conversations.list(  # noqa: E731
@@ -160,7 +160,7 @@ def test_list_names_its_filters(caller: Caller) -> None:
     assert (page.data, page.pagination.total) == ([StoredConversation(id="conv_1", has_insights=True)], 11)
 
 
-@both
+@each_connection
 @pytest.mark.parametrize("path", ["", "/", "//", "/api/v1", "/api/v1///", "/a%20b/v1/"])
 def test_the_base_url_may_end_as_it_likes(caller: Caller, path: str) -> None:
     """Trailing slashes and any path in front make no difference."""
@@ -183,7 +183,7 @@ STATUSES: list[tuple[int, type[APIStatusError]]] = [
 ]
 
 
-@both
+@each_connection
 @pytest.mark.parametrize(("status", "kind"), STATUSES)
 def test_each_status_has_its_error(caller: Caller, status: int, kind: type[APIStatusError]) -> None:
     """An error carries the status, the API's code, words and details, and the answer's headers."""
@@ -196,7 +196,7 @@ def test_each_status_has_its_error(caller: Caller, status: int, kind: type[APISt
     assert (error.details, error.headers["x-request-id"]) == ({"promptId": "Required field"}, "r")
 
 
-@both
+@each_connection
 def test_a_redirect_is_not_followed(caller: Caller) -> None:
     """The key never travels to another address; the error says where the API pointed."""
     with scripted(answer(b"", 307, Location="http://127.0.0.1:1/")) as server, pytest.raises(APIStatusError) as caught:
@@ -208,7 +208,7 @@ def test_a_redirect_is_not_followed(caller: Caller) -> None:
     assert len(server.asked) == 1
 
 
-@both
+@each_connection
 @pytest.mark.parametrize("status", [408, 425, 429])
 @pytest.mark.parametrize("call", [GET, CREATE, APPEND], ids=["get", "create", "append"])
 def test_an_answer_that_stored_nothing_is_retried(caller: Caller, call: Callable[[Any], Any], status: int) -> None:
@@ -233,7 +233,7 @@ AMBIGUOUS: list[Any] = [
 ]
 
 
-@both
+@each_connection
 @pytest.mark.parametrize("call", [GET, CREATE], ids=["get", "create"])
 @pytest.mark.parametrize(("line", "_kind"), AMBIGUOUS)
 def test_an_unknown_outcome_is_retried_where_that_is_safe(
@@ -249,7 +249,7 @@ def test_an_unknown_outcome_is_retried_where_that_is_safe(
 
 @each_library
 @pytest.mark.usefixtures("library")
-@both
+@each_connection
 @pytest.mark.parametrize(("line", "kind"), AMBIGUOUS)
 def test_an_append_with_unknown_outcome_is_sent_once(caller: Caller, line: Any, kind: Any) -> None:
     """An append has no key: what may be stored is never sent again, the error tells."""
@@ -260,7 +260,7 @@ def test_an_append_with_unknown_outcome_is_sent_once(caller: Caller, line: Any, 
 
 @each_library
 @pytest.mark.usefixtures("library")
-@both
+@each_connection
 def test_nobody_listening_is_told_and_retried(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused connection is an error that names the host and says that nothing was sent."""
     monkeypatch.setattr(retry, "FIRST_DELAY", 0.001)
@@ -273,7 +273,7 @@ def test_nobody_listening_is_told_and_retried(caller: Caller, monkeypatch: pytes
 
 @each_library
 @pytest.mark.usefixtures("library")
-@both
+@each_connection
 @pytest.mark.parametrize(
     ("number", "words"),
     [(socket.EAI_NONAME, "no such host"), (socket.EAI_AGAIN, "temporary failure in name resolution")],
@@ -294,7 +294,7 @@ def test_a_host_without_an_address_is_told_in_words(
 
 @each_library
 @pytest.mark.usefixtures("library")
-@both
+@each_connection
 @pytest.mark.parametrize(("line", "words"), [(reset, "connection reset by peer"), (hang_up, "disconnected")])
 def test_the_reason_is_that_of_the_request(caller: Caller, line: Any, words: str) -> None:
     """An error that the app handles by this request is not taken for the request's own."""
@@ -308,7 +308,7 @@ def test_the_reason_is_that_of_the_request(caller: Caller, line: Any, words: str
     assert "Errno" not in str(caught.value)
 
 
-@both
+@each_connection
 def test_retries_end(caller: Caller) -> None:
     """After `max_retries` further attempts the last error is raised."""
     lines = [answer({}, 503, Retry_After="0")] * 3
@@ -317,7 +317,7 @@ def test_retries_end(caller: Caller) -> None:
     assert len(server.asked) == 3
 
 
-@both
+@each_connection
 def test_retry_after_is_waited_out(caller: Caller) -> None:
     """The next attempt comes when the API asked for it, not earlier."""
     with scripted(answer({}, 429, Retry_After="0.2"), answer({})) as server:
@@ -325,7 +325,7 @@ def test_retry_after_is_waited_out(caller: Caller) -> None:
     assert server.times[1] - server.times[0] >= 0.2
 
 
-@both
+@each_connection
 def test_each_create_has_a_key_of_its_own(caller: Caller) -> None:
     """Two equal creates make two conversations; only a retry repeats the key."""
     with scripted(answer({}, 500, Retry_After="0"), answer({}), answer({})) as server:
@@ -347,7 +347,7 @@ DRIPS = [
 
 @each_library
 @pytest.mark.usefixtures("library")
-@both
+@each_connection
 @pytest.mark.parametrize("beginning", DRIPS)
 def test_a_server_that_drips_cannot_stretch_the_timeout(caller: Caller, beginning: bytes) -> None:
     """The timeout is for the whole request, however often something arrives."""
@@ -362,7 +362,7 @@ def test_a_server_that_drips_cannot_stretch_the_timeout(caller: Caller, beginnin
 
 @each_library
 @pytest.mark.usefixtures("library")
-@both
+@each_connection
 @pytest.mark.parametrize(
     "line", [cut(429), drip(b"HTTP/1.1 429 No\r\nContent-Length: 1000\r\n\r\n")], ids=["cut", "drip"]
 )
@@ -416,7 +416,7 @@ WRONG: list[Any] = [
 ]
 
 
-@both
+@each_connection
 @pytest.mark.parametrize(("call", "expected"), WRONG)
 def test_wrong_arguments_are_refused_at_the_call(caller: Caller, call: Callable[[Any], Any], expected: str) -> None:
     """What can never work is an error that says what was found and expected, and nothing is sent."""
@@ -426,7 +426,7 @@ def test_wrong_arguments_are_refused_at_the_call(caller: Caller, call: Callable[
     assert server.asked == []
 
 
-@both
+@each_connection
 @pytest.mark.parametrize(
     "content",
     [

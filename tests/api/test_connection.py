@@ -28,7 +28,7 @@ from converra.errors import (
     InvalidArgumentError,
     MissingAPIKeyError,
 )
-from tests.api.callers import KEY, Caller, both, call_async, each_library
+from tests.api.callers import KEY, Caller, both, call_async, each_connection, each_library
 from tests.api.scripted import answer, drip, hang, refusing_url, reset, scripted
 from tests.patience import HANG, LONG
 
@@ -82,7 +82,7 @@ def test_wrong_settings_are_refused_when_the_client_is_made(
     assert str(caught.value).startswith(expected)
 
 
-@both
+@each_connection
 def test_settings_come_from_the_environment(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """The address may stand in CONVERRA_BASE_URL; an argument wins over it."""
     with scripted(answer({"id": "c"}), answer({"id": "c"})) as server:
@@ -254,7 +254,7 @@ def test_one_request_may_have_a_timeout_of_its_own() -> None:
         connection.close()
 
 
-@both
+@each_connection
 def test_no_time_at_all_is_a_timeout(caller: Caller) -> None:
     """A timeout of nothing is over before anything is sent."""
     with scripted() as server, pytest.raises(APITimeoutError):
@@ -289,7 +289,7 @@ def listening(react: Callable[[socket.socket], bool]) -> Iterator[str]:
 
 @each_library
 @pytest.mark.usefixtures("library")
-@both
+@each_connection
 @pytest.mark.parametrize("taken", [0, 4096], ids=["nothing", "a little at a time"])
 def test_a_server_that_does_not_read_cannot_stretch_the_timeout(caller: Caller, taken: int) -> None:
     """A large request is held up no longer than the timeout, also where some of it is taken now and then."""
@@ -304,7 +304,7 @@ def test_a_server_that_does_not_read_cannot_stretch_the_timeout(caller: Caller, 
 
 @each_library
 @pytest.mark.usefixtures("library")
-@both
+@each_connection
 def test_a_handshake_that_hangs_has_sent_nothing(caller: Caller) -> None:
     """Without a secure connection no request was made, so sending it again is safe."""
     with listening(lambda _: False) as address, pytest.raises(APITimeoutError) as caught:
@@ -383,7 +383,7 @@ def test_a_given_http_client_that_was_closed_is_told() -> None:
         Connection(KEY, "http://127.0.0.1:1", 5, http_client=given).send(GET)
 
 
-@both
+@each_connection
 def test_the_wrong_kind_of_http_client_is_refused(caller: Caller) -> None:
     """A sync client does not take an async one, nor the other way round."""
     wrong = httpx.Client() if caller is call_async else httpx.AsyncClient()

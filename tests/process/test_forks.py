@@ -116,7 +116,7 @@ def test_a_fork_while_the_first_import_takes_long(run: Callable[[str], Any]) -> 
     code = """
     class Busy:
         def find_spec(self, name, path=None, target=None):
-            if name == "httpcore._sync":
+            if name == "httpx._models":
                 importing.set()
                 time.sleep(3)
 

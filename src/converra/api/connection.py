@@ -8,25 +8,20 @@ Proxies and certificates come from the environment, as httpx reads it.
 from __future__ import annotations
 
 import asyncio
-import codecs
 import os
-import socket
-import sys
 import weakref
-from contextlib import aclosing, closing, contextmanager, nullcontext
+from contextlib import aclosing, closing, contextmanager
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
-from urllib.parse import urlsplit
 
-from converra._version import __version__
 from converra.api._httpx import classes, errors, install_filter, library
-from converra.api.answers import ACCEPT_ENCODING, Body, answer_from
-from converra.api.deadline import GRACE, AsyncAttempt, Attempt, under_way
-from converra.errors import APIConnectionError, APIRequest, APITimeoutError, InvalidArgumentError
+from converra.api.answers import Body, answer_from
+from converra.api.base_connection import BaseConnection, disconnect, in_words
+from converra.api.deadline import GRACE, AsyncAttempt, Attempt
+from converra.errors import APIConnectionError, InvalidArgumentError
 from converra.process import lifecycle
-from converra.process.telemetry import CONTEXT, suppressed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 
     import httpx
 
@@ -34,13 +29,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Client = TypeVar("Client", bound="httpx.Client | httpx.AsyncClient")
-
-_NOT_SENT = ("ConnectError", "ConnectTimeout", "InvalidURL", "PoolTimeout", "ProxyError", "UnsupportedProtocol")
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """Exceptions of a request. httpx raises RuntimeError for a closed client, and accepts a host that is no name."""
-    return errors("HTTPError", "InvalidURL", also=(OSError, RuntimeError, UnicodeError))
 
 
 class _Owner(NamedTuple):
@@ -50,8 +38,8 @@ class _Owner(NamedTuple):
     loop: asyncio.AbstractEventLoop | None
 
 
-class _BaseConnection(Generic[Client]):
-    """Common part of both connections: the API's address, the key, and the HTTP client of this process and loop."""
+class _HTTPXConnection(BaseConnection, Generic[Client]):
+    """Common part of both connections: the HTTP client of this process and loop."""
 
     _kind: str
     """The name of the client's class."""
@@ -61,14 +49,14 @@ class _BaseConnection(Generic[Client]):
     def __init__(self, api_key: str, base_url: str, timeout: float, *, http_client: Client | None = None) -> None:
         if http_client is not None and not isinstance(http_client, classes(self._kind)):
             raise InvalidArgumentError(f"http_client is {http_client!r}, expected an httpx.{self._kind}")
-        self._authorization = f"Bearer {_header_safe(api_key)}"
-        self.base_url: str = _url(base_url)
-        self._timeout = timeout
+        super().__init__(api_key, base_url, timeout)
         self._given: Client | None = http_client
         self._built: dict[_Owner, Client] = {}
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(base_url={self.base_url!r})"
+    @staticmethod
+    def _failures() -> tuple[type[Exception], ...]:
+        """Include RuntimeError, which httpx raises for a closed client, and UnicodeError for a host that is no name."""
+        return errors("HTTPError", "InvalidURL", also=(OSError, RuntimeError, UnicodeError))
 
     def _client(self, loop: asyncio.AbstractEventLoop | None = None) -> Client:
         """The given client, or our own: each process and each event loop has one."""
@@ -86,13 +74,8 @@ class _BaseConnection(Generic[Client]):
         try:
             return build()
         except errors("InvalidURL", also=(ImportError, OSError, ValueError)) as error:
-            reason = f"proxies or certificates of the environment cannot be used: {_in_words(error)}"
+            reason = f"proxies or certificates of the environment cannot be used: {in_words(error)}"
             raise APIConnectionError(reason, sent=False) from error
-
-    def _seconds(self, operation: Operation[Any], timeout: float | None) -> float:
-        if operation.timeout is not None:
-            return operation.timeout
-        return self._timeout if timeout is None else timeout
 
     def _closed(self) -> list[Client]:
         """Give up the clients that are ours, for closing."""
@@ -102,19 +85,12 @@ class _BaseConnection(Generic[Client]):
     def _request(
         self, client: Client, operation: Operation[Any], attempt: Attempt, trace: Callable[..., Any]
     ) -> httpx.Request:
-        headers = {
-            **operation.headers,
-            "Accept": "application/json",
-            "Accept-Encoding": ACCEPT_ENCODING,
-            "User-Agent": f"converra-python/{__version__}",
-        }
-        if operation.body is not None:
-            headers["Content-Type"] = "application/json"
+        content = {} if operation.body is None else {"Content-Type": "application/json"}
         return client.build_request(
             operation.method,
             f"{self.base_url}{operation.path}",
             params=operation.query or None,
-            headers=headers,
+            headers={**operation.headers, **self._headers, **content},
             content=operation.body,
             timeout=attempt.left(),
             extensions={"trace": trace},
@@ -125,57 +101,8 @@ class _BaseConnection(Generic[Client]):
         request.headers["Authorization"] = self._authorization
         return request
 
-    @contextmanager
-    def _sending(self, operation: Operation[Any], attempt: Attempt) -> Iterator[None]:
-        """Make an attempt: its streams are bounded, nothing traces it, and its failures are the API's errors."""
-        handled, outer = sys.exception(), under_way.get()
-        under_way.set(attempt)
-        try:
-            with suppressed() if CONTEXT in sys.modules else nullcontext():
-                yield
-        except _failures() as error:
-            raise self._failure(error, operation, attempt, handled) from error
-        finally:
-            under_way.set(outer)  # not `reset`, which raises where a coroutine is closed in another context
 
-    def _failure(
-        self, error: Exception, operation: Operation[Any], attempt: Attempt, handled: BaseException | None
-    ) -> APIConnectionError:
-        request = APIRequest(operation.method, f"{self.base_url}{operation.path}")
-        host = urlsplit(self.base_url).netloc
-        sent = attempt.begun is not False and not isinstance(error, errors(*_NOT_SENT, also=(UnicodeError,)))
-        if isinstance(error, errors("TimeoutException", also=(TimeoutError,))):
-            return APITimeoutError(f"no answer from {host} within {attempt.seconds:g} s", sent=sent, request=request)
-        reason = _in_words(_system_error(error, handled) or error)
-        return APIConnectionError(f"no answer from {host}: {reason}", sent=sent, request=request)
-
-
-def _system_error(error: BaseException, handled: BaseException | None) -> OSError | None:
-    """Return the system's error behind one of httpx, which may say no more than "All connection attempts failed".
-
-    httpcore drops causes (`from None`), so contexts count. The last of them may be an exception that the app was
-    handling when it made the request: `handled` ends the search.
-    """
-    found: BaseException | None = error
-    while found is not None and found is not handled:
-        if isinstance(found, OSError) and found.errno is not None:
-            return found
-        found = found.exceptions[0] if isinstance(found, BaseExceptionGroup) else found.__cause__ or found.__context__
-    return None
-
-
-def _in_words(error: BaseException) -> str:
-    """Return an error's text, without the number that an error of the system has."""
-    if isinstance(error, ConnectionRefusedError):  # asyncio words it "Connect call failed", with the address
-        return "connection refused"
-    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME:
-        return "no such host"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror[:1].lower()}{error.strerror[1:]}"
-    return str(error) or type(error).__name__
-
-
-class Connection(_BaseConnection["httpx.Client"]):
+class Connection(_HTTPXConnection["httpx.Client"]):
     """Sends operations one at a time or from many threads, once each: retrying is the caller's.
 
     It survives a fork: the child opens sockets of its own. A closed one opens again when it is used.
@@ -196,7 +123,6 @@ class Connection(_BaseConnection["httpx.Client"]):
 
     def open(self) -> None:
         """Load what the first request needs (modules, certificates), ahead of it; nothing is connected."""
-        codecs.lookup("idna")  # looking up a host loads it, and a child that is forked meanwhile would wait for ever
         self._client()
 
     def be_silent(self) -> None:
@@ -234,12 +160,12 @@ class Connection(_BaseConnection["httpx.Client"]):
 
     def after_fork(self) -> None:
         """Close the sockets of the parent process without a word to the server, and forget them."""
-        _disconnect(self._streams)
+        disconnect([sock for stream in list(self._streams) if (sock := stream.get_extra_info("socket"))])
         self._streams.clear()
         self._built = {}
 
 
-class AsyncConnection(_BaseConnection["httpx.AsyncClient"]):
+class AsyncConnection(_HTTPXConnection["httpx.AsyncClient"]):
     """As `Connection`, in an event loop; each loop gets sockets of its own."""
 
     _kind = "AsyncClient"
@@ -266,24 +192,6 @@ class AsyncConnection(_BaseConnection["httpx.AsyncClient"]):
             await client.aclose()
 
 
-def _disconnect(streams: Iterable[Any]) -> None:
-    """Replace the descriptors of network streams by that of a socket that is closed at the other end.
-
-    Closing a descriptor leaves the connection to the parent. Its number stays in use: a green thread that came along,
-    or the TLS layer, reads its end instead of finding another connection there, and nothing that either writes (such
-    as TLS's close_notify) reaches the server.
-    """
-    descriptors = [sock.fileno() for sock in (stream.get_extra_info("socket") for stream in list(streams)) if sock]
-    if not descriptors:
-        return
-    nothing, other_end = (end.detach() for end in socket.socketpair())
-    os.close(other_end)
-    for descriptor in descriptors:
-        if descriptor >= 0:
-            os.dup2(nothing, descriptor, inheritable=False)
-    os.close(nothing)
-
-
 def _chunks(response: httpx.Response) -> Generator[bytes]:
     """As they came from the network; decoded where a hook of the user's client has read them already."""
     return cast("Generator[bytes]", response.iter_bytes() if response.is_stream_consumed else response.iter_raw())
@@ -305,20 +213,3 @@ def _as_far_as_needed(response: httpx.Response) -> Iterator[None]:
     except errors("HTTPError", also=(TimeoutError,)):
         if response.is_success:
             raise
-
-
-def _url(base_url: str) -> str:
-    try:
-        url = library().URL(base_url.rstrip("/"))
-    except errors("InvalidURL") as error:
-        raise InvalidArgumentError(f"base_url is no URL: {error}") from error
-    if url.userinfo or url.query or url.fragment:
-        raise InvalidArgumentError("base_url holds a user, a query or a fragment; expected scheme, host and path")
-    return str(url).rstrip("/")
-
-
-def _header_safe(api_key: str) -> str:
-    """A key that a header can hold. The message never shows it."""
-    if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
-        raise InvalidArgumentError("api_key holds characters that no API key has, such as a space or a line break")
-    return api_key

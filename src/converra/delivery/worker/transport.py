@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Connection(Protocol):
-    """An HTTP connection to the API: `converra.api.connection.Connection`, or a fake."""
+    """An HTTP connection to the API: that of `converra.api.direct` or `converra.api.connection`, or a fake."""
 
     limit_headers: Mapping[str, str] | None
     """Headers of the latest answer that describe the rate limit. Their reader sets it to None again."""
@@ -126,11 +126,23 @@ _importing = _Importing()
 
 
 def open_connection(api_key: str, base_url: str, timeout: float) -> Connection:
-    """Open an HTTP connection. httpx is imported here, so that a process that records nothing never pays for it."""
-    with _importing.lock:
-        from converra.api.connection import Connection as HTTPConnection  # noqa: PLC0415 - see the docstring
+    """Open an HTTP connection; one through a proxy if the environment names one for this URL.
 
-        connection = HTTPConnection(api_key, base_url, timeout)
-        connection.be_silent()
+    HTTP is imported here, so that a process that records nothing never pays for it.
+    """
+    with _importing.lock:
+        from urllib.request import getproxies  # noqa: PLC0415 - see the docstring
+
+        proxies = getproxies()
+        if proxies.get(base_url.partition(":")[0].lower()) or proxies.get("all"):
+            from converra.api.connection import Connection as HTTPConnection  # noqa: PLC0415 - as above
+
+            proxied = HTTPConnection(api_key, base_url, timeout)
+            proxied.be_silent()
+            proxied.open()
+            return proxied
+        from converra.api.direct import DirectConnection  # noqa: PLC0415 - as above
+
+        connection = DirectConnection(api_key, base_url, timeout)
         connection.open()
     return connection
