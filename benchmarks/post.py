@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -10,27 +11,28 @@ from benchmarks.sink import running
 from converra.api.connection import Connection
 from converra.api.direct import DirectConnection
 from converra.api.operations import create_conversation
+from converra.wire.models import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROUNDS, REQUESTS = 15, 100
 
-MESSAGES = [{"role": "user", "content": "words " * 60}, {"role": "assistant", "content": "words " * 60}]
+MESSAGES = [Message(role="user", content="words " * 60), Message(role="assistant", content="words " * 60)]
 
 
 def measure() -> dict[str, float]:
     """Return microseconds of CPU on the sending thread for one create of 900 bytes, by connection, interleaved."""
     with running() as sink:
         operation = create_conversation(prompt_id="p", content=MESSAGES, idempotency_key="one")
-        connections = {
+        connections: dict[str, Connection | DirectConnection] = {
             "http.client": DirectConnection("benchmark", sink.base_url, 10),
             "httpx": Connection("benchmark", sink.base_url, 10),
         }
         costs: dict[str, list[float]] = {name: [] for name in connections}
         for _ in range(ROUNDS):
             for name, connection in connections.items():
-                costs[name].append(_block(lambda connection=connection: connection.send(operation)))
+                costs[name].append(_block(partial(connection.send, operation)))
         for connection in connections.values():
             connection.close()
     return {name: median(each) for name, each in costs.items()}

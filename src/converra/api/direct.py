@@ -210,10 +210,11 @@ class _Channel(http.client.HTTPConnection):
         if self.sock is None:
             self.connect()
         self.attempt.begun = True
+        sock: Any = self.sock
         view = memoryview(data)
         for start in range(0, len(view), PIECE):
-            self.sock.settimeout(self.attempt.left())
-            self.sock.sendall(view[start : start + PIECE])
+            sock.settimeout(self.attempt.left())
+            sock.sendall(view[start : start + PIECE])
 
     def response_class(self, sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:  # type: ignore[override]
         """Make the answer, whose reads are within the attempt."""
