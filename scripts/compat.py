@@ -106,8 +106,10 @@ ROWS = {
         LITELLM,
         ("-W", "ignore", "-k", f"not ({' or '.join(NOT_IN_LITELLM_1_72)})"),
     ),
-    # Only with the two others it takes an answer from its cache.
-    "litellm-current": Row(("litellm", "fastapi", "soundfile", "tenacity", "wrapt"), LITELLM, ("-W", "ignore")),
+    # Only with the three others it takes an answer from its cache.
+    "litellm-current": Row(
+        ("litellm", "fastapi", "orjson", "soundfile", "tenacity", "wrapt"), LITELLM, ("-W", "ignore")
+    ),
     "stacks": Row(("dspy", "crewai[litellm]", "instructor", "anthropic"), STACKS, ("-W", "ignore")),
     "stacks-adk": Row(("google-adk", "litellm"), STACKS, ("-W", "ignore")),
     "langchain-current": Row(("langchain-core", "langchain-openai", "langgraph", "langchain"), LANGCHAIN),

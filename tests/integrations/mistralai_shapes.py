@@ -222,7 +222,7 @@ ROWS = (
 )
 
 
-NOT_IN_1_0 = ("chat-two", "chat-media", "chat-parse", "agent-stream")
+NOT_IN_1_0 = ("chat-two", "chat-media", "chat-parse", "agent-stream", "stream-left")
 """Rows that the client of version 1.0 cannot call."""
 
 

@@ -41,6 +41,21 @@ HELLO = REPLY | COUNTED | {"content": "Hello there!", "metadata": DETAILS}
 CALL = {"name": "get_weather", "arguments": {"city": "Paris"}}
 PICTURE = {"kind": "image", "mime": "image/png", "bytes": len(PNG), "sha256": hashlib.sha256(PNG).hexdigest()}
 
+
+def known(model: Any, field: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts of a field; nothing where the client's version has no such field, as 0.4 has not all, and drops it."""
+    return facts if field in model.model_fields else {}
+
+
+NAMED = known(ollama.Message, "tool_name", {"toolCalls": [{"name": "get_weather"}]})
+LOGPROBS = known(ollama.ChatResponse, "logprobs", {"logprobs": {"tokens": 1, "mean": -0.5, "lowest": -0.5}})
+DRAWN = known(
+    ollama.GenerateResponse,
+    "image",
+    {"content": f"[image: image/png, {len(PNG)} bytes]", "metadata": {**DETAILS, "attachments": [PICTURE]}},
+)
+THOUGHT = known(ollama.GenerateResponse, "thinking", {"reasoning": "Weighing it."})
+
 STORED: dict[str, list[dict[str, Any]]] = {
     "chat-text": [SYSTEM, HI, HELLO],
     "chat-objects": [HI, HELLO],
@@ -58,8 +73,8 @@ STORED: dict[str, list[dict[str, Any]]] = {
         SYSTEM,
         HI,
         {"role": "tool", "content": "", "toolCalls": [CALL, CALL]},
-        {"role": "tool", "content": "sunny", "toolCalls": [{"name": "get_weather"}]},
-        {"role": "tool", "content": "rainy", "toolCalls": [{"name": "get_weather"}]},
+        {"role": "tool", "content": "sunny", **NAMED},
+        {"role": "tool", "content": "rainy", **NAMED},
         HELLO,
     ],
     "chat-picture": [
@@ -78,9 +93,7 @@ STORED: dict[str, list[dict[str, Any]]] = {
     "chat-logprobs": [
         SYSTEM,
         HI,
-        REPLY
-        | COUNTED
-        | {"content": "Hi", "metadata": {**DETAILS, "logprobs": {"tokens": 1, "mean": -0.5, "lowest": -0.5}}},
+        REPLY | COUNTED | {"content": "Hi", "metadata": {**DETAILS, **LOGPROBS}},
     ],
     "chat-missing": [SYSTEM, HI | {"metadata": {"error": {"type": "ResponseError", "status": 404}}}],
     "stream-text": [SYSTEM, HI, HELLO],
@@ -103,16 +116,11 @@ STORED: dict[str, list[dict[str, Any]]] = {
         REPLY | {"content": "Hello", "metadata": {"partial": True, "error": {"type": "ResponseError"}}},
     ],
     "stream-missing": [SYSTEM, HI | {"metadata": {"error": {"type": "ResponseError", "status": 404}}}],
-    "generate": [SYSTEM, HI, HELLO | {"metadata": {**DETAILS, "reasoning": "Weighing it."}}],
+    "generate": [SYSTEM, HI, HELLO | {"metadata": {**DETAILS, **THOUGHT}}],
     "generate-picture": [
         SYSTEM,
         HI,
-        REPLY
-        | COUNTED
-        | {
-            "content": f"[image: image/png, {len(PNG)} bytes]",
-            "metadata": {**DETAILS, "attachments": [PICTURE]},
-        },
+        REPLY | COUNTED | {"content": "(no text: stop)", "metadata": DETAILS} | DRAWN,
     ],
     "generate-stream": [SYSTEM, HI, HELLO],
 }
