@@ -50,10 +50,14 @@ def _print_capture() -> None:
         capture_google_genai,
         capture_langchain,
         capture_openai,
+        capture_others,
     )
 
     print(f"\n{'µs of CPU per call':<36}{'plain':>10}{'noise':>10}{'captured':>10}{'with delivery':>16}")
-    clients = (capture_openai, capture_anthropic, capture_google_genai, capture_bedrock, capture_langchain)
+    clients = (
+        *(capture_openai, capture_anthropic, capture_google_genai, capture_bedrock, capture_others),
+        capture_langchain,
+    )
     for name, cost in capture.overheads([shape for client in clients for shape in client.SHAPES]):
         print(
             f"{name:<36}{cost.plain.caller:>10.1f}{cost.noise.caller:>+10.1f}"

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from converra.integrations.stainless.stream import Pieces
 
 
+ERROR = b'"error"'
+"""Bytes of an answer that may report its own failure, which is recorded at once."""
+
+
 class Endpoint(NamedTuple):
     """The readers of one endpoint: its requests as JSON, its answers as objects or JSON, its streams in pieces."""
 
@@ -51,7 +55,7 @@ class Endpoint(NamedTuple):
     remade: Callable[[Any], bool] | None = None
     """Returns True for the options of a request whose `Stream` the SDK throws away, to read its response in another."""
     is_whole: Callable[[bytes], bool] | None = None
-    """Returns True for the bytes of a stream with its last event: those are parsed on a worker thread."""
+    """Returns True for the bytes of a stream with its last event: those are parsed on a worker thread, as JSON is."""
 
 
 class Retrieval(NamedTuple):
@@ -165,8 +169,11 @@ class ObservedRequest(msgspec.Struct, frozen=True, eq=False):
 
     def _body(self, response: Any) -> None:
         endpoint = self._endpoint
-        pieces = BodyPieces(endpoint.answer, endpoint.pieces, endpoint.is_whole)
         content = vars(response).get("_content")
+        if content is not None and endpoint.is_whole is not None and _is_json(content) and ERROR not in content:
+            self._call.end(deferred([content], partial(_document, endpoint.answer)))
+            return
+        pieces = BodyPieces(endpoint.answer, endpoint.pieces, endpoint.is_whole)
         if content is None:
             watch_body(response, WatchedStream(self._call, pieces))
         else:
@@ -263,6 +270,10 @@ def _fed(pieces: Callable[[], Pieces], body: bytes) -> Pieces:
     for event in events(body):
         found.feed(event)
     return found
+
+
+def _document(answer: Callable[[Any], Answer], bodies: list[bytes]) -> Answer:
+    return answer(parsed(b"".join(bodies)))
 
 
 def _streamed(pieces: Callable[[], Pieces], bodies: list[bytes]) -> Answer:
