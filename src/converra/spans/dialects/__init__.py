@@ -1,0 +1,32 @@
+"""The table of dialects. Each module reads one way of writing GenAI spans; this one asks them in turn. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from converra.spans.dialects import genai
+from converra.spans.reading import ModelCall, SpanDialect
+
+if TYPE_CHECKING:
+    from converra.spans.reading import Reading
+    from converra.spans.span import Span
+
+DIALECTS: tuple[SpanDialect, ...] = (SpanDialect("genai", genai.read),)
+"""The rows, in the order in which they are asked."""
+
+
+def read(span: Span) -> Reading | None:
+    """Read a span by the first dialect that recognises it.
+
+    A dialect that finds a model call without content yields to a later one that finds the content: some emitters write
+    facts in one dialect and messages in another.
+    """
+    wordless: Reading | None = None
+    for dialect in DIALECTS:
+        found = dialect.read(span)
+        if found is None:
+            continue
+        if not isinstance(found, ModelCall) or found.has_content:
+            return found
+        wordless = wordless or found
+    return wordless
