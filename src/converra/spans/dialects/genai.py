@@ -40,7 +40,7 @@ SWITCHES = {
     "opentelemetry.instrumentation.anthropic": "TRACELOOP_TRACE_CONTENT=true",
     "pydantic-ai": "InstrumentationSettings(include_content=True)",
 }
-"""What turns content on, by scope; `SWITCH` for all others."""
+"""Variables or settings that turn content on, by scope; `SWITCH` for all others."""
 
 
 def read(span: Span) -> Reading | None:
