@@ -21,6 +21,7 @@ MODULES = (
     "converra.types",
     "converra.transcript",
     "converra.langchain",
+    "converra.otel",
     "converra.asgi",
     "converra.testing",
 )

@@ -16,6 +16,7 @@ from converra import errors, transcript, types
 from converra.cli.group import commands
 from converra.config import SETTINGS, Setting
 from converra.langchain import ConverraCallbackHandler
+from converra.otel import ConverraSpanExporter, ConverraSpanProcessor
 from tests.markdown import page
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def test_every_count_is_documented() -> None:
     assert [cells[0] for cells in page(STATS_PAGE).rows()] == expected
 
 
-def test_the_handler_s_signature_is_the_real_one() -> None:
-    """The handler of LangChain's runs, which has a module of its own, is documented as it is."""
-    name = "converra.langchain.ConverraCallbackHandler"
-    assert f"`{name}{_signature(ConverraCallbackHandler)}`" in page(API_PAGE).headings
+def test_the_signatures_of_classes_with_a_module_of_their_own_are_the_real_ones() -> None:
+    """The handler of LangChain's runs, and the readers of OpenTelemetry's spans, are documented as they are."""
+    for thing in (ConverraCallbackHandler, ConverraSpanProcessor, ConverraSpanExporter):
+        assert f"`{thing.__module__}.{thing.__name__}{_signature(thing)}`" in page(API_PAGE).headings

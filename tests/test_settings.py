@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 
 import converra
 from converra import config
 from converra.server.run import LocalServer, serve
 from converra.server.store.records import fingerprint
+from converra.testing.capture import Capture
+from converra.testing.swap import in_memory, swapped
 from tests.markdown import page
 from tests.patience import HANG, LONG, UNHURRIED, until
 
@@ -261,6 +265,33 @@ def test_handle_sigterm_delivers_first(server: LocalServer) -> None:
     assert held(server) == ARRIVED
 
 
+def test_otel_reads_the_spans_of_a_provider_that_is_set_later() -> None:
+    """The provider stays the app's; the report says where the spans come from, and `uninstrument()` reads no more."""
+    capture, provider = Capture(), TracerProvider()
+    attributes = {"gen_ai.operation.name": "chat", "gen_ai.input.messages": "Hi", "gen_ai.output.messages": "Hello"}
+
+    def emit() -> None:
+        provider.get_tracer("emitter").start_span("chat", attributes=attributes).end()
+
+    with swapped(in_memory(capture, prompt_id="prompt_1")), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "_TRACER_PROVIDER", None)
+        patch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", type(trace._TRACER_PROVIDER_SET_ONCE)())
+        waiting = converra.instrument(otel=True)
+        assert [row.why for row in waiting if row.target == "opentelemetry spans"] == [
+            "until the app sets a tracer provider"
+        ]
+        trace.set_tracer_provider(provider)
+        assert trace.get_tracer_provider() is provider
+        rows = [row for row in converra.instrument(otel=True) if row.target == "opentelemetry spans"]
+        assert [(row.state, row.why) for row in rows] == [
+            ("patched", "by a span processor of opentelemetry.sdk.trace.TracerProvider")
+        ]
+        emit()
+        converra.uninstrument()
+        emit()
+    assert [one.said for one in capture.conversations] == [[("user", "Hi"), ("assistant", "Hello")]]
+
+
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +316,7 @@ OTHERS: dict[str, tuple[Any, str, Any]] = {
     "sample_rate": (1, "0.25", 0.25),
     "console": (False, "YES", True),
     "handle_sigterm": (False, "1", True),
+    "otel": (False, "true", True),
     "integrations": (("openai",), "-groq, openai", ("-groq", "openai")),
 }
 """An argument, a variable, and how the variable is read."""
@@ -321,6 +353,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "sample_rate": (1.01, -1, "half"),
     "console": ("loud",),
     "handle_sigterm": ("never",),
+    "otel": ("spans",),
     "api_key": (3,),
 }
 

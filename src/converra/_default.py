@@ -5,6 +5,7 @@ Made at the first use from arguments and environment; `instrument()` with other 
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     from converra.config import Config
     from converra.delivery.stats import Stats
     from converra.history.turn import Request
+    from converra.spans.bridge import Bridge
 
 _recorder: Recorder | None = None
+_bridge: Bridge | None = None
+"""The reader of spans for the recorder, once a span has come."""
 _making = Lock()
 _asked: Config | None = None
 """The settings that `instrument()` asked for last."""
@@ -41,6 +45,25 @@ def recorder() -> Recorder:
 def capture() -> CallCapture:
     """Return what the process-wide recorder offers to integrations."""
     return (_recorder or _made({})).capture
+
+
+def bridge() -> Bridge | None:
+    """Return what records the spans of this process, or None if capture is disabled."""
+    global _bridge  # noqa: PLW0603 - the one address of state
+    present, found = _recorder or _made({}), _bridge
+    if found is not None and found.recorder is present:
+        return found
+    if not present.config.enabled:
+        return None
+    from converra.spans.bridge import Bridge  # noqa: PLC0415 - most apps never need it
+
+    _bridge = Bridge.of(present)
+    return _bridge
+
+
+def check_environment() -> None:
+    """Raise InvalidArgumentError if a setting in the environment can never work."""
+    config.load({})
 
 
 def _made(arguments: Mapping[str, Any]) -> Recorder:
@@ -111,6 +134,7 @@ def instrument(
     sample_rate: float | None = None,
     console: bool | None = None,
     handle_sigterm: bool | None = None,
+    otel: bool | None = None,
 ) -> Report:
     """Capture every model call from now on.
 
@@ -151,6 +175,8 @@ def instrument(
         handle_sigterm: `true`: on SIGTERM pending messages are sent within `shutdown_timeout`, then the process dies of
             the signal as before. Only if SIGTERM has no other handler; else a warning says what to do. The known
             servers deliver without it. Default: `false`. Environment: `CONVERRA_HANDLE_SIGTERM`.
+        otel: `true`: GenAI spans of this process become turns as well (extra `otel`). A call that is captured directly
+            and also makes a span is recorded once. Default: `false`. Environment: `CONVERRA_OTEL`.
 
     Returns:
         A report of what is patched, what waits for its import and what was skipped; it can be printed.
@@ -180,13 +206,23 @@ def instrument(
         "sample_rate": sample_rate,
         "console": console,
         "handle_sigterm": handle_sigterm,
+        "otel": otel,
     }
-    return _made(arguments).instrument()
+    made = _made(arguments)
+    report = made.instrument()
+    if made.config.otel and made.config.enabled:
+        from converra.spans.provider import WATCHING  # noqa: PLC0415 - most apps never need it
+
+        report.rows.extend(WATCHING.start(bridge, made.capture))
+    return report
 
 
 def uninstrument() -> None:
     """Restore every patched original. Messages that were captured are still delivered."""
     _uninstrument(_recorder)
+    provider = sys.modules.get("converra.spans.provider")
+    if provider is not None:
+        provider.WATCHING.stop()
 
 
 def conversation(

@@ -126,6 +126,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     sample_rate: float = 1.0
     console: bool = False
     handle_sigterm: bool = False
+    otel: bool = False
 
     def __repr__(self) -> str:
         """Show all settings; of the key only that it is set."""
@@ -264,6 +265,14 @@ SETTINGS: tuple[Setting, ...] = (
         "`true`: on SIGTERM pending messages are sent within `shutdown_timeout`, then the process dies of the signal as"
         " before. Only if SIGTERM has no other handler; else a warning says what to do. The known servers deliver"
         " without it.",
+    ),
+    Setting(
+        "otel",
+        "CONVERRA_OTEL",
+        _flag,
+        "true or false",
+        "`true`: GenAI spans of this process become turns as well (extra `otel`). A call that is captured directly and"
+        " also makes a span is recorded once.",
     ),
 )
 

@@ -20,7 +20,8 @@ from tests.queues import MemoryQueue, as_it_is
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from converra.capture.recording import OpenCall, Recording
+    from converra.capture.open_call import OpenCall
+    from converra.capture.recording import Recording
     from converra.delivery.header import Header
 
 S = system("Be kind.")

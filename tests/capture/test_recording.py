@@ -19,7 +19,7 @@ from tests.queues import MemoryQueue, as_it_is
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from converra.capture.recording import OpenCall
+    from converra.capture.open_call import OpenCall
     from converra.history.draft import Draft, ManualDraft
 
 

@@ -67,6 +67,8 @@ class Assembler:
             return False
         if answer is not None:
             answer.settle()
+            if facts.sighting is not None:
+                facts.sighting.answered(answer.response_id)
             if snapshot.model and not answer.model and answer.is_begun:
                 answer.model = snapshot.model
                 answer.metadata = {**(answer.metadata or {}), "modelRequested": True}

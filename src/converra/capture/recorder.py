@@ -5,7 +5,7 @@ The parts know only what lies below them::
     Recorder ── Conversation ─┐
         │ ───── CallCapture ──┴─ Router ── Recording ── Assembler ── ConversationQueue
         │                          └────── Registry          (delivery)
-        └────── Delivery ── PeriodicTask ─────┘ which the registry sets to wanted
+        └────── Delivery ── PeriodicTasks ────┘ which the registry sets to wanted
 """
 
 from __future__ import annotations
@@ -22,13 +22,24 @@ from converra.config import Config
 from converra.delivery.delivery import Delivery
 from converra.process import context, exits, lifecycle, servers
 from converra.process.guard import guard
-from converra.process.jobs import JobQueue
+from converra.process.jobs import JobQueue, PeriodicTasks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Protocol
 
     from converra.delivery.stats import Stats
     from converra.integrations import Integration
+    from converra.process.jobs import PeriodicTask
+
+    class Source(Protocol):
+        """An object that records turns later than they happen."""
+
+        def release(self) -> None:
+            """Record all of them now."""
+
+        def after_fork(self) -> None:
+            """Forget them in a child process: they are the parent's."""
 
 
 class Recorder:
@@ -44,8 +55,11 @@ class Recorder:
         self.config: Config = config or Config()
         jobs = JobQueue(self.config.max_pending_bytes) if delivery is None else delivery.jobs
         self._registry = Registry(jobs, self.config.idle_timeout)
+        self._tasks = PeriodicTasks(self._registry.sweeper)
+        self.sources: tuple[Source, ...] = ()
+        """Those that hand over turns later than they happen; see `add_source`."""
         if delivery is None:
-            delivery = Delivery(self.config, periodic_task=self._registry.sweeper, jobs=jobs)
+            delivery = Delivery(self.config, periodic_task=self._tasks, jobs=jobs)
         self.delivery: Delivery = delivery
         privacy: Privacy | None = None
         if not self.config.capture_content or self.config.redact is not None:
@@ -106,6 +120,11 @@ class Recorder:
                 uncaptured.NOTICES.forget()
         if not lifecycle.is_capturing():
             servers.unhook()
+
+    def add_source(self, source: Source, task: PeriodicTask) -> None:
+        """Add a source that holds turns back; a worker runs its `task` while it is wanted."""
+        self.sources = (*self.sources, source)
+        self._tasks.add(task)
 
     # -- conversations -----------------------------------------------------------------------------------------------
 
@@ -173,6 +192,7 @@ class Recorder:
             True only if everything was delivered in time.
 
         """
+        self.release()
         return self.delivery.flush(timeout)
 
     def shutdown(self, timeout: float | None = None) -> bool:
@@ -187,6 +207,7 @@ class Recorder:
             True only if everything was delivered in time.
 
         """
+        self.release()
         self._registry.close()
         return self.delivery.shutdown(self.config.shutdown_timeout if timeout is None else timeout)
 
@@ -205,6 +226,7 @@ class Recorder:
 
         A turn that comes later continues its conversation in a further one that names it.
         """
+        self.release()
         self._registry.close(exiting=True)
 
     def complete_implicit(self) -> None:
@@ -214,3 +236,11 @@ class Recorder:
     def after_fork(self) -> None:
         """Start clean in a child process."""
         self._registry.after_fork()
+        for source in self.sources:
+            source.after_fork()
+
+    def release(self) -> None:
+        """Record the turns that sources hold back."""
+        for source in self.sources:
+            with guard("recording the spans that are held back"):
+                source.release()

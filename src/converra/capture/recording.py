@@ -35,8 +35,6 @@ here; delivery completes it, unless it has a session that other processes may co
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from sys import modules
 from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING, Any
@@ -44,18 +42,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra.capture.assembler import LATE, Assembler
+from converra.capture.open_call import OpenCall, Pending
 from converra.capture.spec import fresh_key
 from converra.history.record import Snapshot, take_snapshot
-from converra.history.turn import Answer, Facts, Failure, Run
-from converra.process.guard import guard, log_limited, report
+from converra.history.turn import Answer, Facts, Failure
+from converra.process.guard import guard, log_limited
 from converra.process.telemetry import NO_SPAN, TRACES, current_span_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from typing import Protocol
 
     from converra.capture.assembler import Show
+    from converra.capture.sightings import Sighting
     from converra.capture.spec import ConversationSpec
     from converra.delivery.conversation_queue import ConversationQueue
     from converra.delivery.delivery import Delivery
@@ -137,7 +137,7 @@ class Recording:
         self.opened: ConversationQueue | None = None
         """The queue to the API; None until something is to be sent."""
         self._assembler: Assembler | None = None
-        self._calls: set[OpenCall] = set()
+        self._calls: set[Pending] = set()
         self._turns = 0
         """Turns that were taken in; the record holds as many once their jobs are done."""
         self._completed_turns = -1
@@ -162,12 +162,15 @@ class Recording:
         """True while calls are under way."""
         return bool(self._calls)
 
-    def begin(self, request: Request, fingerprints: list[int] | None = None) -> OpenCall:
+    def begin(
+        self, request: Request, fingerprints: list[int] | None = None, sighting: Sighting | None = None
+    ) -> OpenCall:
         """Note that a call starts now, and take a snapshot of its request.
 
         Args:
             request: What is sent to the model.
             fingerprints: Those of its messages, one integer each, if they were computed already.
+            sighting: The mark by which a reader of spans recognises the call.
 
         """
         self.paused = self._sends_now = False
@@ -176,7 +179,8 @@ class Recording:
         snapshot = take_snapshot(record, request, fingerprints, self._turns, self._fingerprints)
         span = current_span_ids() if TRACES in modules else NO_SPAN
         waited = request.waited
-        call = OpenCall(self, snapshot, span, [True], time() - waited, perf_counter() - waited, request.run)
+        started, ticks = time() - waited, perf_counter() - waited
+        call = OpenCall(self, snapshot, span, [True], started, ticks, request.run, sighting)
         self._calls.add(call)
         if request.tools:
             self._declare(request)
@@ -186,6 +190,27 @@ class Recording:
         self, call: OpenCall, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts
     ) -> None:
         """Record a turn that is over, and forget its call; `failure` says why an answer is missing or incomplete."""
+        self._take_in(snapshot, answer, failure, facts)
+        self.forget(call)
+
+    def record_call(
+        self,
+        request: Request,
+        fingerprints: list[int] | None,
+        answer: Answer | None,
+        failure: Failure | None,
+        facts: Facts,
+    ) -> None:
+        """Record a call that was not observed while it was under way; arguments as for `begin` and `over`."""
+        self.paused = False
+        assembler = self._assembler
+        record = None if assembler is None else assembler.record
+        snapshot = take_snapshot(record, request, fingerprints, self._turns, self._fingerprints)
+        if request.tools:
+            self._declare(request)
+        self._take_in(snapshot, answer, failure, facts)
+
+    def _take_in(self, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts) -> None:
         self.used = at = monotonic()
         if self.ended:
             log_limited("ended", LATE)
@@ -197,9 +222,12 @@ class Recording:
                     self._implicit.note(self, snapshot, answer)
             weight = snapshot.weight + answer.weight if answer else snapshot.weight
             self._delivery.submit(at, weight, Recording._fold, self, snapshot, answer, failure, facts, at)
-        self.forget(call)
 
-    def forget(self, call: OpenCall) -> None:
+    def expect(self, turn: Pending) -> None:
+        """Stay open for a turn that is over but not recorded yet, until `forget`."""
+        self._calls.add(turn)
+
+    def forget(self, call: Pending) -> None:
         """Forget a call that is over, or was never sent; the last one completes a conversation that is ending."""
         self._calls.discard(call)
         if self._ending:
@@ -257,8 +285,12 @@ class Recording:
         self._always = self._always or always
         self._ending, self._final = True, final
         if self._calls:
-            if any(call.asked for call in list(self._calls)):
+            calls = list(self._calls)
+            if any(call.asked for call in calls):
                 self.send_now()  # the answer may never be asked for
+            if self._delivery.waits_at_end:
+                for call in calls:
+                    call.hurry()
         elif not self.ended and (final or self._completed_turns != self._turns):
             self.ended, self._completed_turns = final, self._turns
             at = monotonic()
@@ -317,84 +349,3 @@ class Recording:
         if names != self._tools:
             self._tools = names
             self._open_queue().annotate({"tools": [name for name in names if isinstance(name, str)]})
-
-
-class OpenCall(msgspec.Struct, eq=False):
-    """Implements `integrations.CapturedCall`: one model call under way. The first `end`, `fail` or `cut` counts."""
-
-    _recording: Recording
-    _snapshot: Snapshot
-    _span: tuple[int, int]
-    _once: list[bool]
-    _started: float
-    _ticks: float
-    _run: Run | None = None
-    _first: float | None = None
-    _so_far: Callable[[], Answer] | None = None
-    asked: bool = False
-    """The request is recorded, and the answer has not come yet."""
-
-    def first_token(self) -> None:
-        """Note that the first part of the answer has arrived."""
-        if self._first is None:
-            self._first = perf_counter()
-
-    def streaming(self, so_far: Callable[[], Answer]) -> None:
-        """Remember how to read what has arrived of the answer."""
-        self._so_far = so_far
-
-    def wait(self) -> None:
-        """Record the request now: the answer comes much later, if at all."""
-        if not self.asked and self._once:
-            self.asked = True
-            with guard("recording a request"):
-                self._recording.ask(self._snapshot, Facts(self._started, None, None, *self._span, self._run))
-
-    def end(self, answer: Answer | None, ended: float | None = None, failure: Failure | None = None) -> None:
-        """Record the turn. An answer that holds nothing but an error counts as a failed call.
-
-        Args:
-            answer: What the model answered.
-            ended: `time.perf_counter()` of the last chunk, if that was earlier than now.
-            failure: Why the call failed.
-
-        """
-        try:
-            if failure is None and answer is not None and not answer.messages:
-                failure = Failure.in_answer(answer)
-                answer = None if failure else answer
-            try:
-                self._once.pop()  # atomic, unlike a flag: a finalizer and a reader may meet here
-            except IndexError:
-                return
-            first = None if self._first is None else (self._first - self._ticks) * 1000
-            latency = ((ended or perf_counter()) - self._ticks) * 1000
-            facts = Facts(self._started, latency, first, *self._span, self._run)
-            self._recording.over(self, self._snapshot, answer, failure, facts)
-        except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
-            report("recording an answer", error)
-
-    def fail(self, error: BaseException, answer: Answer | None = None) -> None:
-        """Record the request with its error, and the part of the answer that had arrived."""
-        with guard("recording a failed call"):
-            self.end(answer, None, Failure.of(error))
-
-    def sent(self) -> None:
-        """Note that the request is sent only now: the time of the call begins here."""
-        self._started, self._ticks = time(), perf_counter()
-
-    def unsent(self) -> None:
-        """Forget the call: its request was never sent."""
-        if self._once:
-            self._once.clear()
-            self._recording.forget(self)
-
-    def rejecter(self, answer: Answer) -> Callable[[BaseException], None]:
-        """Return a function that records why the app could not read the answer. It does not keep the request alive."""
-        return partial(self._recording.reject, answer)
-
-    def cut(self) -> None:
-        """Record what has arrived of a stream."""
-        with guard("recording an open stream"):
-            if self._so_far is not None:
-                self.end(self._so_far())

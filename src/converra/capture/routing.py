@@ -31,13 +31,15 @@ from converra.process.guard import guard, guarded, log_limited, report
 
 if TYPE_CHECKING:
     from converra.capture.assembler import Show
+    from converra.capture.handle import Conversation
     from converra.capture.implicit import ImplicitConversations
-    from converra.capture.recording import OpenCall
+    from converra.capture.open_call import OpenCall
     from converra.capture.registry import Registry
+    from converra.capture.sightings import Sightings
     from converra.config import Config
     from converra.delivery.delivery import Delivery
     from converra.history.draft import Finish
-    from converra.history.turn import Origin, Request, SourceMessage
+    from converra.history.turn import Answer, Facts, Failure, Origin, Request, SourceMessage
 
 
 CHANCE = random.SystemRandom().random
@@ -46,6 +48,11 @@ CHANCE = random.SystemRandom().random
 NO_CONVERSATION = (
     "converra: a model call was made outside any conversation and is not recorded. Put it in a "
     "`with converra.conversation(prompt_id):` block, or set prompt_id in converra.instrument()."
+)
+
+NO_PROMPT = (
+    "converra: a model call of an OpenTelemetry span belongs to no prompt and is not recorded. Set prompt_id in "
+    "converra.instrument() or CONVERRA_PROMPT_ID, or the attribute converra.prompt.id on the span or its resource."
 )
 
 LEFT_BEHIND = (
@@ -97,8 +104,20 @@ class Router:
             _log_left_behind(recorded=prompt_id is not None)
         elif prompt_id is None:
             log_limited("homeless", NO_CONVERSATION)
+        return (None, None) if prompt_id is None else self._found(request, scope, prompt_id, session)
+
+    def for_past_call(self, request: Request) -> tuple[Recording | None, list[int] | None]:
+        """Find or make the recording of a call that is over; only its own scope counts. Returns as `for_call`."""
+        scope = request.scope or NOWHERE
+        prompt_id = self._prompt_of(request)
         if prompt_id is None:
+            log_limited("homeless span", NO_PROMPT)
             return None, None
+        return self._found(request, scope, prompt_id, _session(scope))
+
+    def _found(
+        self, request: Request, scope: Scope, prompt_id: str, session: str | None
+    ) -> tuple[Recording | None, list[int] | None]:
         fingerprints: list[int] | None = None
         if session is None and scope.trace is None:
             fingerprints = request.dialect.fingerprint(request.messages)
@@ -250,6 +269,8 @@ class CallCapture:
         self._router = router
         self.active: bool = False
         """True while calls are captured."""
+        self.sightings: Sightings | None = None
+        """The calls captured here, while a reader of spans is to recognise them."""
 
     def begin(self, request: Request) -> OpenCall | None:
         """Open a turn in the conversation that the call belongs to.
@@ -261,6 +282,8 @@ class CallCapture:
         try:
             lifecycle.check()
             if context.layers and context.claimed(request.model):
+                if self.sightings is not None:
+                    self.sightings.begin()
                 return None
             block = context.active()
             recording: Recording | None
@@ -271,13 +294,49 @@ class CallCapture:
             else:
                 recording, fingerprints = self._router.for_call(request)
             if recording is None:
+                if self.sightings is not None and (block is not None or fingerprints is not None):  # sampled out
+                    self.sightings.begin()
                 return None
             if request.scope is not None and request.scope.origin is not None:
                 request.scope.origin.used = True
-            return recording.begin(request, fingerprints)
+            sighting = None if self.sightings is None else self.sightings.begin()
+            return recording.begin(request, fingerprints, sighting)
         except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
             report("starting a turn", error)
             return None
+
+    @guarded("recording a call that is over")
+    def record(
+        self,
+        request: Request,
+        answer: Answer | None,
+        failure: Failure | None,
+        facts: Facts,
+        block: Conversation | None = None,
+    ) -> Recording | None:
+        """Record a call that was not observed while it was under way, such as one that a span tells.
+
+        Args:
+            request: What was sent to the model. Its scope names the session, the prompt and the run; the context of
+                this thread counts for nothing.
+            answer: What the model answered; None if the call failed.
+            failure: Why the call failed.
+            facts: Times, span and run.
+            block: The `conversation()` that was active when the call began.
+
+        Returns:
+            The recording that the call belongs to, or None.
+
+        """
+        lifecycle.check()
+        fingerprints: list[int] | None = None
+        if block is not None:
+            recording = block.recorded or block.recording()
+        else:
+            recording, fingerprints = self._router.for_past_call(request)
+        if recording is not None:
+            recording.record_call(request, fingerprints, answer, failure, facts)
+        return recording
 
     @guarded("recording the result of a tool")
     def record_tool_result(self, source: SourceMessage, scope: Scope, at: float) -> None:

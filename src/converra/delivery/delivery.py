@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from converra.delivery.header import Draft, Header
     from converra.delivery.outbox import Outbox
     from converra.delivery.worker.transport import Connection
-    from converra.process.jobs import PeriodicTask
+    from converra.process.jobs import PeriodicTask, PeriodicTasks
 
 WAKE_EVERY = 64
 """Waiting jobs per wake-up of a worker; fewer wait until one polls."""
@@ -48,7 +48,7 @@ class Delivery:
         config: Config,
         *,
         connect: Callable[[str], Connection] | None = None,
-        periodic_task: PeriodicTask | None = None,
+        periodic_task: PeriodicTask | PeriodicTasks | None = None,
         jobs: JobQueue | None = None,
     ) -> None:
         self.config: Config = config
@@ -116,6 +116,23 @@ class Delivery:
                 flusher.wake()
         else:
             self._assemble(flusher.mode, at)
+
+    def nudge(self) -> None:
+        """Have a worker look at the periodic tasks now."""
+        lifecycle.check()
+        if not self.started:
+            self._start()
+        self._flusher.wake()
+
+    @property
+    def can_wait(self) -> bool:
+        """True where a worker records what is held back for a moment; else the caller must do it at once."""
+        return self._flusher.mode < Mode.CALLER_SENDS
+
+    @property
+    def waits_at_end(self) -> bool:
+        """True where a caller that ends a conversation waits until it is delivered."""
+        return self._flusher.mode >= Mode.CALLER_WAITS
 
     def _assemble(self, mode: Mode, now: float) -> None:
         """Do a worker's part in the caller, as far as the mode asks for it."""

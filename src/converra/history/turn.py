@@ -315,3 +315,5 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     trace_id: int = 0
     span_id: int = 0
     run: Run | None = None
+    sighting: Any = None
+    """The mark by which a reader of spans recognises the call; None while there is no such reader."""

@@ -173,6 +173,8 @@ def surrounding() -> Scope | None:
     if len(found) < 2:  # noqa: PLR2004 - nothing to choose from
         return found[0] if found else None
     best = min(found, key=_rank)
+    if best.session is not None:  # a span around a framework's run may repeat the session that the framework knows
+        best = next(scope for scope in found if scope.session == best.session)
     run = best.run or next((scope.run for scope in found if scope.run), None)
     return best if run is best.run else best._replace(run=run)
 

@@ -78,6 +78,9 @@ class Capturing(Inherited, Protocol):
     def active(self) -> bool:
         """True while calls are captured."""
 
+    def release(self) -> None:
+        """Record what is held back."""
+
     def close(self) -> None:
         """Complete everything that is open: the process ends."""
 
@@ -286,6 +289,8 @@ def deliver_all(*, finalising: bool = False) -> None:
 def flush_all() -> None:
     """Send everything that is pending, within `shutdown_timeout`; open conversations stay open."""
     began = time.monotonic()
+    for recorder in recorders.alive():
+        recorder.release()
     for delivery in deliveries.alive():
         delivery.flush(max(0.0, began + SHARE * delivery.config.shutdown_timeout - time.monotonic()))
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from converra.history.turn import Answer, Failure
+from converra.integrations.payload import usage as payload
 from converra.integrations.payload.fields import items, number, string
-from converra.spans.messages import FINISHED, structured
+from converra.spans.messages import FINISHED, own, structured
 from converra.wire.json_safe import identifier
 from converra.wire.models import Usage
 
@@ -45,10 +46,12 @@ def answer_facts(attributes: Mapping[str, Any]) -> Answer:
     """Read the facts of an answer that `gen_ai.*` attributes tell; its messages are still to be set."""
     prompt, completion = count(attributes, *PROMPT), count(attributes, *COMPLETION)
     reasons = items(structured(attributes.get("gen_ai.response.finish_reasons")))
+    details = {name: found for name, keys in DETAILS.items() if (found := count(attributes, *keys))}
+    reported = own(structured(attributes.get("gen_ai.usage.raw")))  # Logfire: as the provider sent it
     return Answer(
         model=string(attributes.get("gen_ai.response.model")),
-        usage=usage(prompt, completion),
-        usage_details={name: found for name, keys in DETAILS.items() if (found := count(attributes, *keys))} or None,
+        usage=usage(prompt, completion) or payload.usage(reported or None),
+        usage_details={**(payload.usage_details(reported or None) or {}), **details} or None,
         finish_reason=finish_reason(reasons[0] if reasons else None),
         response_id=identifier(attributes.get("gen_ai.response.id")),
     )

@@ -28,6 +28,8 @@ class ModelCall(msgspec.Struct, gc=False):
     """The declared tools, each a mapping with a `name`, or one in OpenAI's shape."""
     provider: str | None = None
     first_token_ms: float | None = None
+    seconds: float | None = None
+    """Its duration, if the span was only made when the call was over."""
     has_content: bool = True
     """False if the emitter left out the words."""
     switch: str | None = None

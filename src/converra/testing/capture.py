@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from converra.capture.console import visible
 from converra.wire.models import Message, Status, ToolCall, tool_call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class CapturedConversation(msgspec.Struct, kw_only=True):
@@ -62,7 +65,17 @@ class Capture:
     """The conversations of one test, in the order of their first messages."""
 
     def __init__(self) -> None:
-        self.conversations: list[CapturedConversation] = []
+        self._kept: list[CapturedConversation] = []
+        """The conversations as far as they are recorded."""
+        self._release: Callable[[], None] | None = None
+        """Has the recorder record what it holds back, such as the turns of OpenTelemetry's spans."""
+
+    @property
+    def conversations(self) -> list[CapturedConversation]:
+        """The conversations so far."""
+        if self._release is not None:
+            self._release()
+        return self._kept
 
     @property
     def messages(self) -> list[Message]:

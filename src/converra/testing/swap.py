@@ -26,7 +26,9 @@ def in_memory(capture: Capture, *, prompt_id: str | None) -> Callable[[Config], 
     def make(config: Config) -> Recorder:
         settled = _settled(config, prompt_id)
         jobs = JobQueue(settled.max_pending_bytes)
-        return Recorder(settled, delivery=MemoryDelivery(settled, capture, jobs))
+        recorder = Recorder(settled, delivery=MemoryDelivery(settled, capture, jobs))
+        capture._release = recorder.release  # noqa: SLF001 - a test need not know of it
+        return recorder
 
     return make
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from converra.delivery.outbox import Outbox, OutboxFile
     from converra.delivery.stats import Counters, Losses
     from converra.delivery.worker.transport import Connection
-    from converra.process.jobs import JobQueue, PeriodicTask
+    from converra.process.jobs import JobQueue, PeriodicTask, PeriodicTasks
 
 POLL_INTERVAL = 1.0
 """Longest rest of a worker while something waits, in seconds: so an append needs to wake no worker."""
@@ -94,7 +94,7 @@ class Flusher:
         connect: Callable[[str], Connection] | None,
         *,
         mode: Mode,
-        periodic_task: PeriodicTask | None,
+        periodic_task: PeriodicTask | PeriodicTasks | None,
         jobs: JobQueue,
     ) -> None:
         self.commands: deque[Command] = deque()

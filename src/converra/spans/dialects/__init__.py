@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from converra.spans.dialects import genai
+from converra.spans.dialects import events, genai, indexed, openinference
 from converra.spans.reading import ModelCall, SpanDialect
 
 if TYPE_CHECKING:
     from converra.spans.reading import Reading
     from converra.spans.span import Span
 
-DIALECTS: tuple[SpanDialect, ...] = (SpanDialect("genai", genai.read),)
+DIALECTS: tuple[SpanDialect, ...] = (
+    SpanDialect("genai", genai.read),
+    SpanDialect("openinference", openinference.read),
+    SpanDialect("indexed", indexed.read),
+    SpanDialect("events", events.read),
+)
 """The rows, in the order in which they are asked."""
+
+PREFIXES = ("gen_ai.", "llm.", "openinference.", "traceloop.", "ai.", "langfuse.", "mlflow.", "gcp.vertex.agent.")
+"""Beginnings of the attributes that all dialects write."""
+
+
+def is_genai(span: Span) -> bool:
+    """Report whether a span has attributes of any dialect, without reading them."""
+    return any(name.startswith(PREFIXES) for name in span.attributes)
 
 
 def read(span: Span) -> Reading | None:

@@ -14,6 +14,7 @@ import msgspec
 from converra.history.turn import Answer, Attachment, SourceMessage
 from converra.integrations.openai import chat
 from converra.integrations.payload.fields import items, string
+from converra.integrations.payload.media import data_mime
 from converra.spans.facts import answer_facts, failure, finish_reason, first_token_ms
 from converra.spans.messages import Parts, as_text, choices, own, structured, wordless
 from converra.spans.reading import ModelCall, ToolRun
@@ -54,9 +55,26 @@ def read(span: Span) -> Reading | None:
             return None
     elif operation not in CALLS:
         return None
-    if attributes.get("logfire.span_type") == "pending_span":
-        return None
+    if "logfire.span_type" in attributes:
+        return _of_logfire(span)
     return model_call(span, with_details(span))
+
+
+def _of_logfire(span: Span) -> Reading | None:
+    """Read a span of Logfire: of a stream, the log that it makes at the end, which alone has the answer."""
+    attributes = span.attributes
+    kind = attributes["logfire.span_type"]
+    call = model_call(span, attributes)
+    if kind == "pending_span" or (kind == "span" and call.failure is None and not call.response_id and not _said(call)):
+        return None
+    duration = attributes.get("duration")
+    if kind == "log" and isinstance(duration, int | float):
+        call.seconds = float(duration)
+    return call
+
+
+def _said(call: ModelCall) -> bool:
+    return call.answer is not None and any(source.text or source.calls for source in call.answer.messages)
 
 
 def with_details(span: Span) -> Mapping[str, Any]:
@@ -123,7 +141,7 @@ def _fill(answer: Answer, output: Any, attributes: Mapping[str, Any]) -> None:
         return
     given = [own(one) for one in items(output)]
     reasons = [one.get("finish_reason") for one in given]
-    if len(given) > 1 and attributes.get("gen_ai.request.choice.count") in (None, 1):
+    if len(given) > 1 and not _are_choices(reasons, attributes):
         parts = [part for one in given for part in items(one.get("parts"))]
         if parts:
             given = [{"role": "assistant", "parts": parts}]
@@ -131,6 +149,14 @@ def _fill(answer: Answer, output: Any, attributes: Mapping[str, Any]) -> None:
     answer.messages = read_choices[0] if read_choices else ()
     answer.alternatives = choices(read_choices[1:], reasons)
     answer.finish_reason = next(filter(None, map(finish_reason, reasons)), None) or answer.finish_reason
+
+
+def _are_choices(reasons: list[Any], attributes: Mapping[str, Any]) -> bool:
+    """Report whether several output messages are choices (n > 1), not pieces of one answer."""
+    if attributes.get("gen_ai.request.choice.count") not in (None, 1):
+        return True
+    ends = items(structured(attributes.get("gen_ai.response.finish_reasons")))
+    return all(map(string, reasons)) and len(ends) in (0, len(reasons))
 
 
 def message(value: Any) -> tuple[SourceMessage, ...]:
@@ -183,11 +209,14 @@ def _media(kind: str, part: dict[str, Any]) -> Attachment:
     mime = string(part.get("mime_type"))
     modality = string(part.get("modality")) or (mime or "").partition("/")[0]
     medium = modality if modality in ("image", "audio", "video") else "file"
-    data = part.get("content", part.get("data"))
+    data = part.get("content", part.get("data")) if kind == "blob" else None
+    address = string(part.get("uri")) if kind == "uri" else None
+    if address is not None and address.startswith("data:"):
+        data, address, mime = address, None, mime or data_mime(address)
     return Attachment(
         medium,
         mime,
-        data if kind == "blob" and isinstance(data, str | bytes) else None,
-        string(part.get("uri")) if kind == "uri" else None,
+        data if isinstance(data, str | bytes) else None,
+        address,
         string(part.get("file_id")) or string(part.get("filename")),
     )
