@@ -73,6 +73,15 @@ def _print_growing() -> None:
         print(f"{row.resent:<40}{row.plain:>10.1f}{row.in_block:>+14.1f}{row.by_history:>+14.1f}")
 
 
+def _print_spans() -> None:
+    from benchmarks import spans
+
+    plain, watched = spans.measure()
+    print(f"\n{'µs of CPU per OpenTelemetry span':<36}{'plain':>10}{'with otel':>14}")
+    print(f"{'start':<36}{plain.start:>10.1f}{watched.start - plain.start:>+14.1f}")
+    print(f"{'end':<36}{plain.end:>10.1f}{watched.end - plain.end:>+14.1f}")
+
+
 def main() -> None:
     """Print the tables."""
     _print_imports()
@@ -81,6 +90,7 @@ def main() -> None:
         os.environ |= {"CONVERRA_BASE_URL": base_url, "CONVERRA_API_KEY": "benchmark"}
         _print_capture()
         _print_growing()
+        _print_spans()
 
 
 if __name__ == "__main__":

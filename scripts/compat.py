@@ -23,6 +23,7 @@ OLLAMA = ("tests/integrations/test_ollama.py",)
 LANGCHAIN = ("tests/integrations/test_langchain*.py",)
 LITELLM = ("tests/integrations/test_litellm*.py",)
 STACKS = ("tests/compat/stacks.py",)
+EMITTERS = ("tests/compat/emitters.py",)
 RUNNER = (
     *("pytest>=8.3", "pytest-randomly", "pytest-timeout", "pytest-recording", "pytest-xdist", "vcrpy>=9.2"),
     *("hypothesis", "inline-snapshot", "opentelemetry-sdk"),
@@ -73,6 +74,18 @@ ROWS = {
         ),
         ("tests/compat/neighbours.py",),
     ),
+    # The versions are those of docs/how-to/opentelemetry.md; the vectors in tests/otel were made with them.
+    "otel": Row(
+        (
+            *(
+                "opentelemetry-instrumentation-genai-openai==1.3b0",
+                "opentelemetry-instrumentation-genai-anthropic==1.3b0",
+            ),
+            *("opentelemetry-instrumentation-openai==0.62.4", "openinference-instrumentation-openai==0.1.66"),
+            *("logfire==5.4.0", "pydantic-ai-slim[openai]==2.68.0", "openai", "anthropic"),
+        ),
+        EMITTERS,
+    ),
     "google-genai-1.10": Row(("google-genai==1.10.0", "wrapt==1.17.3"), GOOGLE_GENAI),
     "google-genai-current": Row(("google-genai", "wrapt"), GOOGLE_GENAI),
     # The shapes of calls are shared with openai's suite.
@@ -116,10 +129,16 @@ ROWS = {
 }
 
 
-def tested(name: str, row: Row) -> tuple[bool, str]:
-    """Run a row; return True if all its tests passed, and the last line of the report."""
+def prepared(name: str, row: Row) -> Environment:
+    """Return the environment of a row, made if need be."""
     environment = Environment(f"compat-{name}", (*row.requirements, *RUNNER))
     environment.prepare()
+    return environment
+
+
+def tested(name: str, row: Row) -> tuple[bool, str]:
+    """Run a row; return True if all its tests passed, and the last line of the report."""
+    environment = prepared(name, row)
     paths = [str(path) for pattern in row.tests for path in sorted(ROOT.glob(pattern))]
     command = [str(environment.python), "-m", "pytest", "-q", "--no-header", "-n", "auto", *row.options, *paths]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

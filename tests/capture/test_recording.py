@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class Chat:
     """One conversation. How often its turns are assembled is for the test to say."""
 
+    waits_at_end = False
+
     def __init__(self, *, shared: bool = False) -> None:
         self.jobs = JobQueue()
         self.queue = MemoryQueue(Header(key="key", prompt_id="p"))
@@ -164,7 +166,8 @@ def test_an_end_waits_for_the_calls_under_way() -> None:
 def test_a_call_that_is_sent_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its time begins when it is sent; one that was never sent leaves nothing, and the end does not wait for it."""
     chat, ticks = Chat(), iter([100.0, 200.0, 209.0, 209.5])
-    monkeypatch.setattr("converra.capture.recording.perf_counter", lambda: next(ticks))
+    for module in ("recording", "open_call"):
+        monkeypatch.setattr(f"converra.capture.{module}.perf_counter", lambda: next(ticks))
     sent, unsent = chat.begin([user("Hi")]), chat.begin([user("Never")])
     chat.recording.end()
     sent.sent()

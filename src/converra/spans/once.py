@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from converra.spans.family import Member, number
-from converra.spans.reading import ModelCall
+from converra.spans.reading import ModelCall, ToolRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +31,19 @@ def is_told_elsewhere(member: Member, call: ModelCall, family: Family, sightings
     inner_calls = (inner for inner in family.inside(member) if inner.reading is ModelCall)
     if any(inner.is_recorded or inner.has_content or not call.has_content for inner in inner_calls):
         return True
-    outer_calls = (outer for outer in family.around(member) if isinstance(outer, Member) and outer.reading is ModelCall)
-    return any(outer.is_recorded or (outer.has_content and not call.has_content) for outer in outer_calls)
+    return any(
+        outer.is_recorded or (outer.has_content and not call.has_content) for outer in _calls_around(member, family)
+    )
+
+
+def _calls_around(member: Member, family: Family) -> Iterator[Member]:
+    """Yield the calls of a model around a span; a call that a tool makes is another one than that around the tool."""
+    for outer in family.around(member):
+        if isinstance(outer, Member):
+            if outer.reading is ToolRun:
+                return
+            if outer.reading is ModelCall:
+                yield outer
 
 
 def _is_captured(member: Member, call: ModelCall, family: Family, sightings: Sightings) -> bool:

@@ -45,8 +45,8 @@ class TurnWriter:
         self._calls: OrderedDict[str, weakref.ref[Recording]] = OrderedDict()
         """Id of a tool call → the conversation that it was made in."""
         self._origins: OrderedDict[tuple[str | None, str | None], Origin] = OrderedDict()
-        self._wordless: weakref.WeakSet[Recording] = weakref.WeakSet()
-        """Conversations of one trace, all of whose turns are without words: no history can continue them later."""
+        self._continuable: weakref.WeakSet[Recording] = weakref.WeakSet()
+        """Conversations that a later trace may continue: by a history, a session or a block."""
         self._named: set[str] = set()
         """Emitters without content that were named in the log."""
 
@@ -84,9 +84,7 @@ class TurnWriter:
         if recording is None:
             return
         if call.has_content or names.session or held.block is not None:
-            self._wordless.discard(recording)
-        elif not recording.record.messages:
-            self._wordless.add(recording)
+            self._continuable.add(recording)
         self._remember_calls(answer, recording)
 
     def _remember_calls(self, answer: Answer | None, recording: Recording) -> None:
@@ -108,8 +106,7 @@ class TurnWriter:
     def _end_trace(self, trace_id: str) -> None:
         """Complete the conversation of a trace that is over, if no history can continue it."""
         recording = self._family.trace(trace_id).recording
-        if recording is not None and recording in self._wordless:
-            self._wordless.discard(recording)
+        if recording is not None and recording not in self._continuable:
             recording.end()
 
     def _origin(self, held: Held, names: Names) -> Origin | None:

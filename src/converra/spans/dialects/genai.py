@@ -53,7 +53,7 @@ def read(span: Span) -> Reading | None:
     if operation is None:
         if OUTPUT not in attributes and INPUT not in attributes:
             return None
-    elif operation not in CALLS:
+    elif string(operation) not in CALLS:
         return None
     if "logfire.span_type" in attributes:
         return _of_logfire(span)

@@ -38,7 +38,7 @@ def read(span: Span) -> Reading | None:
     tree = grown(attributes, *PREFIXES)
     asked, answered = _branch(tree, "prompt", "prompts"), _branch(tree, "completion", "completions")
     events = {event.name: event.attributes for event in span.events if event.name in (PROMPT, COMPLETION)}
-    if not (asked or answered or events or attributes.get("llm.request.type") in KINDS):
+    if not (asked or answered or events or string(attributes.get("llm.request.type")) in KINDS):
         return None
     if attributes.get("gen_ai.operation.name") not in (None, *genai.CALLS):
         return None
