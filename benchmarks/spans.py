@@ -14,7 +14,7 @@ from converra.otel import ConverraSpanProcessor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opentelemetry.trace import Tracer
+    from opentelemetry.trace import Span, Tracer
 
 ROUNDS, SPANS = 40, 100
 
@@ -49,7 +49,7 @@ def measure() -> tuple[SpanCost, SpanCost]:
 
 def _round(tracer: Tracer) -> SpanCost:
     gc.collect()
-    spans = []
+    spans: list[Span] = []
     start = _seconds(lambda: spans.extend(tracer.start_span("chat", attributes=ATTRIBUTES) for _ in range(SPANS)))
     end = _seconds(lambda: [span.end() for span in spans])
     return SpanCost(start / SPANS * 1e6, end / SPANS * 1e6)

@@ -23,8 +23,10 @@ SCALARS = st.none() | st.booleans() | st.integers(-2, 2**53) | st.floats() | st.
 PLAIN = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
 )
-KEYS = ("role", "parts", "content", "type", "text", "id", "name", "arguments", "response", "tool_calls", "function")
-KEYS += ("finish_reason", "message", "uri", "mime_type", "modality", "index")
+KEYS: tuple[str, ...] = (
+    *("role", "parts", "content", "type", "text", "id", "name", "arguments", "response", "tool_calls", "function"),
+    *("finish_reason", "message", "uri", "mime_type", "modality", "index"),
+)
 WORDS = st.sampled_from(
     ("user", "assistant", "tool", "system", "text", "tool_call", "tool_call_response", "blob", "uri", "reasoning")
 )
@@ -76,7 +78,7 @@ def families(draw: DrawFn) -> tuple[list[Span], list[LogEvent]]:
     made: list[Span] = []
     for number in range(draw(st.integers(1, 6))):
         inside = draw(st.none() | st.sampled_from(made)) if made else None
-        fields = {
+        fields: dict[str, Any] = {
             "at": draw(st.integers(1, 6)),
             "failed": draw(st.booleans()),
             "events": tuple(draw(st.lists(events(), max_size=2))),

@@ -5,7 +5,7 @@ The parts know only what lies below them::
     Recorder ── Conversation ─┐
         │ ───── CallCapture ──┴─ Router ── Recording ── Assembler ── ConversationQueue
         │                          └────── Registry          (delivery)
-        └────── Delivery ── PeriodicTasks ────┘ which the registry sets to wanted
+        └────── Delivery ── PeriodicTask ─────┘ which the registry sets to wanted
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from converra.config import Config
 from converra.delivery.delivery import Delivery
 from converra.process import context, exits, lifecycle, servers
 from converra.process.guard import guard
-from converra.process.jobs import JobQueue, PeriodicTasks
+from converra.process.jobs import JobQueue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,11 +55,10 @@ class Recorder:
         self.config: Config = config or Config()
         jobs = JobQueue(self.config.max_pending_bytes) if delivery is None else delivery.jobs
         self._registry = Registry(jobs, self.config.idle_timeout)
-        self._tasks = PeriodicTasks(self._registry.sweeper)
         self.sources: tuple[Source, ...] = ()
         """Those that hand over turns later than they happen; see `add_source`."""
         if delivery is None:
-            delivery = Delivery(self.config, periodic_task=self._tasks, jobs=jobs)
+            delivery = Delivery(self.config, periodic_task=self._registry.sweeper, jobs=jobs)
         self.delivery: Delivery = delivery
         privacy: Privacy | None = None
         if not self.config.capture_content or self.config.redact is not None:
@@ -124,7 +123,7 @@ class Recorder:
     def add_source(self, source: Source, task: PeriodicTask) -> None:
         """Add a source that holds turns back; a worker runs its `task` while it is wanted."""
         self.sources = (*self.sources, source)
-        self._tasks.add(task)
+        self.delivery.add_task(task)
 
     # -- conversations -----------------------------------------------------------------------------------------------
 
@@ -192,7 +191,8 @@ class Recorder:
             True only if everything was delivered in time.
 
         """
-        self.release()
+        if self.sources:
+            self.release()
         return self.delivery.flush(timeout)
 
     def shutdown(self, timeout: float | None = None) -> bool:

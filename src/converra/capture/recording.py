@@ -187,11 +187,22 @@ class Recording:
         return call
 
     def over(
-        self, call: OpenCall, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts
+        self, call: Pending | None, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts
     ) -> None:
         """Record a turn that is over, and forget its call; `failure` says why an answer is missing or incomplete."""
-        self._take_in(snapshot, answer, failure, facts)
-        self.forget(call)
+        self.used = at = monotonic()
+        if self.ended:
+            log_limited("ended", LATE)
+        else:
+            self._turns += 1
+            self._fingerprints = snapshot.fingerprints
+            if self._implicit is not None:
+                with guard("indexing an implicit conversation"):
+                    self._implicit.note(self, snapshot, answer)
+            weight = snapshot.weight + answer.weight if answer else snapshot.weight
+            self._delivery.submit(at, weight, Recording._fold, self, snapshot, answer, failure, facts, at)
+        if call is not None:
+            self.forget(call)
 
     def record_call(
         self,
@@ -208,20 +219,7 @@ class Recording:
         snapshot = take_snapshot(record, request, fingerprints, self._turns, self._fingerprints)
         if request.tools:
             self._declare(request)
-        self._take_in(snapshot, answer, failure, facts)
-
-    def _take_in(self, snapshot: Snapshot, answer: Answer | None, failure: Failure | None, facts: Facts) -> None:
-        self.used = at = monotonic()
-        if self.ended:
-            log_limited("ended", LATE)
-        else:
-            self._turns += 1
-            self._fingerprints = snapshot.fingerprints
-            if self._implicit is not None:
-                with guard("indexing an implicit conversation"):
-                    self._implicit.note(self, snapshot, answer)
-            weight = snapshot.weight + answer.weight if answer else snapshot.weight
-            self._delivery.submit(at, weight, Recording._fold, self, snapshot, answer, failure, facts, at)
+        self.over(None, snapshot, answer, failure, facts)
 
     def expect(self, turn: Pending) -> None:
         """Stay open for a turn that is over but not recorded yet, until `forget`."""

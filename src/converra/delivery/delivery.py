@@ -13,7 +13,7 @@ from converra.delivery.stats import Counters, Losses, Stats, totals
 from converra.delivery.worker.flusher import Flusher, Mode
 from converra.process import exits, lifecycle, uwsgi
 from converra.process.guard import log_limited
-from converra.process.jobs import LOCK_SECONDS, JobQueue
+from converra.process.jobs import LOCK_SECONDS, JobQueue, PeriodicTasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from converra.delivery.header import Draft, Header
     from converra.delivery.outbox import Outbox
     from converra.delivery.worker.transport import Connection
-    from converra.process.jobs import PeriodicTask, PeriodicTasks
+    from converra.process.jobs import PeriodicTask
 
 WAKE_EVERY = 64
 """Waiting jobs per wake-up of a worker; fewer wait until one polls."""
@@ -116,6 +116,11 @@ class Delivery:
                 flusher.wake()
         else:
             self._assemble(flusher.mode, at)
+
+    def add_task(self, task: PeriodicTask) -> None:
+        """Have a worker run another periodic task."""
+        present = self._periodic_task
+        self._periodic_task = self._flusher.periodic_task = task if present is None else PeriodicTasks(present, task)
 
     def nudge(self) -> None:
         """Have a worker look at the periodic tasks now."""

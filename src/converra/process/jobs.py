@@ -191,12 +191,8 @@ class JobQueue:
 class PeriodicTasks:
     """Several periodic tasks, as one."""
 
-    def __init__(self, first: PeriodicTask) -> None:
-        self._tasks: tuple[PeriodicTask, ...] = (first,)
-
-    def add(self, task: PeriodicTask) -> None:
-        """Run another task, too."""
-        self._tasks = (*self._tasks, task)
+    def __init__(self, *tasks: PeriodicTask | PeriodicTasks) -> None:
+        self._tasks = tasks
 
     @property
     def wanted(self) -> bool:

@@ -112,7 +112,7 @@ class Flusher:
         self._file = outbox.file
         self._counters = counters
         self._losses = losses
-        self._periodic_task = periodic_task
+        self.periodic_task: PeriodicTask | PeriodicTasks | None = periodic_task
         self._jobs = jobs
         self._lock = threading.Lock()
         self._schedule = Schedule()
@@ -205,7 +205,7 @@ class Flusher:
             if self._outbox.dropped:
                 self._losses.log()
             self._counters.observe(self._outbox.captured, self._outbox.dropped)
-            task = self._periodic_task
+            task = self.periodic_task
             task_in = task.turn(now) if task is not None and task.wanted else math.inf
             with self._lock:
                 chosen = self._next()
