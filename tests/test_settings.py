@@ -287,6 +287,9 @@ def test_otel_reads_the_spans_of_a_provider_that_is_set_later() -> None:
             ("patched", "by a span processor of opentelemetry.sdk.trace.TracerProvider")
         ]
         emit()
+        converra.instrument(otel=False)
+        emit()
+        converra.instrument(otel=True)
         converra.uninstrument()
         emit()
     assert [one.said for one in capture.conversations] == [[("user", "Hi"), ("assistant", "Hello")]]

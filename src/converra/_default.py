@@ -214,12 +214,19 @@ def instrument(
         from converra.spans.provider import WATCHING  # noqa: PLC0415 - most apps never need it
 
         report.rows.extend(WATCHING.start(bridge, made.capture))
+    else:
+        _read_no_spans()
     return report
 
 
 def uninstrument() -> None:
     """Restore every patched original. Messages that were captured are still delivered."""
     _uninstrument(_recorder)
+    _read_no_spans()
+
+
+def _read_no_spans() -> None:
+    """Undo the setting `otel`, if it was on. A processor that the app has added stays on."""
     provider = sys.modules.get("converra.spans.provider")
     if provider is not None:
         provider.WATCHING.stop()

@@ -16,6 +16,9 @@ def said(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "parts": [{"type": "text", "content": text}]}
 
 
+HI = said("user", "Hi")
+
+
 def span(name: str = "work", **fields: Any) -> Span:
     """A span with an id of its own, of a trace of its own if none is given; it lasts a second."""
     number = next(_ids)

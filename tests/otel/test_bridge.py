@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,27 +19,30 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 import converra
+import converra.otel
 from converra.capture.recorder import Recorder
 from converra.config import load
 from converra.history.turn import Answer, Request, SourceMessage
 from converra.integrations.openai.chat import CHAT
 from converra.otel import ConverraSpanExporter, ConverraSpanProcessor
-from converra.process import context
+from converra.process import context, lifecycle
 from converra.process.guard import caught
 from converra.server.run import serve
+from converra.spans import provider as provider_module
 from converra.spans.bridge import Bridge, LogEvent
 from converra.spans.span import SpanEvent
 from converra.spans.watcher import SpanWatcher
 from converra.testing.capture import Capture
 from converra.testing.swap import in_memory, swapped
 from tests.otel.recorders import Vault
-from tests.otel.spans import chat, said, span
+from tests.otel.spans import HI, chat, said, span
 from tests.patience import LONG, until
 
 if TYPE_CHECKING:
     from converra.spans.span import Span
 
-HI, YES, AGAIN = said("user", "Hi"), said("assistant", "Yes."), said("user", "Again?")
+ROOT = Path(__file__).parents[2]
+YES, AGAIN = said("assistant", "Yes."), said("user", "Again?")
 
 
 def told(vault: Vault) -> list[tuple[str | None, list[str]]]:
@@ -219,6 +227,62 @@ def test_a_block_takes_the_turns_of_its_spans() -> None:
         (found,), count = server.store.conversations()
         assert (count, found.id, found.status, found.prompt_id) == (1, conversation.id, "completed", "prompt_block")
         assert [one["content"] for one in server.store.messages(found)] == ["Hi", "Yes."]
+
+
+ALONE = """
+from opentelemetry.sdk.trace import TracerProvider
+
+from converra.otel import ConverraSpanProcessor
+from tests.otel.spans import HI, chat
+
+provider = TracerProvider()
+provider.add_span_processor(ConverraSpanProcessor())
+provider.get_tracer("app").start_span("chat", attributes=dict(chat(HI).attributes)).end()
+"""
+
+
+def test_a_processor_alone_delivers_at_the_end_of_the_process() -> None:
+    """Without `instrument()`: the settings come from the environment, and what is held is recorded then."""
+    with serve() as server:
+        settings = {"API_KEY": "k", "BASE_URL": server.base_url, "PROMPT_ID": "prompt_env", "FLUSH_INTERVAL": "3600"}
+        environment = os.environ | {f"CONVERRA_{name}": value for name, value in settings.items()}
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
+        subprocess.run([sys.executable, "-c", ALONE], env=environment, check=True, timeout=LONG)
+        (found,), _ = server.store.conversations()
+        assert (found.prompt_id, found.status) == ("prompt_env", "completed")
+        assert [one["content"] for one in server.store.messages(found)] == ["Hi", "Yes."]
+
+
+def test_a_process_that_freezes_delivers_when_a_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In AWS Lambda nothing is left for later: the end of a block, and a flush, record what is held."""
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "f")
+    with serve() as server:
+        recorder = Recorder(load({"api_key": "k", "base_url": server.base_url, "prompt_id": "p"}, {}))
+        provider = TracerProvider()
+        provider.add_span_processor(SpanWatcher(lambda: Bridge.of(recorder)))  # type: ignore[arg-type]
+        tracer, attributes = provider.get_tracer("app"), dict(chat(HI).attributes)
+        with recorder.conversation("p"):
+            tracer.start_span("chat", attributes=attributes).end()
+        assert [one.status for one in server.store.conversations()[0]] == ["completed"]
+        tracer.start_span("chat", attributes=attributes).end()
+        lifecycle.flush_all()
+        assert len(server.store.conversations()[0]) == 2
+        assert recorder.shutdown(LONG)
+
+
+def test_a_missing_sdk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the extra to install, by the import and by the report."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    with pytest.raises(ImportError, match=r'pip install "converra\[otel\]"'):
+        importlib.reload(converra.otel)
+    monkeypatch.setattr(provider_module, "find_spec", lambda _name: None)
+    watching = provider_module.Watching()
+    (row,) = watching.start(lambda: None, Vault().recorder.capture)
+    watching.stop()
+    assert (row.state, row.why) == (
+        "skipped",
+        'the SDK of OpenTelemetry is not installed: pip install "converra[otel]"',
+    )
 
 
 class Beside:

@@ -37,6 +37,9 @@ STRUCTURAL = frozenset(
         "part",
         "parts",
         "continues",
+        "emitter",
+        "provider",
+        "language",
     }
 )
 """Metadata that holds no text of the user, of the model or of a tool."""

@@ -36,6 +36,9 @@ HOLD = 0.25
 TICK = 0.05
 """Seconds between two looks at what is held."""
 
+RECHECK = 0.25
+"""Seconds until it is looked again if a turn that was not ready is ready now."""
+
 MAX_WAITING = 10_000
 """Spans that wait to be read; past it, the newest are dropped."""
 
@@ -223,11 +226,15 @@ class Bridge:
         kept: list[Held] = []
         is_blocked = False
         for held in self._held:
+            if now < held.due and not everything:
+                kept.append(held)
+                is_blocked = is_blocked or held.seeks_session
+                continue
             with guard("recording the turn of a span"):
                 names = self.family.names(held.member)
                 has_place = names.session is not None or held.block is not None
-                is_due = now >= held.due and (has_place or not is_blocked) and self._is_ready(held, names, now)
-                if not (is_due or everything):
+                if not (everything or ((has_place or not is_blocked) and self._is_ready(held, names, now))):
+                    held.due, held.seeks_session = min(now + RECHECK, max(now, held.until)), not has_place
                     kept.append(held)
                     is_blocked = is_blocked or not has_place
                     continue

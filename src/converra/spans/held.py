@@ -53,6 +53,8 @@ class Held(msgspec.Struct, eq=False):
     """By the monotonic clock; not earlier."""
     until: float
     """Not later, whatever is still unknown."""
+    seeks_session: bool = False
+    """It was due, and had neither a session nor a block."""
 
     @property
     def order(self) -> int:

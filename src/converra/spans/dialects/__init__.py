@@ -34,6 +34,8 @@ def read(span: Span) -> Reading | None:
     A dialect that finds a model call without content yields to a later one that finds the content: some emitters write
     facts in one dialect and messages in another.
     """
+    if not span.events and not is_genai(span):
+        return None
     wordless: Reading | None = None
     for dialect in DIALECTS:
         found = dialect.read(span)
