@@ -82,7 +82,7 @@ ROWS = {
                 "opentelemetry-instrumentation-genai-anthropic==1.3b0",
             ),
             *("opentelemetry-instrumentation-openai==0.62.4", "openinference-instrumentation-openai==0.1.66"),
-            *("logfire==5.4.0", "pydantic-ai-slim[openai]==2.68.0", "openai", "anthropic"),
+            *("logfire==5.4.0", "pydantic-ai-slim[openai]==2.68.0", "anthropic==2.14.0", "openai"),
         ),
         EMITTERS,
     ),

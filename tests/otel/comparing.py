@@ -29,7 +29,7 @@ def comparable(conversations: list[Any]) -> list[Any]:
 
 
 def _without_status(conversations: list[Any]) -> list[Any]:
-    """No emitter puts the HTTP status of a failed call on its span."""
+    """Most emitters do not put the HTTP status of a failed call on its span."""
     for conversation in conversations:
         for message in conversation["messages"]:
             message.get("metadata", {}).get("error", {}).pop("status", None)
@@ -42,8 +42,18 @@ def _without_questions(conversations: list[Any]) -> list[Any]:
     return conversations
 
 
+def _of_anthropic(conversations: list[Any]) -> list[Any]:
+    for conversation in conversations:
+        conversation["metadata"].pop("tools")
+        for message in conversation["messages"]:
+            if "error" in message.get("metadata", {}):
+                message["metadata"]["error"] = {"type": "overloaded_error", "status": 529}
+    return conversations
+
+
 DIFFERENCES: dict[tuple[str, str], Callable[[list[Any]], list[Any]]] = {
     ("openllmetry", "picture"): _without_questions,
+    ("anthropic", "claude"): _of_anthropic,
 }
 """Emitter and program → how the conversations from spans differ; docs/how-to/opentelemetry.md lists the same."""
 

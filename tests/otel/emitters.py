@@ -26,6 +26,7 @@ SETTINGS = {
     "OTEL_SEMCONV_STABILITY_OPT_IN": "gen_ai_latest_experimental",
     "TRACELOOP_TRACE_CONTENT": "true",
     "LOGFIRE_SEND_TO_LOGFIRE": "false",
+    "ANTHROPIC_OPEN_TELEMETRY_TRACES_CONTENT_MODE": "content",
 }
 """Content on, and nothing sent anywhere."""
 
@@ -62,6 +63,13 @@ def pydantic_ai(provider: TracerProvider) -> None:
     Agent.instrument_all(InstrumentationSettings(tracer_provider=provider))
 
 
+def anthropic(provider: TracerProvider) -> None:
+    """Set the global provider: from then on the SDK itself makes spans."""
+    from opentelemetry import trace
+
+    trace.set_tracer_provider(provider)
+
+
 EMITTERS = {
     "genai-openai": Emitter(
         "opentelemetry-instrumentation-genai-openai",
@@ -81,6 +89,7 @@ EMITTERS = {
         _instrumentor("openinference.instrumentation.openai", "OpenAIInstrumentor"),
     ),
     "logfire": Emitter("logfire", logfire),
+    "anthropic": Emitter("anthropic", anthropic, (programs.claude,)),
     "pydantic-ai": Emitter("pydantic-ai-slim", pydantic_ai, (programs.agent,)),
 }
 

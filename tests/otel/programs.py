@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def length(server: LocalServer) -> None:
 
 
 def claude(server: LocalServer) -> None:
-    """Anthropic's messages: two turns, a tool, a stream."""
+    """Anthropic's messages: two turns, a tool, a stream, a failure."""
     import anthropic
 
     tool = {"name": "get_weather", "description": "Weather", "input_schema": {"type": "object", "properties": {}}}
@@ -145,6 +146,9 @@ def claude(server: LocalServer) -> None:
         messages += [{"role": "assistant", "content": answer.content[0].text}, _asked("[[say:Bye.]]")]
         with client.messages.stream(messages=messages, **more) as helper:
             helper.until_done()
+        with contextlib.suppress(anthropic.APIStatusError):
+            messages = [_asked("[[error:529]]")]
+            client.messages.create(messages=messages, **more)
 
 
 def agent(server: LocalServer) -> None:

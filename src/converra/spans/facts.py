@@ -52,7 +52,7 @@ def answer_facts(attributes: Mapping[str, Any]) -> Answer:
         model=string(attributes.get("gen_ai.response.model")),
         usage=usage(prompt, completion) or payload.usage(reported or None),
         usage_details={**(payload.usage_details(reported or None) or {}), **details} or None,
-        finish_reason=finish_reason(reasons[0] if reasons else None),
+        finish_reason=finish_reason(reasons[0] if reasons else attributes.get("anthropic.message.stop_reason")),
         response_id=identifier(attributes.get("gen_ai.response.id")),
     )
 

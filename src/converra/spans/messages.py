@@ -12,6 +12,7 @@ from converra.history.turn import Answer, Attachment, Dialect, SourceMessage, So
 from converra.integrations.payload.extras import kept
 from converra.integrations.payload.fields import parsed, string
 from converra.integrations.payload.media import placeholder
+from converra.integrations.payload.parts import Content, content
 from converra.wire import json_safe
 from converra.wire.json_safe import identifier
 
@@ -109,8 +110,10 @@ class Parts:
 
     def result(self, call_id: Any, name: Any, result: Any) -> None:
         """Add the result of a tool call: a message of its own."""
-        text = as_text(structured(result)) if not isinstance(result, str) else result
-        self.results.append(SourceMessage("tool", text, (), identifier(call_id), string(name)))
+        found = Content(result if isinstance(result, str) else as_text(result))
+        if isinstance(result, list | tuple) and all(string(own(part).get("type")) for part in result):
+            found = content([{"text": own(part).get("content"), **own(part)} for part in result])
+        self.results.append(SourceMessage("tool", found.text, (), identifier(call_id), string(name), found.attachments))
 
     def other(self, kind: str, part: Any) -> None:
         """Add a part of a kind that is not known."""

@@ -40,8 +40,9 @@ SWITCHES = {
     "opentelemetry.instrumentation.openai": "TRACELOOP_TRACE_CONTENT=true",
     "opentelemetry.instrumentation.anthropic": "TRACELOOP_TRACE_CONTENT=true",
     "pydantic-ai": "InstrumentationSettings(include_content=True)",
+    "com.anthropic.sdk": "ANTHROPIC_OPEN_TELEMETRY_TRACES_CONTENT_MODE=content",
 }
-"""Variables or settings that turn content on, by scope; `SWITCH` for all others."""
+"""Variables or settings that turn content on, by the beginning of the scope; `SWITCH` for all others."""
 
 
 def read(span: Span) -> Reading | None:
@@ -115,7 +116,7 @@ def model_call(span: Span, attributes: Mapping[str, Any]) -> ModelCall:
         provider=string(attributes.get("gen_ai.provider.name")) or string(attributes.get("gen_ai.system")),
         first_token_ms=first_token_ms(attributes),
         has_content=has_content,
-        switch=SWITCHES.get(span.scope, SWITCH),
+        switch=next((switch for scope, switch in SWITCHES.items() if span.scope.startswith(scope)), SWITCH),
     )
 
 
