@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from converra import _default
 from converra.capture.spec import checked_id
 from converra.process.guard import guard
+from converra.spans.span import Span
 from converra.spans.watcher import SpanWatcher
 
 try:
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from converra.spans.span import Span
-
-__all__ = ["ConverraSpanExporter", "ConverraSpanProcessor"]
+__all__ = ["ConverraSpanExporter", "ConverraSpanProcessor", "Span"]
 
 EXPORT_PATIENCE = 6.0
 """Seconds for which an exported call waits for the spans around it: batches are exported every 5 s by default."""

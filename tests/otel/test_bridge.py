@@ -220,13 +220,15 @@ def test_a_block_takes_the_turns_of_its_spans() -> None:
             tracer = provider.get_tracer("app")
             with converra.conversation("prompt_block") as conversation:
                 tracer.start_span("chat", attributes=dict(chat(HI).attributes)).end()
+                longer = tracer.start_span("chat", attributes=dict(chat(HI, YES, AGAIN).attributes))
+            longer.end()
             assert provider.force_flush(int(LONG * 1000))
             assert not converra.stats().pending
         provider.shutdown()
         tracer.start_span("chat", attributes=dict(chat(HI).attributes)).end()  # after the end, nothing is taken in
         (found,), count = server.store.conversations()
         assert (count, found.id, found.status, found.prompt_id) == (1, conversation.id, "completed", "prompt_block")
-        assert [one["content"] for one in server.store.messages(found)] == ["Hi", "Yes."]
+        assert [one["content"] for one in server.store.messages(found)] == ["Hi", "Yes.", "Again?", "Yes."]
 
 
 ALONE = """

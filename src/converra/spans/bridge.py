@@ -11,10 +11,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from converra.capture.sightings import Sightings
+from converra.process import context
 from converra.process.guard import guard, log_limited
 from converra.process.jobs import PeriodicTask
 from converra.spans import dialects
-from converra.spans.family import Family
+from converra.spans.family import Family, Live
 from converra.spans.held import Arrival, Expected, Held, LogEvent
 from converra.spans.reading import ModelCall
 from converra.spans.span import from_sdk
@@ -23,6 +24,7 @@ from converra.spans.turns import TurnWriter
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from converra.capture.handle import Conversation
     from converra.capture.recorder import Recorder
     from converra.spans.held import PromptId
     from converra.spans.names import Names
@@ -103,14 +105,27 @@ class Bridge:
             log_limited("spans", DROPPED)
             return
         live = self.family.live.get(ended.context.span_id)
-        block, expected = None if live is None else live.block, None
-        if block is not None:
-            recording = block.recorded or block.recording()
-            if recording is not None and not recording.ended:
-                expected = Expected(self, recording)
+        block, expected = (None, None) if live is None else (live.block, live.expected)
+        if block is not None and expected is None:
+            expected = self._expect(block)
         self._inbox.append(Arrival(None, ended, prompt_id, block, expected, None, patience))
         if not self._is_watched:
             self._watch()
+
+    def start(self, span: Any) -> None:
+        """Note that a span of the SDK starts here and now."""
+        span_id, block, expected = span.context.span_id, context.active(), None
+        sightings = self.recorder.capture.sightings
+        if sightings is not None:
+            sightings.saw(span_id, span.start_time or 0)
+        if block is not None and dialects.is_genai(span):
+            expected = self._expect(block)
+        self.family.start(span_id, Live(span, block, expected))
+
+    def _expect(self, block: Conversation) -> Expected | None:
+        """Keep a conversation open for a turn that comes; None if it is over, or is not recorded."""
+        recording = block.recorded or block.recording()
+        return None if recording is None or recording.ended else Expected(self, recording)
 
     def feed(self, spans: Iterable[Span], logs: Iterable[LogEvent] = ()) -> int:
         """Take in spans that have ended, in any order; those that came before are ignored.

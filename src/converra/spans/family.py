@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from converra.capture.handle import Conversation
+    from converra.spans.held import Expected
     from converra.spans.names import Names
     from converra.spans.reading import Reading
     from converra.spans.span import Span
@@ -45,13 +46,15 @@ def number(hexadecimal: str) -> int:
 class Live:
     """A span of this process that has started."""
 
-    __slots__ = ("block", "span")
+    __slots__ = ("block", "expected", "span")
 
-    def __init__(self, span: Any, block: Conversation | None) -> None:
+    def __init__(self, span: Any, block: Conversation | None, expected: Expected | None = None) -> None:
         self.span: Any = span
         """The SDK's object."""
         self.block: Conversation | None = block
         """The `conversation()` that was active when it started."""
+        self.expected: Expected | None = expected
+        """Keeps that conversation open until its turn is recorded."""
 
 
 class Member:
@@ -109,7 +112,9 @@ class Family:
         self.live[span_id] = live
         if len(self.live) > MAX_SPANS:  # some never end
             with suppress(StopIteration, KeyError, RuntimeError):  # another thread may take the oldest out
-                del self.live[next(iter(self.live))]
+                oldest = self.live.pop(next(iter(self.live)))
+                if oldest.expected is not None:
+                    oldest.expected.settle()
 
     def around(self, member: Member) -> Iterator[Member | Live]:
         """Yield the spans around a span, the innermost first, as far as they are known."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from converra.process import context
 from converra.process.guard import guard, report
-from converra.spans.family import Live
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,11 +32,7 @@ class SpanWatcher:
         try:
             bridge = self._bridge() if self.is_on else None
             if bridge is not None:
-                span_id = span.context.span_id
-                sightings = bridge.recorder.capture.sightings
-                if sightings is not None:
-                    sightings.saw(span_id, span.start_time or 0)
-                bridge.family.start(span_id, Live(span, context.active()))
+                bridge.start(span)
         except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
             report("watching a span start", error)
 
