@@ -24,7 +24,7 @@ PREFIXES = ("gen_ai.", "llm.", "openinference.", "traceloop.", "ai.", "langfuse.
 
 
 def is_genai(span: Any) -> bool:
-    """Report whether a span, of ours or of the SDK, has attributes of any dialect, without reading them."""
+    """Report whether a span, as a record or the SDK's object, has attributes of any dialect."""
     for name in span.attributes or ():  # noqa: SIM110 - `any` costs twice as much
         if name.startswith(PREFIXES):
             return True
