@@ -17,7 +17,9 @@ SESSIONS = (
     "langfuse.session.id",
     "traceloop.association.properties.session_id",
     "traceloop.association.properties.thread_id",
-    "ai.telemetry.metadata.sessionId",  # Vercel AI SDK
+    "ai.telemetry.metadata.sessionId",  # Vercel AI SDK up to version 6
+    "ai.settings.context.sessionId",  # version 7
+    "gcp.vertex.agent.session_id",  # ADK before the conventions
 )
 """Attributes that name the session, the most certain first."""
 
@@ -29,6 +31,7 @@ USERS = (
     "langfuse.user.id",
     "traceloop.association.properties.user_id",
     "ai.telemetry.metadata.userId",
+    "ai.settings.context.userId",
 )
 PROMPTS = ("converra.prompt.id", "gen_ai.prompt.name")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from converra.spans.dialects import events, genai, indexed, openinference
+from converra.spans.dialects import adk, events, genai, indexed, langfuse, mlflow, openinference, strands, vercel
 from converra.spans.reading import ModelCall, SpanDialect
 
 if TYPE_CHECKING:
@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from converra.spans.span import Span
 
 DIALECTS: tuple[SpanDialect, ...] = (
+    SpanDialect("strands", strands.read),  # before genai, which knows its spans, and not its events
+    SpanDialect("adk", adk.read),
     SpanDialect("genai", genai.read),
     SpanDialect("openinference", openinference.read),
+    SpanDialect("vercel", vercel.read),
+    SpanDialect("langfuse", langfuse.read),
+    SpanDialect("mlflow", mlflow.read),
     SpanDialect("indexed", indexed.read),
     SpanDialect("events", events.read),
 )
@@ -37,7 +42,7 @@ def read(span: Span) -> Reading | None:
     A dialect that finds a model call without content yields to a later one that finds the content: some emitters write
     facts in one dialect and messages in another.
     """
-    if not span.events and not is_genai(span):
+    if (not span.events and not is_genai(span)) or adk.repeats(span):
         return None
     wordless: Reading | None = None
     for dialect in DIALECTS:
