@@ -6,21 +6,19 @@ Where the document is silent: a `create` without a status is `in_progress`; a li
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route
 
-from converra.server.api import answers, content, openapi, schemas, validation
+from converra.server.api import answers, openapi, schemas, storing, validation
 from converra.server.api.answers import JSON
 from converra.server.api.refusal import Refusal
 from converra.server.journal import REPLAYED_FOR
-from converra.server.store.records import NewConversation, fingerprint
-from converra.wire.limits import MAX_CONTENT_BYTES, MAX_MESSAGE_BYTES
+from converra.server.store.records import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -65,41 +63,7 @@ async def create_conversation(request: Request) -> Response:
     account = _account(request)
     body = await _body(request, schemas.CREATE)
     _refuse_status(_faults(request), body.get("status"))
-    messages, metadata = content.read(body["content"])
-    store = _store(request)
-    with store.transaction():
-        conversation = _existing(store, account, body) or _create(store, account, body, messages, metadata)
-    return JSON(answers.created(conversation))
-
-
-def _existing(store: Store, account: str, body: Mapping[str, Any]) -> Conversation | None:
-    key = body.get("idempotencyKey")
-    return store.keyed(account, key) if key else None
-
-
-def _create(
-    store: Store,
-    account: str,
-    body: Mapping[str, Any],
-    messages: Sequence[Mapping[str, Any]],
-    metadata: Mapping[str, Any],
-) -> Conversation:
-    new = NewConversation(
-        id=f"conv_{secrets.token_hex(8)}",
-        account=account,
-        prompt_id=body["promptId"],
-        status=body.get("status", "in_progress"),
-        content=body["content"],
-        messages=messages,
-        metadata=metadata,
-        llm_model=body.get("llmModel"),
-        company_name=body.get("companyName"),
-        title=content.title(messages),
-    )
-    conversation = store.create(new)
-    if "idempotencyKey" in body:
-        store.remember_key(account, body["idempotencyKey"], conversation)
-    return conversation
+    return JSON(answers.created(storing.create(_store(request), account, body)))
 
 
 async def append_messages(request: Request) -> Response:
@@ -109,34 +73,10 @@ async def append_messages(request: Request) -> Response:
     _find(store, account, request)
     body = await _body(request, schemas.APPEND)
     _refuse_status(_faults(request), body.get("status"))
-    for index, message in enumerate(body["messages"]):
-        content.check_size(message["content"], MAX_MESSAGE_BYTES, f"messages[{index}].content")
-    with store.transaction():
-        before = _find(store, account, request)
-        _refuse_if_completed(before)
-        conversation = store.append(
-            before,
-            body["messages"],
-            metadata=body.get("metadata", {}),
-            end=body.get("status") == "completed",
-        )
-        messages = store.sent(conversation)
-        conversation = store.entitle(conversation, content.title(messages))
-        answer = answers.as_sent(conversation, messages, show_messages=not _faults(request).hide_messages)
-        content.check_count(len(messages))
-        content.check_size(answer["content"], MAX_CONTENT_BYTES, "content")
-    request.app.state.webhooks.updated(before, conversation)
+    appended = storing.append(store, account, request.path_params["id"], body)
+    request.app.state.webhooks.updated(appended.before, appended.after)
+    answer = answers.as_sent(appended.after, appended.messages, show_messages=not _faults(request).hide_messages)
     return JSON(answer)
-
-
-def _refuse_if_completed(conversation: Conversation) -> None:
-    if conversation.status == "completed":
-        raise Refusal(
-            400,
-            "VALIDATION_ERROR",
-            "Conversation is already completed",
-            {"status": '"completed" is sent exactly once, on the final call; nothing can be appended after it'},
-        )
 
 
 async def list_conversations(request: Request) -> Response:
@@ -204,10 +144,7 @@ async def _body(request: Request, schema: schemas.Schema) -> dict[str, Any]:
 
 
 def _find(store: Store, account: str, request: Request) -> Conversation:
-    conversation = store.find(account, request.path_params["id"])
-    if conversation is None:
-        raise Refusal(404, "NOT_FOUND", "Conversation not found")
-    return conversation
+    return storing.find(store, account, request.path_params["id"])
 
 
 def _refuse_status(faults: Faults, status: str | None) -> None:
