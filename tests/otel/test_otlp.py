@@ -152,6 +152,13 @@ def test_the_json_of_exporters_varies() -> None:
     assert (second.kind, second.started, second.failed, second.attributes) == ("internal", 0, False, {})
 
 
+def test_half_a_character_costs_no_batch() -> None:
+    """A text that was cut within a character, as JavaScript can, has a replacement there."""
+    body = json.dumps(_traces({"traceId": TRACE, "spanId": SPAN, "name": "@"}))
+    cut = body.replace('"@"', r'"\\ud83d \ud83d\ude00 \ude00 \n \ud83d"').encode()
+    assert [span.name for span in json_form.traces(cut).spans] == ["\\ud83d \U0001f600 \ufffd \n \ufffd"]
+
+
 def test_only_events_of_genai_inside_of_a_span_are_kept() -> None:
     """A log record with a GenAI event becomes an event of its span, from attributes and body; others are ignored."""
     body = {"kvlistValue": {"values": [{"key": "content", "value": {"stringValue": "Hello"}}]}}

@@ -25,6 +25,13 @@ _KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 _STATUSES = ("UNSET", "OK", "ERROR")
 _MOST = 2**63 - 1
 _INTEGER = re.compile(r"-?\d{1,20}", re.ASCII)
+_ESCAPES = re.compile(
+    rb"""\\(?:u[dD][89abAB]..\\u[dD][c-fC-F].. # both halves of a character (UTF-16)
+    |(?P<half>u[dD][89a-fA-F]..)
+    |.)""",
+    re.VERBOSE | re.DOTALL,
+)
+REPLACEMENT = rb"\ufffd"
 _HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 
 
@@ -156,10 +163,21 @@ def logs(body: bytes) -> Logs:
 
 
 def _decoded(body: bytes, form: type[_T]) -> _T:
+    """Decode a body. Half a character, as an exporter leaves it where it cuts a text, is replaced."""
     try:
-        return msgspec.json.decode(body, type=form)
+        try:
+            return msgspec.json.decode(body, type=form)
+        except msgspec.DecodeError:
+            whole = _ESCAPES.sub(_whole, body)
+            if whole == body:
+                raise
+            return msgspec.json.decode(whole, type=form)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyError(400, f"The body is no OTLP JSON: {error}") from error
+
+
+def _whole(escape: re.Match[bytes]) -> bytes:
+    return REPLACEMENT if escape["half"] else escape[0]
 
 
 def _span(span: _Span, origin: Origin) -> Span | None:

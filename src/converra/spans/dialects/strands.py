@@ -38,7 +38,7 @@ TIME_TO_FIRST = "gen_ai.server.time_to_first_token"
 FINISHED = {"end_turn": "stop", "tool_use": "tool_calls", "max_tokens": "length", "stop_sequence": "stop"}
 
 PROVIDER = "strands-agents"
-"""What it puts in the place of the provider."""
+"""Its value in the place of the provider."""
 
 
 def read(span: Span) -> Reading | None:
