@@ -25,10 +25,11 @@ from converra.process.guard import guard
 from converra.process.jobs import JobQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
     from converra.delivery.stats import Stats
+    from converra.delivery.worker.transport import Connection
     from converra.integrations import Integration
     from converra.process.jobs import PeriodicTask
 
@@ -48,17 +49,24 @@ class Recorder:
     Args:
         config: The settings; by default those of no argument and no environment.
         delivery: Where recorded messages go; by default to the API that the settings name.
+        connect: Makes the connection to the API from a key; by default one by HTTP.
 
     """
 
-    def __init__(self, config: Config | None = None, *, delivery: Delivery | None = None) -> None:
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        delivery: Delivery | None = None,
+        connect: Callable[[str], Connection] | None = None,
+    ) -> None:
         self.config: Config = config or Config()
         jobs = JobQueue(self.config.max_pending_bytes) if delivery is None else delivery.jobs
         self._registry = Registry(jobs, self.config.idle_timeout)
         self.sources: tuple[Source, ...] = ()
         """Those that hand over turns later than they happen; see `add_source`."""
         if delivery is None:
-            delivery = Delivery(self.config, periodic_task=self._registry.sweeper, jobs=jobs)
+            delivery = Delivery(self.config, connect=connect, periodic_task=self._registry.sweeper, jobs=jobs)
         self.delivery: Delivery = delivery
         privacy: Privacy | None = None
         if not self.config.capture_content or self.config.redact is not None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from converra.spans.held import PromptId
     from converra.spans.names import Names
     from converra.spans.span import Span, SpanEvent
+    from converra.spans.turns import Describe
 
 __all__ = ["HOLD", "Bridge", "LogEvent"]
 
@@ -60,11 +61,19 @@ class Bridge:
         hold: Seconds for which each turn is held.
         patience: Seconds for which a turn waits at most for the spans around it, if it names no session, and for a log
             record with its content. Default: `hold`.
+        describe: Tells of a span's emitter, for the metadata of its conversation, and the prompt of spans that name
+            none; asked last.
 
     """
 
     def __init__(
-        self, recorder: Recorder, *, prompt_id: PromptId = None, hold: float = HOLD, patience: float = 0.0
+        self,
+        recorder: Recorder,
+        *,
+        prompt_id: PromptId = None,
+        hold: float = HOLD,
+        patience: float = 0.0,
+        describe: Describe | None = None,
     ) -> None:
         self.recorder: Recorder = recorder
         self.family: Family = Family()
@@ -78,7 +87,7 @@ class Bridge:
         """A worker looks at what is held."""
         self._is_busy = False
         self._logs: OrderedDict[tuple[str, str], list[SpanEvent]] = OrderedDict()
-        self._writer = TurnWriter(recorder.capture, self.family)
+        self._writer = TurnWriter(recorder.capture, self.family, describe)
         self._task = PeriodicTask(self._delivery.jobs, TICK, Bridge._look, self)
         recorder.add_source(self, self._task)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from converra.capture.privacy import WITHHELD
 from converra.history.turn import Facts, Origin, Request, Run, Scope, SourceMessage
@@ -30,6 +31,27 @@ if TYPE_CHECKING:
 MAX_KNOWN = 10_000
 """Tool calls whose run may still come, and pairs of prompt and user."""
 
+
+class Description(NamedTuple):
+    """The emitter of a span, as a receiver knows it: the conversation's metadata has it as `otel`."""
+
+    prompt_id: str | None = None
+    """The prompt of spans that name none."""
+    emitter: str = ""
+    language: str | None = None
+    service: str | None = None
+
+    def metadata(self) -> dict[str, Any]:
+        """Return it as metadata of a conversation, without what is not known."""
+        found = {"emitter": self.emitter, "language": self.language, "service": self.service}
+        known = {name: value for name, value in found.items() if value}
+        return {"otel": known} if known else {}
+
+
+Describe = Callable[["Span"], Description]
+
+UNDESCRIBED = Description()
+
 WORDLESS = (
     "converra: the spans of %s have no content, so their turns are recorded without words. "
     "To have the content added, set %s."
@@ -39,12 +61,13 @@ WORDLESS = (
 class TurnWriter:
     """Records turns. Used by one thread at a time."""
 
-    def __init__(self, capture: CallCapture, family: Family) -> None:
+    def __init__(self, capture: CallCapture, family: Family, describe: Describe | None = None) -> None:
         self._capture = capture
         self._family = family
+        self._describe = describe
         self._calls: OrderedDict[str, weakref.ref[Recording]] = OrderedDict()
         """Id of a tool call → the conversation that it was made in."""
-        self._origins: OrderedDict[tuple[str | None, str | None], Origin] = OrderedDict()
+        self._origins: OrderedDict[tuple[str | None, str | None, Description], Origin] = OrderedDict()
         self._continuable: weakref.WeakSet[Recording] = weakref.WeakSet()
         """Conversations that a later trace may continue: by a history, a session or a block."""
         self._named: set[str] = set()
@@ -119,12 +142,15 @@ class TurnWriter:
             prompt_id = prompt_id or names.prompt
         else:
             prompt_id = names.prompt or prompt_id
-        if prompt_id is None and names.user is None:
+        described = UNDESCRIBED if self._describe is None else self._describe(held.span)
+        prompt_id = prompt_id or described.prompt_id
+        if prompt_id is None and names.user is None and not described.emitter:
             return None
-        key = prompt_id, names.user
+        key = prompt_id, names.user, described
         origin = self._origins.get(key)
         if origin is None:
-            origin = self._origins[key] = Origin(prompt_id, None, {"userId": names.user} if names.user else {})
+            metadata = described.metadata() | ({"userId": names.user} if names.user else {})
+            origin = self._origins[key] = Origin(prompt_id, None, metadata)
             _shorten(self._origins)
         return origin
 
