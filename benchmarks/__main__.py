@@ -1,4 +1,4 @@
-"""`make bench`: imports, `converra dev`, each shape of call, a chat that grows; the server is a process of its own."""
+"""`make bench`: imports, `converra dev`, spans, each shape of call, a chat that grows; the server apart."""
 
 from __future__ import annotations
 
@@ -82,10 +82,21 @@ def _print_spans() -> None:
     print(f"{'end':<36}{plain.end:>10.1f}{watched.end - plain.end:>+14.1f}")
 
 
+def _print_otlp() -> None:
+    from benchmarks import otlp
+
+    rate = otlp.measure()
+    names = ("taken", "stored", "of CPU", "refused")
+    print(f"\n{'spans a second into converra dev':<36}{''.join(f'{name:>10}' for name in names)}")
+    figures = (rate.spans / rate.taken_s, rate.per_second, rate.per_cpu_second, rate.refused)
+    print(f"{f'{rate.spans:,} spans, {rate.turns:,} turns':<36}{''.join(f'{figure:>10,.0f}' for figure in figures)}")
+
+
 def main() -> None:
     """Print the tables."""
     _print_imports()
     _print_dev()
+    _print_otlp()
     with sink() as base_url:
         os.environ |= {"CONVERRA_BASE_URL": base_url, "CONVERRA_API_KEY": "benchmark"}
         _print_capture()

@@ -66,6 +66,9 @@ def test_it_serves_what_it_says(tmp_path: Path) -> None:
     assert re.fullmatch(r"\d\d:\d\d:\d\d p \w{4,}       user  Hello\n", first)
     assert output == ""
     assert base_url in greeting
+    endpoint = base_url.removesuffix("/api/v1")
+    assert f"export OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}\n" in greeting
+    assert "export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf\n" in greeting
     assert str(path) in greeting
     with contextlib.closing(Store(path)) as store:
         assert [each.title for each in store.conversations()[0]] == ["Hello"]
@@ -86,6 +89,7 @@ def test_programs_can_read_the_addresses() -> None:
         "viewer": url,
         "api": f"{url}/api/v1",
         "model": f"{url}/openai/v1",
+        "otlp": url,
         "key": "dev",
         "db": ":memory:",
     }
@@ -136,6 +140,7 @@ def test_a_server_that_runs_is_used_again(tmp_path: Path, monkeypatch: pytest.Mo
         "viewer": url,
         "api": f"{url}/api/v1",
         "model": f"{url}/openai/v1",
+        "otlp": url,
         "key": "dev",
         "db": path,
     }

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Mount, Router
 
+from converra.otlp.routes import Receiver
 from converra.server.api import endpoints
 from converra.server.api.answers import JSON
 from converra.server.api.refusal import Refusal
@@ -20,6 +21,7 @@ from converra.server.journal import JournalMiddleware
 from converra.server.model import anthropic, bedrock, gemini
 from converra.server.model.endpoints import Model
 from converra.server.model.wire import ModelError
+from converra.server.spans import StoredSpans
 from converra.server.store.changes import WEBHOOKS
 from converra.server.viewer import routes
 from converra.server.viewer.drafts import Drafts
@@ -46,14 +48,17 @@ _MODEL_ERRORS = {
 def create_app(
     store: Store, *, faults: Faults | None = None, connections: Connections | None = None, token: str | None = None
 ) -> Starlette:
-    """API, stand-in model and viewer over one store. Without `connections`, faults that break one raise instead.
+    """API, stand-in model, receiver of spans and viewer over one store.
 
-    Without a `token`, answer this machine only; with one, answer every request that carries it.
+    Without `connections`, faults that break one raise instead. Without a `token`, answer this machine only; with one,
+    answer every request that carries it.
     """
     faults = faults or Faults()
     connections = connections or Connections()
     drafts = Drafts(store.changes)
     model = Model(connections, store.log, drafts)
+    webhooks = Webhooks(delivered=lambda: store.changes.publish((WEBHOOKS,)))
+    spans = StoredSpans(store, webhooks.updated)
     app = Starlette(
         routes=[
             Mount("/api/v1", Router(endpoints.routes(), redirect_slashes=False)),
@@ -61,6 +66,7 @@ def create_app(
             Mount("/google", Router(model.gemini_routes(), redirect_slashes=False)),
             Mount("/anthropic", Router(model.anthropic_routes(), redirect_slashes=False)),
             Mount("/bedrock", Router(model.bedrock_routes(), redirect_slashes=False)),
+            *Receiver(spans).routes(),
             *routes.routes(),
         ],
         middleware=[
@@ -75,7 +81,8 @@ def create_app(
     app.state.faults = faults
     app.state.drafts = drafts
     app.state.pages = asyncio.Semaphore(AT_A_TIME)
-    app.state.webhooks = Webhooks(delivered=lambda: store.changes.publish((WEBHOOKS,)))
+    app.state.webhooks = webhooks
+    app.state.spans = spans
     return app
 
 

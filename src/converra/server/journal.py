@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from starlette.datastructures import Headers
 
-from converra.server.api.refusal import Refusal
+from converra.otlp.body import MAX_BODY_BYTES as OTLP_BODY_BYTES
+from converra.otlp.routes import PREFIX as OTLP
+from converra.otlp.routes import REASON
+from converra.server.api.answers import JSON
+from converra.server.api.refusal import Refusal, refused_exporter
 from converra.server.store.records import fingerprint
 from converra.server.store.request_log import BODY_BYTES
 
@@ -28,6 +32,9 @@ class API(NamedTuple):
     name: str
     key: str
     """The usual environment variable for its key."""
+    max_body_bytes: int = MAX_BODY_BYTES
+    is_logged_whole: bool = True
+    """The log keeps the bodies of requests; spans would fill it within minutes."""
 
 
 API_BY_PATH = {
@@ -36,8 +43,9 @@ API_BY_PATH = {
     "/google/": API("Gemini's API", "GEMINI_API_KEY"),
     "/anthropic/": API("Anthropic's API", "ANTHROPIC_API_KEY"),
     "/bedrock/": API("Bedrock's API", "AWS_BEARER_TOKEN_BEDROCK"),
+    OTLP: API("OpenTelemetry (OTLP)", "CONVERRA_API_KEY", OTLP_BODY_BYTES, is_logged_whole=False),
 }
-"""The Conversations API, and the APIs in which the stand-in model answers, by the beginning of their paths."""
+"""The Conversations API, those in which the stand-in model answers, and OTLP, by the beginning of their paths."""
 
 APIS = tuple(API_BY_PATH)
 """Beginnings of the paths of all APIs; other paths are pages."""
@@ -61,14 +69,15 @@ class JournalMiddleware:
         if scope["type"] != "http" or not scope["path"].startswith(APIS):
             await self.app(scope, receive, send)
             return
-        body, whole = await _read(receive)
-        entry = _Entry(self.store, scope, body)
+        api = next(api for path, api in API_BY_PATH.items() if scope["path"].startswith(path))
+        body, whole = await _read(receive, api.max_body_bytes)
+        entry = _Entry(self.store, scope, body, is_kept=api.is_logged_whole)
         try:
             if whole:
                 scope["converra.body"] = body
                 await self.app(scope, _replay(body, receive), entry.sending(send))
             else:
-                await _refuse_body(entry.sending(send))
+                await _refuse_body(scope, api.max_body_bytes, entry.sending(send))
         finally:
             entry.finish()
 
@@ -89,7 +98,7 @@ class _Answer(msgspec.Struct):
 class _Entry:
     """One line of the log, from arrival to the last byte of the answer."""
 
-    def __init__(self, store: Store, scope: Scope, body: bytes) -> None:
+    def __init__(self, store: Store, scope: Scope, body: bytes, *, is_kept: bool = True) -> None:
         self._store = store
         self._started = time.perf_counter()
         self._status: int | None = None
@@ -101,7 +110,7 @@ class _Entry:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         account = scope[REPLAYED_FOR] if REPLAYED_FOR in scope else _without_keys(headers)
         self._number = store.log.add(
-            account=account, method=scope["method"], path=_target(scope), headers=headers, body=body
+            account=account, method=scope["method"], path=_target(scope), headers=headers, body=body, keep_body=is_kept
         )
         scope["converra.request"] = self._number
 
@@ -129,12 +138,17 @@ class _Entry:
             status=self._status,
             ms=round(ms, 3),
             answer_bytes=self._bytes,
-            reason=_reason(answer) if self._status is not None and self._status >= _REFUSED else None,
+            reason=self._reason(answer),
             fault=self._scope.get("converra.fault"),
             answer=answer if len(answer) > self._written else None,
             answer_type=self._answer_type,
         )
         self._written = len(answer)
+
+    def _reason(self, answer: bytes) -> str | None:
+        if self._status is None or self._status < _REFUSED:
+            return None
+        return self._scope.get(REASON) or _reason(answer)
 
 
 def _reason(refusal: bytes) -> str | None:
@@ -170,16 +184,16 @@ def _target(scope: Scope) -> str:
     return f"{scope['path']}?{query}" if query else str(scope["path"])
 
 
-async def _read(receive: Receive) -> tuple[bytes, bool]:
+async def _read(receive: Receive, limit: int) -> tuple[bytes, bool]:
     """The body, and whether it was read to its end; a client that goes away counts as an end."""
     parts: list[bytes] = []
     size = 0
-    while size <= MAX_BODY_BYTES:
+    while size <= limit:
         message = await receive()
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if not message.get("more_body"):
-            return b"".join(parts), size <= MAX_BODY_BYTES
+            return b"".join(parts), size <= limit
     return b"".join(parts), False
 
 
@@ -193,9 +207,13 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-async def _refuse_body(send: Send) -> None:
+async def _refuse_body(scope: Scope, limit: int, send: Send) -> None:
     """413, and close: the rest of the body is not read."""
-    refusal = Refusal(413, "PAYLOAD_TOO_LARGE", "Request body too large", {"body": f"At most {MAX_BODY_BYTES:,} bytes"})
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": msgspec.json.encode(refusal.body())})
+    refusal = Refusal(413, "PAYLOAD_TOO_LARGE", "Request body too large", {"body": f"At most {limit:,} bytes"})
+    answer = refused_exporter(scope, refusal) or JSON(refusal.body(), refusal.status)
+    answer.headers["connection"] = "close"
+    await answer(scope, _nothing, send)
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
+    from converra.server.spans import StoredSpans
     from converra.server.store.records import LoggedRequest
 
 LOOPBACK = "127.0.0.1"
@@ -38,10 +39,12 @@ _LAST_SECONDS = 0.5
 class LocalServer:
     """A running server: its addresses, what it holds, what it was asked, and its fault switches."""
 
-    def __init__(self, port: int, store: Store, faults: Faults) -> None:
+    def __init__(self, port: int, store: Store, faults: Faults, spans: StoredSpans) -> None:
         self.port: int = port
         self.store: Store = store
         self.faults: Faults = faults
+        self.spans: StoredSpans = spans
+        """Spans that exporters have sent, on their way into the store."""
 
     @property
     def url(self) -> str:
@@ -52,6 +55,11 @@ class LocalServer:
     def base_url(self) -> str:
         """The Conversations API, as `CONVERRA_BASE_URL` wants it."""
         return f"{self.url}/api/v1"
+
+    @property
+    def otlp_url(self) -> str:
+        """The receiver of spans, as `OTEL_EXPORTER_OTLP_ENDPOINT` wants it."""
+        return self.url
 
     @property
     def openai_url(self) -> str:
@@ -97,10 +105,11 @@ def serve(
         held = store or stack.enter_context(contextlib.closing(Store(path or ":memory:")))
         listener = stack.enter_context(contextlib.closing(listen(port)))
         app = create_app(held, faults=faults, connections=connections, token=token)
+        stack.callback(app.state.spans.close)
         held.pruning.start()
         server = _ThreadedServer(_config(app, connections))
         stack.enter_context(server.running(listener))
-        yield LocalServer(listener.getsockname()[1], held, faults)
+        yield LocalServer(listener.getsockname()[1], held, faults, app.state.spans)
 
 
 def run(store: Store, listener: socket.socket, *, token: str | None = None) -> None:
@@ -115,7 +124,10 @@ def run(store: Store, listener: socket.socket, *, token: str | None = None) -> N
     faults, connections = Faults(), Connections()
     app = create_app(store, faults=faults, connections=connections, token=token)
     store.pruning.start()
-    _Server(store, _config(app, connections)).run(sockets=[listener])
+    try:
+        _Server(store, _config(app, connections)).run(sockets=[listener])
+    finally:
+        app.state.spans.close()
 
 
 def listen(port: int, host: str = LOOPBACK) -> socket.socket:

@@ -249,7 +249,14 @@ def _taken(got: int, asked: int | None) -> str:
 def _addresses(server: Running, path: str, token: str | None = None) -> dict[str, str]:
     url = server.url
     viewer = f"{url}/?token={token}" if token else url
-    return {"viewer": viewer, "api": f"{url}/api/v1", "model": f"{url}/openai/v1", "key": server.key, "db": path}
+    return {
+        "viewer": viewer,
+        "api": f"{url}/api/v1",
+        "model": f"{url}/openai/v1",
+        "otlp": url,
+        "key": server.key,
+        "db": path,
+    }
 
 
 def _encoded(where: Mapping[str, str]) -> str:
@@ -280,9 +287,20 @@ def _greeting(where: Mapping[str, str], note: str) -> str:
             "  converra dev -- python app.py      (--fake-llm does without a model's key)",
             "For an app that you start yourself:",
             f"  export CONVERRA_BASE_URL={where['api']} CONVERRA_API_KEY={where['key']}",
+            "For an app in any language that exports OpenTelemetry spans:",
+            f"  export OTEL_EXPORTER_OTLP_ENDPOINT={where['otlp']}",
+            "  export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+            *_key_of_exporters(where),
             "And to do without a model's key:",
             f"  export OPENAI_BASE_URL={where['model']} OPENAI_API_KEY={where['key']}",
             "",
             "Ctrl-C ends it.",
         )
     )
+
+
+def _key_of_exporters(where: Mapping[str, str]) -> list[str]:
+    """Return the line with the token, for a server that asks for one."""
+    if where["key"] == KEY:
+        return []
+    return [f"  export OTEL_EXPORTER_OTLP_HEADERS=Authorization=Bearer%20{where['key']}"]

@@ -42,9 +42,18 @@ class RequestLog:
         self._store = store
         self._keep = keep
 
-    def add(self, *, account: str | None, method: str, path: str, headers: Mapping[str, str], body: bytes) -> int:
-        """Write down a request as it arrives; the number is for `answered`."""
-        model = None if path.startswith("/api/") else _model(path, body)
+    def add(
+        self,
+        *,
+        account: str | None,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        keep_body: bool = True,
+    ) -> int:
+        """Write down a request as it arrives; the number is for `answered`. With `keep_body=False` without its body."""
+        model = _model(path, body) if keep_body and not path.startswith("/api/") else None
         digest = _digest(account, method, path, body) if method == "POST" else None
         number = self._store.execute(
             "INSERT INTO requests (received_at, account, method, path, headers, body, body_bytes, model, digest,"
@@ -52,7 +61,7 @@ class RequestLog:
             " 1 + coalesce(?, (SELECT count(*) FROM requests WHERE digest = ?)))",
             (
                 *(self._store.now(), account, method, path, msgspec.json.encode(headers).decode()),
-                *(body[:BODY_BYTES], len(body), model, digest, _retries(headers), digest),
+                *(body[: BODY_BYTES * keep_body], len(body), model, digest, _retries(headers), digest),
             ),
         ).lastrowid
         assert number is not None  # noqa: S101 - an INSERT has a row id

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 from converra.server import insights
 from converra.server.api.answers import iso
-from converra.server.viewer import chat_view, costs, figures, pictures, texts
+from converra.server.viewer import chat_view, costs, emitters, figures, pictures, texts
 from converra.server.viewer import timeline as timelines
 from converra.server.viewer.charts import charts
 from converra.server.viewer.export import EXPORTS, exported
@@ -166,6 +166,7 @@ def _about(store: Store, found: Conversation, messages: Messages, window: _Windo
         "newer": newer,
         "older": older,
         "totals": found.totals,
+        "emitter": emitters.of_conversation(found.sent_metadata),
         "latency": figures.duration(found.totals.latency_ms),
         "cost": costs.total(messages),
         "cost_source": costs.source(),

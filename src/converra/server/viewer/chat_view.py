@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from converra.server.store.totals import answered, failed, mapping
 from converra.server.store.totals import calls as calls_of
-from converra.server.viewer import costs, prompt_diff
+from converra.server.viewer import costs, emitters, prompt_diff
 from converra.server.viewer.figures import duration, size
 from converra.server.viewer.texts import SHOWN_CHARACTERS, Text, Texts, pretty, without_placeholders
 
@@ -215,6 +215,9 @@ def _facts(message: Mapping[str, Any]) -> Iterator[str]:
     first = metadata.get("timeToFirstTokenMs")
     if isinstance(first, int | float):
         yield f"first token {duration(first)}"
+    emitter = emitters.of_message(metadata)
+    if emitter is not None:
+        yield emitter.label
     price = costs.of(message)
     if price is not None:
         yield costs.about(price)

@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse
 
 from converra.server.api.answers import JSON
+from converra.server.api.refusal import refused_exporter
 from converra.server.journal import APIS
 from converra.server.viewer.pages import SECURITY_HEADERS, templates
 
@@ -37,7 +38,7 @@ _HEADERS = SECURITY_HEADERS | {
 def refused(scope: Scope, refusal: Refusal) -> Response:
     """Answer with a refusal: a page for a browser on its way to a page, else JSON."""
     if not _wants_page(scope):
-        return JSON(refusal.body(), refusal.status, headers=refusal.headers)
+        return refused_exporter(scope, refusal) or JSON(refusal.body(), refusal.status, headers=refusal.headers)
     text = (
         templates()
         .get_template("refusal.html")

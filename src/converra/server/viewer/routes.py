@@ -16,6 +16,7 @@ from converra.server.store.search import PLACE_BITS
 from converra.server.viewer import (
     chat_page,
     compare_page,
+    emitters,
     figures,
     forget_page,
     pictures,
@@ -110,6 +111,7 @@ def _row(store: Store, found: Conversation, place: int | None, q: str) -> dict[s
         "address": _address(found.id, place, q),
         "title": texts.title(found.title),
         "totals": found.totals,
+        "emitter": emitters.of_conversation(found.sent_metadata),
         "tokens": (figures.count(found.totals.tokens_in), figures.count(found.totals.tokens_out)),
         "latency": figures.duration(found.totals.latency_ms),
         "updated": iso(found.updated_at),
