@@ -16,7 +16,11 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
+from converra.server import journal
 from converra.server.run import serve
+from converra.server.store.conversations import Store
+from converra.server.store.records import fingerprint
+from converra.spans.bridge import Bridge
 from tests.markdown import page
 from tests.otel.recorded import NAMES, bodies
 from tests.patience import LONG, until
@@ -178,6 +182,31 @@ def test_refusals(server: LocalServer) -> None:
     assert MessageToDict(ExportTraceServiceResponse.FromString(empty.content)) == {}
 
 
+def test_limits(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body over the limit is a 413 before it is read to its end; a server that is behind asks to try again."""
+    monkeypatch.setitem(journal.API_BY_PATH, "/v1/", journal.API_BY_PATH["/v1/"]._replace(max_body_bytes=10))
+    large = _post(server, _body(_span(1, CALL)))
+    assert (large.status_code, large.json()["code"], large.headers["Connection"]) == (413, 8, "close")
+    monkeypatch.undo()
+    monkeypatch.setattr(Bridge, "is_full", True)
+    behind = _post(server, _body(_span(1, CALL)))
+    assert (behind.status_code, behind.json()["code"], behind.headers["Retry-After"]) == (503, 14, "1")
+    monkeypatch.undo()
+    assert _post(server, _body(_span(1, CALL))).status_code == 200
+    assert len(_stored(server)) == 1
+
+
+def test_each_key_is_an_account(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversations of different keys stay apart; of too many keys, those of the longest silent one are completed."""
+    monkeypatch.setattr("converra.server.spans.MAX_ACCOUNTS", 1)
+    session = CALL | {"gen_ai.conversation.id": "s-1"}
+    for number, key in enumerate(("one", "two"), 1):
+        _post(server, _body(_span(number, session)), Authorization=f"Bearer {key}")
+    first, second = _stored(server)
+    assert (first.account, first.status) == (fingerprint("one"), "completed")
+    assert (second.account, second.status) == (fingerprint("two"), "active")
+
+
 def test_a_token_is_asked_for() -> None:
     """A server with a token takes spans only from exporters that bring it, and keeps them in its account."""
     with serve(token="secret-token") as server:
@@ -199,8 +228,6 @@ def test_faults_leave_spans_alone(server: LocalServer) -> None:
 
 def test_what_is_open_is_completed_when_the_server_stops() -> None:
     """Nothing that was taken is lost by a stop, and the conversations of spans end with it."""
-    from converra.server.store.conversations import Store
-
     store = Store()
     with serve(store=store) as server:
         _post(server, _body(_span(1, CALL)))
