@@ -96,4 +96,7 @@ def is_made_up(session: str | None) -> bool:
 
 
 def _first(attributes: Mapping[str, Any], keys: Iterable[str]) -> str | None:
-    return next((value for key in keys if (value := string(attributes.get(key)))), None)
+    for key in keys:
+        if key in attributes and (value := string(attributes[key])):
+            return value
+    return None
