@@ -143,6 +143,14 @@ def test_an_emitters_facts_are_read(name: str) -> None:
     assert found == FACTS[name]
 
 
+@pytest.mark.parametrize("name", ["strands", "vercel-6", "vercel-7"])
+def test_the_time_to_the_first_token_is_read(name: str) -> None:
+    """In milliseconds, whichever unit the emitter has chosen: it is a part of the call's duration."""
+    timed = [(call.first_token_ms, span.seconds * 1000) for span, call in _calls(name) if call.first_token_ms]
+    assert len(timed) == {"strands": 3}.get(name, 1)
+    assert all(duration / 10 < first <= duration + 1 for first, duration in timed)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_tools_and_sessions_are_read(name: str) -> None:
     """A tool's span names the call that it answers and has its result; sessions stand on the call or around it."""

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
     from converra.spans.span import Span
 
+FIRST_TOKEN = (
+    "gen_ai.response.time_to_first_chunk",
+    "gen_ai.client.operation.time_to_first_chunk",  # Vercel AI SDK 7
+    "gen_ai.server.time_to_first_token",
+)
 PROMPT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens")
 COMPLETION = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.usage.completion_tokens")
 DETAILS = {
@@ -74,7 +79,7 @@ def count(attributes: Mapping[str, Any], *keys: str) -> int | None:
 
 def first_token_ms(attributes: Mapping[str, Any]) -> float | None:
     """Return the milliseconds until the first part of the answer, which conventions give in seconds."""
-    value = attributes.get("gen_ai.response.time_to_first_chunk", attributes.get("gen_ai.server.time_to_first_token"))
+    value: Any = next((attributes[name] for name in FIRST_TOKEN if name in attributes), None)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value * 1000 if is_number and value >= 0 else None
 
