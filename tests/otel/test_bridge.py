@@ -209,11 +209,10 @@ def test_turns_wait_for_their_session_only_so_long() -> None:
 
 def test_a_block_takes_the_turns_of_its_spans() -> None:
     """Also those that are recorded after the block was left, which completes then; over a real server."""
-    with serve() as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in (("API_KEY", "k"), ("BASE_URL", server.base_url), ("FLUSH_INTERVAL", "3600")):
-            patch.setenv(f"CONVERRA_{name}", value)
+    with serve() as server:
+        settings = load({"api_key": "k", "base_url": server.base_url, "flush_interval": 3600}, {})
         provider = TracerProvider()
-        with swapped(Recorder):
+        with swapped(lambda _asked: Recorder(settings)):
             converra.uninstrument()
             provider.add_span_processor(ConverraSpanProcessor())
             provider.add_span_processor(BatchSpanProcessor(ConverraSpanExporter()))
