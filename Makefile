@@ -1,14 +1,14 @@
 # Every target sets up what it needs, in .venv and .venvs; a fresh clone needs Python >= 3.11, git and make.
 # PYTHON=python3.12 chooses the interpreter.
 
-.PHONY: help demo test test-quick coverage test-deployments test-compat test-upstream check docs bench picture public-api format lint layers types dev wheel clean
+.PHONY: help demo test test-quick coverage test-deployments test-fleet test-compat test-upstream check docs bench picture public-api format lint layers types dev wheel clean
 .NOTPARALLEL:
 
 DEV := .venv/bin/
 WHEEL := .venvs/wheel/bin/
 # more workers than cores: many tests wait for a timeout or a child process
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
-SLOW := process browser cli server/test_openapi.py server/test_many.py integrations/test_openai_exit.py \
+SLOW := process browser fleet cli server/test_openapi.py server/test_many.py integrations/test_openai_exit.py \
 	integrations/test_langchain_processes.py history/test_model_chat.py test_demo.py test_examples.py test_settings.py \
 	test_testing.py test_web_app.py
 PARALLEL = -n $(WORKERS) --dist worksteal --inline-snapshot=disable --ignore-glob='tests/test_docs*'
@@ -53,6 +53,10 @@ test-deployments: ## the real servers and workers, told to stop: what they recor
 	@scripts/redis
 	@scripts/venv .venvs/deployments openai,server deployments
 	.venvs/deployments/bin/pytest tests/deployments $(ARGS)
+
+test-fleet: dev ## a fleet with a real Redis server: processes are killed fifty times
+	@scripts/redis
+	FLEET_KILLS=50 $(DEV)pytest -n 0 tests/fleet $(ARGS)
 
 picture: dev ## docs/demo.svg and docs/viewer.png, from runs of the demo
 	$(DEV)python -m scripts.demo_picture

@@ -145,7 +145,7 @@ def test_commands_exist(page: Page) -> None:
 def _is_understood(words: list[str]) -> bool:
     command: click.Command | None = commands
     context = click.Context(commands)
-    while isinstance(command, click.Group) and words:
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         command = command.get_command(context, words.pop(0))
     assert command is not None
     command.make_parser(context).parse_args(words)  # raises for an unknown option

@@ -110,6 +110,8 @@ def _commands(group: click.Group, names: tuple[str, ...]) -> Iterator[tuple[str,
         for name in group.list_commands(context):
             command = group.get_command(context, name)
             assert command is not None
+            if isinstance(command, click.Group) and command.invoke_without_command:
+                yield " ".join((*names, name)), command
             if isinstance(command, click.Group):
                 yield from _commands(command, (*names, name))
             else:

@@ -23,6 +23,7 @@ from converra.server.run import LocalServer, serve
 from converra.server.store.records import fingerprint
 from converra.testing.capture import Capture
 from converra.testing.swap import in_memory, swapped
+from tests.fleet import redis_server as redis_server_module
 from tests.markdown import page
 from tests.patience import HANG, LONG, UNHURRIED, until
 
@@ -298,6 +299,26 @@ def test_otel_reads_the_spans_of_a_provider_that_is_set_later() -> None:
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(redis_server_module.PROGRAM is None, reason="redis-server is not installed")
+def test_relay_none_leaves_the_sending_to_others(server: LocalServer) -> None:
+    """The app hands over and sends nothing; by default it sends, also what others have handed over before."""
+    with redis_server_module.redis_server() as redis:
+        ended = ran(server, f"{BLOCK}assert converra.flush({LONG})", outbox=redis.url, relay="none")
+        assert ended.stderr == ""
+        assert held(server) == []
+        ended = ran(server, f"import converra\n{UNTIL_SENT}", outbox=redis.url)
+        assert ended.stderr == ""
+        assert held(server) == ARRIVED
+
+
+UNTIL_SENT = """
+from tests.patience import until
+converra.instrument()
+relay = converra._default.recorder().delivery._flusher.relay
+until(lambda: relay.counters.delivered == 2)
+"""
+
+
 def test_every_setting_is_tested_here() -> None:
     """A new row of the table needs a promise of its own."""
     tests = [name for name in globals() if name.startswith("test_")]
@@ -310,6 +331,7 @@ OTHERS: dict[str, tuple[Any, str, Any]] = {
     "prompt_id": ("mine", "theirs", "theirs"),
     "enabled": (True, "off", False),
     "outbox": (Path("mine"), "theirs", "theirs"),
+    "relay": ("inline", " None", "none"),
     "flush_interval": (1, "2.5", 2.5),
     "idle_timeout": (1, "2.5", 2.5),
     "timeout": (1, "2.5", 2.5),
@@ -345,7 +367,8 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "base_url": ("", "ftp://x", "http://", "http://a b/", "http://x:port", "nonsense", 3),
     "prompt_id": (3,),
     "enabled": ("maybe", 2),
-    "outbox": (3,),
+    "outbox": (3, "postgres://host", "redis:/+x://host"),
+    "relay": ("both", 3),
     "flush_interval": (-1, "inf", "nan", "soon", True),
     "idle_timeout": (-1, "1 s"),
     "timeout": (-1, "1e999"),

@@ -123,6 +123,7 @@ def instrument(
     base_url: str | None = None,
     enabled: bool | None = None,
     outbox: str | None = None,
+    relay: str | None = None,
     integrations: str | Sequence[str] | None = None,
     flush_interval: float | None = None,
     idle_timeout: float | None = None,
@@ -151,8 +152,11 @@ def instrument(
             `CONVERRA_BASE_URL`.
         enabled: `false`: nothing is patched, no thread is started, nothing is logged. Default: `true`. Environment:
             `CONVERRA_ENABLED`.
-        outbox: The path of a file that keeps pending messages through a crash. Without one they are kept in memory.
-            Environment: `CONVERRA_OUTBOX`.
+        outbox: The path of a file that keeps pending messages through a crash, or the URL of a Redis server that the
+            processes of all machines share (`redis://`, `rediss://`). Without one they are kept in memory. Environment:
+            `CONVERRA_OUTBOX`.
+        relay: With a Redis outbox: `inline`, each process takes part in sending; `none`, only `converra relay` sends.
+            Default: `inline`. Environment: `CONVERRA_RELAY`.
         integrations: The names of the integrations to switch on, or names with `-` before them to leave those out: a
             list, or separated by commas. Without it, all are on. Environment: `CONVERRA_INTEGRATIONS`.
         flush_interval: Seconds: the longest that a turn waits before it is sent. Default: `2.0`. Environment:
@@ -195,6 +199,7 @@ def instrument(
         "base_url": base_url,
         "enabled": enabled,
         "outbox": outbox,
+        "relay": relay,
         "integrations": integrations,
         "flush_interval": flush_interval,
         "idle_timeout": idle_timeout,
@@ -287,17 +292,18 @@ def complete(prompt_id: str, session_id: str) -> None:
     recorder().complete(prompt_id, session_id)
 
 
-def flush(timeout: float | None = None) -> bool:
+def flush(timeout: float | None = None, *, delivered: bool = False) -> bool:
     """Send everything that waits.
 
     Args:
         timeout: Seconds that it may take at most; by default 30.
+        delivered: With a Redis outbox: wait for the API as well, not for Redis alone.
 
     Returns:
-        True only if everything was delivered in time.
+        True only if everything was delivered in time; with a Redis outbox, if Redis has everything.
 
     """
-    return True if _recorder is None else _recorder.flush(timeout)
+    return True if _recorder is None else _recorder.flush(timeout, delivered=delivered)
 
 
 def shutdown(timeout: float | None = None) -> bool:

@@ -8,6 +8,7 @@ An argument wins over the environment, the environment over the default.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEFAULT_BASE_URL = "https://converra.ai/api/v1"
+
+RELAYS = ("inline", "none")
+"""Values of the setting `relay`."""
 
 SILENCED = "CONVERRA_SILENCED"
 """The variable by which the pytest plugin switches capture off in the tests and their child processes.
@@ -85,8 +89,24 @@ def _url(value: Any) -> str:
     return url
 
 
-def _path(value: Any) -> str | None:
-    return _text(os.fspath(value))
+def _outbox(value: Any) -> str | None:
+    """Read a path or a URL. What is wrong with a Redis URL is found where it is used, and said there in detail."""
+    text = _text(os.fspath(value))
+    if text is not None and not is_fleet(text) and "://" in text:
+        raise ValueError
+    return text
+
+
+def is_fleet(outbox: str | None) -> bool:
+    """Return True for the URL of an outbox that machines share."""
+    return outbox is not None and re.match(r"rediss?(\+\w*)?://", outbox) is not None
+
+
+def _relay(value: Any) -> str:
+    word = value.strip().lower() if isinstance(value, str) else value
+    if word not in RELAYS:
+        raise ValueError
+    return str(word)
 
 
 def _prompt(value: Any) -> Any:
@@ -115,6 +135,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     prompt_id: str | Callable[[Any], str | None] | None = None
     enabled: bool = True
     outbox: str | None = None
+    relay: str = "inline"
     integrations: tuple[str, ...] | None = None
     flush_interval: float = 2.0
     idle_timeout: float = 300.0
@@ -186,9 +207,17 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "outbox",
         "CONVERRA_OUTBOX",
-        _path,
-        "a file path",
-        "The path of a file that keeps pending messages through a crash. Without one they are kept in memory.",
+        _outbox,
+        "a file path, or a URL such as redis://host:6379/0",
+        "The path of a file that keeps pending messages through a crash, or the URL of a Redis server that the"
+        " processes of all machines share (`redis://`, `rediss://`). Without one they are kept in memory.",
+    ),
+    Setting(
+        "relay",
+        "CONVERRA_RELAY",
+        _relay,
+        "inline or none",
+        "With a Redis outbox: `inline`, each process takes part in sending; `none`, only `converra relay` sends.",
     ),
     Setting(
         "integrations",
@@ -289,7 +318,15 @@ def refuses_colour(environ: Mapping[str, str] | None = None) -> bool:
 
 
 def _masked(name: str, value: Any) -> Any:
+    """Mask the key, and the password of an outbox's URL."""
+    if name == "outbox" and isinstance(value, str):
+        return without_password(value)
     return "***" if name == "api_key" and value else value
+
+
+def without_password(url: str) -> str:
+    """Return a URL with its passwords masked."""
+    return re.sub(r"(://[^/@]*?:)[^/]*@", r"\1***@", re.sub(r"(password=)[^&]*", r"\1***", url))
 
 
 def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Config:
@@ -324,5 +361,5 @@ def _read(row: Setting, value: Any, source: str) -> Any:
     try:
         return row.read(value)
     except (ValueError, TypeError, OverflowError) as error:
-        got = "a value that it cannot use" if row.name == "api_key" else repr(value)
+        got = "a value that it cannot use" if row.name == "api_key" else repr(_masked(row.name, value))
         raise InvalidArgumentError(f"{source} is {got}, expected {row.expected}") from error

@@ -14,7 +14,7 @@ from inline_snapshot import snapshot
 from converra.config import Config
 from converra.delivery.delivery import usual_mode
 from converra.delivery.protocol.progress import CLOSING_WORDS
-from converra.delivery.worker.flusher import Mode
+from converra.delivery.worker.loop import Mode
 from converra.server.faults.switches import FaultMiddleware
 from converra.wire.models import Usage
 from tests.delivery.harness import Held, Note, asleep, delivery, held, posts, queue, said, turn, words

@@ -16,6 +16,7 @@ from converra.delivery.conversation_queue import FlushRequest
 from converra.delivery.delivery import Delivery
 from converra.delivery.header import Header
 from converra.delivery.worker import flusher as flushing
+from converra.delivery.worker import loop
 from converra.errors import RateLimitError
 from tests.delivery.fake_api import FakeAPI
 from tests.delivery.harness import turn
@@ -92,7 +93,7 @@ class Limited(FakeAPI):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (flushing, delivering, stats):
+    for module in (loop, flushing, delivering, stats):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(retry, "FIRST_DELAY", 0.5)
     monkeypatch.setattr(retry, "MAX_DELAY", 8.0)

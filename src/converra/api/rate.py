@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LEFT = re.compile(r"\b(?:remaining|r)=(\d{1,9})\b")
+_LIMIT = re.compile(r"\b(?:limit|q)=(\d{1,9})\b")
 _RESET = re.compile(r"\b(?:reset|t)=(\d{1,9})\b")
+_WINDOW = re.compile(r"\bw=(\d{1,9})\b")
 _NUMBER = re.compile(r"\d{1,13}(\.\d{1,9})?")
 _EPOCH = 1_000_000_000
 """From this many seconds on a reset is a date."""
@@ -36,6 +38,18 @@ def resets_in(headers: Mapping[str, str], now: float) -> float | None:
 def left(headers: Mapping[str, str]) -> int | None:
     """Return the number of requests that are still allowed until the reset; None if the headers do not tell."""
     count = _said(headers, "remaining", _LEFT)
+    return None if count is None else int(count)
+
+
+def limit(headers: Mapping[str, str]) -> int | None:
+    """Return the number of requests that are allowed in a window; None if the headers do not tell, or it is no minute.
+
+    Only the form with `w=60` and the plain numbers, whose window is a minute with this API, are read.
+    """
+    window = _WINDOW.search(headers.get("ratelimit-policy", headers.get("ratelimit", "")))
+    if window is not None and window[1] != "60":
+        return None
+    count = _said(headers, "limit", _LIMIT)
     return None if count is None else int(count)
 
 

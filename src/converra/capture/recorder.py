@@ -189,19 +189,20 @@ class Recorder:
 
     # -- delivery ------------------------------------------------------------------------------------------------------
 
-    def flush(self, timeout: float | None = None) -> bool:
+    def flush(self, timeout: float | None = None, *, delivered: bool = False) -> bool:
         """Send everything that waits.
 
         Args:
             timeout: Seconds that it may take at most; by default 30.
+            delivered: With a Redis outbox: wait for the API as well, not for Redis alone.
 
         Returns:
-            True only if everything was delivered in time.
+            True only if everything was delivered in time; with a Redis outbox, if Redis has everything.
 
         """
         if self.sources:
             self.release()
-        return self.delivery.flush(timeout)
+        return self.delivery.flush(timeout, delivered=delivered)
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Complete what is open, send everything and stop. Recording something later starts delivery again.

@@ -8,6 +8,7 @@ _HINTS = {
     "cli": ("click", "rich"),
     "server": ("starlette", "uvicorn", "jinja2", "sse_starlette"),
     "openai": ("openai",),
+    "redis": ("redis",),
 }
 
 

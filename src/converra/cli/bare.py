@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one of the commands; its exit status."""
     given = _parser().parse_args(arguments)
     if given.which == "doctor":
-        return diagnose(offline=given.offline, as_json=given.json, verbose=given.verbose)
+        return diagnose(offline=given.offline, as_json=given.json, verbose=given.verbose, outbox=given.outbox)
     command = given.command[1:] if given.command[:1] == ["--"] else given.command
     if not command:
         return _failed("give a command: converra run -- python app.py", 2)
@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="Check the settings, and that the libraries are patched.")
     doctor.add_argument("--offline", action="store_true", help="Ask the API nothing.")
     doctor.add_argument("--verbose", "-v", action="store_true", help="Also list what is as expected.")
+    doctor.add_argument("--outbox", metavar="URL", help="Also check a fleet's Redis.")
     doctor.add_argument("--json", action="store_true", help="Print JSON, for programs.")
     return parser
 

@@ -96,7 +96,7 @@ def _given(row: config.Setting, given: str) -> Check:
         value = getattr(config.load({}, {row.environment or "": given}), row.name)
     except InvalidArgumentError as error:
         return Check("settings", row.name, "bad", str(error))
-    folder = Path(value).absolute().parent if row.name == "outbox" else None
+    folder = Path(value).absolute().parent if row.name == "outbox" and not config.is_fleet(value) else None
     if folder and not (folder.is_dir() and os.access(folder, os.W_OK)):
         return Check("settings", row.name, "bad", f"{value}: there is no folder {folder} that can be written to")
     return Check("settings", row.name, "ok", f"{_shown(row.name, value)} (from {row.environment})")
@@ -116,6 +116,8 @@ def _by_default(row: config.Setting) -> Check:
 def _shown(name: str, value: Any) -> str:
     if name == "api_key":
         return f"fingerprint {fingerprint(value)}"
+    if name == "outbox" and value is not None:
+        return config.without_password(value)
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from converra.capture.console import in_colour, visible
-from converra.cli import checks
+from converra.cli import checks, fleet_checks
 from converra.cli.trial import trial
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 _COLOURS = {"ok": 32, "note": 33, "bad": 31}
 
 
-def diagnose(*, offline: bool, as_json: bool, verbose: bool) -> int:
+def diagnose(*, offline: bool, as_json: bool, verbose: bool, outbox: str | None = None) -> int:
     """Make all checks, print them, and return the exit status: 1 if anything is bad."""
     found: list[Check] = []
-    for check in _checks(offline=offline):
+    for check in _checks(offline=offline, outbox=outbox):
         if not as_json and (verbose or not _is_routine(check)):
             _print(check, first=check.group not in {each.group for each in found if verbose or not _is_routine(each)})
         found.append(check)
@@ -36,11 +36,12 @@ def diagnose(*, offline: bool, as_json: bool, verbose: bool) -> int:
     return 1 if bad else 0
 
 
-def _checks(*, offline: bool) -> Iterator[Check]:
+def _checks(*, offline: bool, outbox: str | None) -> Iterator[Check]:
     environ = checks.environment()
     yield from checks.settings(environ)
     if not offline:
         yield from checks.api(environ)
+    yield from fleet_checks.fleet(environ, outbox, offline=offline)
     yield from checks.versions()
     yield from checks.providers(environ)
     yield from trial()

@@ -32,6 +32,7 @@ _COMMANDS = {
     "export": _Row("converra.cli.commands.export", "Write conversations as JSON, text, HTML or a test."),
     "push": _Row("converra.cli.commands.push", "Send what was recorded here to the real API, once."),
     "forget": _Row("converra.cli.commands.forget", "Delete what was recorded here."),
+    "relay": _Row("converra.cli.commands.relay", "Send what a fleet has handed over to Redis."),
     "doctor": _Row("converra.cli.commands.doctor", "Check the settings, and that calls are recorded."),
     "completion": _Row("converra.cli.commands.completion", "Print the completion script of a shell."),
 }

@@ -6,11 +6,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from converra.config import freezes_between_calls
+from converra.config import freezes_between_calls, is_fleet
 from converra.delivery.conversation_queue import Annotate, Append, ConversationQueue, End, FlushRequest, SendNow
 from converra.delivery.outbox.memory import MemoryOutbox
 from converra.delivery.stats import Counters, Losses, Stats, totals
-from converra.delivery.worker.flusher import Flusher, Mode
+from converra.delivery.worker.flusher import Flusher
+from converra.delivery.worker.loop import Mode, WorkLoop
 from converra.process import exits, lifecycle, uwsgi
 from converra.process.guard import log_limited
 from converra.process.jobs import LOCK_SECONDS, JobQueue, PeriodicTasks
@@ -69,16 +70,7 @@ class Delivery:
         self._memory = memory
         self._outbox = self._new_outbox(memory)
         self._losses = Losses(self._outbox, counters)
-        self._flusher = Flusher(
-            self.config,
-            self._outbox,
-            counters,
-            self._losses,
-            self._connect,
-            mode=mode,
-            periodic_task=self._periodic_task,
-            jobs=self.jobs,
-        )
+        self._flusher: WorkLoop = self._new_flusher(mode, counters)
         self._flusher.owner = self
         self.started: bool = False
         """The flusher runs, and exit hooks are set."""
@@ -88,11 +80,36 @@ class Delivery:
         """The type of the locks in use. gevent and eventlet replace it when they patch `threading`."""
 
     def _new_outbox(self, memory: MemoryOutbox) -> Outbox:
-        if self.config.outbox is None:
+        if self.config.outbox is None or is_fleet(self.config.outbox):
             return memory
         from converra.delivery.outbox.sqlite import SQLiteOutbox  # noqa: PLC0415 - most processes never need SQLite
 
         return SQLiteOutbox(self.config.outbox, memory, idle_timeout=self.config.idle_timeout)
+
+    def _new_flusher(self, mode: Mode, counters: Counters) -> WorkLoop:
+        if not is_fleet(self.config.outbox):
+            return Flusher(
+                self.config,
+                self._outbox,
+                counters,
+                self._losses,
+                self._connect,
+                mode=mode,
+                periodic_task=self._periodic_task,
+                jobs=self.jobs,
+            )
+        from converra.delivery.fleet.joining import join  # noqa: PLC0415 - most processes are in no fleet
+
+        return join(
+            self.config,
+            self._memory,
+            counters,
+            self._losses,
+            self._connect,
+            mode=mode,
+            periodic_task=self._periodic_task,
+            jobs=self.jobs,
+        )
 
     # -- recording -----------------------------------------------------------------------------------------------------
 
@@ -247,10 +264,11 @@ class Delivery:
 
     # -- flush and stop ------------------------------------------------------------------------------------------------
 
-    def flush(self, timeout: float | None = None, *, ends: bool = False) -> bool:
+    def flush(self, timeout: float | None = None, *, ends: bool = False, delivered: bool = False) -> bool:
         """Send everything that waits; with `ends`, complete open conversations too.
 
-        Returns True only if all of it was delivered within `timeout` seconds (default: `FLUSH_TIMEOUT`).
+        Returns True only if all of it was delivered within `timeout` seconds (default: `FLUSH_TIMEOUT`). In a fleet,
+        handed over is enough, unless it is to be `delivered`.
         """
         lifecycle.check()
         seconds = FLUSH_TIMEOUT if timeout is None else timeout
@@ -259,6 +277,8 @@ class Delivery:
         lost = self._outbox.dropped + self._counters.rejected
         request = self._ask(ends=ends)
         complete = request is None or self._flusher.wait(request, until)
+        if delivered and complete and self.started:
+            complete = self._flusher.delivered(until)
         return complete and assembled and self._outbox.dropped + self._counters.rejected == lost
 
     def shutdown(self, timeout: float | None = None) -> bool:
@@ -320,6 +340,8 @@ class Delivery:
         """Wait for that request until a time of the monotonic clock, and log what could not be delivered."""
         if flush_request is not None:
             self._flusher.wait(flush_request, until)
+        if self.started:
+            self._flusher.leave(until)
         self._gave_up_at = self._outbox.captured
         keyless = self.config.api_key_now() is None
         self._losses.total(self.stats().pending, kept=self._outbox.durable, keyless=keyless)
@@ -341,13 +363,13 @@ class Delivery:
 
     def _counts(self) -> Stats:
         """Return the counters; a job that cannot be assembled at present counts as one message."""
-        return totals(self._counters, self._outbox, jobs=len(self.jobs))
+        return totals(self._counters, self._outbox, jobs=len(self.jobs), sending=self._flusher.sending)
 
 
 def usual_mode(config: Config) -> Mode:
     """Return the mode of a process that can start threads."""
     if freezes_between_calls():
         return Mode.CALLER_WAITS
-    if config.outbox is not None or config.console:
+    if (config.outbox is not None and not is_fleet(config.outbox)) or config.console:
         return Mode.CALLER_ASSEMBLES
     return Mode.BACKGROUND

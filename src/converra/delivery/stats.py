@@ -20,13 +20,15 @@ logger: logging.Logger = logging.getLogger("converra")
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """Counters of captured messages: captured = pending + delivered + rejected + dropped."""
+    """Counters of captured messages: captured = pending + handed_over + delivered + rejected + dropped."""
 
     captured: int = 0
     """Recorded, less those that redaction or a shared session withheld."""
     pending: int = 0
     """Recorded, and neither delivered nor lost."""
     delivered: int = 0
+    handed_over: int = 0
+    """Stored by the Redis server of a fleet's outbox, from where a relay delivers them; 0 with any other outbox."""
     rejected: int = 0
     """Refused by the API as invalid, or not built because of a bug."""
     dropped: int = 0
@@ -52,6 +54,8 @@ class Counters:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.delivered: int = 0
+        self.handed_over: int = 0
+        self.readbacks: int = 0
         self.rejected: int = 0
         self.withheld: int = 0
         self.retries: int = 0
@@ -81,22 +85,28 @@ class Counters:
             count("dropped", new_dropped)
 
 
-def totals(counters: Counters, outbox: Outbox, *, jobs: int) -> Stats:
-    """Combine the counters of both sides; a job that is not assembled yet counts as one message."""
-    settled = counters.delivered + counters.rejected + outbox.dropped
+def totals(counters: Counters, outbox: Outbox, *, jobs: int, sending: Counters | None = None) -> Stats:
+    """Combine the counters of both sides; a job that is not assembled yet counts as one message.
+
+    `sending`: counters of a relay in this process, which sends messages of the whole fleet. Its requests count, its
+    messages do not.
+    """
+    sends = counters if sending is None else sending
+    settled = counters.delivered + counters.handed_over + counters.rejected + outbox.dropped
     pending = max(0, outbox.captured - counters.withheld - settled) + jobs
     return Stats(
         captured=pending + settled,
         pending=pending,
         delivered=counters.delivered,
+        handed_over=counters.handed_over,
         rejected=counters.rejected,
         dropped=outbox.dropped,
-        duplicated_risk=counters.duplicated_risk,
-        retries=counters.retries,
-        requests=counters.requests,
-        bytes=counters.bytes,
+        duplicated_risk=sends.duplicated_risk,
+        retries=sends.retries,
+        requests=sends.requests,
+        bytes=sends.bytes,
         pending_bytes=outbox.pending_bytes,
-        last_error=counters.last_error,
+        last_error=counters.last_error or sends.last_error,
         failures=caught(),
     )
 

@@ -12,7 +12,7 @@ from converra.delivery.conversation_queue import ConversationQueue
 from converra.delivery.delivery import Delivery
 from converra.delivery.protocol.late_errors import LATE_ERRORS
 from converra.delivery.stats import Stats
-from converra.delivery.worker.flusher import Mode
+from converra.delivery.worker.loop import Mode
 from converra.history.draft import ManualDraft
 from converra.testing.capture import CapturedConversation
 
@@ -101,7 +101,7 @@ class MemoryDelivery(Delivery):
             answered = any(message.role in ("assistant", "tool") for message in kept.messages)
             kept.status = "completed" if answered else "abandoned"
 
-    def flush(self, timeout: float | None = None, *, ends: bool = False) -> bool:  # noqa: ARG002 - the signature of delivery
+    def flush(self, timeout: float | None = None, *, ends: bool = False, delivered: bool = False) -> bool:  # noqa: ARG002 - the signature of delivery
         """Nothing waits."""
         return True
 

@@ -33,8 +33,11 @@ class Outbox(Protocol):
     def entries(self, since: float, item: Any) -> list[EncodedMessage] | None:
         """Encode an item recorded at `since`; empty if redaction dropped it, None if it could not be built."""
 
-    def release(self, progress: Progress, left: Sequence[EncodedMessage]) -> None:
-        """Free the room of messages that were delivered or rejected; the next `save` deletes their rows."""
+    def release(self, progress: Progress, left: Sequence[EncodedMessage], rejected: str = "") -> None:
+        """Free the room of messages that were delivered, or `rejected` for a reason.
+
+        The next `save` deletes their rows.
+        """
 
     # both sides
 
@@ -69,8 +72,11 @@ class OutboxFile(Protocol):
     def end(self, queue: ConversationQueue, *, always: bool) -> None:
         """Save that a conversation has ended; `always`: also if it has no messages. Called by the recording side."""
 
-    def save(self, progress: Progress) -> None:
-        """Save the state of a conversation, and delete its released messages, in one transaction."""
+    def save(self, progress: Progress, *, sends: bool = False) -> bool:
+        """Save the state of a conversation, and delete its released messages, in one transaction.
+
+        `sends`: a request follows. Returns False if it must not be sent: another process may have taken over.
+        """
 
     def forget(self, progress: Progress) -> None:
         """Delete a conversation that is over."""

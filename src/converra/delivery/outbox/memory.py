@@ -89,7 +89,7 @@ class MemoryOutbox:
             self.elsewhere -= own
             self.captured += count - own
 
-    def release(self, _progress: Progress, left: Sequence[EncodedMessage]) -> None:
+    def release(self, _progress: Progress, left: Sequence[EncodedMessage], _rejected: str = "") -> None:
         """Free the room of messages."""
         self.give_back(sum(entry.charge for entry in left))
 

@@ -153,16 +153,17 @@ class SQLiteOutbox:
                 return msgspec.structs.replace(made, row=row.row)
         return None
 
-    def release(self, progress: Progress, left: Sequence[EncodedMessage]) -> None:
+    def release(self, progress: Progress, left: Sequence[EncodedMessage], rejected: str = "") -> None:
         """Free the room in memory; the next `save` deletes the rows."""
-        self._memory.release(progress, left)
+        self._memory.release(progress, left, rejected)
         progress.rows.left.extend(made.row for made in left if made.row > 0)
 
-    def save(self, progress: Progress) -> None:
-        """Save the state and delete the released messages, in one transaction."""
+    def save(self, progress: Progress, *, sends: bool = False) -> bool:  # noqa: ARG002 - the file has one owner
+        """Save the state and delete the released messages, in one transaction. Sending never waits for the file."""
         with self._failing():
             if self._file is not None and progress.rows.row:
                 self._file.ledger.save(progress, time.time())
+        return True
 
     def forget(self, progress: Progress) -> None:
         """Delete the conversation."""

@@ -45,7 +45,7 @@ MAX_SIGNATURES = 64
 
 def signatures(entries: Iterable[EncodedMessage]) -> list[str]:
     """Sign the already known messages among those that wait."""
-    return [_signature(entry) for entry in entries if entry.already_known][-MAX_SIGNATURES:]
+    return [signature(entry) for entry in entries if entry.already_known][-MAX_SIGNATURES:]
 
 
 def sent_by_opener(
@@ -65,14 +65,14 @@ def sent_by_opener(
             are kept if there is anything else to send.
 
     """
-    recorded_here = [e for e in entries if not e.already_known and _signature(e) not in opener_signatures]
+    recorded_here = [e for e in entries if not e.already_known and signature(e) not in opener_signatures]
     if not (closed and any(entry.role != "system" for entry in recorded_here)):
         recorded_here = [e for e in recorded_here if not (e.role == "system" and entry_text(e) in system_texts)]
     kept = set(map(id, recorded_here))
     return [entry for entry in entries if id(entry) not in kept]
 
 
-def _signature(entry: EncodedMessage) -> str:
+def signature(entry: EncodedMessage) -> str:
     """Digest what a message and its resent copy have in common, under its number in the session.
 
     Processes that have seen the whole chat number its messages alike. One that has seen less (a sliding window) makes

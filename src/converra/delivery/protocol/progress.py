@@ -180,6 +180,10 @@ class Progress:
     """Recorded messages that are delivered, rejected or dropped."""
     orphan: bool = False
     """Another process recorded it, and has died."""
+    elsewhere: bool = False
+    """Another process has taken it over: nothing of it is sent here any more."""
+    lane: int = 0
+    """Its lane in a fleet's outbox."""
     ends_at: float | None = None
     """Monotonic time at which an orphan is completed, as it was idle for too long; None for any other."""
 

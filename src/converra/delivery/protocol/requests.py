@@ -132,8 +132,8 @@ Fate = Literal["delivered", "rejected", "withheld"]
 class Settlement(Protocol):
     """Takes the messages that leave the outbox."""
 
-    def settle(self, progress: Progress, messages: list[EncodedMessage], fate: Fate) -> None:
-        """Count messages by what has become of them, and free their room."""
+    def settle(self, progress: Progress, messages: list[EncodedMessage], fate: Fate, reason: str = "") -> None:
+        """Count messages by what has become of them, and free their room; `reason`: why they were rejected."""
 
 
 class Refusals:
@@ -224,7 +224,7 @@ class Refusals:
 
     def _reject(self, progress: Progress, left: list[EncodedMessage], error: ConverraError) -> None:
         if left:
-            self._settlement.settle(progress, left, "rejected")
+            self._settlement.settle(progress, left, "rejected", str(error))
             log_limited("rejected", "converra: the API rejected %d messages, which are set aside: %s", len(left), error)
 
 

@@ -1,8 +1,6 @@
 """The flusher: takes in the callers' commands, picks the conversation that is next, has it served, and plans again.
 
-Callers only append to a queue of commands and a queue of jobs, one step in C. So a thread of the app never waits for a
-worker's lock while workers run; where none can run, it sends by itself and takes that lock. Workers assemble under the
-callers' lock, and only if it is free. All locks are in docs/explanation/locks.md.
+Workers assemble under the callers' lock, and only if it is free. All locks are in docs/explanation/locks.md.
 
 A conversation as the flusher sees it; `protocol/progress.py` has the states of its requests:
 
@@ -27,21 +25,18 @@ import math
 import random
 import threading
 import time
-from collections import deque
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from converra.delivery.conversation_queue import Annotate, Append, Command, End, FlushRequest, FlushRequests, SendNow
+from converra.delivery.conversation_queue import Annotate, Append, End, FlushRequest, FlushRequests, SendNow
 from converra.delivery.protocol import batching
 from converra.delivery.protocol.progress import Progress
 from converra.delivery.worker.inheritance import Inheritance
+from converra.delivery.worker.loop import POLL_INTERVAL, Mode, WorkLoop
 from converra.delivery.worker.schedule import RateLimiter, Schedule
 from converra.delivery.worker.sender import Outcome, OutcomeKind, Sender
 from converra.delivery.worker.transport import Transport
 from converra.process.guard import guard, log_limited
 from converra.process.jobs import RETRY_SECONDS
-from converra.process.telemetry import suppressed
-from converra.process.workers import WakeHint, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,37 +47,10 @@ if TYPE_CHECKING:
     from converra.delivery.worker.transport import Connection
     from converra.process.jobs import JobQueue, PeriodicTask, PeriodicTasks
 
-POLL_INTERVAL = 1.0
-"""Longest rest of a worker while something waits, in seconds: so an append needs to wake no worker."""
-
 PAUSES = "converra: sending pauses and is retried now and then: %s"
 
 
-class Mode(IntEnum):
-    """The part of the work that callers do. Each mode adds to the one before.
-
-    ================  ===================================  =======================================================
-    mode              used                                 what a caller does before it continues
-    ================  ===================================  =======================================================
-    BACKGROUND        by default                           nothing: workers assemble and send
-    CALLER_ASSEMBLES  with a durable outbox or console     assembles the messages: they are on disk by then
-    CALLER_WAITS      where the process is frozen between  waits at the end of a conversation until the workers
-                      calls, such as Lambda                have delivered it
-    CALLER_SENDS      where no thread can run: Python      sends at the end of a conversation, on its own thread
-                      finalises, uWSGI has no threads
-    LOADING           while uWSGI loads the app            sends after each turn, and closes files and sockets:
-                                                           the process will be forked
-    ================  ===================================  =======================================================
-    """
-
-    BACKGROUND = 0
-    CALLER_ASSEMBLES = 1
-    CALLER_WAITS = 2
-    CALLER_SENDS = 3
-    LOADING = 4
-
-
-class Flusher:
+class Flusher(WorkLoop):
     """One per delivery. Methods with an underscore run on workers, under their lock."""
 
     def __init__(
@@ -96,17 +64,9 @@ class Flusher:
         mode: Mode,
         periodic_task: PeriodicTask | PeriodicTasks | None,
         jobs: JobQueue,
+        rate_limiter: RateLimiter | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
-        self.commands: deque[Command] = deque()
-        self.mode: Mode = mode
-        """Changed by `switch` only."""
-        self.deadline: float | None = None
-        """When a caller that sends on its own thread must stop, by the monotonic clock."""
-        self.workers: Workers = Workers(self._work)
-        self.owner: object = None
-        """The delivery. Running workers keep it alive by this, as the exit hooks refer to it weakly."""
-        self.wake_hint: WakeHint = WakeHint()
-        """Callers read it before they wake a worker."""
         self._config = config
         self._outbox = outbox
         self._file = outbox.file
@@ -115,8 +75,8 @@ class Flusher:
         self.periodic_task: PeriodicTask | PeriodicTasks | None = periodic_task
         self._jobs = jobs
         self._lock = threading.Lock()
-        self._schedule = Schedule()
-        self._rate_limiter = RateLimiter()
+        self._schedule = schedule or Schedule()
+        self._rate_limiter = rate_limiter or RateLimiter()
         self._transport = Transport(config, counters, connect)
         self._open: set[Progress] = set()
         self._held: set[Progress] = set()
@@ -126,53 +86,9 @@ class Flusher:
         self._recover_at = 0.0
         jitter = random.SystemRandom().random  # the global generator belongs to the app, which may have seeded it
         self._sender = Sender(outbox, counters, config=config, monotonic=time.monotonic, now=time.time, jitter=jitter)
-        self.switch(mode)
+        super().__init__(mode)
 
     # -- callers -------------------------------------------------------------------------------------------------------
-
-    def switch(self, mode: Mode) -> None:
-        """Change the mode; from CALLER_SENDS on no thread is started."""
-        self.mode = mode
-        self.workers.closed = mode >= Mode.CALLER_SENDS
-
-    def post(self, command: Command) -> None:
-        """Add a command and wake a worker for it."""
-        self.commands.append(command)
-        self.wake()
-
-    def wake(self) -> None:
-        """Wake a worker."""
-        self.wake_hint.parked = False
-        self.workers.wake()
-
-    def wait(self, request: FlushRequest, until: float) -> bool:
-        """Wait for a flush until a time of the monotonic clock; return True if it is complete by then."""
-        if self.workers.here:  # a logging handler that flushes: it would wait for itself
-            return False
-        if not self.workers.alive:
-            self._work_here(request, until)
-        request.done.wait(max(0.0, until - time.monotonic()))
-        return request.complete
-
-    def _work_here(self, request: FlushRequest, until: float) -> None:
-        """Send on the caller's thread: no other one can be started any more."""
-        if self.deadline is not None:  # a signal handler that flushes has interrupted this very loop
-            return
-        self.deadline = until
-        while not request.done.is_set() and time.monotonic() < until:
-            rest = self.turn()
-            if rest is not None and not request.done.is_set():
-                time.sleep(max(0.0, min(rest, POLL_INTERVAL, until - time.monotonic())))
-        self.deadline = None
-
-    def close(self, timeout: float, *, idle: bool) -> None:
-        """Wait for the stopped workers, at most `timeout` seconds; hardly at all unless they are `idle`.
-
-        One that is not idle may hang in a request. The last worker to leave closes the outbox and the connection.
-        """
-        self.workers.join(timeout, idle=idle)
-        if self.workers.stopping and not self.workers.alive:
-            self._finish()
 
     def abandon(self) -> None:
         """Leave everything to the parent process after a fork: inherited green threads find nothing to do."""
@@ -182,19 +98,12 @@ class Flusher:
         self._inheritance = Inheritance()
         self._transport.abandon()
 
-    # -- workers -------------------------------------------------------------------------------------------------------
+    def recover_soon(self) -> None:
+        """Look into the shared outbox at the next turn."""
+        self._recover_at = 0.0
+        self.wake()
 
-    def _work(self, pid: int) -> None:
-        """Run a worker's thread, in the process `pid`."""
-        workers = self.workers
-        with suppressed():
-            while workers.continues(pid):
-                rest = self.turn()
-                if rest is not None and workers.continues(pid) and not workers.rest(rest):
-                    break
-            if workers.leave(pid):
-                self._finish()
-        workers.wake()  # a resting worker takes over, or leaves as well
+    # -- workers -------------------------------------------------------------------------------------------------------
 
     def turn(self) -> float | None:
         """Send one request and return None, or return the seconds for which there is nothing to do."""
@@ -209,6 +118,8 @@ class Flusher:
             task_in = task.turn(now) if task is not None and task.wanted else math.inf
             with self._lock:
                 chosen = self._next()
+                if isinstance(chosen, float) and self._file is not None:
+                    chosen = min(chosen, max(0.0, self._recover_at - now))
             if isinstance(chosen, float):
                 return self.wake_hint.rests(now, min(chosen, task_in, jobs_in))
             self._serve(*chosen)
@@ -247,12 +158,16 @@ class Flusher:
         self._recover_at = now + file.recover_every
         for progress in file.recover():
             progress.orphan = True
-            self._open.add(progress)
-            self._inheritance.add(progress)
+            if progress not in self._open:
+                self._open.add(progress)
+                self._inheritance.add(progress)
             self._plan(progress)
 
     def _pick(self, now: float) -> tuple[Progress, Connection] | float:
         connection = self._connected()
+        wait = self._rate_limiter.admit()
+        if wait > 0:
+            return min(wait, POLL_INTERVAL)
         progress, waiting = (None, 0) if connection is None else self._schedule.take(now)
         if progress is None or connection is None:
             return 0.0
@@ -310,6 +225,11 @@ class Flusher:
     def _plan(self, progress: Progress) -> None:
         """Schedule the next request of a conversation, or let go of it once it is over."""
         if progress.held:
+            return
+        if progress.elsewhere:
+            self._schedule.drop(progress)
+            self._open.discard(progress)
+            self._rate_limiter.forget(progress)
             return
         progress.send_now = progress.send_now and progress.depth > 0
         due = batching.due_at(progress, self._config.flush_interval)

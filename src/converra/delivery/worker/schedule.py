@@ -75,17 +75,28 @@ class Schedule:
             The conversation, or None if none is due; and the number of the others that are due.
 
         """
+        progress = self.peek(now)
+        if progress is None:
+            return None, 0
+        heapq.heappop(self._due)
+        self.drop(progress)
+        return progress, len(self._ready)
+
+    def peek(self, now: float) -> Progress | None:
+        """Return the due conversation of the lowest rank, or None if none is due."""
         while self._later and self._later[0][0] <= now:
             _, number, progress = heapq.heappop(self._later)
             if self._is_current(progress, number):
                 heapq.heappush(self._due, (self._current[progress][2], number, progress))
                 self._ready.add(progress)
-        while self._due:
-            _, number, progress = heapq.heappop(self._due)
-            if self._is_current(progress, number):
-                self.drop(progress)
-                return progress, len(self._ready)
-        return None, 0
+        while self._due and not self._is_current(self._due[0][2], self._due[0][1]):
+            heapq.heappop(self._due)
+        return self._due[0][2] if self._due else None
+
+    @property
+    def due(self) -> int:
+        """Number of conversations that were due at the last look."""
+        return len(self._ready)
 
     def next_at(self) -> float | None:
         """Return when the next conversation is due: 0 if one is due now, None if none is planned."""
@@ -160,6 +171,10 @@ class RateLimiter:
         if in_flight and (self.is_outage or self.refused_key):
             return None
         return max(self._not_before, self._outage_until, self.last + self.distance)
+
+    def admit(self) -> float:
+        """Return the seconds until other processes that share the rate limit leave room for a request; here 0."""
+        return 0.0
 
     def is_ready(self, now: float, in_flight: int) -> bool:
         """Return True if a request may be sent now."""

@@ -53,6 +53,9 @@ _OVER = ("completed", "abandoned")
 QUICK_REFUSALS = 20
 """Refusals in a row after which the next request follows at once; finding one bad message among 500 takes nine."""
 
+UNSAVED_SECONDS = 0.5
+"""Seconds until a request whose state could not be saved is tried again."""
+
 LOG_AFTER = 3
 """Failures in a row until one is logged. A timeout is logged at once: else it may stay unknown until the exit."""
 
@@ -92,10 +95,10 @@ class OutboxSettlement:
         self._outbox = outbox
         self._counters = counters
 
-    def settle(self, progress: Progress, messages: list[EncodedMessage], fate: Fate) -> None:
+    def settle(self, progress: Progress, messages: list[EncodedMessage], fate: Fate, reason: str = "") -> None:
         """Count the recorded ones: a split message counts once, a synthetic one not at all. Free their room."""
         self._counters.add(**{fate: sum(message.whole for message in messages)})
-        self._outbox.release(progress, messages)
+        self._outbox.release(progress, messages, reason)
 
 
 class Sender:
@@ -132,6 +135,11 @@ class Sender:
         step = self._decide(progress)
         if step is None:
             return IDLE
+        if self._file is not None and not self._file.save(progress, sends=True):
+            if isinstance(step, Batch):
+                progress.not_stored()
+            progress.retry_at = self._monotonic() + UNSAVED_SECONDS
+            return IDLE
         answer = self._send(progress, step, connection, timeout)
         if isinstance(answer, ConverraError):
             outcome = self._failed(progress, step, answer)
@@ -144,7 +152,7 @@ class Sender:
         return outcome
 
     def _decide(self, progress: Progress) -> Step:
-        """Plan the next request and save it, so that after a crash we know it may have been stored."""
+        """Plan the next request, which is saved before it is sent: after a crash it may have been stored."""
         ended = progress.ended  # read before the messages: once it is set, all of them are there
         self._prepare(progress)
         fresh = (
@@ -157,8 +165,6 @@ class Sender:
             progress.state.opening = step
         elif isinstance(step, Batch):
             progress.state.unsettled, progress.accepted = step, False
-        if step is not None and self._file is not None:
-            self._file.save(progress)
         return step
 
     def _prepare(self, progress: Progress) -> None:
@@ -187,7 +193,7 @@ class Sender:
 
         An exception of another kind, such as a test's network guard, counts as a lost answer.
         """
-        self._counters.add(requests=1)
+        self._counters.add(requests=1, readbacks=isinstance(step, ReadBack))
         with guard("sending to the API"):
             try:
                 if isinstance(step, Opening):

@@ -1,0 +1,73 @@
+"""The door to redis-py: a client for each kind of URL."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from converra.delivery.fleet.url import FleetURL, Kind
+from converra.delivery.worker.transport import importing
+from converra.errors import InvalidArgumentError
+
+CONNECT_SECONDS = 2.0
+"""Longest wait for a connection."""
+
+ANSWER_SECONDS = 5.0
+"""Longest wait for an answer; a server that is slower counts as away."""
+
+MISSING = 'outbox="redis://…" needs the package redis, which is not installed: pip install "converra[redis]"'
+
+
+def check() -> None:
+    """Check that redis-py is there, without importing it. Raises InvalidArgumentError."""
+    if importlib.util.find_spec("redis") is None:
+        raise InvalidArgumentError(MISSING)
+
+
+def module() -> Any:
+    """Import redis-py, while no child process can be forked."""
+    with importing():
+        import redis  # noqa: PLC0415 - only a fleet needs it
+        import redis.cluster  # noqa: PLC0415 - as above
+        import redis.sentinel  # noqa: PLC0415 - as above
+    return redis
+
+
+def connected(url: FleetURL) -> Any:
+    """Make a client. It connects when it is used; a failed command is not repeated, since the caller knows better.
+
+    Raises:
+        redis.RedisError: A cluster cannot be reached.
+
+    """
+    redis = module()
+    retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+    common: dict[str, Any] = {
+        "username": url.username,
+        "password": url.password,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": ANSWER_SECONDS,
+        "socket_keepalive": None if url.kind is Kind.SOCKET else True,
+        **({"ssl": True} | url.options if url.tls else {}),
+    }
+    if url.kind is Kind.SOCKET:
+        del common["socket_keepalive"]
+        return redis.Redis(unix_socket_path=url.path, db=url.database, retry=retry, **common)
+    if url.kind is Kind.CLUSTER:
+        nodes = [redis.cluster.ClusterNode(host, port) for host, port in url.hosts]
+        return redis.cluster.RedisCluster(startup_nodes=nodes, **common)
+    if url.kind is Kind.SENTINEL:
+        return _of_sentinels(redis, url, common, retry)
+    host, port = url.hosts[0]
+    return redis.Redis(host=host, port=port, db=url.database, retry=retry, **common)
+
+
+def _of_sentinels(redis: Any, url: FleetURL, common: dict[str, Any], retry: Any) -> Any:
+    """Make a client that asks the sentinels for the master whenever it connects."""
+    names = ("sentinel_username", "sentinel_password")
+    own = {name.removeprefix("sentinel_"): url.options[name] for name in names if name in url.options}
+    timeouts = {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": CONNECT_SECONDS}
+    tls = {name: value for name, value in common.items() if name.startswith("ssl")}
+    common = {name: value for name, value in common.items() if name not in names}
+    sentinels = redis.sentinel.Sentinel(url.hosts, sentinel_kwargs={**timeouts, **tls, **own})
+    return sentinels.master_for(url.path, db=url.database, retry=retry, **common)
