@@ -24,8 +24,9 @@ class RedisServer:
 
     def __init__(self, folder: Path, *options: str) -> None:
         self._folder = folder
-        self._options = options
         self.port = free_port()
+        place = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "")
+        self._command = [str(PROGRAM), *place, *options]
         self.start()
 
     @property
@@ -35,9 +36,8 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, with what it has kept on disk, and wait until it answers."""
-        command = [str(PROGRAM), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
         with (self._folder / "log").open("ab") as log:
-            self.process = subprocess.Popen([*command, "--save", "", *self._options], stdout=log, stderr=log)
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
         until(self.answers)
 
     def answers(self) -> bool:
@@ -78,3 +78,23 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
         finally:
             server.resume()
             server.kill()
+
+
+class Sentinel(RedisServer):
+    """A sentinel, by its file of settings, which names the port."""
+
+    def __init__(self, settings: Path, port: int) -> None:
+        self._folder = settings.parent
+        self.port = port
+        self._command = [str(PROGRAM), str(settings), "--sentinel"]
+        self.start()
+
+
+@contextlib.contextmanager
+def sentinel_server(settings: Path, port: int) -> Iterator[Sentinel]:
+    """Run a sentinel until the end of the block."""
+    sentinel = Sentinel(settings, port)
+    try:
+        yield sentinel
+    finally:
+        sentinel.kill()

@@ -40,7 +40,8 @@ class RedisEngine:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Any]:
         """Yield the client; failures become AwayError."""
-        failures = client.module().RedisError, OSError
+        module = client.module()
+        failures = module.RedisError, module.exceptions.RedisClusterException, OSError
         try:
             with self._opening:
                 if self._client is None:
@@ -97,8 +98,20 @@ class RedisEngine:
             ("EVAL", scripts.HAND_OVER, 2, *self._keys(lane, "t", "waiting"), producer, *entries)
             for lane, producer, entries in parcels
         ]
-        answers = self._together(commands, failing=False)
+        try:
+            answers = self._together(commands, failing=False)
+        except AwayError:
+            if self.url.kind is not Kind.CLUSTER:
+                raise
+            return [self._alone(command) for command in commands]  # the other nodes may be well
         return [self._away(answer) if isinstance(answer, Exception) else None for answer in answers]
+
+    def _alone(self, command: Sequence[Any]) -> AwayError | None:
+        try:
+            self._together([command])
+        except AwayError as error:
+            return error
+        return None
 
     def waiting(self, lanes: Sequence[int], producer: str) -> int:
         """Return how many entries of a producer are not delivered yet in these lanes."""
