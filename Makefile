@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv and .venvs; a fresh clone needs Python >= 3.11, git and make.
 # PYTHON=python3.12 chooses the interpreter.
 
-.PHONY: help demo test test-quick coverage test-deployments test-fleet test-compat test-upstream check docs bench picture public-api format lint layers types dev wheel clean
+.PHONY: help demo test test-quick coverage test-deployments test-fleet test-compat test-upstream check docs bench bench-fleet picture public-api format lint layers types dev wheel clean
 .NOTPARALLEL:
 
 DEV := .venv/bin/
@@ -42,6 +42,10 @@ docs: dev wheel ## README, docs and examples: links, code, its types, settings a
 
 bench: wheel ## what importing and capturing cost
 	$(WHEEL)python -m benchmarks
+
+bench-fleet: dev ## what a fleet costs: hand-over, the caller's thread, backlogs, a model of 1,000 hosts; N=1000000 takes the largest backlog
+	@scripts/redis
+	$(DEV)python -m benchmarks.fleet $(N)
 
 test-compat: dev ## the integrations with old and new versions of the captured libraries, beside other instrumentations, and below frameworks; ROWS="openai-1.66" chooses
 	$(DEV)python -m scripts.compat $(ROWS)
