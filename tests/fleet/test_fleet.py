@@ -6,15 +6,19 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from converra.config import Config
 from converra.delivery.delivery import Delivery
 from converra.delivery.fleet import joining, lanes, scripts, shipper, stream
 from converra.delivery.fleet.engine import AwayError, Reading
+from converra.delivery.fleet.entry import Entry, Packed
+from converra.delivery.fleet.ledger import Held, Ledger, opened
 from converra.delivery.fleet.rate import FairSchedule, account_of
 from converra.delivery.fleet.url import parse
 from converra.delivery.header import Header
-from converra.delivery.protocol.progress import Progress
-from converra.wire.models import Message
+from converra.delivery.protocol.progress import Opening, Progress
+from converra.wire.models import Message, encode
 from tests.delivery.harness import Note, held, posts, said, turn, words
 from tests.fleet.redis_server import redis_server
 from tests.patience import LONG, until
@@ -487,3 +491,25 @@ def test_an_entry_that_cannot_be_read_is_set_aside(api: LocalServer, outbox: str
     assert state.take([0], "other", 1) == []
     assert state.read([Reading(0, "other", None, 1)])[0].lost
     assert scripts.GROUP == "relay"
+
+
+def test_what_is_delivered_of_an_entry_stays_so_for_each_further_holder() -> None:
+    """A holder that dies before the entry is done leaves it to the next, and that one to another."""
+    notes = [said("user", "a", metadata={"messageId": "m0"}), said("user", "b", metadata={"messageId": "m1"})]
+    packed = [Packed(encode(note.message()), f"m{number}", 0.0) for number, note in enumerate(notes)]
+    one = Entry(key="k", prompt_id="p", producer="x", number=1, at=0.0, messages=packed)
+    first = Held(lanes.Lane(0), "k", opened(one))
+    assert first.take("1-0", one, 0.0, 10) == 0
+    progress = first.progress
+    progress.entries.extend(message for _, message in progress.arrived)
+    progress.arrived.clear()
+    progress.opened("id", Opening(entries=1, status="active"), ours=True)
+    first.settle()
+    saved = first.ledger
+    for _ in range(3):
+        further = Held(lanes.Lane(0), "k", msgspec.msgpack.decode(msgspec.msgpack.encode(saved), type=Ledger))
+        further.take("1-0", one, 0.0, 10)
+        further.settle()
+        saved = further.ledger
+        assert (saved.gone, [message.id for _, message in further.progress.arrived]) == (["m0"], ["m1"])
+        assert further.done == {}

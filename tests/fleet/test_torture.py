@@ -1,6 +1,6 @@
 """Processes that are killed at random, with a real Redis server that is killed and paused, and an API that fails.
 
-A few kills here; `make test-fleet` kills fifty times.
+A few kills here; `make test-fleet` kills fifty times. FLEET_SEED chooses who is killed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from converra.server.run import LocalServer
 
 KILLS = int(os.environ.get("FLEET_KILLS", "4"))
+SEED = int(os.environ.get("FLEET_SEED", "7"))
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
@@ -31,7 +32,7 @@ def test_every_turn_arrives_once_in_order_and_completed_once(api: LocalServer, t
     api.faults.add("any", "status", status=500, share=0.03, times=None)
     api.faults.add("any", "status", status=429, share=0.02, times=None, headers={"Retry-After": "0.2"})
     with redis_server(*DURABLE) as redis:
-        torture = Torture(api, redis, tmp_path, seed=7)
+        torture = Torture(api, redis, tmp_path, seed=SEED)
         try:
             work = (1, 4, 0.1) if few else (3, 8, 0.2)
             for _ in range(8):
@@ -59,7 +60,7 @@ def test_every_turn_arrives_once_in_order_and_completed_once(api: LocalServer, t
 def test_processes_that_live_for_a_second_deliver_inline(api: LocalServer, tmp_path: Path) -> None:
     """Each takes part in sending while it lives; what the last one leaves, the next one delivers."""
     with redis_server() as redis:
-        torture = Torture(api, redis, tmp_path, seed=8, relay="inline")
+        torture = Torture(api, redis, tmp_path, seed=SEED, relay="inline")
         try:
             for _ in range(4 if KILLS < 10 else 20):
                 for _ in range(2):

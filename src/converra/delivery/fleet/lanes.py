@@ -102,17 +102,17 @@ class Lanes:
             self._thread = threading.Thread(target=self._run, args=(os.getpid(),), name="converra lanes", daemon=True)
             self._thread.start()
 
-    def leave_all(self) -> None:
-        """Take no more lanes, and leave those that are held."""
+    def leave_all(self, until: float) -> None:
+        """End the thread, by a time of the monotonic clock, so that no more lanes are taken; leave those held."""
         self._stop.set()
-        for lane in list(self._lanes.values()):
-            lane.leaving = True
-
-    def stop(self, until: float) -> None:
-        """End the thread after `leave_all`, and give back the lanes that are empty."""
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.join(max(0.0, until - time.monotonic()))
+        for lane in list(self._lanes.values()):
+            lane.leaving = True
+
+    def stop(self) -> None:
+        """Give back the lanes that are empty, after `leave_all`."""
         try:
             self._give_back()
             self._engine.leave("relays", self.token)

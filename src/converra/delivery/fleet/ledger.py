@@ -12,7 +12,7 @@ import time
 from bisect import insort
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -35,6 +35,9 @@ MAX_DIGESTS = 64
 
 _rows = count(1)
 """Numbers of messages in this process: `EncodedMessage.row`."""
+
+_GONE = 0
+"""In the place of such a number: the message is dealt with, and the next holder must know it as well."""
 
 
 class Ledger(msgspec.Struct, kw_only=True):
@@ -78,8 +81,19 @@ class Taken(msgspec.Struct, kw_only=True):
     """It ends the conversation: done once that is completed."""
 
 
+class Unsaved(NamedTuple):
+    """Changes besides the ledger that belong to one save; the fields are those of `Held`."""
+
+    done: dict[str, list[str]]
+    dead: dict[str, tuple[bytes, str]]
+    counts: dict[str, int]
+
+
 class Held:
-    """A conversation of a lane that this process holds. Only its flusher changes it, under the flusher's lock."""
+    """A conversation of a lane that this process holds.
+
+    A worker may save it while another one takes entries in: `RelayOutbox` has a lock for that.
+    """
 
     def __init__(self, lane: Any, key: str, ledger: Ledger) -> None:
         self.lane: Any = lane
@@ -130,24 +144,13 @@ class Held:
             return 0
         self.numbers[one.producer] = one.number
         ledger, progress = self.ledger, self.progress
-        if progress.state.closed and progress.ended and one.messages:  # it continues in a further conversation
-            progress.ended = ledger.ended = False
         gone = set(ledger.gone)
         messages = [packed for packed in one.messages if packed.id not in gone]
-        kept = 0
-        rows = []
-        for packed in messages:
-            since = self._since(packed.at - clock, one.producer)
-            try:
-                message = self._kept(packed, one, since)
-            except msgspec.DecodeError as error:
-                self.dead[packed.id] = packed.raw, f"it cannot be read: {error}"
-                continue
-            if message is not None:
-                row = next(_rows)
-                rows.append((row, packed.id))
-                kept += packed.whole
-                self._enter(since, self._parts(packed, message, row, since))
+        if progress.state.closed and progress.ended and messages:  # it continues in a further conversation
+            progress.ended = ledger.ended = False
+        rows = [(_GONE, packed.id) for packed in one.messages if packed.id in gone]
+        before = progress.received
+        rows += [(self._take_message(packed, one, clock), packed.id) for packed in messages]
         self.taken.append(
             Taken(id=number, producer=one.producer, number=one.number, rows=rows, size=size, ends=one.ended)
         )
@@ -155,7 +158,22 @@ class Held:
             progress.notes.append((0, one.notes))
         progress.ended, progress.always = progress.ended or one.ended, progress.always or one.always
         ledger.touched, ledger.producer = max(ledger.touched, one.at), one.producer
-        return sum(packed.whole for packed in messages if packed.id not in self.dead) - kept
+        recorded = sum(packed.whole for packed in messages if packed.id not in self.dead)
+        return max(0, recorded - (progress.received - before))
+
+    def _take_message(self, packed: Packed, one: Entry, clock: float) -> int:
+        """Take in one message of an entry; return its number, or `_GONE` if it is withheld or dead."""
+        since = self._since(packed.at - clock, one.producer)
+        try:
+            message = self._kept(packed, one, since)
+        except msgspec.DecodeError as error:
+            self.dead[packed.id] = packed.raw, f"it cannot be read: {error}"
+            return _GONE
+        if message is None:
+            return _GONE
+        row = next(_rows)
+        self._enter(since, self._parts(packed, message, row, since))
+        return row
 
     def _since(self, at: float, producer: str) -> float:
         """Return a time of the monotonic clock that is not in the future, nor before the producer's last message."""
@@ -259,6 +277,23 @@ class Held:
         ledger.state, ledger.writer = progress.state, progress.writer
         ledger.ended, ledger.always = progress.ended, progress.always
         return size
+
+    def take_out(self) -> Unsaved:
+        """Return what the next save is to do, and forget it."""
+        unsaved = Unsaved(self.done, self.dead, self.counts)
+        self.done, self.dead, self.counts, self.dirty = {}, {}, {}, False
+        return unsaved
+
+    def put_back(self, unsaved: Unsaved) -> None:
+        """Do with a later save what this one could not do."""
+        self.done = {
+            producer: [*unsaved.done.get(producer, ()), *self.done.get(producer, ())]
+            for producer in unsaved.done.keys() | self.done.keys()
+        }
+        self.dead = unsaved.dead | self.dead
+        for name, count_ in unsaved.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count_
+        self.dirty = True
 
     def _pieces(self, left: Iterable[Taken]) -> dict[str, list[Packed]]:
         ids = {row: number for taken in left for row, number in taken.rows}

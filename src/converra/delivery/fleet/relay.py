@@ -82,13 +82,13 @@ class Relay:
             return
         self.running = False
         until = time.monotonic() + timeout
-        self.lanes.leave_all()
+        self.lanes.leave_all(until)
         while not self.lanes.is_empty and self.flusher.workers.alive and time.monotonic() < until:
             self.flusher.recover_soon()
             time.sleep(STEP)
         idle = self.lanes.is_empty
         self.flusher.workers.stop()
-        self.lanes.stop(until)
+        self.lanes.stop()
         self.flusher.close(max(0.0, until - time.monotonic()), idle=idle)
 
     def abandon(self) -> None:

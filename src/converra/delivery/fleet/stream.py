@@ -15,7 +15,7 @@ import msgspec
 from converra.delivery.fleet import dead, entry, ledger, shipper
 from converra.delivery.fleet.dead import DeadMessage
 from converra.delivery.fleet.engine import AwayError, Found, Kept, Reading, Saved
-from converra.delivery.fleet.ledger import Held, Ledger
+from converra.delivery.fleet.ledger import Held, Ledger, Unsaved
 from converra.delivery.protocol import late_errors
 from converra.process.guard import log_limited
 from converra.wire import json_safe
@@ -73,7 +73,7 @@ class RelayOutbox:
         self._by_progress: dict[Progress, Held] = {}
         self._clock = time.time() - time.monotonic()
         self._saving = threading.Lock()
-        """Guards the bytes: workers save conversations at the same time."""
+        """Guards what is held: a worker may save a conversation while another one takes entries in."""
         self._bytes = 0
         self._idle_at = 0.0
         self._reached_since = time.monotonic()
@@ -183,14 +183,14 @@ class RelayOutbox:
         changed: dict[Progress, None] = {}
         for lane, number, one, size in decoded:
             held = self._held[lane, one.key]
-            before = len(held.taken)
-            withheld = held.take(number, one, self._clock, size)
+            with self._saving:
+                before = len(held.taken)
+                withheld = held.take(number, one, self._clock, size)
+                if len(held.taken) > before:
+                    lane.outstanding += 1
+                    self._bytes += size
             if withheld:
                 self._counters.add(withheld=withheld)
-            if len(held.taken) > before:
-                lane.outstanding += 1
-                with self._saving:
-                    self._bytes += size
             changed[held.progress] = None
         return list(changed)
 
@@ -287,16 +287,17 @@ class RelayOutbox:
             return False
         with self._saving:
             self._settle(held)
+            unsaved = held.take_out()
+            request = self._saved(held, unsaved, sends=sends)
         try:
-            saved = self._engine.save(self._saved(held, sends=sends))
+            saved = self._engine.save(request)
         except AwayError as error:
             self._counters.last_error = str(error)
             log_limited("relay", AWAY, error)
+            with self._saving:
+                held.put_back(unsaved)
             return False
-        if saved:
-            held.done, held.dead, held.counts, held.dirty = {}, {}, {}, False
-        else:
-            held.lane.lost = True
+        held.lane.lost = held.lane.lost or not saved
         return saved
 
     def _settle(self, held: Held) -> None:
@@ -306,7 +307,7 @@ class RelayOutbox:
         for ids in held.done.values():
             held.lane.seen.difference_update(ids)
 
-    def _saved(self, held: Held, *, sends: bool) -> Saved:
+    def _saved(self, held: Held, unsaved: Unsaved, *, sends: bool) -> Saved:
         known, header = held.ledger, held.ledger.header
         now = time.time()
         rejected = {
@@ -321,7 +322,7 @@ class RelayOutbox:
                     at=now,
                 )
             )
-            for number, (raw, reason) in held.dead.items()
+            for number, (raw, reason) in unsaved.dead.items()
         }
         return Saved(
             lane=held.lane.number,
@@ -329,9 +330,9 @@ class RelayOutbox:
             key=held.key,
             ledger=_encoder.encode(known),
             lease_seconds=self._config.timeout + 2 * SETTLING_SECONDS if sends else 0.0,
-            done=held.done,
+            done=unsaved.done,
             dead=rejected,
-            counts={name: count for name, count in held.counts.items() if count},
+            counts={name: count for name, count in unsaved.counts.items() if count},
             open_since=None if held.over or header.shared else max(known.touched, held.looked_at),
             forget_after=KEEP_SECONDS if held.over else 0.0,
         )
