@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
+import sys
 
 import pytest
 
 import converra
 from converra.config import Config
-from converra.delivery.fleet import client
 from converra.delivery.fleet.url import FleetURL, Kind, parse
 
 pytestmark = pytest.mark.without_redis
@@ -93,6 +92,6 @@ def test_a_url_that_cannot_work_is_refused_at_once() -> None:
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the command that installs it."""
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(converra.InvalidArgumentError, match=re.escape('pip install "converra[redis]"')):
-        client.check()
+        converra.instrument(outbox="redis://host")

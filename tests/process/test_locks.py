@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.fleet.redis_server import PROGRAM as REDIS
+from tests.fleet.redis_server import redis_server
 from tests.process import lock_order
 from tests.process.conftest import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 NAME = re.compile(r"`([\w.]+)`")
@@ -75,6 +77,26 @@ def allowed() -> set[tuple[str, str]]:
 
 def offending(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return sorted(set(pairs) - allowed())
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[str]:
+    """The URL of a fleet's outbox."""
+    with redis_server() as server:
+        yield f"{server.url}?lanes=4&spill={tmp_path / 'spill.db'}"
+
+
+@pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
+def test_a_fleet_takes_locks_in_the_documented_order(start: Callable[..., Any], redis: str) -> None:
+    """A process that hands over and sends inline, and forks meanwhile, takes no lock inside one that forbids it."""
+    ended = start(PROGRAM.replace("outbox.sqlite", "fleet.joining"), OUTBOX=redis, FLUSH_INTERVAL=0.01).ended()
+    assert (ended.status, ended.err) == (0, "")
+    reports = [json.loads(line) for line in ended.out.splitlines()]
+    assert len(reports) == 4
+    pairs = {tuple(pair) for _, found in reports for pair in found}
+    assert offending(pairs) == []
+    assert ("delivery.fleet.shipper._lock", "delivery.outbox.memory._leaving") in pairs
+    assert ("process.lifecycle._forking", "delivery.fleet.spill._lock") in pairs
 
 
 @pytest.mark.parametrize("outbox", [None, "outbox.sqlite3"], ids=["memory", "durable"])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 from converra.delivery.fleet.url import FleetURL, Kind
-from converra.delivery.worker.transport import importing
 from converra.errors import InvalidArgumentError
 
 CONNECT_SECONDS = 2.0
@@ -18,18 +16,20 @@ ANSWER_SECONDS = 5.0
 MISSING = 'outbox="redis://…" needs the package redis, which is not installed: pip install "converra[redis]"'
 
 
-def check() -> None:
-    """Check that redis-py is there, without importing it. Raises InvalidArgumentError."""
-    if importlib.util.find_spec("redis") is None:
-        raise InvalidArgumentError(MISSING)
-
-
 def module() -> Any:
-    """Import redis-py, while no child process can be forked."""
-    with importing():
+    """Import redis-py. Raises InvalidArgumentError without the extra.
+
+    Called first by the thread that makes an engine, usually in `instrument()`: an import on a worker could be
+    interrupted by a fork, and the child would inherit half of it.
+    """
+    try:
         import redis  # noqa: PLC0415 - only a fleet needs it
         import redis.cluster  # noqa: PLC0415 - as above
         import redis.sentinel  # noqa: PLC0415 - as above
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        raise InvalidArgumentError(MISSING) from None
     return redis
 
 

@@ -27,7 +27,8 @@ class RedisEngine:
 
     def __init__(self, url: FleetURL) -> None:
         self.url: FleetURL = url
-        client.check()
+        redis = client.module()
+        self._failures = redis.RedisError, redis.exceptions.RedisClusterException, OSError
         self._opening = threading.Lock()
         self._client: Any = None
         self._lanes = 0
@@ -40,14 +41,12 @@ class RedisEngine:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Any]:
         """Yield the client; failures become AwayError."""
-        module = client.module()
-        failures = module.RedisError, module.exceptions.RedisClusterException, OSError
         try:
             with self._opening:
                 if self._client is None:
                     self._client = client.connected(self.url)
             yield self._client
-        except failures as error:
+        except self._failures as error:
             raise self._away(error) from error
 
     def _away(self, error: Exception) -> AwayError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -12,7 +11,7 @@ from converra.process import lifecycle
 from converra.process.guard import log_limited
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from converra.api.operations import Operation
     from converra.config import Config
@@ -62,6 +61,7 @@ class Transport:
         self.connection: Connection | None = None
         """None until it is opened, and while there is no key."""
         self._key_missing_logged = False
+        lifecycle.pause_at_fork(_importing)
 
     def open(self) -> Connection | None:
         """Open the connection if there is a key, and return it.
@@ -125,20 +125,12 @@ class _Importing:
 _importing = _Importing()
 
 
-@contextlib.contextmanager
-def importing() -> Iterator[None]:
-    """Import a package inside this block, so that no child process is forked meanwhile."""
-    lifecycle.pause_at_fork(_importing)
-    with _importing.lock:
-        yield
-
-
 def open_connection(api_key: str, base_url: str, timeout: float) -> Connection:
     """Open an HTTP connection; one through a proxy if the environment names one for this URL.
 
     HTTP is imported here, so that a process that records nothing never pays for it.
     """
-    with importing():
+    with _importing.lock:
         from urllib.request import getproxies  # noqa: PLC0415 - see the docstring
 
         proxies = getproxies()
