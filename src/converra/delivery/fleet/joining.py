@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from converra.config import freezes_between_calls
 from converra.delivery.fleet.redis_engine import RedisEngine
 from converra.delivery.fleet.relay import Relay
 from converra.delivery.fleet.shipper import Shipper
@@ -36,7 +37,7 @@ def join(
     url = parse(config.outbox or "")
     memory.durable = url.spill is not None
     relay = None
-    if config.relay == "inline":
+    if config.relay == "inline" and not freezes_between_calls():  # a frozen holder would keep its lanes
         relay = relay_of(config, url, connect)
     return Shipper(
         engine_of(url),

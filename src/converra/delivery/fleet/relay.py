@@ -90,6 +90,7 @@ class Relay:
         self.flusher.workers.stop()
         self.lanes.stop()
         self.flusher.close(max(0.0, until - time.monotonic()), idle=idle)
+        self.engine.close()
 
     def abandon(self) -> None:
         """Leave everything to the parent process, after a fork."""

@@ -169,7 +169,7 @@ class Shipper(WorkLoop):
         return POLL_INTERVAL
 
     def _work_on(self, now: float) -> float:
-        if self.relay is not None and not self.workers.stopping:
+        if self.relay is not None and self.mode < Mode.CALLER_SENDS and not self.workers.stopping:
             self.relay.start()
         self._requests += self._packer.pack(self.commands)
         if now >= self._retry_at:
