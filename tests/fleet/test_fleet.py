@@ -7,12 +7,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 
 from converra.config import Config
 from converra.delivery.delivery import Delivery
-from converra.delivery.fleet import joining, lanes, scripts, shipper, stream
+from converra.delivery.fleet import dead, joining, lanes, shipper, stream
 from converra.delivery.fleet.engine import AwayError, Reading
 from converra.delivery.fleet.entry import Entry, Packed
+from converra.delivery.fleet.entry import encode as encode_entry
 from converra.delivery.fleet.ledger import Held, Ledger, opened
 from converra.delivery.fleet.rate import FairSchedule, account_of
 from converra.delivery.fleet.url import parse
@@ -26,8 +28,6 @@ from tests.patience import LONG, until
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import pytest
 
     from converra.delivery.fleet.redis_engine import RedisEngine
     from converra.delivery.fleet.relay import Relay
@@ -304,11 +304,11 @@ def test_conversations_of_a_dead_process_are_completed(
     """After `idle_timeout`; those of one that lives and only says nothing stay open."""
     monkeypatch.setattr(shipper, "DEAD_AFTER", 0.5)
     monkeypatch.setattr(shipper, "BEAT_SECONDS", 0.05)
-    dead, alive = producer(api, outbox, closing), producer(api, outbox, closing)
-    record(dead, "dead", 1, ended=False)
+    killed, alive = producer(api, outbox, closing), producer(api, outbox, closing)
+    record(killed, "dead", 1, ended=False)
     record(alive, "alive", 2, ended=False)
-    assert dead.flush(LONG)
-    dead._flusher.workers.stop()  # as if it were killed: nothing is said any more
+    assert killed.flush(LONG)
+    killed._flusher.workers.stop()  # as if it were killed: nothing is said any more
     relay(api, outbox, closing, idle_timeout=0.2)
     until(lambda: stored(api).get("question 1"), ("completed", [*words(1), "Conversation ended."]))
     assert stored(api)["question 2"][0] != "completed"
@@ -328,10 +328,10 @@ def test_a_rejected_message_is_set_aside_and_can_be_retried(api: LocalServer, ou
         [("completed", ["Conversation started.", "fine", "fine, too"])],
     )
     state = engine(outbox, closing)
-    dead = {number: raw for lane in range(4) for number, raw in state.dead(lane, 10).items()}
-    assert sorted(dead) == ["empty", "unreadable"]
-    assert b"content" in dead["empty"]
-    assert b"cannot be read" in dead["unreadable"]
+    found = {each.id: each.message for each in dead.find(state)}
+    assert sorted(found) == ["empty", "unreadable"]
+    assert "content" in found["empty"].reason
+    assert "cannot be read" in found["unreadable"].reason
     assert made.counters.rejected == 1
 
 
@@ -490,7 +490,14 @@ def test_an_entry_that_cannot_be_read_is_set_aside(api: LocalServer, outbox: str
     assert stored(api) == {"question 1": ("completed", words(1))}
     assert state.take([0], "other", 1) == []
     assert state.read([Reading(0, "other", None, 1)])[0].lost
-    assert scripts.GROUP == "relay"
+    (found,) = dead.find(state)
+    with pytest.raises(dead.UnreadableError):
+        dead.retry(state, found)
+    once = Entry(key="b", prompt_id="p", producer="x", number=1, at=0.0, messages=[], notes={"seen": True})
+    readable = found._replace(message=msgspec.structs.replace(found.message, raw=encode_entry(once)))
+    dead.retry(state, readable)  # as a version would that can read it
+    assert state.state()[0].dead == 0
+    until(lambda: state.state()[0].entries, 0)
 
 
 def test_what_is_delivered_of_an_entry_stays_so_for_each_further_holder() -> None:

@@ -158,6 +158,8 @@ def retry(context: click.Context, *, ids: tuple[str, ...], everything: bool, out
                 messages.retry(engine, each)
             except AwayError as error:
                 raise _Away(error) from error
+            except messages.UnreadableError as error:
+                raise click.ClickException(str(error)) from error
             click.echo(f"{count}\t{each.id}")
 
 

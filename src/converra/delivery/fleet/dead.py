@@ -65,33 +65,48 @@ def find(engine: Engine, ids: Collection[str] = ()) -> Iterator[Dead]:
                 yield Dead(lane, number, msgspec.msgpack.decode(raw, type=DeadMessage))
 
 
+class UnreadableError(Exception):
+    """An entry that this version cannot read, so that it cannot be sent again."""
+
+
 def retry(engine: Engine, found: Dead) -> None:
     """Hand a message over again, to its conversation; one that is completed continues in a further one.
 
     It is removed only afterwards: after a crash in between it is both sent and still listed.
+
+    Raises:
+        UnreadableError: It cannot be read.
+        AwayError: The engine is away.
+
     """
-    message = found.message
-    body = message.raw if not message.readable else _entry(engine, found)
-    (error,) = engine.hand_over([Parcels(found.lane, "dead", [body])])
+    one = _entry(engine, found) if found.message.readable else _read(found)
+    one.producer, one.number = os.urandom(8).hex(), 1  # with its own number it would count as handed over twice
+    (error,) = engine.hand_over([Parcels(found.lane, one.producer, [entry.encode(one)])])
     if error is not None:
         raise error
     engine.bury(found.lane, [found.id])
 
 
-def _entry(engine: Engine, found: Dead) -> bytes:
+def _read(found: Dead) -> entry.Entry:
+    """Read an entry that another version could not read."""
+    try:
+        return entry.decode(found.message.raw)
+    except msgspec.DecodeError as error:
+        raise UnreadableError(f"{found.id} cannot be read by this version: {error}") from error
+
+
+def _entry(engine: Engine, found: Dead) -> entry.Entry:
     message, now = found.message, time.time()
     (kept,) = engine.load([(found.lane, message.key)])
     ended = kept is None or msgspec.msgpack.decode(kept.ledger, type=Ledger).ended
-    return entry.encode(
-        entry.Entry(
-            key=message.key,
-            prompt_id=message.prompt_id,
-            producer=os.urandom(8).hex(),
-            number=1,
-            at=now,
-            messages=[entry.Packed(message.raw, found.id, now)],
-            header=message.header,
-            writer=message.writer,
-            ended=ended,
-        )
+    return entry.Entry(
+        key=message.key,
+        prompt_id=message.prompt_id,
+        producer="",
+        number=0,
+        at=now,
+        messages=[entry.Packed(message.raw, found.id, now)],
+        header=message.header,
+        writer=message.writer,
+        ended=ended,
     )
