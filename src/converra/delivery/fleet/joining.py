@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from converra.delivery.stats import Counters, Losses
     from converra.delivery.worker.loop import Mode
     from converra.delivery.worker.transport import Connection
-    from converra.process.jobs import JobQueue, PeriodicTask
+    from converra.process.jobs import JobQueue, PeriodicTask, PeriodicTasks
 
 
 def join(
@@ -30,7 +30,7 @@ def join(
     connect: Callable[[str], Connection] | None,
     *,
     mode: Mode,
-    periodic_task: PeriodicTask | None,
+    periodic_task: PeriodicTask | PeriodicTasks | None,
     jobs: JobQueue,
 ) -> Shipper:
     """Make the shipper of a process. Raises InvalidArgumentError: a bad URL, or the package redis is missing."""

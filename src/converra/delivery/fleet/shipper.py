@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from converra.delivery.fleet.relay import Relay
     from converra.delivery.outbox.memory import MemoryOutbox
     from converra.delivery.stats import Counters, Losses
-    from converra.process.jobs import JobQueue, PeriodicTask
+    from converra.process.jobs import JobQueue, PeriodicTask, PeriodicTasks
 
 BEAT_SECONDS = 15.0
 """Seconds between two signs of life."""
@@ -68,7 +68,7 @@ class Shipper(WorkLoop):
         losses: Losses,
         *,
         mode: Mode,
-        periodic_task: PeriodicTask | None,
+        periodic_task: PeriodicTask | PeriodicTasks | None,
         jobs: JobQueue,
         spill_path: str | None,
         relay: Relay | None,
@@ -77,7 +77,6 @@ class Shipper(WorkLoop):
         self._outbox = outbox
         self._counters = counters
         self._losses = losses
-        self._periodic_task = periodic_task
         self._jobs = jobs
         self.relay: Relay | None = relay
         self._lock = threading.Lock()
@@ -94,7 +93,7 @@ class Shipper(WorkLoop):
         self._retry = FIRST_RETRY
         self._beat_at = -math.inf
         self._adopt_at = -math.inf
-        super().__init__(mode)
+        super().__init__(mode, periodic_task)
 
     # -- callers -------------------------------------------------------------------------------------------------------
 
@@ -161,7 +160,7 @@ class Shipper(WorkLoop):
             if self._outbox.dropped:
                 self._losses.log()
             self._counters.observe(self._outbox.captured, self._outbox.dropped)
-            task = self._periodic_task
+            task = self.periodic_task
             task_in = task.turn(now) if task is not None and task.wanted else math.inf
             with self._lock:
                 rest = self._work_on(now)

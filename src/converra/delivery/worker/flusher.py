@@ -72,7 +72,6 @@ class Flusher(WorkLoop):
         self._file = outbox.file
         self._counters = counters
         self._losses = losses
-        self.periodic_task: PeriodicTask | PeriodicTasks | None = periodic_task
         self._jobs = jobs
         self._lock = threading.Lock()
         self._schedule = schedule or Schedule()
@@ -86,7 +85,7 @@ class Flusher(WorkLoop):
         self._recover_at = 0.0
         jitter = random.SystemRandom().random  # the global generator belongs to the app, which may have seeded it
         self._sender = Sender(outbox, counters, config=config, monotonic=time.monotonic, now=time.time, jitter=jitter)
-        super().__init__(mode)
+        super().__init__(mode, periodic_task)
 
     # -- callers -------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from converra.process.workers import WakeHint, Workers
 if TYPE_CHECKING:
     from converra.delivery.conversation_queue import Command, FlushRequest
     from converra.delivery.stats import Counters
+    from converra.process.jobs import PeriodicTask, PeriodicTasks
 
 POLL_INTERVAL = 1.0
 """Longest rest of a worker while something waits, in seconds: so an append needs to wake no worker."""
@@ -50,8 +51,9 @@ class Mode(IntEnum):
 class WorkLoop(ABC):
     """The callers' side of a flusher or a shipper, and its workers. `turn` and `_finish` are what differs."""
 
-    def __init__(self, mode: Mode) -> None:
+    def __init__(self, mode: Mode, periodic_task: PeriodicTask | PeriodicTasks | None) -> None:
         self.commands: deque[Command] = deque()
+        self.periodic_task: PeriodicTask | PeriodicTasks | None = periodic_task
         self.mode: Mode = mode
         """Changed by `switch` only."""
         self.deadline: float | None = None
