@@ -7,11 +7,11 @@
 DEV := .venv/bin/
 WHEEL := .venvs/wheel/bin/
 # more workers than cores: many tests wait for a timeout or a child process
-WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2)))
 SLOW := process browser fleet cli server/test_openapi.py server/test_many.py integrations/test_openai_exit.py \
 	integrations/test_langchain_processes.py history/test_model_chat.py test_demo.py test_examples.py test_settings.py \
 	test_testing.py test_web_app.py
-PARALLEL = -n $(WORKERS) --dist worksteal --inline-snapshot=disable --ignore-glob='tests/test_docs*'
+PARALLEL = --forks $(WORKERS) --inline-snapshot=disable --ignore-glob='tests/test_docs*'
 PROSE = src tests docs examples benchmarks scripts Makefile pyproject.toml $(wildcard *.md)
 SOURCES := $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
 

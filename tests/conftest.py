@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import gc
 import os
-import sys
 import tempfile
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,6 +14,7 @@ import certifi
 import httpx
 import pytest
 
+from tests import forking, warm
 from tests.effort import register_profiles
 from tests.offline import sitecustomize as offline
 from tests.patience import LONG
@@ -32,19 +32,31 @@ def _is_leaky(name: str) -> bool:
     return name.startswith(LEAKY_PREFIXES) or name.upper() in LEAKY_NAMES
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of `make test`."""
+    parser.addoption("--forks", type=int, default=0, help="run the tests in this many forks; 0: in this process")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Before anything else is imported: no settings, no home of the user's, and children that stay offline too."""
     for name in filter(_is_leaky, list(os.environ)):
         del os.environ[name]
     home = tempfile.TemporaryDirectory(prefix="converra-tests-")
     config.add_cleanup(home.cleanup)
-    for name in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
-        os.environ[name] = str(Path(home.name) / name.lower())
-    os.environ["SSL_CERT_FILE"] = _one_authority(Path(home.name))
+    _settle_in(Path(home.name))
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
-        os.environ["PYTHONPATH"] = str(Path(offline.__file__).parent)  # not that of workers: they load it themselves
+        os.environ["PYTHONPATH"] = str(Path(offline.__file__).parent)  # workers of pytest-xdist load it themselves
+    if config.getoption("forks") and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        warm.prepare(warm.PLAIN, warm.COMMAND, warm.OPENAI, warm.LIBRARIES)  # on another core, while this one collects
     for phase in ("connect", "read", "write", "pool"):  # five seconds by default
         setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, phase, LONG)
+
+
+def _settle_in(home: Path) -> None:
+    """Use a directory as the user's home, and a short list of authorities in it."""
+    for name in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        os.environ[name] = str(home / name.lower())
+    os.environ["SSL_CERT_FILE"] = _one_authority(home)
 
 
 def _one_authority(folder: Path) -> str:
@@ -60,13 +72,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Save what a worker of pytest-xdist has measured: it is killed where its exit takes long."""
-    coverage = sys.modules.get("coverage")  # not installed in every environment that runs tests
-    measured = None if coverage is None else coverage.Coverage.current()
-    if measured is not None and hasattr(session.config, "workerinput"):
-        measured.stop()
-        measured.save()
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run the tests in forks, where that is asked for and all could be collected."""
+    forks: int = session.config.getoption("forks")
+    if not forks or session.config.option.collectonly or session.testsfailed:
+        return None  # as always: what could not be collected is an error
+    return forking.run(session, forks, _settle_in)
 
 
 @pytest.fixture(autouse=True, scope="session")

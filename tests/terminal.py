@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
+
+from tests import warm
 
 if TYPE_CHECKING:
     import io
@@ -20,21 +21,31 @@ class Seen(NamedTuple):
     screen: str
 
 
-def in_a_terminal(command: Sequence[str], *, columns: int = 80, wishes: Mapping[str, str] | None = None) -> Seen:
-    """Run a program whose output and errors go to a terminal."""
-    with a_terminal(command, columns=columns, wishes=wishes) as (process, screen):
+def in_a_terminal(
+    command: Sequence[str],
+    *,
+    columns: int = 80,
+    wishes: Mapping[str, str] | None = None,
+    modules: tuple[str, ...] = warm.COMMAND,
+) -> Seen:
+    """Run a Python program whose output and errors go to a terminal."""
+    with a_terminal(command, columns=columns, wishes=wishes, modules=modules) as (process, screen):
         lines = [*screen, ""]
     return Seen(process.returncode, "\n".join(lines))
 
 
 @contextmanager
 def a_terminal(
-    command: Sequence[str], *, columns: int = 80, wishes: Mapping[str, str] | None = None
-) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[str]]]:
+    command: Sequence[str],
+    *,
+    columns: int = 80,
+    wishes: Mapping[str, str] | None = None,
+    modules: tuple[str, ...] = warm.COMMAND,
+) -> Iterator[tuple[warm.Popen, Iterator[str]]]:
     """A program in a terminal, and the lines that come to its screen."""
     ours, theirs = pty.openpty()
     environ = os.environ | {"TERM": "xterm", "COLUMNS": str(columns), "PAGER": "cat", **(wishes or {})}
-    with subprocess.Popen(command, env=environ, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+    with warm.Popen(command, modules=modules, env=environ, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         with open(ours, "rb", buffering=0) as screen:  # noqa: PTH123 - a descriptor
             yield process, _lines(screen)

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from converra.cli.commands import demo as demo_module
 from scripts import demo_picture
+from tests import warm
 from tests.patience import LONG
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ DEMO = [sys.executable, "-m", "converra.cli.commands.demo"]
 def test_demo_shows_the_conversation_that_arrived() -> None:
     """One command runs a real client, reads its conversation back and prints it with tokens and latency."""
     wide = os.environ | {"COLUMNS": "160"}
-    finished = subprocess.run(DEMO, env=wide, capture_output=True, text=True, check=False)
+    finished = warm.run(DEMO, env=wide, capture_output=True, text=True, modules=warm.COMMAND)
     assert finished.stderr == ""
     assert finished.returncode == 0
     shown = finished.stdout
@@ -46,7 +47,8 @@ def test_demo_ignores_the_settings_of_the_machine() -> None:
         "OPENAI_BASE_URL": "http://127.0.0.1:9",
         "HTTP_PROXY": "http://127.0.0.1:9",
     }
-    finished = subprocess.run(DEMO, env=os.environ | elsewhere, capture_output=True, text=True, check=False)
+    environ = os.environ | elsewhere
+    finished = warm.run(DEMO, env=environ, capture_output=True, text=True, modules=warm.COMMAND)
     assert finished.stderr == ""
     assert finished.returncode == 0
 
@@ -61,7 +63,7 @@ def test_the_picture_of_the_demo_is_current() -> None:
 def test_demo_for_programs() -> None:
     """As JSON: the conversation as the API answers it, and what it took; also where output can hold ASCII only."""
     narrow = os.environ | {"PYTHONIOENCODING": "ascii"}
-    finished = subprocess.run([*DEMO, "--json"], env=narrow, capture_output=True, check=False)
+    finished = warm.run([*DEMO, "--json"], env=narrow, capture_output=True, modules=warm.COMMAND)
     assert finished.returncode == 0
     assert finished.stderr.decode().startswith("Order 4711 is in transit")
     told = json.loads(finished.stdout)
@@ -71,7 +73,7 @@ def test_demo_for_programs() -> None:
         9,
     )
     assert told["viewer"] is None  # the server ends with the command
-    assert subprocess.run(DEMO, env=narrow, capture_output=True, check=False).returncode == 0
+    assert warm.run(DEMO, env=narrow, capture_output=True, modules=warm.COMMAND).returncode == 0
 
 
 def test_demo_says_what_went_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_demo_says_what_went_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_demo_leaves_the_viewer_up() -> None:
     """With --stay the conversation can be looked at in a browser until Ctrl-C."""
-    with subprocess.Popen([*DEMO, "--stay"], stdout=subprocess.PIPE, text=True) as demo:
+    with warm.Popen([*DEMO, "--stay"], stdout=subprocess.PIPE, text=True, modules=warm.COMMAND) as demo:
         assert demo.stdout is not None
         address = next(found[1] for line in demo.stdout if (found := re.search(r"In the viewer: (\S+)", line)))
         assert "look_up_order" in httpx.get(address).text

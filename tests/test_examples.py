@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +11,7 @@ import pytest
 
 from converra.api.client import Converra
 from converra.server.run import serve
+from tests import warm
 from tests.markdown import ROOT
 from tests.patience import UNHURRIED
 
@@ -38,7 +38,7 @@ def _run(example: str) -> Recorded:
             "OPENAI_API_KEY": "examples",
         }
         program = [sys.executable, "-W", "error", str(ROOT / "examples" / example)]
-        finished = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+        finished = warm.run(program, env=environment, capture_output=True, text=True, modules=warm.LIBRARIES)
         assert finished.stderr == ""
         assert finished.returncode == 0
         sent = [f"{request.method} {request.path}" for request in server.requests if request.path.startswith("/api/")]

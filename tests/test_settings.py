@@ -23,6 +23,7 @@ from converra.server.run import LocalServer, serve
 from converra.server.store.records import fingerprint
 from converra.testing.capture import Capture
 from converra.testing.swap import in_memory, swapped
+from tests import warm
 from tests.fleet import redis_server as redis_server_module
 from tests.markdown import page
 from tests.patience import HANG, LONG, UNHURRIED, until
@@ -65,8 +66,8 @@ def environment(server: LocalServer, **settings: str) -> dict[str, str]:
 
 def ran(server: LocalServer, program: str = BLOCK, **settings: str) -> subprocess.CompletedProcess[str]:
     """An app with some settings, run to its end."""
-    command = [sys.executable, "-c", program]
-    return subprocess.run(command, env=environment(server, **settings), capture_output=True, text=True, check=False)
+    command, modules = [sys.executable, "-c", program], warm.OPENAI if "openai" in program else warm.PLAIN
+    return warm.run(command, modules=modules, env=environment(server, **settings), capture_output=True, text=True)
 
 
 @contextmanager
@@ -74,7 +75,10 @@ def running(server: LocalServer, program: str, **settings: str) -> Iterator[subp
     """An app that has recorded, and goes on until its input ends."""
     environ = environment(server, **settings)
     command = [sys.executable, "-c", f"import sys\n{program}{WAITS}"]
-    with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    modules = warm.OPENAI if "openai" in program else warm.PLAIN
+    with warm.Popen(
+        command, modules=modules, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "recorded\n"
         yield process

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import converra.testing
+from tests import warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,9 +55,15 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile(app=APP)
 
-    def ran(source: str, *arguments: str) -> pytest.RunResult:
+    def ran(source: str, *arguments: str, cold: bool = False) -> pytest.RunResult:
         pytester.makepyfile(source)
-        return pytester.runpytest_subprocess("-p", "converra.testing", "-p", "no:cacheprovider", *arguments)
+        command = [sys.executable, "-m", "pytest", "-p", "converra.testing", "-p", "no:cacheprovider", *arguments]
+        if cold:
+            return pytester.run(*command)
+        began = time.monotonic()
+        ended = warm.run(command, cwd=pytester.path, capture_output=True, text=True, modules=warm.OPENAI)
+        lines = (ended.stdout.splitlines(), ended.stderr.splitlines())
+        return pytest.RunResult(ended.returncode, *lines, time.monotonic() - began)
 
     return ran
 
@@ -417,7 +425,8 @@ import sys
 sys.modules["uvicorn"] = None
 
 def test_one(converra_local_api): pass
-"""
+""",
+        cold=True,
     )
     ran.assert_outcomes(errors=1)
     ran.stdout.fnmatch_lines(['converra_local_api needs uvicorn: pip install "converra[[]server]"'])

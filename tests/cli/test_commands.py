@@ -15,6 +15,7 @@ import converra.cli
 from converra._version import __version__
 from converra.cli.group import _COMMANDS, commands
 from converra.server.run import serve
+from tests import warm
 from tests.cli.recorded import CHAT, record
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ main()
 
 def test_python_dash_m_is_the_command() -> None:
     """`python -m converra` works where the script is not on the path."""
-    found = subprocess.run([sys.executable, "-m", "converra", "--version"], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "converra", "--version"]
+    found = warm.run(command, capture_output=True, text=True, check=True, modules=warm.COMMAND)
     assert found.stdout == f"converra, version {__version__}\n"
 
 
@@ -62,10 +64,14 @@ def test_every_command_is_listed_with_a_line() -> None:
         assert CliRunner().invoke(commands, [name, "--help"]).exit_code == 0
 
 
+def printed_by(command: list[str]) -> str:
+    return str(warm.run(command, stdout=subprocess.PIPE, text=True, check=True, modules=warm.COMMAND).stdout)
+
+
 def test_help_has_a_short_name() -> None:
     """As many type it first."""
     command = [sys.executable, "-m", "converra", "conversations", "show"]
-    asked = [subprocess.check_output([*command, option], text=True) for option in ("--help", "-h")]
+    asked = [printed_by([*command, option]) for option in ("--help", "-h")]
     assert asked[0] == asked[1]
     assert "  -h, --help " in asked[0]
 
@@ -80,7 +86,7 @@ def test_output_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     record(tmp_path / "db")
     command = [sys.executable, "-m", "converra", "conversations", "list", "--db", str(tmp_path / "db")]
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
-        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        ran = warm.run(command, stdout=full, stderr=subprocess.PIPE, text=True, modules=warm.COMMAND)
     assert ran.returncode != 0
     assert ran.stderr.splitlines()[0] == "Error: No space left on device"
 
@@ -89,7 +95,8 @@ def test_a_reader_that_has_enough_ends_it(tmp_path: Path) -> None:
     """As `| head` does, without a word."""
     record(tmp_path / "db", [{"role": "user", "content": "x" * 90_000}, CHAT[4]])
     command = [sys.executable, "-m", "converra", "export", "--format", "transcript", "--db", str(tmp_path / "db")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with warm.Popen(command, modules=warm.COMMAND, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
@@ -115,12 +122,12 @@ def completed(words: str, **environ: str) -> list[str]:
     """What bash offers for the last of some words."""
     given = {"_CONVERRA_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     program = "from converra.cli import main; main()"
-    ended = subprocess.run(
+    ended = warm.run(
         [sys.executable, "-c", program],
+        modules=warm.COMMAND,
         env={**os.environ, **given, **environ},
         capture_output=True,
         text=True,
-        check=False,
     )
     assert ended.stderr == ""
     return [line.partition(",")[2] for line in ended.stdout.splitlines() if line]

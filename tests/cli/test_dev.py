@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from converra.cli.group import commands
 from converra.server.run import listen
 from converra.server.store.conversations import Store
 from converra.server.store.records import NewConversation
+from tests import warm
 from tests.patience import LONG, until
 
 if TYPE_CHECKING:
@@ -30,10 +32,11 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running(*arguments: str, cold: bool = False) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command in a process, and all that it says at the start."""
     command = [sys.executable, "-m", "converra", "dev", "--port", "0", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    start = subprocess.Popen if cold else functools.partial(warm.Popen, modules=warm.COMMAND)
+    with start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             assert process.stdout is not None
             greeting = "".join(iter(process.stdout.readline, "Ctrl-C ends it.\n"))
@@ -45,7 +48,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 def test_it_serves_what_it_says(tmp_path: Path) -> None:
     """The addresses it prints answer at once, it stays small, and Ctrl-C ends it cleanly with everything kept."""
     path = tmp_path / "local.sqlite3"
-    with running("--db", str(path)) as (process, greeting):
+    with running("--db", str(path), cold=True) as (process, greeting):  # what it takes is measured
         found = re.search(r"CONVERRA_BASE_URL=(\S+) CONVERRA_API_KEY=(\S+)", greeting)
         assert found is not None
         base_url, key = found.groups()
@@ -77,7 +80,7 @@ def test_it_serves_what_it_says(tmp_path: Path) -> None:
 def test_programs_can_read_the_addresses() -> None:
     """As one JSON object, so that a script needs no fixed port."""
     command = [sys.executable, "-m", "converra", "dev", "--port", "0", "--db", ":memory:", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with warm.Popen(command, modules=warm.COMMAND, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         where = json.loads(process.stdout.readline())
         answer = httpx.get(f"{where['api']}/conversations", headers={"Authorization": f"Bearer {where['key']}"})

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from converra.cli import child
 from converra.cli.group import commands
 from converra.server.store.conversations import Store
+from tests import warm
 from tests.patience import LONG, UNHURRIED
 from tests.terminal import in_a_terminal
 
@@ -28,14 +29,18 @@ if TYPE_CHECKING:
 
 CLOCK = r"\d\d:\d\d:\d\d"
 
-ASK = """
+OPENAI = """
 import sys
-from openai import OpenAI
+from openai import OpenAI as Client
 
 def ask(question):
-    completion = OpenAI().chat.completions.create(model="m", messages=[{"role": "user", "content": question}])
+    completion = Client().chat.completions.create(model="m", messages=[{"role": "user", "content": question}])
     return completion.choices[0].message.content
 """
+
+
+ASK = OPENAI.replace("openai import OpenAI", "groq import Groq")
+"""The same by a client that takes half as long to import."""
 
 
 class Ran(NamedTuple):
@@ -52,13 +57,13 @@ class Ran(NamedTuple):
 def run(tmp_path: Path) -> Callable[..., Ran]:
     """Run `converra dev` with a program in a folder of its own."""
 
-    def ran(program: str, *options: str, command: tuple[str, ...] = (sys.executable, "app.py")) -> Ran:
-        (tmp_path / "ask.py").write_text(ASK)
+    def ran(program: str, *options: str, command: tuple[str, ...] = (sys.executable, "app.py"), ask: str = ASK) -> Ran:
+        (tmp_path / "ask.py").write_text(ask)
         (tmp_path / "app.py").write_text(textwrap.dedent(program))
         line = [sys.executable, "-m", "converra", "dev", "--port", "0", "--db", "kept.db", *options, "--", *command]
         environ = os.environ | UNHURRIED
-        ended = subprocess.run(
-            line, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=LONG
+        ended = warm.run(
+            line, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=LONG, modules=warm.COMMAND
         )
         return Ran(ended.returncode, ended.stdout, ended.stderr, kept(tmp_path / "kept.db"))
 
@@ -73,7 +78,7 @@ def kept(path: Path) -> list[tuple[str, list[str]]]:
 
 def test_an_app_is_recorded_as_it_is(run: Callable[..., Ran]) -> None:
     """Without a change of its code, a key or a network: a line for each turn, its own output and its exit status."""
-    ran = run("import sys\nfrom ask import ask\nprint(ask('[[say:Hello!]]'))\nsys.exit(3)", "--fake-llm")
+    ran = run("import sys\nfrom ask import ask\nprint(ask('[[say:Hello!]]'))\nsys.exit(3)", "--fake-llm", ask=OPENAI)
     assert (ran.status, ran.out) == (3, "Hello!\n")
     assert ran.kept == [("dev", ["[[say:Hello!]]", "Hello!"])]
     lines = ran.err.splitlines()
@@ -184,7 +189,9 @@ def test_the_viewer_may_stay(tmp_path: Path) -> None:
     (tmp_path / "ask.py").write_text(ASK + "\nask('[[say:Hi!]]')\nsys.exit(3)")
     line = [*there, "--port", "0", "--stay", "--", sys.executable, str(tmp_path / "ask.py")]
     with (
-        subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=os.environ | UNHURRIED) as process,
+        warm.Popen(
+            line, stderr=subprocess.PIPE, text=True, env=os.environ | UNHURRIED, modules=warm.COMMAND
+        ) as process,
         contextlib.ExitStack() as at_last,
     ):
         at_last.callback(process.kill)
@@ -192,12 +199,12 @@ def test_the_viewer_may_stay(tmp_path: Path) -> None:
         url = process.stderr.readline().rstrip().removeprefix("converra dev: conversations of this command are at ")
         said = process.stderr.readline()
         page = httpx.get(said.split()[8])
-        other = subprocess.run(
+        other = warm.run(
             [*there, "--", sys.executable, str(tmp_path / "ask.py")],
             capture_output=True,
             text=True,
-            check=False,
             env=os.environ | UNHURRIED,
+            modules=warm.COMMAND,
         )
         process.send_signal(signal.SIGINT)
         assert process.wait(LONG) == 3
@@ -315,8 +322,9 @@ def test_signals_reach_the_command(tmp_path: Path, name: str) -> None:
     """They are passed on, and the command decides how to end."""
     line = [sys.executable, "-m", "converra", "dev", "--port", "0", "--db", ":memory:"]
     program = WAITS.format(name=name)
-    with subprocess.Popen(
+    with warm.Popen(
         [*line, "--", sys.executable, "-c", program],
+        modules=warm.COMMAND,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -20,6 +20,7 @@ from converra.config import SETTINGS
 from converra.integrations import uncaptured
 from converra.server.run import serve
 from converra.server.store.records import fingerprint
+from tests import warm
 from tests.cli.recorded import ran
 from tests.patience import LONG
 from tests.terminal import in_a_terminal
@@ -148,8 +149,8 @@ def test_words_for_people() -> None:
 def test_a_terminal_that_wants_colours_gets_them() -> None:
     """What is bad stands out; NO_COLOR is heeded."""
     command = [sys.executable, "-m", "converra", "doctor", "--offline"]
-    assert "  \x1b[31m bad\x1b[0m  api_key: is not set" in in_a_terminal(command).screen
-    assert "\x1b" not in in_a_terminal(command, wishes={"NO_COLOR": "1"}).screen
+    assert "  \x1b[31m bad\x1b[0m  api_key: is not set" in in_a_terminal(command, modules=warm.LIBRARIES).screen
+    assert "\x1b" not in in_a_terminal(command, wishes={"NO_COLOR": "1"}, modules=warm.LIBRARIES).screen
 
 
 def test_other_instrumentations_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +229,9 @@ def test_a_file_that_shadows_openai_is_named(tmp_path: Path) -> None:
     """A file of the user's own called openai.py is why nothing is recorded."""
     shadow = tmp_path / "openai.py"
     shadow.write_text("")
-    command = [sys.executable, "-m", "converra", "doctor", "--offline", "--json"]
+    others = ("anthropic", "google.genai", "groq", "together", "mistralai", "mistralai.client", "langchain_openai")
+    program = WITHOUT.format(modules=others, arguments=["converra", "doctor", "--offline", "--json"])
+    command = [sys.executable, "-c", program]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     found = {check["name"]: (check["state"], check["said"]) for check in json.loads(ended.stdout)["checks"]}
     assert found["openai"] == ("note", f"cannot be tried: {shadow} is in the place of the openai package")
@@ -250,8 +253,13 @@ def without(modules: tuple[str, ...], *arguments: str, **variables: str) -> subp
     """The command in an environment in which some packages are not installed."""
     program = WITHOUT.format(modules=modules, arguments=["converra", *arguments])
     environ = {**os.environ, **variables}
-    return subprocess.run(
-        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False, timeout=LONG
+    return warm.run(
+        [sys.executable, "-c", program],
+        modules=warm.LIBRARIES,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=LONG,
     )
 
 

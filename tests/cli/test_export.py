@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import pytest
 from converra import Converra
 from converra.server.run import serve
 from converra.transcript import parse
+from tests import warm
 from tests.cli.recorded import CHAT, printed, ran, record
 from tests.terminal import in_a_terminal
 
@@ -99,7 +99,7 @@ def test_a_test_is_runnable(db: Path, tmp_path: Path) -> None:
     (tmp_path / "test_streams.py").write_text(path.read_text().replace(plain, streamed))
     command = [sys.executable, "-m", "pytest", "-p", "converra.testing", "-p", "no:cacheprovider", "-q"]
     environ = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    ended = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    ended = warm.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, modules=warm.OPENAI)
     assert ended.stdout.splitlines()[-1].startswith("1 failed, 2 passed"), ended.stdout
     assert "FAILED test_other.py::test_the_app_behaves_as_recorded[conv_" in ended.stdout
 
@@ -171,7 +171,7 @@ def test_whatever_a_conversation_holds_its_test_passes(db: Path, tmp_path: Path)
     assert f"# Left out: {left_out} has a tool message with both calls and text.\n" in path.read_text()
     command = [sys.executable, "-m", "pytest", "-p", "converra.testing", "-p", "no:cacheprovider", "-q"]
     environ = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    ended = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    ended = warm.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, modules=warm.OPENAI)
     failed = [made[line.partition("[")[2].partition("]")[0]] for line in ended.stdout.splitlines() if "FAILED" in line]
     assert failed == [], ended.stdout
     assert ended.stdout.splitlines()[-1].startswith(f"{len(SHAPES)} passed"), ended.stdout

@@ -18,6 +18,7 @@ from converra.cli.pushing import Push, Recorded, UnclearError
 from converra.errors import APIConnectionError, InternalServerError, ValidationError
 from converra.process.lockfile import ProcessLock
 from converra.server.run import LocalServer, serve
+from tests import warm
 from tests.cli.recorded import CHAT, printed, ran, record
 from tests.patience import LONG
 
@@ -151,7 +152,8 @@ def test_ctrl_c_loses_and_doubles_nothing(db: Path, account: LocalServer) -> Non
     account.faults.add("append", "hang", when="after", skip=1)
     account.faults.add("complete", "hang", when="after", skip=1)
     command = [sys.executable, "-m", "converra", "push", "--db", str(db)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with warm.Popen(command, modules=warm.COMMAND, stdout=pipe, stderr=pipe, text=True) as process:
         while not account.faults.fired:
             threading.Event().wait(0.02)
         process.send_signal(signal.SIGINT)

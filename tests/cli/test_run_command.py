@@ -14,7 +14,8 @@ import pytest
 from converra.cli import launch
 from converra.errors import InvalidArgumentError
 from converra.server.run import serve
-from tests.cli.test_dev_command import ASK
+from tests import warm
+from tests.cli.test_dev_command import ASK, OPENAI
 from tests.patience import LONG, UNHURRIED
 
 if TYPE_CHECKING:
@@ -42,13 +43,15 @@ def settings(server: LocalServer, **more: str) -> dict[str, str]:
         "CONVERRA_PROMPT_ID": "prompt_env",
         "OPENAI_BASE_URL": server.openai_url,
         "OPENAI_API_KEY": "x",
+        "GROQ_BASE_URL": f"{server.url}/",
+        "GROQ_API_KEY": "x",
         **more,
     }
 
 
 def ran(command: Sequence[str], environ: dict[str, str], **more: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*RUN, *command], env=environ, capture_output=True, text=True, check=False, timeout=LONG, **more
+    return warm.run(
+        [*RUN, *command], env=environ, capture_output=True, text=True, timeout=LONG, modules=warm.COMMAND, **more
     )
 
 
@@ -84,7 +87,7 @@ def test_a_command_is_recorded_as_it_is(server: LocalServer, tmp_path: Path) -> 
 
 def test_settings_of_the_environment_hold(server: LocalServer, tmp_path: Path) -> None:
     """The prompt among them; without a prompt a line says which calls are recorded, and the others run unrecorded."""
-    (tmp_path / "ask.py").write_text(f"{ASK}\nprint(ask('[[say:Hi!]]'))")
+    (tmp_path / "ask.py").write_text(f"{OPENAI}\nprint(ask('[[say:Hi!]]'))")
     command = ["--", sys.executable, "ask.py"]
     assert ran(command, settings(server), cwd=tmp_path).stderr == ""
     assert recorded(server) == [("prompt_env", ["[[say:Hi!]]", "Hi!"])]
@@ -103,9 +106,8 @@ def test_the_command_takes_the_place_of_the_process(tmp_path: Path) -> None:
     """It has the process id that a supervisor knows, the usual dispositions of signals, and ends by its own signal."""
     program = "import os, signal; print(os.getpid(), flush=True); signal.pause()"
     environ = {**os.environ, "CONVERRA_API_KEY": "real", "CONVERRA_PROMPT_ID": "p"}
-    with subprocess.Popen(
-        [*RUN, "--", sys.executable, "-c", program], env=environ, stdout=subprocess.PIPE, text=True
-    ) as process:
+    command = [*RUN, "--", sys.executable, "-c", program]
+    with warm.Popen(command, env=environ, stdout=subprocess.PIPE, text=True, modules=warm.COMMAND) as process:
         assert process.stdout is not None
         assert int(process.stdout.readline()) == process.pid
         process.send_signal(signal.SIGTERM)

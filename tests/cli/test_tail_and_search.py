@@ -14,6 +14,7 @@ import pytest
 
 from converra.cli.feed import Feed
 from converra.server.store.conversations import Store
+from tests import warm
 from tests.cli.recorded import CHAT, printed, ran, record
 from tests.patience import LONG
 from tests.terminal import a_terminal, in_a_terminal
@@ -31,7 +32,7 @@ def test_turns_are_shown_as_they_come(db: Path) -> None:
     """In another terminal, from another process, until Ctrl-C; one JSON object a line for programs."""
     record(db, prompt_id="before")
     command = [sys.executable, "-m", "converra", "tail", "--db", str(db), "--json", "--last", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with warm.Popen(command, modules=warm.COMMAND, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         first = json.loads(process.stdout.readline())
         made = record(db)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from converra.server.run import serve
+from tests import warm
 from tests.integrations.langchain_app import brief
 from tests.patience import UNHURRIED
 
@@ -40,7 +40,7 @@ def play(server: LocalServer, checkpoint: Path, kind: str, words: str) -> None:
         "OPENAI_API_KEY": "none",
     }
     program = [sys.executable, str(PROGRAM), str(checkpoint), kind, words]
-    finished = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    finished = warm.run(program, env=environment, capture_output=True, text=True, modules=warm.LIBRARIES)
     assert (finished.returncode, finished.stderr) == (0, "")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import textwrap
 import time
@@ -16,6 +15,7 @@ from converra.capture.recorder import Recorder
 from converra.config import load
 from converra.integrations.stainless import background
 from converra.server.run import serve
+from tests import warm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -197,13 +197,13 @@ def _run(server: LocalServer, program: str, *arguments: str, status: int = 0) ->
         "OPENAI_BASE_URL": server.openai_url,
         "OPENAI_API_KEY": "k",
     }
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-c", PROGRAM + textwrap.dedent(program), *arguments],
         capture_output=True,
         text=True,
-        check=False,
         env=environment,
         timeout=60,
+        modules=warm.OPENAI,
     )
     assert done.returncode == status, done.stderr
     assert "converra" not in done.stderr, done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra.server.run import serve
+from tests import warm
 from tests.patience import LONG, UNHURRIED
 
 if TYPE_CHECKING:
@@ -95,9 +95,8 @@ def stored(server: LocalServer, program: str) -> list[dict[str, Any]]:
         "OPENAI_BASE_URL": server.openai_url,
         "OPENAI_API_KEY": "k",
     }
-    subprocess.run(
-        [sys.executable, "-c", PROGRAM + textwrap.dedent(program)], env=environment, check=False, timeout=LONG
-    )
+    command = [sys.executable, "-c", PROGRAM + textwrap.dedent(program)]
+    warm.run(command, env=environment, timeout=LONG, modules=warm.OPENAI)
     ((conversation,), _) = server.store.conversations()
     assert conversation.status == "completed"
     return list(server.store.messages(conversation))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import textwrap
 import types
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from converra.integrations.importing import ImportWatcher
+from tests import warm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,8 @@ with serve() as server:
 
 def _run(program: str) -> None:
     body = PRELUDE + textwrap.indent(textwrap.dedent(program), "    ")
-    done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True, check=False, timeout=60)
+    modules = warm.OPENAI if "import openai; report" in program else warm.COMMAND
+    done = warm.run([sys.executable, "-c", body], capture_output=True, text=True, timeout=60, modules=modules)
     assert done.returncode == 0, done.stderr
     assert "converra failed" not in done.stderr
 

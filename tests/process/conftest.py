@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from converra.server.run import LocalServer, serve
+from tests import warm
 from tests.patience import LONG
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ class Ended(NamedTuple):
 class Child:
     """A child process that runs a few lines and says "ready" when a test may act on it."""
 
-    def __init__(self, code: str, environ: dict[str, str]) -> None:
+    def __init__(self, code: str, environ: dict[str, str], *, cold: bool) -> None:
         source = HEAD + textwrap.dedent(code)
-        self._process = subprocess.Popen(
+        self._process = (subprocess.Popen if cold else warm.Popen)(
             [sys.executable, "-c", source],
             cwd=ROOT,
             env=environ,
@@ -83,17 +84,18 @@ def start(server: LocalServer) -> Iterator[Callable[..., Child]]:
     """Starts a child process against the server; settings are given as in the environment.
 
     One that a signal may interrupt anywhere must not be `measured`: coverage takes a lock of its own on every thread,
-    and a handler that waits for another thread while it has interrupted just that would wait in vain.
+    and a handler that waits for another thread while it has interrupted just that would wait in vain. A `cold` one is
+    an interpreter of its own, see `tests/warm.py`.
     """
     children: list[Child] = []
 
-    def begin(code: str, *, measured: bool = True, **settings: Any) -> Child:
+    def begin(code: str, *, measured: bool = True, cold: bool = False, **settings: Any) -> Child:
         given = {"API_KEY": "k", "BASE_URL": server.base_url, "FLUSH_INTERVAL": "3600", "TIMEOUT": LONG}
         usual = {**given, "SHUTDOWN_TIMEOUT": LONG, **settings}
         own = {f"CONVERRA_{name}": str(value) for name, value in usual.items() if value is not None}
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         inherited = {name: value for name, value in os.environ.items() if measured or not name.startswith("COVERAGE_")}
-        child = Child(code, {**inherited, **own, "PYTHONPATH": path, "PYTHONWARNINGS": FORKING})
+        child = Child(code, {**inherited, **own, "PYTHONPATH": path, "PYTHONWARNINGS": FORKING}, cold=cold)
         children.append(child)
         return child
 

@@ -54,6 +54,20 @@ def test_parent_and_child_each_deliver_their_own(run: Callable[[str], Any]) -> N
     assert run(code) == _completed((1, 2), (3,), (4,))
 
 
+def test_a_child_of_a_parent_that_only_imported(run: Callable[[str], Any]) -> None:
+    """Where only the child records, or nobody does, it delivers and ends without a word (gunicorn --preload)."""
+    code = """
+    for records in (True, False):
+        child = os.fork()
+        if child == 0:
+            sender = started()
+            if records: record(sender, "child", 1)
+            sys.exit()
+        assert os.waitpid(child, 0)[1] == 0
+    """
+    assert run(code) == _completed((1,))
+
+
 def test_a_child_of_a_busy_parent_delivers(run: Callable[[str], Any]) -> None:
     """A fork while workers are connected and sending leaves no lock taken and no socket shared (gunicorn --preload)."""
     code = """

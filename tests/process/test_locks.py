@@ -102,7 +102,7 @@ def test_a_fleet_takes_locks_in_the_documented_order(start: Callable[..., Any], 
 @pytest.mark.parametrize("outbox", [None, "outbox.sqlite3"], ids=["memory", "durable"])
 def test_locks_are_taken_in_the_documented_order(start: Callable[..., Any], tmp_path: Path, outbox: str | None) -> None:
     """Turns on several threads, flushes, forks, a restart and the exit take no lock inside one that forbids it."""
-    ended = start(PROGRAM, OUTBOX=outbox and tmp_path / outbox, FLUSH_INTERVAL=0.01).ended()
+    ended = start(PROGRAM, cold=True, OUTBOX=outbox and tmp_path / outbox, FLUSH_INTERVAL=0.01).ended()
     assert (ended.status, ended.err) == (0, "")
     reports = [json.loads(line) for line in ended.out.splitlines()]
     assert len(reports) == 4

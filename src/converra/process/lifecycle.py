@@ -189,6 +189,7 @@ def _hook() -> None:
     global _is_hooked  # noqa: PLW0603 - Python cannot remove a fork hook, so there is one for all members
     if _is_hooked:
         return
+    check()  # no hook has run in a child whose parent had imported this module, and no member
     with _forking:
         if hasattr(os, "register_at_fork") and not _is_hooked:  # else another thread was faster
             os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_after_fork)
