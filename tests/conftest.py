@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import tempfile
+import time
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,10 +67,44 @@ def _one_authority(folder: Path) -> str:
     return str(path)
 
 
+class _Collections:
+    """Leaves out of the garbage collections of a test what was there before it, once they take long.
+
+    Many tests collect by hand, and with all libraries loaded, each time would take a third of a second.
+    """
+
+    LONG_SECONDS = 0.02
+
+    def __init__(self) -> None:
+        self._began = 0.0
+        self._are_long = True
+
+    def watch(self, phase: str, info: dict[str, int]) -> None:
+        """Take the time of a full collection; one of `gc.callbacks`."""
+        if info["generation"] == 2 and phase == "start":
+            self._began = time.thread_time()
+        elif info["generation"] == 2:
+            self._are_long |= time.thread_time() - self._began > self.LONG_SECONDS
+
+    def shorten(self) -> None:
+        if self._are_long:
+            gc.collect()
+            gc.freeze()
+            self._are_long = False
+
+
+_collections = _Collections()
+
+
 def pytest_collection_finish() -> None:
-    """Leave out of all further garbage collections what is loaded by now: each would take a third of a second."""
-    gc.collect()
-    gc.freeze()
+    """Begin with short garbage collections."""
+    gc.callbacks.append(_collections.watch)
+    _collections.shorten()
+
+
+def pytest_runtest_setup() -> None:
+    """Keep garbage collections short while tests make libraries load more."""
+    _collections.shorten()
 
 
 @pytest.hookimpl(tryfirst=True)
