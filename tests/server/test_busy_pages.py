@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from converra.server.run import LocalServer
 
 CREATE = {"promptId": "p", "content": "User: Hi\nAssistant: Hello"}
-LONG_QUERY = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 20000000) SELECT count(*) FROM c"
+LONG_QUERY = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 6000000) SELECT count(*) FROM c"
 
 
 def _prompt(seed: int, size: int = 90_000) -> str:
