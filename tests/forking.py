@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     """Makes a fork at home in a directory of its own."""
 
 POLL_SECONDS = 1.0
-LONG_FIRST = ("browser", "process", "cli", "integrations", "")
-"""Directories of `tests` in the order in which they start: a file that takes long must not be the last."""
+LONG_FIRST = ("browser", "process", "fleet", "tests", "cli", "api", "integrations")
+"""Directories whose files start first, in this order: one that takes long must not be the last."""
 
 
 def run(session: pytest.Session, count: int, prepare: Prepare) -> bool:
@@ -48,8 +48,8 @@ def _files(items: list[pytest.Item]) -> list[list[int]]:
     numbers = [list(group) for _, group in itertools.groupby(range(len(items)), lambda n: items[n].path)]
 
     def rank(file: list[int]) -> tuple[int, int]:
-        path = str(items[file[0]].path)
-        return next(place for place, name in enumerate(LONG_FIRST) if name in path), -len(file)
+        folder = items[file[0]].path.parent.name
+        return LONG_FIRST.index(folder) if folder in LONG_FIRST else len(LONG_FIRST), -len(file)
 
     return sorted(numbers, key=rank)
 

@@ -16,6 +16,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -58,8 +59,8 @@ class _Nursery:
 
     def __init__(self, modules: tuple[str, ...]) -> None:
         self._owner = os.getpid()
-        self._folder = tempfile.TemporaryDirectory(prefix="converra-warm-")
-        self._address = str(Path(self._folder.name) / "socket")
+        self._folder = tempfile.mkdtemp(prefix="converra-warm-")  # not removed at the exit of any fork
+        self._address = str(Path(self._folder) / "socket")
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(self._address)
         listener.listen(64)
@@ -86,7 +87,7 @@ class _Nursery:
             assert self._process.stdin is not None
             self._process.stdin.close()
             self._process.wait()
-            self._folder.cleanup()
+            shutil.rmtree(self._folder)
 
 
 _nurseries: dict[tuple[str, ...], _Nursery] = {}
