@@ -23,8 +23,8 @@ def run(
 ) -> Callable[[str], dict[tuple[str, ...], str]]:
     """Runs a program to its end; returns what every conversation holds, and its status."""
 
-    def to_the_end(code: str) -> dict[tuple[str, ...], str]:
-        ended = start(code, OUTBOX=outbox and tmp_path / outbox).ended()
+    def to_the_end(code: str, *, cold: bool = False) -> dict[tuple[str, ...], str]:
+        ended = start(code, cold=cold, OUTBOX=outbox and tmp_path / outbox).ended()
         assert (ended.status, ended.err) == (0, "")
         found = held(server)
         all_words = {tuple(one.words): one.status for one in found}
@@ -125,7 +125,7 @@ def test_a_fork_while_the_first_import_is_under_way(run: Callable[[str], Any]) -
     assert run(code) == _completed((1,), (2,))
 
 
-def test_a_fork_while_the_first_import_takes_long(run: Callable[[str], Any]) -> None:
+def test_a_fork_while_the_first_import_takes_long(run: Callable[..., Any]) -> None:
     """On a busy machine it takes seconds: the fork waits, since a child with half an httpx would never deliver."""
     code = """
     class Busy:
@@ -145,7 +145,7 @@ def test_a_fork_while_the_first_import_takes_long(run: Callable[[str], Any]) -> 
         sys.exit(0 if sender.flush(LONG) else 1)
     assert os.waitpid(child, 0)[1] == 0
     """
-    assert run(code) == _completed((1,), (2,))
+    assert run(code, cold=True) == _completed((1,), (2,))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
