@@ -89,7 +89,8 @@ def redis(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
 def test_a_fleet_takes_locks_in_the_documented_order(start: Callable[..., Any], redis: str) -> None:
     """A process that hands over and sends inline, and forks meanwhile, takes no lock inside one that forbids it."""
-    ended = start(PROGRAM.replace("outbox.sqlite", "fleet.joining"), OUTBOX=redis, FLUSH_INTERVAL=0.01).ended()
+    program = PROGRAM.replace("outbox.sqlite", "fleet.joining")
+    ended = start(program, cold=True, OUTBOX=redis, FLUSH_INTERVAL=0.01).ended()
     assert (ended.status, ended.err) == (0, "")
     reports = [json.loads(line) for line in ended.out.splitlines()]
     assert len(reports) == 4
