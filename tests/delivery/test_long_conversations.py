@@ -161,9 +161,9 @@ def test_a_server_with_smaller_limits_is_met_by_splitting_further(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """413 from a server with other limits: fewer messages, then smaller parts, then a further conversation."""
-    from converra.server.api import content, endpoints
+    from converra.server.api import content, storing
 
-    for module in (endpoints, content):
+    for module in (storing, content):
         monkeypatch.setattr(module, "MAX_MESSAGE_BYTES", 30 * KB)
         monkeypatch.setattr(module, "MAX_CONTENT_BYTES", 100 * KB)
     monkeypatch.setattr(content, "MAX_MESSAGES", 20)
