@@ -207,7 +207,7 @@ def _run(server: LocalServer, program: str, *arguments: str, status: int = 0) ->
     )
     assert done.returncode == status, done.stderr
     assert "converra" not in done.stderr, done.stderr
-    return done.stdout.strip()
+    return str(done.stdout.strip())
 
 
 ASK = """
