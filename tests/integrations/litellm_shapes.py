@@ -199,7 +199,7 @@ def cancelled(row: Row, chunks: int) -> Callable[[ScriptedModel], Any]:
         task.cancel()
         (ended,) = await asyncio.gather(task, return_exceptions=True)
         await close()
-        return seen, type(ended)
+        return seen[:chunks], type(ended)  # one more may have arrived before the task is cancelled
 
     return lambda model: asyncio.run(main(model))
 

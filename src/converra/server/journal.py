@@ -13,7 +13,8 @@ from converra.otlp.body import MAX_BODY_BYTES as OTLP_BODY_BYTES
 from converra.otlp.routes import PREFIX as OTLP
 from converra.otlp.routes import REASON
 from converra.server.api.answers import JSON
-from converra.server.api.refusal import Refusal, refused_exporter
+from converra.server.api.exporter import refused_exporter
+from converra.server.api.refusal import Refusal
 from converra.server.store.records import fingerprint
 from converra.server.store.request_log import BODY_BYTES
 

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse
 
 from converra.server.api.answers import JSON
-from converra.server.api.refusal import refused_exporter
+from converra.server.api.exporter import refused_exporter
 from converra.server.journal import APIS
 from converra.server.viewer.pages import SECURITY_HEADERS, templates
 
