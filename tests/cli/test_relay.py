@@ -9,9 +9,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from converra.cli import diagnosis
@@ -67,20 +69,51 @@ def handed_over(server: LocalServer, redis: RedisServer) -> None:
     assert sender.shutdown(LONG)
 
 
+@contextlib.contextmanager
+def relaying(server: LocalServer) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A relay, and the port of its endpoints."""
+    settings = {"CONVERRA_API_KEY": "k", "CONVERRA_BASE_URL": server.base_url, "CONVERRA_FLUSH_INTERVAL": "0.05"}
+    command = [sys.executable, "-m", "converra", "relay", "--health-port", "0"]
+    environ = os.environ | UNHURRIED | settings
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as relay, ending(relay):
+        assert relay.stderr is not None
+        yield relay, int(re.findall(r":(\d+)/metrics", relay.stderr.readline())[0])
+
+
+def spans_for(port: int, key: str) -> httpx.Request:
+    """A request of an exporter in another language: one call of a model, in a session."""
+
+    def attribute(name: str, value: str) -> dict[str, Any]:
+        return {"key": name, "value": {"stringValue": value}}
+
+    def message(role: str, content: str) -> str:
+        return json.dumps([{"role": role, "parts": [{"type": "text", "content": content}]}])
+
+    span = {
+        "traceId": "1" * 32,
+        "spanId": "2" * 16,
+        "name": "chat m",
+        "kind": 3,
+        "startTimeUnixNano": str(time.time_ns()),
+        "endTimeUnixNano": str(time.time_ns()),
+        "attributes": [
+            attribute("gen_ai.operation.name", "chat"),
+            attribute("gen_ai.request.model", "m"),
+            attribute("gen_ai.conversation.id", "session-1"),
+            attribute("gen_ai.input.messages", message("user", "Where is it?")),
+            attribute("gen_ai.output.messages", message("assistant", "On its way.")),
+        ],
+    }
+    body = {"resourceSpans": [{"resource": {}, "scopeSpans": [{"scope": {"name": "go"}, "spans": [span]}]}]}
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx.Request("POST", f"http://127.0.0.1:{port}/v1/traces", json=body, headers=headers)
+
+
 def test_a_relay_delivers_and_is_looked_after(server: LocalServer, redis: RedisServer) -> None:
     """It is healthy, measured, lists what was rejected, and ends well on SIGTERM; `retry` and `drop` do the rest."""
     handed_over(server, redis)
     assert json.loads(ran("relay", "status", "--json").stdout)["backlog"] == 2
-    environ = (
-        os.environ
-        | UNHURRIED
-        | {"CONVERRA_API_KEY": "k", "CONVERRA_BASE_URL": server.base_url, "CONVERRA_FLUSH_INTERVAL": "0.05"}
-    )
-    command = [sys.executable, "-m", "converra", "relay", "--health-port", "0"]
-    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as relay, ending(relay):
-        assert relay.stderr is not None
-        first = relay.stderr.readline()
-        port = int(re.findall(r":(\d+)/metrics", first)[0])
+    with relaying(server) as (relay, port):
 
         def asked(path: str) -> str:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
@@ -100,6 +133,7 @@ def test_a_relay_delivers_and_is_looked_after(server: LocalServer, redis: RedisS
         until(lambda: "converra_rejected_total 2\n" in asked("/metrics"))  # it is as bad as before
         relay.send_signal(signal.SIGTERM)
         assert relay.wait(LONG) == 0
+        assert relay.stderr is not None
         assert relay.stderr.read().endswith("Ended: 4 messages delivered, 2 rejected\n")
     assert sorted([*words(1), "before", "after"]) == sorted(
         word for each in held(server) for word in each.words if not word.startswith("Conversation")
@@ -108,6 +142,17 @@ def test_a_relay_delivers_and_is_looked_after(server: LocalServer, redis: RedisS
     assert ran("relay", "dead", "drop", "other").exit_code == 1
     assert ran("relay", "dead", "drop", "--all").stdout == "empty\n"
     assert ran("relay", "dead", "list").stdout == ""
+
+
+@pytest.mark.usefixtures("redis")
+def test_a_relay_takes_spans(server: LocalServer) -> None:
+    """Those of an app in any language, under the relay's key; what has come is handed over before it ends."""
+    with relaying(server) as (relay, port), httpx.Client(trust_env=False) as http:
+        sent = [http.send(spans_for(port, key)).status_code for key in ("another", "k")]
+        assert sent == [401, 200]
+        until(lambda: [list(each.words) for each in held(server)] == [["Where is it?", "On its way."]])
+        relay.send_signal(signal.SIGTERM)
+        assert relay.wait(LONG) == 0
 
 
 def test_wrong_arguments_are_explained(redis: RedisServer) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP side of `converra relay`: health and metrics, and the place for further endpoints."""
+"""The HTTP side of `converra relay`: health, metrics, and the receiver of OpenTelemetry spans."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import BaseRoute, Route
 
 from converra.delivery.fleet.engine import AwayError
+from converra.otlp.routes import Receiver
 
 if TYPE_CHECKING:
     import socket
@@ -21,14 +22,15 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from converra.cli.relay_spans import HandedOverSpans
     from converra.delivery.fleet.relay import Relay
 
 HEALTHY_SECONDS = 15.0
 """Seconds without an answer of Redis after which the relay is not healthy."""
 
 
-def routes(relay: Relay) -> list[BaseRoute]:
-    """Return the endpoints of a relay. A receiver of turns, such as one for OTLP, adds its routes here."""
+def routes(relay: Relay, spans: HandedOverSpans) -> list[BaseRoute]:
+    """Return the endpoints of a relay."""
 
     def healthz(_request: Request) -> Response:
         age = time.monotonic() - relay.lanes.reached_at
@@ -39,19 +41,20 @@ def routes(relay: Relay) -> list[BaseRoute]:
     def metrics(_request: Request) -> Response:
         return PlainTextResponse(exposition(relay), media_type="text/plain; version=0.0.4")
 
-    return [Route("/healthz", healthz), Route("/metrics", metrics)]
+    return [Route("/healthz", healthz), Route("/metrics", metrics), *Receiver(spans).routes()]
 
 
-def serve(relay: Relay, listener: socket.socket, shutdown_timeout: float) -> None:
+def serve(relay: Relay, spans: HandedOverSpans, listener: socket.socket, shutdown_timeout: float) -> None:
     """Run a relay and its endpoints until SIGTERM or Ctrl-C; then finish what is under way."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         relay.start()
         yield
+        await asyncio.to_thread(spans.close)
         await asyncio.to_thread(relay.stop, shutdown_timeout)
 
-    app = Starlette(routes=routes(relay), lifespan=lifespan)
+    app = Starlette(routes=routes(relay, spans), lifespan=lifespan)
     config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listener])
 

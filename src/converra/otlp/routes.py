@@ -38,7 +38,7 @@ REASON = "converra.reason"
 """Key of an ASGI scope: the reason of a refusal, for the log of the server around."""
 
 RETRY_SECONDS = 1
-UNAVAILABLE = 503
+UNAUTHORIZED, UNAVAILABLE = 401, 503
 
 PREFIX = "/v1/"
 """Beginning of the paths of all routes."""
@@ -49,6 +49,10 @@ KEYS = ("api-key", "x-api-key", "x-goog-api-key")
 
 class BusyError(Exception):
     """The sink can take nothing at present; the exporter is asked to try again."""
+
+
+class WrongKeyError(Exception):
+    """The sink takes nothing under the key of this request."""
 
 
 class Sink(Protocol):
@@ -64,6 +68,7 @@ class Sink(Protocol):
 
         Raises:
             BusyError: Nothing was taken; the exporter may try again.
+            WrongKeyError: Nothing was taken; answered with 401.
 
         """
 
@@ -113,11 +118,13 @@ class Receiver:
         try:
             form = form_of(request.headers.get("content-type", ""))
             encoding = request.headers.get("content-encoding", "")
-            body = _Body(form, encoding, await request.body(), key_of(request.headers))
+            body = _Body(form, encoding, await _content(request, self._limit), key_of(request.headers))
             async with self._turn:
                 return _response(await run_in_threadpool(take, body))
         except BodyError as error:
             return refusal(request.scope, form, error.status, error.message)
+        except WrongKeyError as error:
+            return refusal(request.scope, form, UNAUTHORIZED, str(error))
         except BusyError as error:
             answer = refusal(request.scope, form, UNAVAILABLE, str(error))
             answer.headers["Retry-After"] = str(RETRY_SECONDS)
@@ -134,6 +141,16 @@ class Receiver:
         if found.records:
             self._sink.take((), found.records, body.key)
         return answers.accepted(body.form, "LogRecords")
+
+
+async def _content(request: Request, limit: int) -> bytes:
+    """Read a body; no more of it than is allowed, since what sends it may be a stranger."""
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > limit:
+            raise BodyError(413, f"The body is larger than {limit:,} bytes; make the batches of the exporter smaller")
+    return bytes(content)
 
 
 def _take_metrics(body: _Body) -> Encoded:

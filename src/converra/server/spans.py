@@ -100,10 +100,10 @@ def _made(store: Store, key: str, updated: Callable[[Conversation, Conversation]
     )
     account = fingerprint(key)
     recorder = Recorder(config, connect=lambda _key: StoreConnection(store, account, updated))
-    return Bridge(recorder, patience=PATIENCE, describe=_described)
+    return Bridge(recorder, patience=PATIENCE, describe=described)
 
 
-def _described(span: Span) -> Description:
+def described(span: Span) -> Description:
     """Return the emitter of a span, and as the prompt of spans that name none the name of their process."""
     from converra.spans.turns import Description  # noqa: PLC0415 - as in `_made`
 

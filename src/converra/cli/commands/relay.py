@@ -12,6 +12,7 @@ import click
 from converra import config
 from converra.cli import relay_app
 from converra.cli.output import print_json
+from converra.cli.relay_spans import HandedOverSpans
 from converra.cli.source import json_option
 from converra.cli.wording import plural
 from converra.delivery.fleet import dead as messages
@@ -64,7 +65,7 @@ def relay(
     """Send what a fleet has handed over to Redis, until SIGTERM. Any number of relays share the lanes.
 
     Key, URL and other settings are read from the environment, as in an app. `/healthz` and `/metrics` are served at
-    the health port.
+    the health port, and spans of OpenTelemetry are taken at `/v1/traces` and `/v1/logs`, under the API key.
     """
     context.obj = outbox
     if context.invoked_subcommand is not None:
@@ -78,7 +79,7 @@ def relay(
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again once all is closed: end well
     click.echo(f"Relaying {url.shown}; http://{health_host}:{listener.getsockname()[1]}/metrics", err=True)
     with suppress(KeyboardInterrupt):
-        relay_app.serve(sender, listener, settings.shutdown_timeout)
+        relay_app.serve(sender, HandedOverSpans(settings), listener, settings.shutdown_timeout)
     counted = sender.counters
     click.echo(f"Ended: {counted.delivered} messages delivered, {counted.rejected} rejected", err=True)
 
