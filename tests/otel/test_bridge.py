@@ -349,3 +349,14 @@ def test_a_call_beside_a_captured_one_is_recorded_as_well() -> None:
     later.begin().end(answer())
     later.emit()
     assert [beside.turns() for beside in (meanwhile, unsent, later)] == [2, 1, 2]
+
+
+def test_spans_that_are_dropped_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each GenAI span counts as a message that was captured and dropped."""
+    monkeypatch.setattr("converra.spans.bridge.MAX_WAITING", 0)
+    recorder = Recorder(load({"api_key": "k", "prompt_id": "p"}, {}))
+    bridge = Bridge.of(recorder)
+    for attributes in ({"gen_ai.operation.name": "chat"}, {}):
+        bridge.put(SimpleNamespace(attributes=attributes, context=SimpleNamespace(span_id=1)))
+    stats = recorder.delivery.stats()
+    assert (stats.captured, stats.dropped, stats.pending) == (1, 1, 0)

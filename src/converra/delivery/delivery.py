@@ -262,6 +262,10 @@ class Delivery:
         if not self._stop(until, delivered=self.flush(self.config.shutdown_timeout)):
             log_limited("loading", uwsgi.NOT_SENT, self._counters.last_error or "none")
 
+    def refuse(self, count: int) -> None:
+        """Count messages that could not be taken in, as dropped."""
+        self._memory.refuse(count)
+
     # -- flush and stop ------------------------------------------------------------------------------------------------
 
     def flush(self, timeout: float | None = None, *, ends: bool = False, delivered: bool = False) -> bool:

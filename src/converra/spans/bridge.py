@@ -112,6 +112,8 @@ class Bridge:
         """
         if len(self._inbox) >= MAX_WAITING:
             log_limited("spans", DROPPED)
+            if dialects.is_genai(ended):
+                self._delivery.refuse(1)  # as one message: it was not read
             return
         live = self.family.live.get(ended.context.span_id)
         block, expected = (None, None) if live is None else (live.block, live.expected)

@@ -62,6 +62,12 @@ class MemoryOutbox:
             self._bytes_in += size
         return True
 
+    def refuse(self, count: int) -> None:
+        """Count messages that were dropped before they came here."""
+        with self._entering:
+            self.captured += count
+            self.dropped += count
+
     def note(self, _queue: ConversationQueue, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Copy the metadata: the caller may change it afterwards. It has no row."""
         return 0, dict(metadata)
