@@ -270,6 +270,21 @@ def test_closing_does_not_wait_until_all_is_pruned(tmp_path: Path) -> None:
     store.close()
 
 
+def test_pruning_that_fails_is_told_and_left_for_the_next_time(caplog: pytest.LogCaptureFixture) -> None:
+    """As on a full disk: no traceback of a thread, and a server that goes on."""
+    store = Store(keep_conversations=1)
+    store.rows("ALTER TABLE idempotency_keys RENAME TO elsewhere")
+    store.pruning.start()
+    _until(lambda: not store.pruning._thread.is_alive())
+    assert caplog.messages == ["The local server cannot forget old conversations: no such table: idempotency_keys"]
+    store.rows("ALTER TABLE elsewhere RENAME TO idempotency_keys")
+    store.create(conversation(1))
+    store.create(conversation(2))
+    store.pruning.start()
+    _until(lambda: store.conversations()[1] == 1)
+    store.close()
+
+
 def test_the_bodies_of_the_log_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large requests push out old ones sooner than their number would."""
     monkeypatch.setattr("converra.server.store.request_log._ALL_BODIES_BYTES", 10_000)

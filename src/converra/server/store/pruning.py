@@ -6,6 +6,8 @@ milliseconds at most.
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from converra.server.store.database import Database
+
+_logger = logging.getLogger("converra")
 
 MESSAGES = 200
 """Messages that one transaction deletes, roughly, …"""
@@ -111,7 +115,11 @@ class Pruning:
             pass
 
     def _work(self) -> None:
-        self._paced(self._steps(), to_the_end=False)
+        """Prune, and leave for the next time what a full disk or a damaged file does not allow now."""
+        try:
+            self._paced(self._steps(), to_the_end=False)
+        except sqlite3.Error as problem:
+            _logger.warning("The local server cannot forget old conversations: %s", problem)
 
     def _paced(self, steps: Iterator[None], *, to_the_end: bool = True) -> None:
         """Rest as long as each step has taken; once the store is about to close, hurry to the end or leave the rest."""
