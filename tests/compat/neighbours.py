@@ -105,7 +105,7 @@ HELLO = ["Hello there!"] * 3
 
 
 def said(capture: RecordingCapture) -> list[str]:
-    return [call.facts()["answer"]["said"][0]["text"] for call in capture.calls]
+    return [call.facts()["answer"]["messages"][0]["text"] for call in capture.calls]
 
 
 @pytest.mark.parametrize("neighbour", NEIGHBOURS)
@@ -206,7 +206,7 @@ with scripted.serve(SCRIPTS) as model:
         client("r-text").responses.create(**RESPONSES).output_text,
         asyncio.run(streamed(wrapped(async_client_for(model, "stream")))),
     ]
-print(json.dumps([texts, [call.facts()["answer"]["said"][0]["text"] for call in capture.calls]]), flush=True)
+print(json.dumps([texts, [call.facts()["answer"]["messages"][0]["text"] for call in capture.calls]]), flush=True)
 os._exit(0)  # before they try to deliver
 """
 

@@ -175,6 +175,30 @@ def test_a_neighbour_that_puts_our_wrapper_back(library: Any, patches: Patches, 
     assert dict(vars(library.Client)) == before
 
 
+@pytest.mark.parametrize("closed", [False, True], ids=["wrapt", "closure"])
+def test_a_neighbour_that_puts_our_wrapper_back_after_we_left(
+    library: Any, patches: Patches, watcher: Watcher, *, closed: bool
+) -> None:
+    """It brings back a wrapper that we had taken out; switched on again, that one serves, and a call counts once."""
+    before = dict(vars(library.Client))
+    for _ in range(2):
+        patches.install(library, RecordingCapture())
+        saved = inspect.getattr_static(library.Client, "request")
+        if closed:
+            library.Client.request = functools.partialmethod(saved)
+        else:
+            wrapt.wrap_function_wrapper(library.Client, "request", lambda call, i, args, kwargs: call(*args, **kwargs))
+        patches.uninstall()
+        library.Client.request = saved
+        library.Client().request("a")
+        assert watcher.seen == []
+    patches.install(library, RecordingCapture())
+    assert library.Client().request("a") == "a"
+    assert len(watcher.seen) == 2
+    patches.uninstall()
+    assert dict(vars(library.Client)) == before
+
+
 def test_below_a_neighbour_ours_is_found(library: Any, patches: Patches, watcher: Watcher) -> None:
     """A wrapper that somebody has put around ours does not make us patch twice."""
     patches.install(library, RecordingCapture())

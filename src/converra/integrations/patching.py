@@ -90,6 +90,8 @@ class Patches:
         self._capture: Capture | None = None
         self._installed: dict[PatchPoint, list[_Installed]] = {point: [] for point in points}
         """For each point the owners that it was patched in: more than one where the library was imported again."""
+        self._wrappers: weakref.WeakKeyDictionary[Wrapper, bool] = weakref.WeakKeyDictionary()
+        """All wrappers ever made, as long as something holds them, and whether each was put over an inherited one."""
 
     def install(self, module: ModuleType, capture: Capture) -> list[Patched]:
         """Wrap each point once. A point that this version of the library lacks is skipped, alone."""
@@ -115,14 +117,29 @@ class Patches:
         installed = self._installed[point] = [patch for patch in self._installed[point] if patch.owner() is not None]
         if not any(patch.owner() is owner and _is_in_chain(patch) for patch in installed):
             installed[:] = [patch for patch in installed if patch.owner() is not owner]
-            installed.append(self._wrap(owner, point, original))
+            installed.append(self._found(owner, point) or self._wrap(owner, point, original))
         return Patched(target, "patched")
+
+    def _found(self, owner: Any, point: PatchPoint) -> _Installed | None:
+        """Return a wrapper of an earlier installation that another tool has put back, having saved it.
+
+        It serves this installation: one more would record every call twice.
+        """
+        wrappers = [getattr(each, "_self_wrapper", None) for each in _chain(owner, point.attribute) if _is_wrapt(each)]
+        found = [
+            _Installed(weakref.ref(owner), point.attribute, wrapper, self._wrappers[wrapper])
+            for wrapper in wrappers
+            if wrapper is not None and wrapper in self._wrappers
+        ]
+        for below in reversed(found[1:]):
+            _remove(below)
+        return found[0] if found else None
 
     def _wrap(self, owner: Any, point: PatchPoint, original: Any) -> _Installed:
         wrapper = (
             self._async_wrapper(original, bound=point.bound) if point.coroutine else self._wrapper(bound=point.bound)
         )
-        inherited = point.attribute not in vars(owner)
+        inherited = self._wrappers[wrapper] = point.attribute not in vars(owner)
         wrapt.wrap_function_wrapper(owner, point.attribute, wrapper)
         return _Installed(weakref.ref(owner), point.attribute, wrapper, inherited)
 
@@ -243,7 +260,11 @@ def _chain(owner: Any, attribute: str) -> Iterator[Any]:
 
 def _is_ours(wrapped: Any, wrapper: Wrapper) -> bool:
     """Return True for our wrapper, also as wrapt binds it to the class: other tools save and restore it so."""
-    return isinstance(wrapped, _WRAPPERS) and getattr(wrapped, "_self_wrapper", None) is wrapper
+    return _is_wrapt(wrapped) and getattr(wrapped, "_self_wrapper", None) is wrapper
+
+
+def _is_wrapt(wrapped: Any) -> bool:
+    return isinstance(wrapped, _WRAPPERS)
 
 
 _WRAPPERS = (wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper)
@@ -270,7 +291,7 @@ def _remove(installed: _Installed) -> bool:
         delattr(owner, attribute)
     elif above is None:
         setattr(owner, attribute, original)
-    elif isinstance(above, _WRAPPERS):
+    elif _is_wrapt(above):
         above.__wrapped__ = original
     else:  # the `__wrapped__` of a plain function is only a note
         logger.debug("converra leaves its wrapper of %s, inactive: another one is around it", attribute)
