@@ -241,6 +241,7 @@ def conversation(
     prompt_id: str,
     *,
     session_id: str | None = None,
+    user_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     company_name: str | None = None,
     keep_open: bool = False,
@@ -250,6 +251,7 @@ def conversation(
     Args:
         prompt_id: The prompt that the conversation belongs to: 1 to 512 printable characters.
         session_id: An id of the same kind under which other processes, on any host, join the conversation.
+        user_id: Your id of the user whose conversation it is, of the same kind. It becomes `metadata.userId`.
         metadata: A mapping that the conversation is opened with (API document, "Create Conversation").
         company_name: The customer that the conversation belongs to.
         keep_open: Don't complete the conversation when the block is left: the next block with the same ids continues
@@ -269,7 +271,12 @@ def conversation(
 
     """
     return recorder().conversation(
-        prompt_id, session_id=session_id, metadata=metadata, company_name=company_name, keep_open=keep_open
+        prompt_id,
+        session_id=session_id,
+        user_id=user_id,
+        metadata=metadata,
+        company_name=company_name,
+        keep_open=keep_open,
     )
 
 

@@ -171,7 +171,7 @@ def test_the_details_of_a_create_are_shown_as_they_were_sent(http: httpx.Client)
 
 
 def test_completed_is_said_exactly_once(http: httpx.Client) -> None:
-    """After the final call nothing more can be appended, with or without a status."""
+    """After the final call no turn can be appended, with or without a status, but a note can: feedback comes late."""
     conversation_id = created(http, status="active")
     assert append(http, conversation_id, "bye", status="completed").json()["status"] == "completed"
     refused = [
@@ -184,13 +184,17 @@ def test_completed_is_said_exactly_once(http: httpx.Client) -> None:
                 "code": "VALIDATION_ERROR",
                 "message": "Conversation is already completed",
                 "details": {
-                    "status": '"completed" is sent exactly once, on the final call; nothing can be appended after it'
+                    "status": '"completed" is sent exactly once, on the final call; only system messages may follow it'
                 },
             }
         }
     )
     assert [(answer.status_code, answer.json()) for answer in refused] == [(400, expected)] * 2
     assert len(http.get(f"/conversations/{conversation_id}").json()["messages"]) == 3
+    note = {"messages": [{"role": "system", "content": "Feedback"}], "metadata": {"feedback": 1}}
+    noted = http.post(f"/conversations/{conversation_id}/messages", json=note).json()
+    assert (noted["status"], noted["metadata"]["feedback"], len(noted["messages"])) == ("completed", 1, 4)
+    assert http.post(f"/conversations/{conversation_id}/messages", json=note | {"status": "completed"}).is_error
 
 
 @pytest.mark.parametrize("status", ["in_progress", "active", "abandoned"])

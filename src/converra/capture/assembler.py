@@ -18,12 +18,13 @@ from converra.history.record import Record
 from converra.history.turn import Facts, SourceMessage, SourceToolCall
 from converra.process.guard import log_limited
 from converra.wire import json_safe
-from converra.wire.models import tool_call
+from converra.wire.models import FEEDBACK, tool_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from converra.capture.feedback import Feedback
     from converra.delivery.conversation_queue import ConversationQueue
     from converra.history.draft import Finish
     from converra.history.fold import NewMessage
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     Show = Callable[[Sequence[Draft | ManualDraft]], None]
 
 LATE = "converra: a turn came after its conversation was completed; it is not recorded."
+LATE_METADATA = "converra: metadata came after its conversation was completed; it is not recorded."
 
 
 class Assembler:
@@ -55,6 +57,10 @@ class Assembler:
         self._queue = queue
         self._nonce = os.urandom(8).hex()
         self._over = False
+        self._feedback: dict[str, dict[str, Any]] = {}
+        """All feedback so far, by key: a field of the metadata is replaced as a whole."""
+        self._carriers = 0
+        """Messages that were made to carry feedback."""
         self._asked: dict[int, Asked] = {}
         """Requests that wait for their answers, by the identity of their snapshots."""
         self._early: dict[str | None, tuple[SourceMessage, Facts]] = {}
@@ -115,6 +121,25 @@ class Assembler:
             number = write(self.record, _source(message))
             draft = ManualDraft(written=message, id=f"{self._nonce}-{number}", finish=self._finish, called=called)
             self._append([draft], at)
+
+    def rate(self, feedback: Feedback, called: datetime, carried: bool, at: float) -> None:  # noqa: FBT001 - as for `end`
+        """Record feedback in the conversation's metadata, and in a system message unless the end will carry that.
+
+        Args:
+            feedback: What was given.
+            called: When.
+            carried: The conversation ends in this process, so a request is still to come.
+            at: The same by the monotonic clock.
+
+        """
+        feedback = feedback.redacted(self._finish)
+        self._feedback[feedback.key] = feedback.record(called)
+        carried = carried and self._queue.used and not self._over
+        self._queue.annotate({FEEDBACK: dict(self._feedback)})
+        if not carried:
+            self._carriers += 1
+            message_id = f"{self._nonce}-{FEEDBACK}{self._carriers}"
+            self._append([ManualDraft(written=feedback.message(message_id, called), id=message_id)], at)
 
     def reject(self, answer: Answer, failure: Failure) -> None:
         """Record that the app could not read an answer that was recorded before."""

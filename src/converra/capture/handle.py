@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from threading import RLock
+from threading import Event, RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from converra.capture.decorators import decorated
+from converra.capture.feedback import checked
+from converra.capture.insights import NOT_COMPLETED, checked_seconds
 from converra.capture.spec import ConversationSpec, checked_id, checked_metadata, described
 from converra.errors import InvalidArgumentError
 from converra.process.context import Entered
-from converra.process.guard import guard, report
+from converra.process.guard import guard, log_limited, report
 from converra.wire import json_safe, notebook
-from converra.wire.models import message_from
+from converra.wire.models import USER_ID, message_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
+    from converra.api.results import Insights
     from converra.capture.recording import Recording
     from converra.capture.routing import Router
     from converra.wire.models import MessageParam, Role, ToolCall, Usage, UsageParam
@@ -41,6 +44,7 @@ class Conversation:
         id: The server's id; None until the conversation was opened there.
         prompt_id: The prompt that it belongs to.
         session_id: The id under which other processes can join it, or None.
+        user_id: The app's user whose conversation it is, or None.
         metadata: The metadata that it is opened with.
 
     """
@@ -51,12 +55,14 @@ class Conversation:
         prompt_id: str,
         *,
         session_id: str | None = None,
+        user_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         company_name: str | None = None,
         keep_open: bool = False,
     ) -> None:
         self.prompt_id: str = checked_id("prompt_id", prompt_id)
         self.session_id: str | None = None if session_id is None else checked_id("session_id", session_id)
+        self.user_id: str | None = None if user_id is None else checked_id("user_id", user_id)
         if company_name is not None and not isinstance(company_name, str):
             raise InvalidArgumentError(f"company_name is {type(company_name).__name__}, expected a string")
         if keep_open and session_id is None:
@@ -82,6 +88,7 @@ class Conversation:
             "id": self.id or "not sent yet",
             "prompt_id": self.prompt_id,
             "session_id": self.session_id,
+            "user_id": self.user_id,
             "company_name": self.company_name,
             **{f"metadata.{name}": value for name, value in self.metadata.items()},
         }
@@ -101,8 +108,9 @@ class Conversation:
             try:
                 if not self._started:
                     try:
+                        user = {} if self.user_id is None else {USER_ID: self.user_id}
                         self.recorded = self._router.for_block(
-                            ConversationSpec(self.prompt_id, self.session_id, self.metadata, self.company_name)
+                            ConversationSpec(self.prompt_id, self.session_id, self.metadata | user, self.company_name)
                         )
                     except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
                         report("starting a conversation", error)
@@ -173,6 +181,75 @@ class Conversation:
             if recording is not None:
                 recording.annotate(checked_metadata(values))
 
+    def feedback(self, score: float | None = None, *, comment: str | None = None, key: str = "user") -> None:
+        """Record what somebody thought of the conversation (API document, "Append Messages": `metadata`).
+
+        The API has no endpoint for it: the conversation's metadata holds it in `feedback`, under `key`. It is sent with
+        the next message or with the end. In a session that is kept open, and on a conversation that is completed, a
+        system message carries it; an API that takes nothing after the end refuses that, which is logged.
+
+        Args:
+            score: A finite number or a bool, on a scale of your own: `1` and `0` for a thumb up or down.
+            comment: The words of the judge. `redact` gets them like a message of the user.
+            key: Whose judgement it is, or of what kind, such as `user` or `accuracy`: 1 to 512 printable characters. A
+                later judgement with the same key replaces the earlier one.
+
+        Raises:
+            InvalidArgumentError: There is neither score nor comment, or an argument has a wrong type.
+
+        Example:
+            >>> conversation.feedback(1, comment="Solved it at once.")
+
+        """
+        given, called = checked(key, score, comment), datetime.now(UTC)
+        with guard("recording feedback"):
+            recording = self.recording()
+            if recording is not None:
+                recording.rate(given, called, carried=not self.keep_open)
+
+    def wait_for_insights(self, timeout: float = 60.0) -> Insights | None:
+        """Wait until the analysis of the conversation is there (API document, "Get Conversation Insights").
+
+        Call it once the conversation is completed: after its block, or after `complete()`. What waits is sent first,
+        then the API is asked, at growing intervals.
+
+        Args:
+            timeout: Seconds that this may take at most.
+
+        Returns:
+            The insights; None if there are none in time, which is logged with the reason.
+
+        Raises:
+            InvalidArgumentError: The timeout is no number, is negative, or has no end.
+
+        Example:
+            >>> found = conversation.wait_for_insights(timeout=30)
+            >>> print(found.sentiment if found else "not analysed yet")
+
+        """
+        return self._insights(checked_seconds(timeout), Event())
+
+    async def insights(self, timeout: float = 60.0) -> Insights | None:  # noqa: ASYNC109 - as `wait_for_insights`
+        """Wait for the insights without blocking the event loop, of asyncio or trio; see `wait_for_insights`."""
+        from anyio import CapacityLimiter, to_thread  # noqa: PLC0415 - heavy, and nothing else needs it
+
+        seconds, stopping = checked_seconds(timeout), Event()
+        try:
+            return await to_thread.run_sync(
+                self._insights, seconds, stopping, abandon_on_cancel=True, limiter=CapacityLimiter(1)
+            )
+        finally:
+            stopping.set()
+
+    def _insights(self, seconds: float, stopping: Event) -> Insights | None:
+        recording = self.recording()
+        if recording is None:
+            return None
+        if not (recording.ending or self.keep_open):
+            log_limited("insights early", NOT_COMPLETED)
+            return None
+        return self._router.insights.wait(self, seconds, stopping)
+
     def complete(self) -> None:
         """Complete the conversation, also one that is kept open, once the calls under way in it are over.
 
@@ -229,6 +306,7 @@ class Conversation:
             self._router,
             self.prompt_id,
             session_id=self.session_id,
+            user_id=self.user_id,
             metadata=self.metadata,
             company_name=self.company_name,
             keep_open=self.keep_open,

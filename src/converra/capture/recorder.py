@@ -140,6 +140,7 @@ class Recorder:
         prompt_id: str,
         *,
         session_id: str | None = None,
+        user_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         company_name: str | None = None,
         keep_open: bool = False,
@@ -149,6 +150,7 @@ class Recorder:
         Args:
             prompt_id: The prompt that it belongs to: 1 to 512 printable characters.
             session_id: An id under which other processes join the same conversation; like a prompt id.
+            user_id: The app's user whose conversation it is; like a prompt id. It becomes `metadata.userId`.
             metadata: A mapping that it is opened with (API document, "Create Conversation").
             company_name: The customer that it belongs to.
             keep_open: Don't complete it when its block is left. Needs a `session_id`.
@@ -164,6 +166,7 @@ class Recorder:
             self._router,
             prompt_id,
             session_id=session_id,
+            user_id=user_id,
             metadata=metadata,
             company_name=company_name,
             keep_open=keep_open,

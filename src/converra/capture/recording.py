@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.capture.assembler import LATE, Assembler
+from converra.capture.assembler import LATE, LATE_METADATA, Assembler
 from converra.capture.open_call import OpenCall, Pending
 from converra.capture.spec import fresh_key
 from converra.history.record import Snapshot, take_snapshot
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from converra.capture.assembler import Show
+    from converra.capture.feedback import Feedback
     from converra.capture.sightings import Sighting
     from converra.capture.spec import ConversationSpec
     from converra.delivery.conversation_queue import ConversationQueue
@@ -162,6 +163,11 @@ class Recording:
         """True while calls are under way."""
         return bool(self._calls)
 
+    @property
+    def ending(self) -> bool:
+        """True once it was asked to end, also while calls are still under way in it."""
+        return self._ending
+
     def begin(
         self, request: Request, fingerprints: list[int] | None = None, sighting: Sighting | None = None
     ) -> OpenCall:
@@ -262,9 +268,17 @@ class Recording:
             self.used = at = monotonic()
             self._delivery.submit(at, weight, Recording._job, self, step, *source, at)
 
+    def rate(self, feedback: Feedback, called: datetime, *, carried: bool) -> None:
+        """Record feedback, also on a conversation that has ended; `carried`: it ends in this process."""
+        at = monotonic()
+        self._delivery.submit(at, 0, Recording._job, self, Assembler.rate, feedback, called, carried, at)
+
     def annotate(self, metadata: Mapping[str, Any]) -> None:
         """Merge into the conversation's metadata, which is sent with the next message."""
-        self._open_queue().annotate(metadata)
+        if self.ended:
+            log_limited("ended metadata", LATE_METADATA)
+        else:
+            self._open_queue().annotate(metadata)
 
     def send_now(self) -> None:
         """Send what is recorded, and the answers of the calls under way, without waiting for more."""

@@ -22,6 +22,7 @@ import zlib
 from threading import current_thread
 from typing import TYPE_CHECKING, Any
 
+from converra.capture.insights import InsightsReader
 from converra.capture.recording import Recording
 from converra.capture.spec import ConversationSpec, checked_id
 from converra.errors import InvalidArgumentError
@@ -75,6 +76,7 @@ class Router:
         self._delivery = delivery
         self._finish = finish
         self._show = show
+        self.insights: InsightsReader = InsightsReader(config, delivery)
 
     def for_block(self, spec: ConversationSpec) -> Recording | None:
         """Find or make the recording behind a `conversation()`; None if capture is off or it was sampled out."""

@@ -20,6 +20,12 @@ ROLES: tuple[str, ...] = get_args(Role)
 
 Status = Literal["active", "in_progress", "completed", "abandoned"]
 
+FEEDBACK = "feedback"
+"""Name of feedback in the metadata of a conversation, and of the system message that carries it."""
+
+USER_ID = "userId"
+"""Name of the app's user in the metadata of a conversation (API document, "Content Format")."""
+
 
 class Usage(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
     """Token usage as the provider reported it; both counts are in tokens."""

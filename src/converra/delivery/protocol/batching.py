@@ -7,6 +7,8 @@
 3. A create holds the leading system and user messages that lose nothing in it. If the conversation has ended, one
    create holds all of it, provided that nothing is lost; if requests are scarce, details may go to the metadata.
 4. An append that fills a conversation to a limit completes it. Later messages go to a further conversation.
+5. Feedback on a completed conversation is appended to it, without a status: the API document does not say that nothing
+   may follow. Where the API refuses that, it is set aside.
 """
 
 from __future__ import annotations
@@ -85,7 +87,8 @@ def plan(progress: Progress, *, ended: bool, held_back: int = 0, refused: Collec
     """Decide the next request of a conversation.
 
     Args:
-        progress: The delivery. If it is closed and messages wait, it moves on to a further conversation.
+        progress: The delivery. If it is closed and messages other than feedback wait, it moves on to a further
+            conversation.
         ended: No more messages will arrive.
         held_back: Number of the newest messages that are not sent yet.
         refused: Statuses that this API rejects.
@@ -99,10 +102,10 @@ def plan(progress: Progress, *, ended: bool, held_back: int = 0, refused: Collec
         return ReadBack()
     if state.opening:
         return state.opening
-    if state.closed and progress.entries:
+    if state.closed and progress.entries and not (state.id and progress.entries[0].after_end):
         progress.move_on()
     if progress.state.closed:
-        return None
+        return _after_end(progress)
     ready = list(islice(progress.entries, max(0, len(progress.entries) - held_back)))
     if progress.state.id is not None:
         return append(progress, ready, ended=ended)
@@ -173,6 +176,14 @@ def append(progress: Progress, ready: Sequence[EncodedMessage], *, ended: bool) 
         ids=tuple(entry.id for entry in sent),
         metadata=state.metadata | {progress.counter: state.appended + len(sent)},
     )
+
+
+def _after_end(progress: Progress) -> Batch | None:
+    """Decide the append to a completed conversation: one message, so that a refusal costs no other."""
+    if not progress.entries:
+        return None
+    state, first = progress.state, progress.entries[0]
+    return Batch(entries=1, ids=(first.id,), metadata=state.metadata | {progress.counter: state.appended + 1})
 
 
 def _fitting(entries: Sequence[EncodedMessage], room: int) -> tuple[int, int]:

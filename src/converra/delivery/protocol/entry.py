@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from converra.wire import details, limits
-from converra.wire.models import Message, Usage, encode
+from converra.wire.models import FEEDBACK, Message, Usage, encode
 
 _NAMES = frozenset({"messageId", "traceId", "spanId"})
 """Metadata that only identifies a message."""
@@ -53,6 +53,8 @@ class EncodedMessage(msgspec.Struct, gc=False, frozen=True):
     """Recorded messages that end with this one: 0 for a synthetic message, and for all but the last part of a split."""
     already_known: bool = False
     """It was recorded before this process joined the session; see `joining`."""
+    after_end: bool = False
+    """It belongs to its conversation even after that is completed: feedback."""
     row: int = 0
     """Its row in a durable outbox; negative for a part of the message in that row, 0 if it is only in memory."""
 
@@ -110,6 +112,7 @@ def entry(
         charge=charge,
         whole=whole,
         already_known=already_known,
+        after_end=message.role == "system" and FEEDBACK in (message.metadata or ()),
     )
 
 

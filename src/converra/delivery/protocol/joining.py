@@ -67,9 +67,14 @@ def sent_by_opener(
     """
     recorded_here = [e for e in entries if not e.already_known and signature(e) not in opener_signatures]
     if not (closed and any(entry.role != "system" for entry in recorded_here)):
-        recorded_here = [e for e in recorded_here if not (e.role == "system" and entry_text(e) in system_texts)]
+        recorded_here = [e for e in recorded_here if not _repeats_system_text(e, system_texts)]
     kept = set(map(id, recorded_here))
     return [entry for entry in entries if id(entry) not in kept]
+
+
+def _repeats_system_text(entry: EncodedMessage, system_texts: Container[str]) -> bool:
+    """Feedback may say the same twice."""
+    return entry.role == "system" and not entry.after_end and entry_text(entry) in system_texts
 
 
 def signature(entry: EncodedMessage) -> str:

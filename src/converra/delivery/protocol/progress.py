@@ -22,7 +22,8 @@ append unsettled  `unsettled`                  GET, unless the answer   stored: 
                                                                         Rejected: open, with fewer messages, or one
                                                                         set aside. 404, or the conversation is full:
                                                                         moved on
-closed            `closed`                     none                     moved on, if messages wait
+closed            `closed`                     none; for feedback an    moved on, if other messages wait
+                                               append without a status
 moved on          the next `part`, and the     as not opened            a further conversation of the same chain, which
                   id of the `previous` one                              names the one before it
 ================  ===========================  =======================  ================================================

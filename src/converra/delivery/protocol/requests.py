@@ -16,6 +16,8 @@ any      not the API's own error (a page)  this is not the API: wait, as for a r
 append   404                               the rest goes to a further conversation that names this one
 append   400 that names the status         another process has completed the conversation: as for 404
 append   413                               fewer messages, a further conversation, or smaller parts of the message
+append   any, and the conversation is      the message is set aside: it is feedback on a completed conversation
+         closed
 append   400                               without metadata, if it has a single message; else half the messages, down
                                            to the invalid one, which is set aside
 =======  ================================  ========================================================================
@@ -113,6 +115,10 @@ MOVED = (
     "to another host: set base_url (CONVERRA_BASE_URL) to the address that answers itself. Recorded messages wait, and "
     "are sent again later."
 )
+_AFTER_END = (
+    "converra: the API takes no feedback on a completed conversation. Give it before: keep the conversation open "
+    "(session_id=, keep_open=True), and complete it later (converra.complete)."
+)
 _WITHOUT_METADATA = "converra: the API rejected a conversation's metadata; continuing without it: %s"
 
 _MAX_ADDRESSES = 10
@@ -200,7 +206,10 @@ class Refusals:
     def batch(self, progress: Progress, batch: Batch, error: ConverraError) -> None:
         """Record that an append was rejected: fewer messages, smaller ones or a further conversation are tried."""
         status, named = _status(error), _named(error)
-        if status == HTTPStatus.NOT_FOUND:
+        if progress.state.closed:
+            log_limited("after end", _AFTER_END)
+            self._reject(progress, progress.refused(batch), error)
+        elif status == HTTPStatus.NOT_FOUND:
             progress.move_on()
         elif isinstance(error, PayloadTooLargeError):
             self._reject(progress, progress.too_large(batch, self._largest), error)

@@ -76,7 +76,7 @@ def append(store: Store, account: str, conversation_id: str, body: Mapping[str, 
         content.check_size(message["content"], MAX_MESSAGE_BYTES, f"messages[{index}].content")
     with store.transaction():
         before = find(store, account, conversation_id)
-        _refuse_if_completed(before)
+        _refuse_if_completed(before, body)
         after = store.append(
             before,
             body["messages"],
@@ -90,11 +90,13 @@ def append(store: Store, account: str, conversation_id: str, body: Mapping[str, 
     return Appended(before, after, messages)
 
 
-def _refuse_if_completed(conversation: Conversation) -> None:
-    if conversation.status == "completed":
+def _refuse_if_completed(conversation: Conversation, body: Mapping[str, Any]) -> None:
+    """Take notes such as feedback after the end, but no turn: an app that talks on has ended it too early."""
+    note = "status" not in body and all(message["role"] == "system" for message in body["messages"])
+    if conversation.status == "completed" and not note:
         raise Refusal(
             400,
             "VALIDATION_ERROR",
             "Conversation is already completed",
-            {"status": '"completed" is sent exactly once, on the final call; nothing can be appended after it'},
+            {"status": '"completed" is sent exactly once, on the final call; only system messages may follow it'},
         )

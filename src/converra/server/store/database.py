@@ -25,6 +25,9 @@ APPLICATION_ID = 0x43764C6F
 
 IN_MEMORY = ":memory:"
 
+DatabaseError = sqlite3.Error
+"""The file cannot be read or written: the disk is full, or it is damaged."""
+
 
 class Database(Protocol):
     """Access to the file for the parts of the store. `Store` implements it."""

@@ -7,10 +7,11 @@ milliseconds at most.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+
+from converra.server.store.database import DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -118,7 +119,7 @@ class Pruning:
         """Prune, and leave for the next time what a full disk or a damaged file does not allow now."""
         try:
             self._paced(self._steps(), to_the_end=False)
-        except sqlite3.Error as problem:
+        except DatabaseError as problem:
             _logger.warning("The local server cannot forget old conversations: %s", problem)
 
     def _paced(self, steps: Iterator[None], *, to_the_end: bool = True) -> None:
