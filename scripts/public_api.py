@@ -20,6 +20,7 @@ MODULES = (
     "converra",
     "converra.types",
     "converra.transcript",
+    "converra.redaction",
     "converra.langchain",
     "converra.otel",
     "converra.asgi",

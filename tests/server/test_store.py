@@ -275,7 +275,9 @@ def test_pruning_that_fails_is_told_and_left_for_the_next_time(caplog: pytest.Lo
     store = Store(keep_conversations=1)
     store.rows("ALTER TABLE idempotency_keys RENAME TO elsewhere")
     store.pruning.start()
-    _until(lambda: not store.pruning._thread.is_alive())
+    pruned = store.pruning._thread
+    assert pruned is not None
+    pruned.join()
     assert caplog.messages == ["The local server cannot forget old conversations: no such table: idempotency_keys"]
     store.rows("ALTER TABLE elsewhere RENAME TO idempotency_keys")
     store.create(conversation(1))

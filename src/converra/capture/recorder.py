@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from converra.capture.console import show
 from converra.capture.handle import Conversation
 from converra.capture.privacy import Privacy
@@ -224,8 +226,10 @@ class Recorder:
         return self.delivery.shutdown(self.config.shutdown_timeout if timeout is None else timeout)
 
     def stats(self) -> Stats:
-        """Count the captured messages by what has become of them."""
-        return self.delivery.stats()
+        """Count the captured messages by what has become of them, and what redaction replaced."""
+        withheld = getattr(self.config.redact, "withheld", None)
+        stats = self.delivery.stats()
+        return msgspec.structs.replace(stats, withheld=dict(withheld)) if isinstance(withheld, dict) else stats
 
     # -- what the hooks of this process call ---------------------------------------------------------------------------
 

@@ -57,7 +57,13 @@ PREFIX = "CONVERRA_"
 ALIASES = {"HOST": "BASE_URL", "ENDPOINT": "BASE_URL", "TOKEN": "API_KEY", "DEBUG": "CONSOLE"}
 """Names that other SDKs use for such a setting."""
 
-OTHER_VARIABLES = (config.SILENCED, "CONVERRA_PYTEST_SEND", "CONVERRA_HOOK_MODULES", "CONVERRA_HOOK_SIGHTINGS")
+OTHER_VARIABLES = (
+    "CONVERRA_PSEUDONYM_KEY",
+    config.SILENCED,
+    "CONVERRA_PYTEST_SEND",
+    "CONVERRA_HOOK_MODULES",
+    "CONVERRA_HOOK_SIGHTINGS",
+)
 """`CONVERRA_` variables that are not settings of capture."""
 
 

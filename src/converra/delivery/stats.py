@@ -44,6 +44,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that wait in memory; bounded by `max_pending_bytes`."""
     last_error: str | None = None
     """The last error, with its host, and its status if there was an answer."""
+    withheld: dict[str, int] = {}
+    """Replacements by `converra.redaction` in this process, by kind."""
     failures: int = 0
     """Exceptions of converra itself that were held back from the app, in this process."""
 

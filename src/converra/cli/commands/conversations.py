@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 import click
 
+from converra.api.results import StoredConversation
 from converra.capture.console import visible
 from converra.cli.completing import id_argument
 from converra.cli.ids import labels
@@ -17,6 +18,7 @@ from converra.cli.plain import conversation_lines
 from converra.cli.source import EVERYTHING, Wanted, begun, json_option, source_of, source_options
 from converra.cli.times import moment
 from converra.cli.web import open_viewer
+from converra.errors import InvalidArgumentError
 from converra.server.viewer import figures
 from converra.wire.models import Status
 
@@ -130,12 +132,33 @@ def _plain(each: Listed) -> list[str]:
 @id_argument("conversation_id", metavar="ID")
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Only the last N messages.")
 @click.option("--web", is_flag=True, help="Open it in the viewer of `converra dev`.")
+@click.option("--reveal", is_flag=True, help="Turn pseudonyms back.")
+@click.option(
+    "--pseudonym-key",
+    metavar="KEY",
+    envvar="CONVERRA_PSEUDONYM_KEY",
+    help="Their key.  [default: $CONVERRA_PSEUDONYM_KEY, or a prompt]",
+)
 @source_options
 @json_option
-def show(*, conversation_id: str, last: int | None, web: bool, local: bool, db: str | None, as_json: bool) -> None:
+def show(
+    *,
+    conversation_id: str,
+    last: int | None,
+    web: bool,
+    reveal: bool,
+    pseudonym_key: str | None,
+    local: bool,
+    db: str | None,
+    as_json: bool,
+) -> None:
     """Show one conversation as a chat; the ID `last` is the newest."""
+    if web and reveal:
+        raise click.UsageError("--reveal works on the terminal only: leave out --web")
     with source_of(local=local or web, db=db) as source:
         found = source.get(conversation_id)
+    if reveal:
+        found = _revealed(found, pseudonym_key or click.prompt("Key of the pseudonyms", hide_input=True, err=True))
     if web:
         open_viewer(f"/conversations/{quote(found.id, safe='')}", local=True, db=db)
     elif as_json:
@@ -147,6 +170,25 @@ def show(*, conversation_id: str, last: int | None, web: bool, local: bool, db: 
     else:
         for line in conversation_lines(found, last):
             click.echo(line)
+
+
+def _revealed(found: StoredConversation, key: str) -> StoredConversation:
+    """Turn the pseudonyms of this key back, wherever they are."""
+    from converra.redaction import pseudonyms  # noqa: PLC0415 - of an extra
+
+    try:
+        reveal = pseudonyms(key).reveal
+    except (InvalidArgumentError, ImportError) as error:
+        raise click.ClickException(str(error)) from error
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {reveal(name): plain(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [plain(each) for each in value]
+        return reveal(value) if isinstance(value, str) else value
+
+    return StoredConversation.from_dict(plain(found.to_dict()))
 
 
 @conversations.command()
