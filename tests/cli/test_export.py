@@ -42,6 +42,52 @@ def test_json_is_what_the_api_answers(db: Path) -> None:
     assert len(exported(db, "jsonl", "--all", "--prompt-id", "prompt_2").splitlines()) == 1
 
 
+def test_examples_to_train_with(db: Path) -> None:
+    """Calls, results that are empty, tools by name; without what a recorder adds, nor what no answer follows."""
+    asks = [{"id": "c1", "name": "look_up", "arguments": {"order": 7}}, {"id": "c2", "name": "log", "arguments": "x"}]
+    chat = [
+        *CHAT[:2],
+        {"role": "tool", "content": "", "toolCalls": asks},
+        {"role": "tool", "content": "sent", "toolCalls": [{"id": "c1", "name": "look_up"}]},
+        {"role": "tool", "content": "", "toolCalls": [{"id": "c2", "name": "log"}]},
+        *CHAT[4:],
+        {"role": "system", "content": "Feedback (user): 1", "metadata": {"feedback": {"user": {"score": 1}}}},
+        {"role": "user", "content": "Bye"},
+        ENDED,
+    ]
+    with serve(path=db) as server, Converra(api_key="dev", base_url=server.base_url) as client:
+        made = client.conversations.create(prompt_id="p", content=chat[:1], status="active")
+        client.conversations.append_messages(
+            made.id, messages=chat[1:], status="completed", metadata={"tools": ["look_up", "log"]}
+        )
+    called = [
+        {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": '{"order":7}'}},
+        {"id": "c2", "type": "function", "function": {"name": "log", "arguments": "x"}},
+    ]
+    assert json.loads(exported(db, "fine-tuning")) == {
+        "messages": [
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": "Where is my order?"},
+            {"role": "assistant", "content": None, "tool_calls": called},
+            {"role": "tool", "tool_call_id": "c1", "content": "sent"},
+            {"role": "tool", "tool_call_id": "c2", "content": ""},
+            {"role": "assistant", "content": "It is sent."},
+            {"role": "user", "content": "Thanks!"},
+            {"role": "assistant", "content": "You are welcome."},
+        ],
+        "tools": [{"type": "function", "function": {"name": name}} for name in ("look_up", "log")],
+    }
+    turns = json.loads(exported(db, "sharegpt"))["conversations"]
+    assert [turn["from"] for turn in turns] == [
+        *("system", "human", "function_call", "function_call", "observation", "observation"),
+        *("gpt", "human", "gpt", "human"),
+    ]
+    assert json.loads(turns[2]["value"]) == {"name": "look_up", "arguments": {"order": 7}}
+    record(db, [CHAT[1], ENDED])
+    assert len(exported(db, "fine-tuning", "--all").splitlines()) == 1
+    assert exported(db, "markdown", made.id).startswith(f"# {made.id}\n\n**system**\n\n> Be kind.\n")
+
+
 def test_content_can_be_created_again(db: Path) -> None:
     """The structured form, with all that is known."""
     record(db)

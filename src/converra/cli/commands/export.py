@@ -9,11 +9,11 @@ import click
 import msgspec
 
 from converra.capture.console import visible
-from converra.cli import html_file, pytest_file
+from converra.cli import html_file, pytest_file, training_files
 from converra.cli.completing import id_argument
 from converra.cli.ids import LAST
 from converra.cli.output import is_terminal
-from converra.cli.plain import messages_of, spoken
+from converra.cli.plain import markdown, messages_of, spoken
 from converra.cli.source import Wanted, source_of, source_options
 from converra.wire import details
 
@@ -65,6 +65,14 @@ def as_jsonl(conversations: Sequence[StoredConversation]) -> str:
     return "".join(msgspec.json.encode(each.to_dict()).decode() + "\n" for each in conversations)
 
 
+def as_markdown(conversations: Sequence[StoredConversation]) -> str:
+    """A heading for each conversation, and its messages quoted."""
+    return "\n".join(
+        "\n".join((f"# {visible(each.id)}\n", *(markdown(message) for message in messages_of(each))))
+        for each in conversations
+    )
+
+
 def _indented(values: Sequence[Any]) -> str:
     value = values[0] if len(values) == 1 else values
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
@@ -74,7 +82,10 @@ FORMATS = {
     "json": Format("what the API answers", as_json),
     "content": Format("the structured content of a create", as_content),
     "transcript": Format("text, for reading", as_transcript),
+    "markdown": Format("text with headings, for reading and pull requests", as_markdown),
     "jsonl": Format("one conversation on each line", as_jsonl),
+    "fine-tuning": Format("examples for OpenAI's fine-tuning, one on each line", training_files.fine_tuning),
+    "sharegpt": Format("examples in the form of ShareGPT, one on each line", training_files.sharegpt),
     "html": Format("one page that needs no other file", html_file.page),
     "pytest": Format("a test that your app still behaves like this", pytest_file.source),
 }
