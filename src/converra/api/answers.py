@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,6 +35,9 @@ MAX_ERROR_BYTES = 256 * 1024
 
 MAX_VALUES = 200_000
 """Most values of a JSON body: an empty object takes two bytes there, and 64 in memory."""
+
+_SUCCESS = (200, 300)
+"""The statuses of a success: from the first up to, but not including, the second."""
 
 _PIECE = 64 * 1024
 _MAX_ENCODINGS = 3
@@ -65,21 +67,25 @@ def answer_from(
 ) -> T:
     """Read the result of an answer; raises the APIStatusError that it stands for."""
     data = body.end()
-    headers = {name.lower(): value for name, value in headers.items()}
-    response = APIResponse(operation.method, url, status_code, headers, b"")  # its content is copied where it is kept
-    if not HTTPStatus.OK <= status_code < HTTPStatus.MULTIPLE_CHOICES:
-        raise error_from(status_code, headers, data, response=replace(response, content=bytes(data)))
+
+    def response() -> APIResponse:  # made only where it is kept: it copies the body
+        names = {name.lower(): value for name, value in headers.items()}
+        return APIResponse(operation.method, url, status_code, names, bytes(data))
+
+    if not _SUCCESS[0] <= status_code < _SUCCESS[1]:
+        kept = response()
+        raise error_from(status_code, kept.headers, data, response=kept)
     try:
         if body.problem or (len(data) > MAX_VALUES and _too_many_values(data)):
             raise ValueError(body.problem or "it holds too many values")  # noqa: TRY301 - as what cannot be decoded
         result = operation.read(data)
     except ValueError as error:
-        reason = "it is an HTML page; is base_url right?" if _is_html(headers, data) else error
+        kept = response()
+        reason = "it is an HTML page; is base_url right?" if _is_html(kept.headers, data) else error
         message = f"the answer to {operation.method} {operation.path} cannot be read: {reason}"
-        response = replace(response, content=bytes(data))
-        raise UnreadableResponseError(message, status_code=status_code, headers=headers, response=response) from error
+        raise UnreadableResponseError(message, status_code=status_code, headers=kept.headers, response=kept) from error
     if isinstance(result, Answer):
-        result.set_response(replace(response, content=bytes(data)))
+        result.set_response(response())
     return result
 
 
@@ -147,8 +153,7 @@ class Body:
     """Takes in the chunks of one answer. `data` is what was decoded; `problem` says why it is not the whole body."""
 
     def __init__(self, status_code: int, headers: Mapping[str, str], *, decoded: bool = False) -> None:
-        success = HTTPStatus.OK <= status_code < HTTPStatus.MULTIPLE_CHOICES
-        self._most = MAX_BYTES if success else MAX_ERROR_BYTES
+        self._most = MAX_BYTES if _SUCCESS[0] <= status_code < _SUCCESS[1] else MAX_ERROR_BYTES
         self._received = 0
         self._layers: list[_Layer] = []
         self.data: bytearray = bytearray()
