@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import gzip
 import http.client
 import ipaddress
+import re
 import ssl
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from converra.api import http1, operations
 from converra.api.direct import DirectConnection
 from converra.api.results import StoredConversation
-from converra.errors import APIConnectionError
+from converra.errors import APIConnectionError, UnreadableResponseError
 from tests.api.callers import KEY, each_library
 from tests.api.scripted import answer, hang_up, scripted
 from tests.patience import LONG
@@ -172,13 +175,13 @@ class Pieces:
     """A connection that hands out what it received in pieces of one size, and then its end."""
 
     def __init__(self, received: bytes, size: int) -> None:
-        self._received = received
+        self._received = memoryview(received)
         self._size = size
 
     def recv(self, most: int) -> bytes:
         size = min(most, self._size)
         piece, self._received = self._received[:size], self._received[size:]
-        return piece
+        return bytes(piece)
 
 
 def test_an_answer_is_the_same_in_whichever_pieces_it_comes() -> None:
@@ -228,3 +231,45 @@ def test_bytes_after_an_answer_end_the_connection() -> None:
     """What nobody asked for is not taken for the next answer."""
     received = FORMS["plain"][0]
     assert http1.receive(Pieces(received + b"HTTP/1.1 200 OK\r\n", 9999).recv, "POST").keep is False
+
+
+CONVERSATION = b'{"id": "c", "content": "' + b"words " * 200_000 + b'"}\n'
+
+
+def test_a_long_answer_to_an_append_is_neither_kept_nor_decoded() -> None:
+    """Each append is answered with the whole conversation, of which delivery needs nothing."""
+    zipped = answer(gzip.compress(CONVERSATION, 1), Content_Encoding="gzip")
+    with scripted(answer(CONVERSATION), zipped, answer({"id": "c"}), answer(CONVERSATION)) as server:
+        connection = DirectConnection(KEY, server.base_url, LONG)
+        assert [connection.send(LARGE).id for _ in range(3)] == [None, None, "c"]
+        assert connection.send(GET).content == "words " * 200_000
+        tracemalloc.start()
+        http1.receive(Pieces(LENGTHY, 65_536).recv, "POST", skimmed=True)
+        taken = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        connection.close()
+    assert taken < 300_000 < len(LENGTHY)
+
+
+LENGTHY = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(CONVERSATION) + CONVERSATION
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"<html>" + b"x" * 100_000 + b"</html>", "it is an HTML page; is base_url right?"),
+        (CONVERSATION[:-9], "it is no JSON object"),
+        (b"[" + CONVERSATION + b"]", "it is no JSON object"),
+        (CONVERSATION * 4, "it is larger than 4,000,000 bytes"),
+        (b'{"id": "c"', "Input data was truncated"),
+    ],
+    ids=["HTML", "cut", "a list", "huge", "short"],
+)
+def test_a_long_answer_that_is_no_conversation_is_unreadable(body: bytes, reason: str) -> None:
+    """A page, half a body or an endless one does not count as the word that an append is stored."""
+    with (
+        scripted(answer(body)) as server,
+        contextlib.closing(DirectConnection(KEY, server.base_url, LONG)) as connection,
+        pytest.raises(UnreadableResponseError, match=re.escape(reason)),
+    ):
+        connection.send(LARGE)

@@ -108,7 +108,7 @@ class DirectConnection(BaseConnection):
         channel.attempt = attempt
         keep = False
         try:
-            received = channel.ask(message, operation.method)
+            received = channel.ask(message, operation)
             keep = received.keep
         finally:
             if keep and idle is self._idle:  # else it was closed, or forked, meanwhile
@@ -193,7 +193,7 @@ class _Channel:
         self._sockets = sockets
         self.sock: socket.socket | None = None
 
-    def ask(self, message: bytes, method: str) -> http1.Received:
+    def ask(self, message: bytes, operation: Operation[Any]) -> http1.Received:
         """Send a request and read its answer, within the attempt."""
         if self.sock is None:
             self._connect()
@@ -201,9 +201,9 @@ class _Channel:
             self._send(message)
         except (BrokenPipeError, ConnectionResetError) as error:
             with suppress(OSError, http.client.HTTPException):  # a server may refuse a body before it has read all
-                return http1.receive(self._recv, method)
+                return http1.receive(self._recv, operation.method, skimmed=operation.skims)
             raise error  # noqa: TRY201 - not the one that was suppressed
-        return http1.receive(self._recv, method)
+        return http1.receive(self._recv, operation.method, skimmed=operation.skims)
 
     def close(self) -> None:
         """Close the socket."""

@@ -84,12 +84,13 @@ class Received(NamedTuple):
     """All of it was read, and the connection can carry another request."""
 
 
-def receive(recv: Callable[[int], bytes], method: str) -> Received:
+def receive(recv: Callable[[int], bytes], method: str, *, skimmed: bool = False) -> Received:
     """Read the answer to a request.
 
     Args:
         recv: Reads from the connection, at most the number of bytes that it is given; returns b"" at its end.
         method: The method of the request.
+        skimmed: Keep no more of a success than shows that it is one; see `Body`.
 
     Raises:
         OSError, http.client.HTTPException: There is no whole answer. The status of an error counts without its body.
@@ -102,8 +103,8 @@ def receive(recv: Callable[[int], bytes], method: str) -> Received:
             break
         received += more
     if head is None:
-        return _received_by_library(recv, received, method)
-    body = Body(head.status, head.headers)
+        return _received_by_library(recv, received, method, skimmed=skimmed)
+    body = Body(head.status, head.headers, skimmed=skimmed)
     first = received[head.start : head.start + head.length]
     missing = head.length - len(first)
     try:
@@ -122,12 +123,14 @@ def receive(recv: Callable[[int], bytes], method: str) -> Received:
     return Received(head.status, head.headers, body, wanted and at_end and not head.closes)
 
 
-def _received_by_library(recv: Callable[[int], bytes], received: bytes, method: str) -> Received:
+def _received_by_library(
+    recv: Callable[[int], bytes], received: bytes, method: str, *, skimmed: bool = False
+) -> Received:
     response = http.client.HTTPResponse(_Source(recv, received), method=method)  # type: ignore[arg-type]
     try:
         response.begin()
         headers = {name.lower(): value for name, value in response.headers.items()}
-        body = Body(response.status, headers)
+        body = Body(response.status, headers, skimmed=skimmed)
         whole = _read(response, body)
         return Received(response.status, headers, body, whole and not response.will_close)
     finally:
