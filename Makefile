@@ -46,7 +46,7 @@ docs: dev wheel ## README, docs and examples: links, code, its types, settings a
 	$(DEV)python -m scripts.doc_types
 	$(WHEEL)pytest tests/test_docs*.py
 
-bench: wheel ## what importing and capturing cost; PEERS=1 compares with other recorders of model calls
+bench: $(if $(PEERS),,wheel) ## what importing and capturing cost; PEERS=1 compares with other recorders of model calls
 ifdef PEERS
 	@scripts/venv .venvs/peers openai,langchain peers
 	.venvs/peers/bin/python -m benchmarks.peers $(ARGS)
