@@ -46,8 +46,13 @@ docs: dev wheel ## README, docs and examples: links, code, its types, settings a
 	$(DEV)python -m scripts.doc_types
 	$(WHEEL)pytest tests/test_docs*.py
 
-bench: wheel ## what importing and capturing cost
+bench: $(if $(PEERS),,wheel) ## what importing and capturing cost; PEERS=1 compares with other recorders of model calls
+ifdef PEERS
+	@scripts/venv .venvs/peers openai,langchain peers
+	.venvs/peers/bin/python -m benchmarks.peers $(ARGS)
+else
 	$(WHEEL)python -m benchmarks
+endif
 
 bench-fleet: dev ## what a fleet costs: hand-over, the caller's thread, backlogs, a model of 1,000 hosts; N=1000000 takes the largest backlog
 	@scripts/redis

@@ -194,6 +194,14 @@ def short(scope: Scope) -> None:
             client.chat.completions.create(model=MODEL, messages=messages)
 
 
+def single(scope: Scope) -> None:
+    """Ask the same question 20 times, each in a conversation of its own."""
+    for _ in range(20):
+        with scope():
+            messages: list[Any] = [SYSTEM, {"role": "user", "content": "Where is my order?"}]
+            client.chat.completions.create(model=MODEL, messages=messages)
+
+
 def large(scope: Scope) -> None:
     """Run ten turns after a history of 60 messages of 500 characters, with 20 declared tools."""
     roles = ("user", "assistant")
@@ -268,6 +276,7 @@ def agent(scope: Scope) -> None:
 
 SHAPES = (
     Shape("short call", short, 20),
+    Shape("short call, a conversation each", single, 20),
     Shape("small call, growing chat", small, 20),
     Shape("60 messages, 20 tools", large, 10),
     Shape("stream of 300 chunks", streamed, 5),

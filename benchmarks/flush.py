@@ -1,11 +1,12 @@
 """Cost of a flush by the number of pending conversations: `python -m benchmarks.flush [COUNT ...]`.
 
 Each conversation has one call: two messages, of which the answer has usage and latency. The sink is a process of its
-own. The CPU for each conversation must not grow with their number.
+own. The CPU for each conversation must not grow with their number, nor must that of finding the one that is due next.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import NamedTuple
@@ -15,8 +16,11 @@ from benchmarks.sink import running
 from converra.config import Config
 from converra.delivery.delivery import Delivery
 from converra.delivery.header import Header
+from converra.delivery.protocol.progress import Progress
+from converra.delivery.worker.schedule import Schedule
 
-COUNTS = (1_000, 10_000, 20_000)
+COUNTS = (1_000, 10_000, 100_000)
+STEPS = 2_000
 LONGEST = 600.0
 
 
@@ -48,9 +52,34 @@ def measure(count: int) -> Flush:
     return flush
 
 
+def next_due(count: int) -> float:
+    """Measure microseconds of CPU for finding the conversation that is due next, and planning it again.
+
+    `count` conversations are planned, each due a moment after the one before; a tenth of them is due already.
+    """
+    schedule, now = Schedule(), 0.0
+    for number in range(count):
+        schedule.put(Progress(Header(key=str(number), prompt_id="p")), (number - count / 10) / count, number)
+    schedule.take(now)
+    best = math.inf
+    for _ in range(5):
+        began = time.thread_time_ns()
+        for _ in range(STEPS):
+            now += 1 / count
+            schedule.next_at()
+            progress, _ = schedule.take(now)
+            if progress is not None:
+                schedule.put(progress, now + 1, now)
+        best = min(best, (time.thread_time_ns() - began) / 1000 / STEPS)
+    return best
+
+
 def main() -> None:
     """Print a row for each number of conversations."""
-    print(f"{'conversations that wait':<28}{'CPU ms each':>14}{'seconds':>10}{'a second':>10}")
+    print(f"{'conversations planned':<28}{'µs of CPU to find the next':>27}")
+    for count in (100, 1_000, 10_000, 100_000):
+        print(f"{count:<28,}{next_due(count):>27.1f}")
+    print(f"\n{'conversations that wait':<28}{'CPU ms each':>14}{'seconds':>10}{'a second':>10}")
     for count in [int(given) for given in sys.argv[1:]] or COUNTS:
         flush = measure(count)
         rate = f"{count / flush.seconds:.0f}" if flush.delivered else "not all"

@@ -1,4 +1,4 @@
-"""CPU of one request of delivery, by the connection that makes it: the standard library's HTTP, or httpx."""
+"""CPU of one request of delivery, by the connection that makes it: delivery's own, or httpx."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from benchmarks.sink import running
 from converra.api.connection import Connection
 from converra.api.direct import DirectConnection
-from converra.api.operations import create_conversation
-from converra.wire.models import Message
+from converra.api.operations import create_encoded
+from converra.wire.models import Message, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,9 +24,16 @@ MESSAGES = [Message(role="user", content="words " * 60), Message(role="assistant
 def measure() -> dict[str, float]:
     """Return microseconds of CPU on the sending thread for one create of 900 bytes, by connection, interleaved."""
     with running() as sink:
-        operation = create_conversation(prompt_id="p", content=MESSAGES, idempotency_key="one")
+        operation = create_encoded(
+            prompt_id="p",
+            content=encode({"messages": MESSAGES}),
+            status="active",
+            llm_model=None,
+            company_name=None,
+            idempotency_key="one",
+        )
         connections: dict[str, Connection | DirectConnection] = {
-            "http.client": DirectConnection("benchmark", sink.base_url, 10),
+            "delivery": DirectConnection("benchmark", sink.base_url, 10),
             "httpx": Connection("benchmark", sink.base_url, 10),
         }
         costs: dict[str, list[float]] = {name: [] for name in connections}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,11 +30,18 @@ ACCEPT_ENCODING = "gzip, deflate"
 MAX_BYTES = 4_000_000
 """Most bytes of an answer, raw and decoded. The largest conversation of the API takes less than half of that."""
 
+SKIMMED = 16 * 1024
+"""Most bytes of a skimmed answer that are kept. An append is answered with the whole conversation so far: at its end a
+megabyte, of which nothing is needed."""
+
 MAX_ERROR_BYTES = 256 * 1024
 """Most bytes of an answer that is an error; the rest is not read, since its status says enough."""
 
 MAX_VALUES = 200_000
 """Most values of a JSON body: an empty object takes two bytes there, and 64 in memory."""
+
+_SUCCESS = (200, 300)
+"""The statuses of a success: from the first up to, but not including, the second."""
 
 _PIECE = 64 * 1024
 _MAX_ENCODINGS = 3
@@ -65,22 +71,37 @@ def answer_from(
 ) -> T:
     """Read the result of an answer; raises the APIStatusError that it stands for."""
     data = body.end()
-    headers = {name.lower(): value for name, value in headers.items()}
-    response = APIResponse(operation.method, url, status_code, headers, b"")  # its content is copied where it is kept
-    if not HTTPStatus.OK <= status_code < HTTPStatus.MULTIPLE_CHOICES:
-        raise error_from(status_code, headers, data, response=replace(response, content=bytes(data)))
+
+    def response() -> APIResponse:  # made only where it is kept: it copies the body
+        names = {name.lower(): value for name, value in headers.items()}
+        return APIResponse(operation.method, url, status_code, names, bytes(data))
+
+    if not _SUCCESS[0] <= status_code < _SUCCESS[1]:
+        kept = response()
+        raise error_from(status_code, kept.headers, data, response=kept)
     try:
-        if body.problem or (len(data) > MAX_VALUES and _too_many_values(data)):
-            raise ValueError(body.problem or "it holds too many values")  # noqa: TRY301 - as what cannot be decoded
-        result = operation.read(data)
+        result = operation.read(_readable(body, data))
     except ValueError as error:
-        reason = "it is an HTML page; is base_url right?" if _is_html(headers, data) else error
+        kept = response()
+        reason = "it is an HTML page; is base_url right?" if _is_html(kept.headers, data) else error
         message = f"the answer to {operation.method} {operation.path} cannot be read: {reason}"
-        response = replace(response, content=bytes(data))
-        raise UnreadableResponseError(message, status_code=status_code, headers=headers, response=response) from error
+        raise UnreadableResponseError(message, status_code=status_code, headers=kept.headers, response=kept) from error
     if isinstance(result, Answer):
-        result.set_response(replace(response, content=bytes(data)))
+        result.set_response(response())
     return result
+
+
+def _readable(body: Body, data: bytearray) -> bytes | bytearray:
+    """Return the bytes to decode: of a skimmed body those of an object without fields; raises ValueError for none."""
+    if body.problem:
+        raise ValueError(body.problem)
+    if body.left_out:
+        if not (data[:_SHOWN].lstrip().startswith(b"{") and body.last.rstrip().endswith(b"}")):
+            raise ValueError("it is no JSON object")
+        return b"{}"
+    if len(data) > MAX_VALUES and _too_many_values(data):
+        raise ValueError("it holds too many values")
+    return data
 
 
 def error_from(
@@ -144,14 +165,23 @@ def _separators(body: bytes | bytearray) -> int:
 
 
 class Body:
-    """Takes in the chunks of one answer. `data` is what was decoded; `problem` says why it is not the whole body."""
+    """Takes in the chunks of one answer. `data` is what was decoded; `problem` says why it is not the whole body.
 
-    def __init__(self, status_code: int, headers: Mapping[str, str], *, decoded: bool = False) -> None:
-        success = HTTPStatus.OK <= status_code < HTTPStatus.MULTIPLE_CHOICES
-        self._most = MAX_BYTES if success else MAX_ERROR_BYTES
+    Of a success that is skimmed, no more than `SKIMMED` bytes are kept, and the last few.
+    """
+
+    def __init__(
+        self, status_code: int, headers: Mapping[str, str], *, decoded: bool = False, skimmed: bool = False
+    ) -> None:
+        self._most = MAX_BYTES if _SUCCESS[0] <= status_code < _SUCCESS[1] else MAX_ERROR_BYTES
         self._received = 0
         self._layers: list[_Layer] = []
+        self._kept = SKIMMED if skimmed and self._most == MAX_BYTES else MAX_BYTES
         self.data: bytearray = bytearray()
+        self.left_out: int = 0
+        """Bytes that were not kept."""
+        self.last: bytes = b""
+        """The last of these."""
         self.problem: str | None = None
         encodings = "" if decoded else headers.get("content-encoding", "")
         if encodings:
@@ -173,7 +203,7 @@ class Body:
         if self.problem is None and self._layers:
             self._take(_decoded(self._layers, chunk))
         elif self.problem is None:
-            self.data += chunk
+            self._keep(chunk)
         return self.problem is None
 
     def end(self) -> bytearray:
@@ -183,12 +213,23 @@ class Body:
                 self._take(piece for rest in layer.rest() for piece in _decoded(self._layers[place + 1 :], rest))
         return self.data
 
+    def _keep(self, piece: bytes) -> None:
+        room = self._kept - len(self.data)
+        if len(piece) <= room:
+            self.data += piece
+            return
+        if room > 0:
+            self.data += piece[:room]
+            piece = piece[room:]
+        self.left_out += len(piece)
+        self.last = (self.last + piece[-_SHOWN:])[-_SHOWN:]
+
     def _take(self, pieces: Iterator[bytes]) -> None:
         try:
             for piece in pieces:
-                if len(self.data) + len(piece) > self._most:
+                if len(self.data) + self.left_out + len(piece) > self._most:
                     raise _TooMuchError  # noqa: TRY301 - a layer raises it as well
-                self.data += piece
+                self._keep(piece)
         except _TooMuchError:
             self._refuse()
         except zlib.error as error:

@@ -140,7 +140,9 @@ class Connection(_HTTPXConnection["httpx.Client"]):
             client = self._client()
             request = self._request(client, operation, attempt, attempt.trace)
             response = client.send(request, stream=True, auth=self._authorized, follow_redirects=False)
-            body = Body(response.status_code, response.headers, decoded=response.is_stream_consumed)
+            body = Body(
+                response.status_code, response.headers, decoded=response.is_stream_consumed, skimmed=operation.skims
+            )
             with closing(response), _as_far_as_needed(response), closing(_chunks(response)) as chunks:
                 while (chunk := next(chunks, None)) is not None and body.feed(chunk):
                     attempt.left()
@@ -178,7 +180,9 @@ class AsyncConnection(_HTTPXConnection["httpx.AsyncClient"]):
             request = self._request(client, operation, attempt, attempt.hear)
             async with attempt.limit():
                 response = await client.send(request, stream=True, auth=self._authorized, follow_redirects=False)
-            body = Body(response.status_code, response.headers, decoded=response.is_stream_consumed)
+            body = Body(
+                response.status_code, response.headers, decoded=response.is_stream_consumed, skimmed=operation.skims
+            )
             async with aclosing(response), aclosing(_async_chunks(response)) as chunks:
                 with _as_far_as_needed(response):
                     async with asyncio.timeout(attempt.left() + GRACE):

@@ -47,6 +47,7 @@ class Operation(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         timeout: Seconds that one attempt may take; None for the connection's.
         read: Reads the body of a success; raises ValueError for one that it cannot read.
         idempotent: True if sending it twice has the effect of sending it once.
+        skims: True if `read` needs no field of a success: a long body is then neither kept nor decoded.
 
     """
 
@@ -58,6 +59,7 @@ class Operation(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     timeout: float | None = None
     read: Callable[[bytes | bytearray], T]
     idempotent: bool
+    skims: bool = False
 
 
 OWN_HEADERS = frozenset(
@@ -205,7 +207,7 @@ def append_encoded(
     status: AppendStatus | None,
     metadata: Mapping[str, Any] | None,
 ) -> Operation[Accepted]:
-    """As `append_messages`, for messages that are checked and encoded already."""
+    """As `append_messages`, for messages that are checked and encoded already; the answer only says that it came."""
     fields = {"messages": [msgspec.Raw(message) for message in messages], "status": status, "metadata": metadata}
     return Operation(
         method="POST",
@@ -213,6 +215,7 @@ def append_encoded(
         body=_body(fields),
         read=_accepted.decode,
         idempotent=False,
+        skims=True,
     )
 
 

@@ -65,12 +65,15 @@ class Draft(msgspec.Struct, kw_only=True):
     """Further metadata: `thread`, `replaces`."""
     already_known: bool = False
     """It was recorded by another process of a shared session; see `delivery.protocol.joining`."""
+    _size: int = 0
 
     @property
     def size(self) -> int:
-        """Approximate bytes of memory, counting one for each character: bounds what waits."""
-        size, answer = OVERHEAD + self.source.weight, self.answer
-        return size + answer.beside if answer and (answer.metadata or answer.alternatives) else size
+        """Approximate bytes of memory, counting one for each character: bounds what waits. It never changes."""
+        if not self._size:
+            size, answer = OVERHEAD + self.source.weight, self.answer
+            self._size = size + answer.beside if answer and (answer.metadata or answer.alternatives) else size
+        return self._size
 
     def message(self) -> Message | None:
         """Make the message, safe for strict JSON and redacted; None if redaction dropped it."""
@@ -89,26 +92,26 @@ class Draft(msgspec.Struct, kw_only=True):
             else None,
             usage=usage,
             latency_ms=_milliseconds(source.latency_ms) if self.latency_ms is None else latency,
-            metadata=json_safe.plain(dict(self._metadata())),
+            metadata=self._metadata(),
         )
         message = _whole_usage(message)
         return message if self.finish is None else self.finish(message)
 
-    def _metadata(self) -> Iterator[tuple[str, Any]]:
-        yield "messageId", self.id
+    def _metadata(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"messageId": self.id}
         if self.source.role not in ROLES:
-            yield "role", self.source.role
+            found["role"] = self.source.role
         if self.source.attachments:
-            yield "attachments", [describe(a) for a in self.source.attachments]
+            found["attachments"] = [describe(a) for a in self.source.attachments]
         if any(self.span):
-            yield "traceId", f"{self.span[0]:032x}"
-            yield "spanId", f"{self.span[1]:016x}"
+            found["traceId"], found["spanId"] = f"{self.span[0]:032x}", f"{self.span[1]:016x}"
         if self.failure:
-            yield "error", failure_record(self.failure)
-        yield from (self.extra or {}).items()
-        yield from (self.source.metadata or {}).items()
+            found["error"] = failure_record(self.failure)
+        found |= self.extra or {}
+        found |= self.source.metadata or {}
         if self.answer:
-            yield from self._answer_metadata(self.answer)
+            found.update(self._answer_metadata(self.answer))
+        return found if len(found) == 1 else json_safe.plain(found)  # ids are safe as they are
 
     def _answer_metadata(self, answer: Answer) -> Iterator[tuple[str, Any]]:
         if answer.finish_reason not in PLAIN_STOPS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,5 +28,7 @@ def _row(tag: str, cells: Iterable[str]) -> str:
 
 
 def _shown(text: str) -> str:
+    from html import escape  # noqa: PLC0415 - it brings a large table of entities, and few processes have a notebook
+
     cut = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text):,} characters)"
     return escape(cut)

@@ -132,15 +132,20 @@ def opening(
 
 def _final_status(progress: Progress, ready: Sequence[EncodedMessage], refused: Collection[str]) -> str:
     """Return the status with which a single create can deliver the conversation; "" if it cannot."""
-    weight = sum(entry.weight for entry in ready)
-    if progress.header.shared or len(ready) > progress.state.most or weight > _OPENING_ROOM:
+    state = progress.state
+    if progress.header.shared or len(ready) > state.most:
         return ""
-    answered = any(entry.role in ("assistant", "tool") for entry in ready)
+    weight, worst, answered = 0, Fit.PLAIN, False
+    for entry in ready:
+        weight += entry.weight
+        worst = max(worst, entry.fit)
+        answered = answered or entry.role in ("assistant", "tool")
+    if weight > _OPENING_ROOM or not (answered or state.part == 1):
+        return ""
     status, worst_fit = ("completed", Fit.ANSWER) if answered else ("abandoned", Fit.NAMED)
     if progress.scarce:
         worst_fit = Fit.DETAILED
-    fits = all(entry.fit <= worst_fit for entry in ready) and (answered or progress.state.part == 1)
-    return status if fits and status not in refused else ""
+    return status if worst <= worst_fit and status not in refused else ""
 
 
 def _leading(progress: Progress, ready: Sequence[EncodedMessage]) -> int:

@@ -78,8 +78,9 @@ def entries_of(
     limit: int = limits.MAX_MESSAGE_BYTES,
 ) -> list[EncodedMessage]:
     """Encode a recorded message as one entry, or as several if its content has more than `limit` bytes."""
-    if len(message.content.encode()) <= limit:
-        return [entry(message, since, charge=charge, already_known=already_known)]
+    size = _size(message.content)
+    if size <= limit:
+        return [entry(message, since, charge=charge, already_known=already_known, size=size)]
     parts = limits.split(message, limit)
     first = [entry(part, since, charge=0, whole=0, already_known=already_known) for part in parts[:-1]]
     return [*first, entry(parts[-1], since, charge=charge, already_known=already_known)]
@@ -93,8 +94,9 @@ def entry(
     whole: int = 1,
     already_known: bool = False,
     raw: bytes | None = None,
+    size: int | None = None,
 ) -> EncodedMessage:
-    """Encode one message as one entry. `raw` is its encoding if an outbox has kept that."""
+    """Encode one message as one entry. `raw` is its encoding if an outbox has kept that, `size` that of its content."""
     if raw is None:  # each value is encoded once
         content = encode(msgspec.structs.replace(message, tool_calls=None, usage=None, latency_ms=None, metadata=None))
         rest = encode(_Details(message.tool_calls, message.usage, message.latency_ms, message.metadata))
@@ -104,7 +106,7 @@ def entry(
         raw=content if rest == b"{}" else content[:-1] + b"," + rest[1:],
         role=message.role,
         id=str((message.metadata or {}).get("messageId", "")),
-        size=len(message.content.encode()),
+        size=_size(message.content) if size is None else size,
         fit=_fit(message),
         since=since,
         details_at=len(content) - 1,
@@ -114,6 +116,11 @@ def entry(
         already_known=already_known,
         after_end=message.role == "system" and FEEDBACK in (message.metadata or ()),
     )
+
+
+def _size(content: str) -> int:
+    """Count UTF-8 bytes, mostly without encoding the text."""
+    return len(content) if content.isascii() else len(content.encode())
 
 
 class _Details(msgspec.Struct, rename="camel", omit_defaults=True):

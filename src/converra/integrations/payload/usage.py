@@ -103,12 +103,19 @@ def _with_cached(own: dict[str, Any], prompt: int | None, completion: int) -> in
 
 def _cached(own: dict[str, Any]) -> int | None:
     """Return the tokens that were read from a cache, under any of their names."""
-    details = (fields(own.get(key)).get("cached_tokens") for key in ("prompt_tokens_details", "input_tokens_details"))
-    return next((count for value in details if (count := number(value))), None) or _first(own, _READ)
+    for key in ("prompt_tokens_details", "input_tokens_details"):
+        part = own.get(key)
+        if part is not None and (count := number(fields(part).get("cached_tokens"))):
+            return count
+    return _first(own, _READ)
 
 
 def _first(own: dict[str, Any], names: Iterable[str]) -> int | None:
-    return next((count for name in names if (count := number(own.get(name))) is not None), None)
+    for name in names:  # a worker does this for every answer: a generator costs three times as much
+        count = own.get(name)
+        if type(count) is int and count >= 0:
+            return count
+    return None
 
 
 def usage_details(reported: Any) -> dict[str, Any] | None:
