@@ -6,11 +6,11 @@ It reads orders from its input, each a line of JSON, and answers each with one:
 order                   answer
 ======================  ==============================================================================================
 ["ready"]               true, once everything is imported and switched on
-["count", ROW, SECS]    the number of runs of a row that take SECS
-["block", ROW, COUNT]   microseconds of CPU per call in COUNT runs: the caller's, and the process's with delivery
+["count", ROW, SECS]    how many runs of a row take so long
+["block", ROW, COUNT]   microseconds of CPU per call of so many runs: the caller's, and the process's with delivery
 ======================  ==============================================================================================
 
-`python -m benchmarks.contenders NAME URL CALLS` makes CALLS calls as fast as it can, and ends.
+`python -m benchmarks.contenders NAME URL CALLS` makes so many calls as fast as it can, and ends.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class Process:
         return True
 
     def count(self, row: str, seconds: float) -> int:
-        """Return the number of runs of a row that take the seconds."""
+        """Return how many runs of a row take so long."""
         count, took = 1, self._run(row, 1)
         while took < seconds / 4:
             count *= 2

@@ -216,18 +216,3 @@ def test_requests_are_scarce_if_more_conversations_wait_than_the_limit_has_reque
     assert pace.ready_at(0) == 0
     pace.note_left(200.0, 0, 5.0)
     assert (pace.ready_at(0), pace.scarce(210.0, 1)) == (205.0, True)
-
-
-def test_requests_are_scarce_once_a_minute_has_had_as_many_as_any_plan_allows() -> None:
-    """From then on each is the only one of its conversation, unless the API tells that more are left."""
-    pace = RateLimiter()
-    for number in range(299):
-        pace.sends(number / 100)
-    assert not pace.scarce(3.0, 0)
-    pace.sends(3.0)
-    assert pace.scarce(3.0, 0)
-    assert pace.scarce(WINDOW - 0.1, 0)
-    assert not pace.scarce(WINDOW, 0)
-    pace.note_left(3.0, 5_000, 40.0)
-    assert not pace.scarce(4.0, 100)
-    assert pace.scarce(44.0, 0)

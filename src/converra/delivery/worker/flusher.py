@@ -174,8 +174,8 @@ class Flusher(WorkLoop):
             progress.ended = True
         progress.held = True
         self._held.add(progress)
-        progress.scarce = self._rate_limiter.scarce(now, waiting)
-        self._rate_limiter.sends(now)
+        self._rate_limiter.last = now
+        progress.scarce = waiting > 0 and self._rate_limiter.scarce(now, waiting)
         self.workers.watch(more=waiting > 0 and self._rate_limiter.is_ready(now, len(self._held)))
         return progress, connection
 

@@ -13,12 +13,11 @@ fails for `OUTAGE_AFTER` conversations   an outage: one request at a time, until
 refuses the key (401, 403)               one probe, after a time that doubles
 =======================================  ===========================================================================
 
-Requests are scarce, so that conversations are sent in as few of them as possible, in three cases:
+Requests are scarce, so that conversations are sent in as few of them as possible, in two cases:
 
 1. For `SCARCE_FOR` seconds after a rate limit was used up.
 2. As long as more conversations wait than the limit has requests for, `REQUESTS_EACH` for each. Headers tell what is
    left of the limit. Where they do not, it is taken to be `SMALLEST_LIMIT`: the first refusal would come too late.
-3. As soon as this process alone has made `LARGEST_LIMIT` requests in a minute, unless headers tell that more are left.
 """
 
 from __future__ import annotations
@@ -133,9 +132,6 @@ WINDOW = 60.0
 SMALLEST_LIMIT = 60
 """Requests a minute of the public service's smallest plan, for the whole API key."""
 
-LARGEST_LIMIT = 300
-"""Requests a minute of the public service's largest plan: whatever the plan, no more are allowed."""
-
 REQUESTS_EACH = 2
 """Requests for a conversation that is not sent whole: a create, and an append that completes it."""
 
@@ -162,9 +158,6 @@ class RateLimiter:
         self._outage_until = 0.0
         self.last: float = 0.0
         """When a request was sent last."""
-        self._sent = 0
-        """Requests that were sent in the minute that ends at `_minute_until`."""
-        self._minute_until = 0.0
         self._probe = FIRST_PROBE
         self._failing: set[Progress] = set()
 
@@ -188,21 +181,10 @@ class RateLimiter:
         ready = self.ready_at(in_flight)
         return ready is not None and ready <= now
 
-    def sends(self, now: float) -> None:
-        """Note that a request is sent now."""
-        self.last = now
-        if now >= self._minute_until:
-            self._minute_until, self._sent = now + WINDOW, 0
-        self._sent += 1
-
     def scarce(self, now: float, waiting: int) -> bool:
-        """Return True if the rate limit decides how many conversations can be sent while `waiting` others are due."""
-        is_known = now < self._left_until
-        if not is_known and self._sent >= LARGEST_LIMIT and now < self._minute_until:
-            return True
-        left = self._left if is_known else SMALLEST_LIMIT
-        limited = self.distance > 0 or now < self._scarce_until or waiting * REQUESTS_EACH > left
-        return limited and waiting > 0
+        """Return True if the rate limit decides how many of the `waiting` conversations can be sent."""
+        left = self._left if now < self._left_until else SMALLEST_LIMIT
+        return self.distance > 0 or now < self._scarce_until or waiting * REQUESTS_EACH > left
 
     def answered(self) -> None:
         """Note an answer: a success, or a refusal that is not about rate limit or key."""
