@@ -132,6 +132,40 @@ def test_an_ended_conversation_continues_in_a_further_one(api: LocalServer, outb
     found = held(api)
     assert [(each.status, each.words) for each in found] == [("completed", words(1)), ("completed", words(2))]
     assert (found[1].metadata or {})["continues"] == found[0].id
+    assert queue.id == found[0].id  # the one that the app saw first
+    assert sender.shutdown(LONG)
+    sender.start()
+    again = sender.open(queue.header)
+    assert again.id is None  # nothing was recorded in it
+    again.used = True
+    assert until(lambda: again.id) == found[0].id
+
+
+def test_a_producer_learns_the_ids_of_its_conversations(api: LocalServer, outbox: str, closing: Closing) -> None:
+    """Once the app asks: the first look starts a search on a worker, and a flush to the API ends with all ids known."""
+    sender = producer(api, outbox, closing)
+    asked = record(sender, "a", 1, ended=False)
+    asked_calls: list[int] = []
+    reader = sender._flusher._engine  # type: ignore[attr-defined]
+    read = reader.conversation_ids
+
+    def counted(places: Any) -> Any:
+        asked_calls.append(len(places))
+        return read(places)
+
+    reader.conversation_ids = counted
+    assert sender.flush(LONG)
+    assert asked_calls == []  # no command for an id that the app does not want
+    assert asked.id is None
+    until(lambda: asked_calls)
+    relay(api, outbox, closing)
+    assert until(lambda: asked.id) == held(api)[0].id
+    flushed, dropped = record(sender, "b", 2), record(sender, "c", 3)
+    del dropped
+    asked_calls.clear()
+    assert sender.flush(LONG, delivered=True)
+    assert asked_calls == [1]  # neither the known one, nor the one that the app has dropped
+    assert flushed.found_id == next(each.id for each in held(api) if each.words[0] == "question 2")
 
 
 # -- Redis is away -----------------------------------------------------------------------------------------------------
@@ -224,6 +258,11 @@ def test_a_batch_whose_answer_is_lost_is_delivered_once(api: LocalServer, outbox
     assert sender.flush(LONG)
     state = engine(outbox, closing)
     assert sum(lane.entries for lane in state.state()) == 5
+    shipping: Any = sender._flusher
+    with shipping._lock, pytest.MonkeyPatch.context() as patch:  # it rests while a sign of life cannot be given
+        patch.setattr(shipping._engine, "beat", lambda *_: (_ for _ in ()).throw(AwayError("lost")))
+        patch.setattr(shipping, "_beat_at", 0.0)
+        assert shipping._work_on(time.monotonic()) > 0
     first = relay(api, outbox, closing)
     assert sender.flush(LONG, delivered=True)
     first.stop(LONG)

@@ -41,7 +41,8 @@ class Conversation:
     own; or by hand, with `complete()`. Once the arguments are checked, no method raises for what happens at run time.
 
     Attributes:
-        id: The server's id; None until the conversation was opened there.
+        id: The server's id; None until the conversation was opened there. With a Redis outbox a relay opens it: the
+            first look starts a search, and later ones return what it has found.
         prompt_id: The prompt that it belongs to.
         session_id: The id under which other processes can join it, or None.
         user_id: The app's user whose conversation it is, or None.

@@ -40,6 +40,9 @@ class QueueOwner(Protocol):
     def end(self, queue: ConversationQueue, *, always: bool = False) -> None:
         """See `ConversationQueue.end`."""
 
+    def look_up(self, queue: ConversationQueue) -> None:
+        """Look for the id of a conversation that another process opens."""
+
 
 class ConversationQueue:
     """The messages of one conversation, in order, on their way to the API.
@@ -48,7 +51,7 @@ class ConversationQueue:
     Callers change all attributes but `progress`, under the lock of the job queue; workers change `progress`.
     """
 
-    __slots__ = ("__weakref__", "_owner", "generation", "header", "progress", "rows", "used", "writer")
+    __slots__ = ("__weakref__", "_owner", "found_id", "generation", "header", "progress", "rows", "used", "writer")
 
     def __init__(self, owner: QueueOwner, header: Header) -> None:
         self._owner = owner
@@ -59,6 +62,8 @@ class ConversationQueue:
         """Set the initial state; also in a forked child, as earlier messages are the parent's."""
         self.progress: Progress | None = None
         self.rows: OutboxRows = OutboxRows()
+        self.found_id: str | None = None
+        """The server's id, where a relay has opened the conversation and this process has looked it up."""
         self.used: bool = False
         """A message was appended."""
         self.writer: str = os.urandom(4).hex() if self.header.shared else ""
@@ -75,7 +80,8 @@ class ConversationQueue:
         A shared session continues; any other continues in a conversation of its own that names the parent's.
         """
         if not self.header.shared:
-            metadata = {**self.header.metadata, "forkedFrom": self.id or self.header.key}
+            opened = self.found_id if self.progress is None else self.progress.first_id
+            metadata = {**self.header.metadata, "forkedFrom": opened or self.header.key}
             key = f"{self.header.key}-{os.urandom(4).hex()}"
             self.header = msgspec.structs.replace(self.header, key=key, metadata=metadata)
         self.start()
@@ -85,8 +91,15 @@ class ConversationQueue:
 
     @property
     def id(self) -> str | None:
-        """Return the server's id of the conversation; None until it is created."""
-        return self.progress.first_id if self.progress else None
+        """Return the server's id of the conversation; None until it is created.
+
+        With a fleet's outbox None until a worker has looked it up, which this asks for.
+        """
+        if self.progress is not None:
+            return self.progress.first_id
+        if self.found_id is None and self.used:
+            self._owner.look_up(self)
+        return self.found_id
 
     def append(self, drafts: Sequence[Draft], at: float | None = None) -> None:
         """Add messages, recorded `at` a time of the monotonic clock (default: now)."""

@@ -215,6 +215,10 @@ class Delivery:
         if self._flusher.mode >= Mode.CALLER_WAITS:
             self.flush(self.config.shutdown_timeout)
 
+    def look_up(self, queue: ConversationQueue) -> None:
+        """Look for the id of a queue's conversation, which a relay opens; returns at once."""
+        self._flusher.look_up(queue)
+
     # -- start ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:

@@ -69,6 +69,8 @@ class Saved(NamedTuple):
     """When it was touched last, in seconds since the epoch, if it is to be completed once its producer is dead."""
     forget_after: float = 0.0
     """Seconds after which the engine forgets it; 0: never."""
+    conversation_id: str | None = None
+    """The API's id, once it is open; the first one stays. Producers ask for it."""
 
 
 class LaneState(NamedTuple):
@@ -98,6 +100,9 @@ class Engine(Protocol):
 
     def waiting(self, lanes: Sequence[int], producer: str) -> int:
         """Return how many entries of a producer are not delivered yet in these lanes."""
+
+    def conversation_ids(self, wanted: Sequence[tuple[int, str]]) -> list[str | None]:
+        """Return the API's ids of conversations, by lane and key; None for those that are not open yet."""
 
     def beat(self, role: str, member: str, seconds: float) -> int:
         """Note that a process is alive; forget those that were not within `seconds`, and return how many are left."""

@@ -37,10 +37,17 @@ class Packer:
         outbox: Holds the messages until they are packed.
         counters: Count messages that are withheld or cannot be built.
         put: Takes each parcel, in order.
+        opens: Takes each conversation with its first entry.
 
     """
 
-    def __init__(self, outbox: MemoryOutbox, counters: Counters, put: Callable[[Parcel], None]) -> None:
+    def __init__(
+        self,
+        outbox: MemoryOutbox,
+        counters: Counters,
+        put: Callable[[Parcel], None],
+        opens: Callable[[ConversationQueue], None],
+    ) -> None:
         self.producer: str = os.urandom(8).hex()
         """Names this process in its entries."""
         self.number: int = 0
@@ -48,6 +55,7 @@ class Packer:
         self._outbox = outbox
         self._counters = counters
         self._put = put
+        self._opens = opens
         self._open: set[ConversationQueue] = set()
 
     def pack(self, commands: deque[Command]) -> list[FlushRequest]:
@@ -111,6 +119,7 @@ class Packer:
         if not queue.rows.row:  # the first: it says how to open the conversation
             header = msgspec.structs.replace(queue.header, metadata=json_safe.plain(queue.header.metadata))
             queue.rows.row = 1
+            self._opens(queue)
         charges[queue] = 0
         made[queue] = entry.Entry(
             key=queue.header.key,

@@ -117,6 +117,11 @@ class RedisEngine:
         answers = self._together([("HGET", self._key(lane, "waiting"), producer) for lane in lanes])
         return sum(int(answer or 0) for answer in answers)
 
+    def conversation_ids(self, wanted: Sequence[tuple[int, str]]) -> list[str | None]:
+        """Return the API's ids of conversations, by lane and key."""
+        answers = self._together([("HGET", self._key(lane, f"c:{key}"), "id") for lane, key in wanted])
+        return [None if answer is None else answer.decode() for answer in answers]
+
     def beat(self, role: str, member: str, seconds: float) -> int:
         """Note that a process is alive; forget those that were not within `seconds`, and return how many are left."""
         with self._connected() as redis:
@@ -186,6 +191,7 @@ class RedisEngine:
             int(saved.forget_after * 1000),
             saved.key,
             "" if saved.open_since is None else saved.open_since,
+            saved.conversation_id or "",
         ]
         for pairs in (saved.dead, saved.counts):
             arguments += (len(pairs), *chain.from_iterable(pairs.items()))

@@ -44,7 +44,8 @@ local time = redis.call('TIME')
 redis.call('HSET', KEYS[2], 's', ARGV[3], 'at', time[1] * 1000 + math.floor(time[2] / 1000))
 if ARGV[4] == '0' then redis.call('PERSIST', KEYS[2]) else redis.call('PEXPIRE', KEYS[2], ARGV[4]) end
 if ARGV[6] == '' then redis.call('ZREM', KEYS[4], ARGV[5]) else redis.call('ZADD', KEYS[4], ARGV[6], ARGV[5]) end
-local at = 7
+if ARGV[7] ~= '' then redis.call('HSETNX', KEYS[2], 'id', ARGV[7]) end
+local at = 8
 local function groups(handle)
   local count = tonumber(ARGV[at]); at = at + 1
   for _ = 1, count do at = handle(at) end
@@ -66,8 +67,9 @@ return 1
 """
 """Keys: lease, conversation, stream, open, dead, counts, waiting.
 
-Arguments: token, milliseconds of the lease, ledger, milliseconds until it is forgotten, its key, when it was touched;
-then three lists with their lengths: dead messages, counters, and by producer the ids of entries that are done.
+Arguments: token, milliseconds of the lease, ledger, milliseconds until it is forgotten, its key, when it was touched,
+the API's id; then three lists with their lengths: dead messages, counters, and by producer the ids of entries that are
+done.
 """
 
 BEAT = """

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from converra.delivery.fleet import spill
 from converra.delivery.fleet.engine import AwayError, Parcels
+from converra.delivery.fleet.lookups import Lookups
 from converra.delivery.fleet.packing import Packer, Parcel
 from converra.delivery.worker.loop import POLL_INTERVAL, Mode, WorkLoop
 from converra.process.guard import guard, log_limited
@@ -34,7 +35,7 @@ from converra.process.jobs import RETRY_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from converra.delivery.conversation_queue import FlushRequest
+    from converra.delivery.conversation_queue import ConversationQueue, FlushRequest
     from converra.delivery.fleet.engine import Engine
     from converra.delivery.fleet.relay import Relay
     from converra.delivery.outbox.memory import MemoryOutbox
@@ -80,7 +81,8 @@ class Shipper(WorkLoop):
         self._jobs = jobs
         self.relay: Relay | None = relay
         self._lock = threading.Lock()
-        self._packer = Packer(outbox, counters, self._put)
+        self._lookups = Lookups(engine)
+        self._packer = Packer(outbox, counters, self._put, self._lookups.add)
         self.producer: str = self._packer.producer
         self._lanes = 0
         self._early: deque[Parcel] = deque()
@@ -103,16 +105,25 @@ class Shipper(WorkLoop):
         return None if self.relay is None else self.relay.counters
 
     def delivered(self, until: float) -> bool:
-        """Wait until the API has all that this process has handed over, at most until a time of the monotonic clock."""
+        """Wait until the API has all that this process has handed over, at most until a time of the monotonic clock.
+
+        Then the app's conversations know their ids.
+        """
         while True:
             try:
                 if not self._engine.waiting(range(self._engine.lanes()), self.producer):
+                    self._lookups.find_all()
                     return True
             except AwayError as error:
                 self._counters.last_error = str(error)
             if time.monotonic() >= until:
                 return False
             time.sleep(min(0.05, max(0.0, until - time.monotonic())))
+
+    def look_up(self, queue: ConversationQueue) -> None:
+        """Have a worker ask the engine for the id of a conversation; the caller waits for nothing."""
+        if self._lookups.want(queue):
+            self.wake()
 
     def close(self, timeout: float, *, idle: bool) -> None:
         """Stop the relay as well, and give its lanes back."""
@@ -176,6 +187,7 @@ class Shipper(WorkLoop):
                 self._choose_lanes()
                 self._hand_over()
                 self._beat(now)
+                self._lookups.look(now)
                 self._retry = FIRST_RETRY
             except AwayError as error:
                 self._away(error)
@@ -195,7 +207,8 @@ class Shipper(WorkLoop):
             return 0.0
         if self._jobs:
             return RETRY_SECONDS
-        return max(0.0, self._beat_at + BEAT_SECONDS - now) if self._beat_at > -math.inf else math.inf
+        beat_in = max(0.0, self._beat_at + BEAT_SECONDS - now) if self._beat_at > -math.inf else math.inf
+        return max(min(beat_in, self._lookups.rest(now)), self._retry_at - now)
 
     @property
     def _waits(self) -> bool:

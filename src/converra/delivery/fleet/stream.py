@@ -335,6 +335,7 @@ class RelayOutbox:
             counts={name: count for name, count in unsaved.counts.items() if count},
             open_since=None if held.over or header.shared else max(known.touched, held.looked_at),
             forget_after=KEEP_SECONDS if held.over else 0.0,
+            conversation_id=held.progress.first_id,
         )
 
     def forget(self, progress: Progress) -> None:

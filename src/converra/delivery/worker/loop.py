@@ -16,7 +16,7 @@ from converra.process.telemetry import suppressed
 from converra.process.workers import WakeHint, Workers
 
 if TYPE_CHECKING:
-    from converra.delivery.conversation_queue import Command, FlushRequest
+    from converra.delivery.conversation_queue import Command, ConversationQueue, FlushRequest
     from converra.delivery.stats import Counters
     from converra.process.jobs import PeriodicTask, PeriodicTasks
 
@@ -119,6 +119,9 @@ class WorkLoop(ABC):
     def delivered(self, until: float) -> bool:  # noqa: ARG002 - a fleet waits here
         """Wait until the API has all that was flushed, until a time of the monotonic clock; here a flush means that."""
         return True
+
+    def look_up(self, queue: ConversationQueue) -> None:  # noqa: B027 - only a fleet has conversations that others open
+        """Have a worker look for the id of a conversation that another process opens."""
 
     def leave(self, until: float) -> None:  # noqa: B027 - only a fleet has others that wait
         """Release what other processes wait for, until a time of the monotonic clock: the process ends."""
