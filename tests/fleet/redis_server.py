@@ -20,11 +20,11 @@ PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 
 
 class RedisServer:
-    """One server; `options` are those of its command line."""
+    """One server; `options` are those of its command line. A node of a cluster takes `port + 10000` as well."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, below: int = 2**16) -> None:
         self._folder = folder
-        self.port = free_port()
+        self.port = free_port(below)
         place = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "")
         self._command = [str(PROGRAM), *place, *options]
         self.start()
@@ -38,7 +38,8 @@ class RedisServer:
         """Start it, with what it has kept on disk, and wait until it answers."""
         with (self._folder / "log").open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        until(self.answers)
+        until(lambda: self.answers() or self.process.poll() is not None)
+        assert self.process.poll() is None, (self._folder / "log").read_text()[-500:]
 
     def answers(self) -> bool:
         """Report whether it answers, and has loaded its data."""
@@ -61,18 +62,21 @@ class RedisServer:
         self.process.send_signal(signal.SIGCONT)
 
 
-def free_port() -> int:
+def free_port(below: int = 2**16) -> int:
     """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            if port < below:
+                return port
 
 
 @contextlib.contextmanager
-def redis_server(*options: str) -> Iterator[RedisServer]:
+def redis_server(*options: str, below: int = 2**16) -> Iterator[RedisServer]:
     """Run a server until the end of the block."""
     with tempfile.TemporaryDirectory(prefix="redis-") as folder:
-        server = RedisServer(Path(folder), *options)
+        server = RedisServer(Path(folder), *options, below=below)
         try:
             yield server
         finally:

@@ -208,7 +208,7 @@ def test_a_full_redis_counts_as_away(api: LocalServer, tmp_path: Path, closing: 
         assert late.flush(LONG)
         full = engine(server.url, closing)
         with full._connected() as redis:
-            redis.config_set("maxmemory", "1mb")
+            redis.config_set("maxmemory", "1")
         record(late, "c", 5)
         assert not late.flush(0.3)
         assert "used memory" in str(late.stats().last_error)

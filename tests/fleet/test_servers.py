@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import socketserver
+import subprocess
+import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +16,9 @@ import pytest
 from converra.delivery.delivery import Delivery
 from converra.delivery.fleet import joining
 from converra.delivery.fleet.engine import Parcels
+from converra.delivery.fleet.server_version import version_of
 from converra.delivery.fleet.url import parse
+from converra.process import guard
 from tests.delivery.harness import held, turn, words
 from tests.fleet.redis_server import RedisServer, free_port, redis_server, sentinel_server
 from tests.fleet.test_fleet import config, producer, record, relay, stored
@@ -58,7 +64,7 @@ def test_a_user_with_the_documented_rights_and_a_socket(api: LocalServer, tmp_pa
         engine = joining.engine_of(parse(f"redis+socket://app:s%40cret@{path}"))
         closing(engine.close)
         assert engine.lanes() == 4
-        assert engine.about()["redis_mode"] == "standalone"
+        assert engine.about()["tcp_port"] == server.port
         refused = producer(api, f"redis://app:wrong-secret@127.0.0.1:{server.port}", closing)
         record(refused, "a", 1)
         assert not refused.flush(0.2)
@@ -66,16 +72,82 @@ def test_a_user_with_the_documented_rights_and_a_socket(api: LocalServer, tmp_pa
         assert "wrong-secret" not in str(refused.stats().last_error)
 
 
+def certificate(folder: Path, name: str) -> Path:
+    """Make a certificate for this machine that signs itself, with its key beside it; return the beginning of both."""
+    made = folder / name
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-keyout", f"{made}.key", "-out", f"{made}.crt"]
+    subprocess.run(command, check=True, capture_output=True)
+    return made
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_tls_in_both_directions(
+    api: LocalServer, tmp_path: Path, closing: Closing, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server is trusted by its certificate, a client by its own; without either, the log says which part is wrong."""
+    trusted, port = certificate(tmp_path, "trusted"), free_port()
+    options = ("--tls-port", port, "--tls-cert-file", f"{trusted}.crt", "--tls-key-file", f"{trusted}.key")
+    with redis_server(*map(str, options), "--tls-ca-cert-file", f"{trusted}.crt"):
+        url = f"rediss://127.0.0.1:{port}/0?lanes=4"
+        own = f"&ssl_certfile={trusted}.crt&ssl_keyfile={trusted}.key"
+        delivers(api, f"{url}&ssl_ca_certs={trusted}.crt{own}", closing)
+        other = certificate(tmp_path, "other")
+        wrong = {
+            url + own: "certificate verify failed",
+            f"{url}&ssl_ca_certs={other}.crt{own}": "certificate verify failed",
+            f"{url}&ssl_ca_certs={trusted}.crt": "certificate required",
+            f"rediss://localhost:{port}/0?ssl_ca_certs={trusted}.crt{own}": "not valid for 'localhost'",
+        }
+        for outbox, reason in wrong.items():
+            guard.reset_log_limits()
+            caplog.clear()
+            refused = producer(api, outbox, closing)
+            record(refused, "a", 1)
+            assert not refused.flush(0.2)
+            until(lambda: [line for line in caplog.messages if reason in line])  # noqa: B023 - called at once
+            assert "messages wait in memory and are handed over later" in caplog.text
+            refused.shutdown(0.1)  # else it takes the next line of the log for itself
+
+
+class OldServer(socketserver.StreamRequestHandler):
+    """A stand-in for Redis 6.0, which cannot be installed everywhere: it tells its version, and agrees to all else."""
+
+    def handle(self) -> None:
+        """Answer commands, each an array of strings."""
+        while line := self.rfile.readline():
+            parts = [self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2] for _ in range(int(line[1:]))]
+            told = b"redis_version:6.0.16\r\n"
+            self.wfile.write(b"$%d\r\n%s\r\n" % (len(told), told) if parts[0].upper() == b"INFO" else b"+OK\r\n")
+
+
+def test_a_server_that_is_too_old_is_refused(
+    api: LocalServer, closing: Closing, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With both versions in the log, before any turn is handed over; a server that hides its version is not."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), OldServer) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        sender = producer(api, f"redis://127.0.0.1:{server.server_address[1]}?lanes=4", closing)
+        record(sender, "a", 1)
+        assert not sender.flush(0.2)
+        until(lambda: "redis 6.0.16 is too old: the outbox needs Redis 6.2 or newer, or Valkey" in caplog.text)
+        assert sender.stats().handed_over == 0
+        server.shutdown()
+    assert [version_of({"redis_version": number}).supported for number in ("6.2.0", "7.0.15", "unknown")] == [True] * 3
+    assert version_of({"redis_version": "5.0", "valkey_version": "9.1"}) == ("valkey", "9.1", True)
+
+
 def test_a_cluster_keeps_each_lane_in_one_slot(api: LocalServer, closing: Closing) -> None:
     """Three nodes share the lanes; every script touches one slot."""
-    buses = [str(free_port()) for _ in range(3)]
     with ExitStack() as stack:
-        nodes = [("--cluster-enabled", "yes", "--cluster-port", bus) for bus in buses]
-        servers = [stack.enter_context(redis_server(*options)) for options in nodes]
-        for server, slots in zip(servers, ((0, 5460), (5461, 10922), (10923, 16383)), strict=True):
-            assert asked(server, "CLUSTER", "ADDSLOTSRANGE", *map(str, slots)).startswith("+OK")
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--cluster-require-full-coverage", "no")
+        servers = [stack.enter_context(redis_server(*options, below=55_000)) for _ in range(3)]
+        for server, slots in zip(servers, (range(5461), range(5461, 10923), range(10923, 16384)), strict=True):
+            assert asked(server, "CLUSTER", "ADDSLOTS", *map(str, slots)).startswith("+OK")
             asked(server, "CLUSTER", "SET-CONFIG-EPOCH", str(1 + servers.index(server)))
-            assert asked(server, "CLUSTER", "MEET", "127.0.0.1", str(servers[0].port), buses[0]).startswith("+OK")
+            assert asked(server, "CLUSTER", "MEET", "127.0.0.1", str(servers[0].port)).startswith("+OK")
         for server in servers:
             until(lambda server=server: "cluster_state:ok" in asked(server, "CLUSTER", "INFO"))  # type: ignore[misc]
         hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)

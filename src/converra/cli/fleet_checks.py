@@ -9,6 +9,7 @@ from converra import config
 from converra.cli.checks import Check
 from converra.delivery.fleet import joining
 from converra.delivery.fleet.engine import AwayError
+from converra.delivery.fleet.server_version import version_of
 from converra.delivery.fleet.url import parse
 from converra.errors import InvalidArgumentError
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     from converra.cli.checks import State
     from converra.delivery.fleet.engine import LaneState
-
-OLDEST_VERSION = (6, 2)
 
 LATE_SECONDS = 300.0
 """Age of the oldest waiting entry from which the fleet counts as late."""
@@ -43,12 +42,8 @@ def fleet(environ: Mapping[str, str], outbox: str | None, *, offline: bool) -> I
 
 
 def _server(about: Mapping[str, Any]) -> Iterator[Check]:
-    name = "valkey" if "valkey_version" in about else "redis"
-    version = str(about.get(f"{name}_version", "unknown"))
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-    too_old = f"{name} {version} is too old: 6.2 or newer is needed"
-    is_new = name == "valkey" or numbers >= OLDEST_VERSION
-    yield Check("fleet", "version", "ok" if is_new else "bad", f"{name} {version}" if is_new else too_old)
+    version = version_of(about)
+    yield Check("fleet", "version", "ok" if version.supported else "bad", str(version))
     policy, most = str(about.get("maxmemory_policy", "unknown")), int(about.get("maxmemory", 0))
     evicts = f"{policy}: undelivered turns may be evicted; set maxmemory-policy noeviction"
     state: State = "ok" if policy == "noeviction" else "bad" if most else "note"

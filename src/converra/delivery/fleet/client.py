@@ -45,10 +45,11 @@ def connected(url: FleetURL) -> Any:
     common: dict[str, Any] = {
         "username": url.username,
         "password": url.password,
+        "protocol": 2,  # the same in all versions of redis-py, and a server that is too old answers
         "socket_connect_timeout": CONNECT_SECONDS,
         "socket_timeout": ANSWER_SECONDS,
         "socket_keepalive": None if url.kind is Kind.SOCKET else True,
-        **({"ssl": True} | url.options if url.tls else {}),
+        **({"ssl": True, "ssl_check_hostname": True} | url.options if url.tls else {}),
     }
     if url.kind is Kind.SOCKET:
         del common["socket_keepalive"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from converra.delivery.fleet import client, scripts
 from converra.delivery.fleet.engine import AwayError, Found, Kept, LaneState, Parcels, Reading, Saved
+from converra.delivery.fleet.server_version import version_of
 from converra.delivery.fleet.url import FleetURL, Kind
 
 if TYPE_CHECKING:
@@ -61,8 +62,11 @@ class RedisEngine:
                 closed.close()
 
     def lanes(self) -> int:
-        """Return the number of lanes; create the fleet if there is none."""
+        """Return the number of lanes; create the fleet if there is none. Refuse a server that is too old."""
         if not self._lanes:
+            server = version_of(self._info("server"))
+            if not server.supported:
+                raise AwayError(f"{self.url.shown}: {server}")
             with self._connected() as redis:
                 key = f"{self.url.prefix}:fleet"
                 redis.hsetnx(key, "version", SCHEMA_VERSION)
@@ -267,10 +271,13 @@ class RedisEngine:
 
     def about(self) -> dict[str, Any]:
         """Return facts about the server: those of `INFO`, of the first node in a cluster."""
+        return self._info()
+
+    def _info(self, *sections: str) -> dict[str, Any]:
         with self._connected() as redis:
             if self.url.kind is Kind.CLUSTER:
-                return dict(redis.info(target_nodes=redis.get_primaries()[0]))
-            return dict(redis.info())
+                return dict(redis.info(*sections, target_nodes=redis.get_primaries()[0]))
+            return dict(redis.info(*sections))
 
 
 _IDLE_AT_ONCE = 50
