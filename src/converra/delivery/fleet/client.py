@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from converra.delivery.fleet.url import FleetURL, Kind
 from converra.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
 
 CONNECT_SECONDS = 2.0
 """Longest wait for a connection."""
@@ -33,8 +37,12 @@ def module() -> Any:
     return redis
 
 
-def connected(url: FleetURL) -> Any:
+def connected(url: FleetURL, opened: Callable[[socket.socket], None]) -> Any:
     """Make a client. It connects when it is used; a failed command is not repeated, since the caller knows better.
+
+    Args:
+        url: The server.
+        opened: Takes each socket of the client: after a fork, green threads of the parent would share it.
 
     Raises:
         redis.RedisError: A cluster cannot be reached.
@@ -42,7 +50,14 @@ def connected(url: FleetURL) -> Any:
     """
     redis = module()
     retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+
+    def on_connect(connection: Any) -> None:
+        opened(connection._sock)  # noqa: SLF001 - redis-py offers no other way to it
+        if url.kind is not Kind.CLUSTER:  # whose client has done it already
+            connection.on_connect()
+
     common: dict[str, Any] = {
+        "redis_connect_func": on_connect,
         "username": url.username,
         "password": url.password,
         "protocol": 2,  # the same in all versions of redis-py, and a server that is too old answers

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class AwayError(Exception):
     """The engine cannot be reached, is full, or refuses to work; the message has no password."""
 
+    inherited: bool = False
+    """The engine is the parent process's: a green thread that has survived a fork found out. Not to be logged."""
+
 
 class Parcels(NamedTuple):
     """Entries of one producer for one lane, in order."""
@@ -92,6 +95,9 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Close the sockets; a later call opens them again."""
+
+    def abandon(self) -> None:
+        """Leave the sockets to the parent process, after a fork; from now on each call fails."""
 
     # producers
 

@@ -137,7 +137,8 @@ class Lanes:
                 try:
                     rest = self._round()
                 except AwayError as error:
-                    log_limited("relay", AWAY, error)
+                    if not error.inherited:
+                        log_limited("relay", AWAY, error)
 
     def _round(self) -> float:
         """Renew, take and give back leases; return the seconds until the next round."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from converra.api.base_connection import disconnect
 from converra.delivery.fleet import client, scripts
 from converra.delivery.fleet.engine import AwayError, Found, Kept, LaneState, Parcels, Reading, Saved
 from converra.delivery.fleet.server_version import version_of
 from converra.delivery.fleet.url import FleetURL, Kind
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator, Sequence
 
 
@@ -32,6 +35,8 @@ class RedisEngine:
         self._failures = redis.RedisError, redis.exceptions.RedisClusterException, OSError
         self._opening = threading.Lock()
         self._client: Any = None
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._abandoned = False
         self._lanes = 0
 
     def __repr__(self) -> str:
@@ -42,16 +47,20 @@ class RedisEngine:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Any]:
         """Yield the client; failures become AwayError."""
+        if self._abandoned:
+            raise self._away(ConnectionError("it is the parent process's"))
         try:
             with self._opening:
                 if self._client is None:
-                    self._client = client.connected(self.url)
+                    self._client = client.connected(self.url, self._sockets.add)
             yield self._client
         except self._failures as error:
             raise self._away(error) from error
 
     def _away(self, error: Exception) -> AwayError:
-        return AwayError(f"{self.url.shown}: {error}")
+        away = AwayError(f"{self.url.shown}: {error}")
+        away.inherited = self._abandoned
+        return away
 
     def close(self) -> None:
         """Close the sockets; a later call opens them again."""
@@ -60,6 +69,11 @@ class RedisEngine:
         if closed is not None:
             with contextlib.suppress(OSError):
                 closed.close()
+
+    def abandon(self) -> None:
+        """Leave the sockets to the parent process, after a fork; from now on each call fails."""
+        self._abandoned = True
+        disconnect(list(self._sockets))
 
     def lanes(self) -> int:
         """Return the number of lanes; create the fleet if there is none. Refuse a server that is too old."""

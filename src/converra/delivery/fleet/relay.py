@@ -95,5 +95,6 @@ class Relay:
     def abandon(self) -> None:
         """Leave everything to the parent process, after a fork."""
         self.running = False
+        self.engine.abandon()
         self.lanes.abandon()
         self.flusher.abandon()

@@ -12,7 +12,7 @@ OLDEST = (6, 2)
 
 
 class ServerVersion(NamedTuple):
-    """Name and version as the server tells them."""
+    """Name and version as the server reports them."""
 
     name: str
     number: str
@@ -25,7 +25,7 @@ class ServerVersion(NamedTuple):
 
 
 def version_of(about: Mapping[str, Any]) -> ServerVersion:
-    """Read the answer to `INFO`. A version that is not told counts as new enough: a proxy may hide it."""
+    """Read the answer to `INFO`. A version that is missing counts as new enough: a proxy may hide it."""
     name = "valkey" if "valkey_version" in about else "redis"
     number = str(about.get(f"{name}_version", "unknown"))
     parts = tuple(int(part) for part in number.split(".")[:2] if part.isdecimal())

@@ -136,6 +136,7 @@ class Shipper(WorkLoop):
         """Leave everything to the parent process after a fork."""
         self.workers.abandon()
         self.commands.clear()
+        self._engine.abandon()
         if self.relay is not None:
             self.relay.abandon()
 
@@ -217,6 +218,9 @@ class Shipper(WorkLoop):
     def _away(self, error: AwayError) -> None:
         self._counters.last_error = str(error)
         self._counters.add(retries=1)
+        if error.inherited:
+            self._spill = None  # the parent has it all
+            return
         log_limited("fleet", AWAY, self._spill_path or "memory", error)
         self._retry_at = time.monotonic() + self._retry
         self._retry = min(LAST_RETRY, self._retry * 2)

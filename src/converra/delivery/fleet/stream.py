@@ -112,7 +112,8 @@ class RelayOutbox:
             changed += self._read()
             changed += self._idle()
         except AwayError as error:
-            log_limited("relay", AWAY, error)
+            if not error.inherited:
+                log_limited("relay", AWAY, error)
             self._counters.last_error = str(error)
             self._reached_since = time.monotonic()
             for lane in self._lanes.held():
@@ -293,7 +294,8 @@ class RelayOutbox:
             saved = self._engine.save(request)
         except AwayError as error:
             self._counters.last_error = str(error)
-            log_limited("relay", AWAY, error)
+            if not error.inherited:
+                log_limited("relay", AWAY, error)
             with self._saving:
                 held.put_back(unsaved)
             return False
