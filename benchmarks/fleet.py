@@ -17,13 +17,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from benchmarks.fleet_entries import Note, blobs
 from converra.config import Config
 from converra.delivery.delivery import Delivery
-from converra.delivery.fleet import entry, joining
+from converra.delivery.fleet import joining
 from converra.delivery.fleet.engine import Parcels, Reading, Saved
 from converra.delivery.fleet.url import parse
 from converra.delivery.header import Header
-from converra.wire.models import Message, Usage
 from tests.fleet.redis_server import RedisServer, redis_server
 
 if TYPE_CHECKING:
@@ -36,28 +36,6 @@ PER_CONVERSATION = 4
 """Turns of a conversation."""
 
 PRODUCERS = 2
-TEXT = "x" * 300
-"""Text of a message: a turn of two takes some 0.9 KB."""
-
-
-class Note:
-    """A draft whose message is ready."""
-
-    already_known = False
-    size = 900
-
-    def __init__(self, role: Any, number: int) -> None:
-        self._message = Message(
-            role=role,
-            content=TEXT,
-            model="gpt-4o" if role == "assistant" else None,
-            usage=Usage(100, 20) if role == "assistant" else None,
-            metadata={"messageId": f"{os.getpid()}-{number}"},
-        )
-
-    def message(self) -> Message | None:
-        """Return the message."""
-        return self._message
 
 
 def record(outbox: str | None, results: Any, turns: int) -> None:
@@ -128,37 +106,6 @@ def callers() -> Iterator[str]:
         for name, outbox in (("memory", None), ("redis", server.url), ("memory", None), ("redis", server.url)):
             ((_, median, mean, *_),) = produced(outbox, 1, 4_000)
             yield f"{median * 1e6:8.1f} us a turn (median), {mean * 1e6:.1f} us (mean), outbox: {name}"
-
-
-def blobs(count: int, lanes: int) -> dict[int, list[bytes]]:
-    """Make entries, each a conversation of one turn, by lane."""
-    found: dict[int, list[bytes]] = {}
-    pair = [Note("user", 0), Note("assistant", 1)]
-    raws = [entry.Packed(msg_raw(note), f"m{at}", 0.0) for at, note in enumerate(pair)]
-    header = Header(key="", prompt_id="prompt", metadata={"sdk": {"name": "converra"}})
-    for number in range(count):
-        key = f"key-{number}"
-        one = entry.Entry(
-            key=key,
-            prompt_id="prompt",
-            producer="p",
-            number=number + 1,
-            at=0.0,
-            messages=raws,
-            header=header,
-            ended=True,
-        )
-        found.setdefault(entry.place_of(key) % lanes, []).append(entry.encode(one))
-    return found
-
-
-def msg_raw(note: Note) -> bytes:
-    """Encode the message of a note."""
-    from converra.wire.models import encode
-
-    message = note.message()
-    assert message is not None  # noqa: S101 - it never is
-    return encode(message)
 
 
 class Run(NamedTuple):

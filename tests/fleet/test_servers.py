@@ -86,7 +86,7 @@ def certificate(folder: Path, name: str) -> Path:
 def test_tls_in_both_directions(
     api: LocalServer, tmp_path: Path, closing: Closing, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server is trusted by its certificate, a client by its own; without either, nothing is handed over, and the log says so."""
+    """A server is trusted by its certificate, a client by its own; else turns wait, as the log says."""
     trusted, port = certificate(tmp_path, "trusted"), free_port()
     options = ("--tls-port", port, "--tls-cert-file", f"{trusted}.crt", "--tls-key-file", f"{trusted}.key")
     with redis_server(*map(str, options), "--tls-ca-cert-file", f"{trusted}.crt"):

@@ -42,6 +42,8 @@ class Lane:
         self.number: int = number
         self.after: str | None = "0"
         """Id behind which entries are read again, as after an earlier holder; None: new ones are read."""
+        self.full: bool = False
+        """The last reading found as many entries as it asked for: there are probably more."""
         self.seen: set[str] = set()
         """Ids of the entries that were read and are not done."""
         self.outstanding: int = 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from converra.api import rate
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from converra.delivery.fleet.engine import Engine
     from converra.delivery.protocol.progress import Progress
     from converra.delivery.stats import Counters
+    from converra.delivery.worker.schedule import Row
 
 AWAY_SECONDS = 1.0
 """Seconds for which nothing is sent while the engine is away: the limit is unknown."""
@@ -90,41 +93,53 @@ def account_of(key: str) -> str:
 
 
 class FairSchedule(Schedule):
-    """A schedule for each lane. Ended conversations go first; among equals, each lane has its turn."""
+    """A schedule that is fair to lanes: ended conversations go first, and among equals each lane has its turn.
+
+    The cost of a step does not grow with the number of lanes.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._lanes: dict[int, Schedule] = {}
-        self._last = -1
-
-    @property
-    def planned(self) -> list[Progress]:
-        """All conversations that have a next request."""
-        return [progress for schedule in self._lanes.values() for progress in schedule.planned]
-
-    def put(self, progress: Progress, due: float, rank: float) -> None:
-        """Plan the next request of a conversation in its lane."""
-        self._lanes.setdefault(progress.lane, Schedule()).put(progress, due, rank)
-
-    def drop(self, progress: Progress) -> None:
-        """Remove a conversation."""
-        if progress.lane in self._lanes:
-            self._lanes[progress.lane].drop(progress)
+        self._lanes: tuple[OrderedDict[int, list[Row]], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
+        """By class the lanes with due conversations, the next one first; of each lane a heap by rank."""
 
     def take(self, now: float) -> tuple[Progress | None, int]:
         """Remove the next due conversation; see `Schedule.take`."""
-        heads = {lane: head for lane, schedule in self._lanes.items() if (head := schedule.peek(now)) is not None}
-        if not heads:
+        progress = self.peek(now)
+        if progress is None:
             return None, 0
-        behind = max(self._lanes) + 1
-        self._last = min(heads, key=lambda lane: (_class(heads[lane]), (lane - self._last - 1) % behind))
-        taken, waiting = self._lanes[self._last].take(now)
-        return taken, waiting + sum(self._lanes[lane].due for lane in heads if lane != self._last)
+        lanes = next(lanes for lanes in self._lanes if lanes)
+        lane, heap = next(iter(lanes.items()))
+        heapq.heappop(heap)
+        lanes.move_to_end(lane)
+        self.drop(progress)
+        return progress, len(self._ready)
+
+    def peek(self, now: float) -> Progress | None:
+        """Return the next due conversation, or None if none is due."""
+        while self._later and self._later[0][0] <= now:
+            _, number, progress = heapq.heappop(self._later)
+            if self._is_current(progress, number):
+                heap = self._lanes[_class(progress)].setdefault(progress.lane, [])
+                heapq.heappush(heap, (self._current[progress][2], number, progress))
+                self._ready.add(progress)
+        return self._first()
+
+    def _first(self) -> Progress | None:
+        """Return the next due conversation, after those that are planned anew or dropped are removed."""
+        for lanes in self._lanes:
+            while lanes:
+                lane, heap = next(iter(lanes.items()))
+                while heap and not self._is_current(heap[0][2], heap[0][1]):
+                    heapq.heappop(heap)
+                if heap:
+                    return heap[0][2]
+                del lanes[lane]
+        return None
 
     def next_at(self) -> float | None:
         """Return when the next conversation is due; see `Schedule.next_at`."""
-        times = [at for schedule in self._lanes.values() if (at := schedule.next_at()) is not None]
-        return min(times, default=None)
+        return super().next_at() if self._first() is None else 0.0
 
 
 def _class(progress: Progress) -> int:

@@ -41,6 +41,12 @@ IDLE_POLL_SECONDS = 0.25
 READ_AT_ONCE = 200
 """Entries of one lane that are read in one go: all lanes get their turn."""
 
+READ_A_LITTLE = 16
+"""The same for a lane of which it is not known that more wait."""
+
+FULL_LANES = 5
+"""Lanes with more entries that are read in one go: no worker can choose a request while entries are taken in."""
+
 BACKLOG = 5_000
 """Entries of one lane that may be read and not done; more wait in the engine."""
 
@@ -143,18 +149,25 @@ class RelayOutbox:
     def _read(self) -> list[Progress]:
         lanes = [lane for lane in self._lanes.held() if self._has_room(lane)]
         start = self._looked_at % max(1, len(lanes))
-        self._looked_at += 1
         lanes = lanes[start:] + lanes[:start]
-        readings = [Reading(lane.number, self._lanes.token, lane.after, READ_AT_ONCE) for lane in lanes]
+        some = [lane for lane in lanes if lane.full][:FULL_LANES]
+        self._looked_at += len(some) or 1
+        lanes = [*some, *(lane for lane in lanes if not lane.full)]
+        readings = [
+            Reading(lane.number, self._lanes.token, lane.after, READ_AT_ONCE if lane.full else _a_little())
+            for lane in lanes
+        ]
         news: list[tuple[Lane, str, bytes]] = []
         finished: list[Lane] = []
-        for lane, found in zip(lanes, self._engine.read(readings), strict=True):
+        for lane, reading, found in zip(lanes, readings, self._engine.read(readings), strict=True):
+            lane.full = len(found.entries) >= reading.most
             self._note(lane, found, finished)
             news += ((lane, number, raw) for number, raw in found.entries if number not in lane.seen)
         changed = self._take(news)
         for lane in finished:
             changed += self._all_read(lane)
-        self.recover_every = 0.0 if len(news) >= READ_AT_ONCE else POLL_SECONDS if news else IDLE_POLL_SECONDS
+        more = any(lane.full for lane in self._lanes.held())
+        self.recover_every = 0.0 if more else POLL_SECONDS if news else IDLE_POLL_SECONDS
         return changed
 
     def _has_room(self, lane: Lane) -> bool:
@@ -367,6 +380,10 @@ class RelayOutbox:
         for held in list(self._held.values()):
             held.progress.elsewhere = True
             self._discard(held)
+
+
+def _a_little() -> int:
+    return min(READ_A_LITTLE, READ_AT_ONCE)
 
 
 _READING_SECONDS = 60.0

@@ -34,15 +34,16 @@ if TYPE_CHECKING:
     from converra.delivery.protocol.progress import Progress
 
 
-_Row = tuple[float, int, "Progress"]
+Row = tuple[float, int, "Progress"]
+"""A due time or a rank, the number of the row, and its conversation."""
 
 
 class Schedule:
     """Two heaps, one by due time and one by rank. Only the latest row of a conversation counts; others are skipped."""
 
     def __init__(self) -> None:
-        self._later: list[_Row] = []
-        self._due: list[_Row] = []
+        self._later: list[Row] = []
+        self._due: list[Row] = []
         self._current: dict[Progress, tuple[int, float, float]] = {}
         self._ready: set[Progress] = set()
         """Conversations whose latest row is in the heap by rank."""
@@ -92,11 +93,6 @@ class Schedule:
         while self._due and not self._is_current(self._due[0][2], self._due[0][1]):
             heapq.heappop(self._due)
         return self._due[0][2] if self._due else None
-
-    @property
-    def due(self) -> int:
-        """Number of conversations that were due at the last look."""
-        return len(self._ready)
 
     def next_at(self) -> float | None:
         """Return when the next conversation is due: 0 if one is due now, None if none is planned."""
