@@ -1,7 +1,7 @@
 """The cost of a fleet: `make bench-fleet`, with a real Redis server on this machine.
 
-Hand-over, the caller's thread, lag and memory for 1 to 64 lanes and for growing backlogs, and a model of 1,000 hosts
-that uses what was measured.
+Hand-over, the caller's thread, memory for growing backlogs, relays with 1 to 64 lanes, a minute without Redis, the
+budget of a rate limit, a small fleet beside its simulation, and a simulation of 1,000 hosts. It takes ten minutes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from benchmarks.fleet_check import budget, checks
 from benchmarks.fleet_entries import Note, blobs
+from benchmarks.fleet_outage import outages
+from benchmarks.fleet_relay import relays
+from benchmarks.fleet_simulation import simulations
 from converra.config import Config
 from converra.delivery.delivery import Delivery
 from converra.delivery.fleet import joining
@@ -160,46 +164,10 @@ def backlogs(largest: int) -> Iterator[str]:
             )
 
 
-class Fleet(NamedTuple):
-    """A fleet that is simulated: what its processes do in a second."""
-
-    hosts: int = 1_000
-    processes: int = 8
-    turns: float = 20.0
-    """Turns a second of all processes together, as the API's limit allows in the long run."""
-    relays: int = 4
-    lanes: int = 64
-
-
-def simulated(fleet: Fleet, *, inline: bool, seconds: int = 600) -> Iterator[str]:
-    """Count what the processes of a fleet ask of Redis, second by second, with the intervals that the code has."""
-    from converra.delivery.fleet import lanes, shipper, stream
-
-    processes = fleet.hosts * fleet.processes
-    competitors = processes if inline else fleet.relays
-    pace = max(lanes.ROUND_SECONDS, competitors / lanes.ATTEMPTS)
-    holders = min(competitors, fleet.lanes)
-    operations = dict.fromkeys(("hand-over", "signs of life", "rounds", "renewals", "readings", "states", "rate"), 0.0)
-    per_turn_states = 4.0  # before and after each of two requests; a conversation of one turn
-    for second in range(seconds):
-        operations["hand-over"] += fleet.turns
-        beats = [process for process in range(processes) if (process + second) % int(shipper.BEAT_SECONDS) == 0]
-        operations["signs of life"] += len(beats)
-        operations["rounds"] += holders / lanes.ROUND_SECONDS + (competitors - holders) / pace
-        operations["renewals"] += fleet.lanes / (lanes.LEASE_SECONDS / 3)
-        operations["readings"] += fleet.lanes / stream.IDLE_POLL_SECONDS
-        operations["states"] += per_turn_states * fleet.turns / 4
-        operations["rate"] += 2 * fleet.turns / 4
-    connections = processes * (2 if inline else 1) + (0 if inline else fleet.relays * 5)
-    name = "inline" if inline else f"{fleet.relays} relays"
-    total = sum(operations.values()) / seconds
-    shares = ", ".join(f"{what} {count / seconds:,.0f}" for what, count in operations.items())
-    yield f"{fleet.hosts:,} hosts, {processes:,} processes, {fleet.turns:.0f} turns/s, {name}:"
-    yield f"{total:8,.0f} commands/s ({shares})"
-    yield f"{connections:8,} connections, some {connections * 20 / 1024:,.0f} MiB of buffers in Redis"
-    outage = 3600 * fleet.turns * 1.1 / 1024
-    yield f"{outage:8,.0f} MiB for a backlog of one hour"
-    yield f"{pace:8.1f} s between two looks of a process without a lane; a lost lane is found by one of {competitors:,}"
+def lanes() -> Iterator[str]:
+    """One relay with 1 to 64 lanes."""
+    with redis_server() as server:
+        yield from relays(server)
 
 
 def main() -> None:
@@ -211,8 +179,11 @@ def main() -> None:
         "Hand-over, append-only file": hand_over(*durable),
         "The caller's thread": callers(),
         "Backlogs": backlogs(largest),
-        "A fleet, simulated": simulated(Fleet(), inline=False),
-        "The same without relays": simulated(Fleet(), inline=True),
+        "Relays": lanes(),
+        "A minute without Redis": outages(60.0),
+        "The budget of a rate limit": budget(),
+        "A small fleet, measured and simulated": checks(),
+        "Fleets, simulated": simulations(),
     }
     for title, lines in parts.items():
         print(f"\n{title}")

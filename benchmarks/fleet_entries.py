@@ -19,10 +19,10 @@ class Note:
     already_known = False
     size = 900
 
-    def __init__(self, role: Any, number: int) -> None:
+    def __init__(self, role: Any, number: int, text: str = "") -> None:
         self._message = Message(
             role=role,
-            content=TEXT,
+            content=text + TEXT,
             model="gpt-4o" if role == "assistant" else None,
             usage=Usage(100, 20) if role == "assistant" else None,
             metadata={"messageId": f"{os.getpid()}-{number}"},

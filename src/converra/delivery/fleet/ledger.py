@@ -40,8 +40,11 @@ _GONE = 0
 """In the place of such a number: the message is dealt with, and the next holder must know it as well."""
 
 
-class Ledger(msgspec.Struct, kw_only=True):
-    """The saved part of a conversation; a later version must read what an earlier one wrote."""
+class Ledger(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The saved part of a conversation; a later version must read what an earlier one wrote.
+
+    Defaults are left out: the engine keeps hundreds of thousands of these.
+    """
 
     header: Header
     writer: str = ""

@@ -96,7 +96,7 @@ class Batch(msgspec.Struct, frozen=True):
     """Merged into the conversation's metadata by the API."""
 
 
-class State(msgspec.Struct):
+class State(msgspec.Struct, omit_defaults=True):
     """The state of the current conversation of a chain; a durable outbox keeps it, so nothing is lost or doubled.
 
     The outbox keeps the encoded names and values: a later version must read what an earlier one wrote.
