@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from converra.delivery.fleet import lanes as leases
-from converra.delivery.fleet import shipper, stream
+from converra.delivery.fleet import scripts, shipper, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -205,7 +205,7 @@ class Simulation:
             return
         limit = self.fleet.limit
         burst = max(1, limit // 60)
-        gap = 60 / max(1, limit - burst + 1)
+        gap = scripts.WINDOW / max(1, limit - burst + 1)
         self.commands["rate limit"] += 1
         tat = max(self._tat, self.now)
         wait = tat - gap * (burst - 1) - self.now

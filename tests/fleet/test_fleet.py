@@ -11,7 +11,7 @@ import pytest
 
 from converra.config import Config
 from converra.delivery.delivery import Delivery
-from converra.delivery.fleet import dead, joining, lanes, shipper, stream
+from converra.delivery.fleet import dead, joining, lanes, scripts, shipper, stream
 from converra.delivery.fleet.engine import AwayError, Reading
 from converra.delivery.fleet.entry import Entry, Packed
 from converra.delivery.fleet.entry import encode as encode_entry
@@ -435,7 +435,7 @@ def test_all_processes_keep_to_one_limit_and_one_retry_after(outbox: str, closin
     for thread in threads:
         thread.join()
     burst = limit // 60
-    gap = 60 / (limit - burst + 1)
+    gap = scripts.WINDOW / (limit - burst + 1)
     assert len(granted) <= burst + (granted[-1] - began) / gap + 1
     shared[0].block(account, 0.5)
     shared[1].block(account, 0.1)  # the longer one holds

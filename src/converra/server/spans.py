@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -42,23 +43,31 @@ UNNAMED = "unknown_service"
 """Beginning of the name that SDKs give to a process without one."""
 
 
-class StoredSpans:
-    """Implements `otlp.routes.Sink`. One recorder and bridge for each account, made with its first span."""
+class RecordedSpans(ABC):
+    """Implements `otlp.routes.Sink`: has received spans recorded by the bridge of their key."""
+
+    def take(self, spans: Sequence[Span], logs: Sequence[SpanLog], key: str | None) -> None:
+        """Record spans that came with a key. Raises BusyError, WrongKeyError."""
+        bridge = self._bridge(key)
+        if bridge.is_full:
+            raise BusyError("The server is behind; try again")
+        from converra.spans.bridge import LogEvent  # noqa: PLC0415 - imported with the first span
+
+        bridge.feed(spans, [LogEvent(*log) for log in logs])
+
+    @abstractmethod
+    def _bridge(self, key: str | None) -> Bridge:
+        """Return the bridge for a key, made with its first span. Raises WrongKeyError."""
+
+
+class StoredSpans(RecordedSpans):
+    """Records spans in the store. One recorder and bridge for each account."""
 
     def __init__(self, store: Store, updated: Callable[[Conversation, Conversation], None]) -> None:
         self._store = store
         self._updated = updated
         self._lock = threading.Lock()
         self._accounts: OrderedDict[str, Bridge] = OrderedDict()
-
-    def take(self, spans: Sequence[Span], logs: Sequence[SpanLog], key: str | None) -> None:
-        """Record spans in the account of a key."""
-        from converra.spans.bridge import LogEvent  # noqa: PLC0415 - imported with the first span, as in `_made`
-
-        bridge = self._bridge(key or KEY)
-        if bridge.is_full:
-            raise BusyError("The server is behind; try again")
-        bridge.feed(spans, [LogEvent(*log) for log in logs])
 
     def flush(self) -> bool:
         """Record and store everything that was taken in; return True if that worked."""
@@ -74,7 +83,8 @@ class StoredSpans:
         for bridge in bridges:
             bridge.recorder.shutdown()
 
-    def _bridge(self, key: str) -> Bridge:
+    def _bridge(self, key: str | None) -> Bridge:
+        key = key or KEY
         with self._lock:
             bridge = self._accounts.get(key)
             if bridge is None:

@@ -81,7 +81,10 @@ return redis.call('ZCARD', KEYS[1])
 """
 """Key: the living. Arguments: a member, milliseconds after which one counts as dead."""
 
-ADMIT = """
+WINDOW = 61.0
+"""Seconds that count as a minute: a request may reach the API up to a second later than another one after its turn."""
+
+ADMIT = f"""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local blocked = tonumber(redis.call('GET', KEYS[1]) or '0')
@@ -90,7 +93,7 @@ local limit = tonumber(ARGV[1])
 if limit == 0 then limit = tonumber(redis.call('GET', KEYS[3]) or '0') end
 if limit == 0 then return 0 end
 local burst = math.max(1, math.floor(limit / 60))
-local gap = 60000 / math.max(1, limit - burst + 1)
+local gap = {WINDOW * 1000:.0f} / math.max(1, limit - burst + 1)
 local due = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), now)
 local wait = due - gap * (burst - 1) - now
 if wait > 0 then return math.ceil(wait) end
@@ -100,7 +103,7 @@ return 0
 """Keys: blocked, due, limit. Argument: the limit a minute, 0 if only the API knows it.
 
 The generic cell rate algorithm. `burst` requests may come at once, and the distance is a little longer for it, so that
-no window of a minute has more than the limit.
+no window of `WINDOW` has more than the limit.
 """
 
 BLOCK = """
