@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from opentelemetry import trace
@@ -30,16 +30,13 @@ from converra.process.guard import caught
 from converra.server.run import serve
 from converra.spans import provider as provider_module
 from converra.spans.bridge import Bridge, LogEvent
-from converra.spans.span import SpanEvent
+from converra.spans.span import Span, SpanEvent
 from converra.spans.watcher import SpanWatcher
 from converra.testing.capture import Capture
 from converra.testing.swap import in_memory, swapped
 from tests.otel.recorders import Vault
 from tests.otel.spans import HI, chat, said, span
 from tests.patience import LONG, until
-
-if TYPE_CHECKING:
-    from converra.spans.span import Span
 
 ROOT = Path(__file__).parents[2]
 YES, AGAIN = said("assistant", "Yes."), said("user", "Again?")
@@ -360,3 +357,20 @@ def test_spans_that_are_dropped_are_counted(monkeypatch: pytest.MonkeyPatch) -> 
         bridge.put(SimpleNamespace(attributes=attributes, context=SimpleNamespace(span_id=1)))
     stats = recorder.delivery.stats()
     assert (stats.captured, stats.dropped, stats.pending) == (1, 1, 0)
+
+
+def test_waiting_spans_are_bounded_by_bytes() -> None:
+    """Past `max_pending_bytes` of text a span is dropped, and a receiver refuses more until those are recorded."""
+    recorder = Recorder(load({"api_key": "k", "prompt_id": "p", "max_pending_bytes": 1_000}, {}))
+    bridge = Bridge(recorder, hold=LONG)
+    words = '[{"role": "user", "content": "%s"}]' % ("x" * 600)
+    told = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.input.messages": words}
+    bridge.feed([Span("1" * 32, "1" * 16, name="chat", attributes=told)])
+    until(lambda: (len(bridge._inbox), len(bridge._held)), (0, 2))  # with the end of its trace
+    assert [bridge.is_full] == [False]
+    bridge.feed([Span("2" * 32, "2" * 16, name="chat", attributes=told)])
+    assert [bridge.is_full] == [True]
+    bridge.put(SimpleNamespace(attributes=told, events=(), context=SimpleNamespace(span_id=3)))
+    assert recorder.delivery.stats().dropped == 1
+    bridge.release()
+    assert not bridge.is_full

@@ -16,7 +16,7 @@ from converra.process.guard import guard, log_limited
 from converra.process.jobs import PeriodicTask
 from converra.spans import dialects
 from converra.spans.family import Family, Live
-from converra.spans.held import Arrival, Expected, Held, LogEvent
+from converra.spans.held import Arrival, Expected, Held, LogEvent, size_of
 from converra.spans.reading import ModelCall
 from converra.spans.span import from_sdk
 from converra.spans.turns import TurnWriter
@@ -43,7 +43,7 @@ RECHECK = 0.25
 """Seconds until it is looked again if a turn that was not ready is ready now."""
 
 MAX_WAITING = 10_000
-"""Spans that wait to be read; past it, the newest are dropped."""
+"""Spans that wait to be read; past it, or past `max_pending_bytes`, the newest are dropped."""
 
 MAX_LOGS = 10_000
 """Log records whose span may still come."""
@@ -83,6 +83,10 @@ class Bridge:
         self._patience = patience
         self._inbox: deque[Arrival] = deque()
         self._held: list[Held] = []
+        self._max_bytes = recorder.delivery.config.max_pending_bytes
+        self._inbox_bytes = 0
+        """Bytes of the spans in the inbox; roughly, as callers add to it without a lock."""
+        self._held_bytes = 0
         self._is_watched = False
         """A worker looks at what is held."""
         self._is_busy = False
@@ -110,7 +114,7 @@ class Bridge:
             patience: As for the bridge: seconds.
 
         """
-        if len(self._inbox) >= MAX_WAITING:
+        if len(self._inbox) >= MAX_WAITING or self._inbox_bytes + self._held_bytes >= self._max_bytes:
             log_limited("spans", DROPPED)
             if dialects.is_genai(ended):
                 self._delivery.refuse(1)  # as one message: it was not read
@@ -119,6 +123,7 @@ class Bridge:
         block, expected = (None, None) if live is None else (live.block, live.expected)
         if block is not None and expected is None:
             expected = self._expect(block)
+        self._inbox_bytes += size_of(ended)
         self._inbox.append(Arrival(None, ended, prompt_id, block, expected, None, patience))
         if not self._is_watched:
             self._watch()
@@ -154,6 +159,7 @@ class Bridge:
             self._inbox.append(Arrival(None, None, log=event))
         for span in spans:
             found += dialects.is_genai(span)
+            self._inbox_bytes += size_of(span)
             self._inbox.append(Arrival(span, None, patience=self._patience))
         if self._inbox and not self._is_watched:
             self._watch()
@@ -161,8 +167,9 @@ class Bridge:
 
     @property
     def is_full(self) -> bool:
-        """True while a receiver should refuse more spans: `MAX_WAITING` wait."""
-        return len(self._inbox) + len(self._held) >= MAX_WAITING
+        """True while a receiver should refuse more spans: `MAX_WAITING` wait, or `max_pending_bytes` of them."""
+        waiting, size = len(self._inbox) + len(self._held), self._inbox_bytes + self._held_bytes
+        return waiting >= MAX_WAITING or size >= self._max_bytes
 
     def release(self) -> None:
         """Record everything that is held, now: for a flush, or the end of a conversation or of the process."""
@@ -175,6 +182,7 @@ class Bridge:
         """Forget everything in a child process."""
         self._inbox.clear()
         self._held.clear()
+        self._inbox_bytes = self._held_bytes = 0
         self._is_watched = self._is_busy = False
 
     # -- holding: one thread at a time, under the lock of the jobs -----------------------------------------------------
@@ -206,6 +214,7 @@ class Bridge:
                     is_held = self._arrive(arrival, now)
                 if arrival.expected is not None and not is_held:
                     arrival.expected.settle()
+            self._inbox_bytes = 0
             self._let_go(now, everything=everything)
         finally:
             self._is_busy = False
@@ -228,7 +237,9 @@ class Bridge:
         due, until = now + self._hold, now + max(self._hold, arrival.patience)
         prompt_id = arrival.prompt_id or self._prompt_id
         if reading is not None:
-            self._held.append(Held(span, reading, member, prompt_id, arrival.block, arrival.expected, due, until))
+            self._held.append(
+                Held(span, reading, member, prompt_id, arrival.block, arrival.expected, due, until, size_of(span))
+            )
         if span.is_root:
             self._held.append(Held(span, None, member, None, None, None, due, until))
         return reading is not None
@@ -268,6 +279,7 @@ class Bridge:
             if held.expected is not None:
                 held.expected.settle()
         self._held = kept
+        self._held_bytes = sum(held.size for held in kept)
 
     def _is_ready(self, held: Held, names: Names, now: float) -> bool:
         if now >= held.until or held.reading is None:

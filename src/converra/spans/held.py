@@ -10,7 +10,7 @@ import msgspec
 from converra.capture.handle import Conversation
 from converra.spans.family import Member
 from converra.spans.reading import Reading
-from converra.spans.span import Span, SpanEvent
+from converra.spans.span import EMPTY, Span, SpanEvent
 
 if TYPE_CHECKING:
     from converra.capture.recording import Recording
@@ -39,6 +39,22 @@ class Arrival(NamedTuple):
     patience: float = 0.0
 
 
+def size_of(span: Any) -> int:
+    """Count the characters in the attributes of a span and of its events: the words of its messages are there.
+
+    Args:
+        span: A `Span`, or the SDK's object.
+
+    """
+    size = 0
+    for part in (span, *(getattr(span, "events", None) or ())):
+        attributes = getattr(part, "_attributes", None) or part.attributes or EMPTY
+        for value in getattr(attributes, "_dict", attributes).values():  # the SDK's mappings are slow
+            if type(value) is str:
+                size += len(value)
+    return size
+
+
 class Held(msgspec.Struct, eq=False):
     """A span that waits for its turn."""
 
@@ -53,6 +69,8 @@ class Held(msgspec.Struct, eq=False):
     """By the monotonic clock; not earlier."""
     until: float
     """Not later, whatever is still unknown."""
+    size: int = 0
+    """Bytes of its texts, roughly."""
     seeks_session: bool = False
     """It was due, and had neither a session nor a block."""
 
