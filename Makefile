@@ -54,7 +54,7 @@ else
 	$(WHEEL)python -m benchmarks
 endif
 
-bench-fleet: dev ## what a fleet costs: hand-over, the caller's thread, backlogs, a model of 1,000 hosts; N=1000000 takes the largest backlog
+bench-fleet: dev ## what a fleet costs: hand-over, the caller's thread, backlogs, an outage, a simulation of 1,000 hosts; N=1000000 takes the largest backlog
 	@scripts/redis
 	$(DEV)python -m benchmarks.fleet $(N)
 

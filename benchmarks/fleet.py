@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from benchmarks.fleet_check import budget, checks
 from benchmarks.fleet_entries import Note, blobs
 from benchmarks.fleet_outage import outages
-from benchmarks.fleet_relay import relays
+from benchmarks.fleet_relay import cpu, relays, server_cpu
 from benchmarks.fleet_simulation import simulations
 from converra.config import Config
 from converra.delivery.delivery import Delivery
@@ -113,13 +113,16 @@ def callers() -> Iterator[str]:
 
 
 class Run(NamedTuple):
-    """The figures of one backlog."""
+    """The figures of one backlog: turns a second in and out, bytes a turn, microseconds of CPU a turn in and out."""
 
     lanes: int
     backlog: int
     fill: float
     drain: float
     memory: float
+    cpu: tuple[float, float]
+    """In this process."""
+    redis: tuple[float, float]
 
 
 def backlog(server: RedisServer, lanes: int, count: int) -> Run:
@@ -129,12 +132,12 @@ def backlog(server: RedisServer, lanes: int, count: int) -> Run:
     lanes = engine.lanes()
     waiting = blobs(min(count, 20_000), lanes)
     rounds = math.ceil(count / 20_000)
-    began = time.perf_counter()
+    began, start = time.perf_counter(), (cpu(), server_cpu(engine))
     for _ in range(rounds):
         for lane, bodies in waiting.items():
             for at in range(0, len(bodies), 250):
                 assert engine.hand_over([Parcels(lane, "p", bodies[at : at + 250])]) == [None]  # noqa: S101 - as above
-    fill = time.perf_counter() - began
+    fill, middle = time.perf_counter() - began, (cpu(), server_cpu(engine))
     memory = (engine.about()["used_memory"] - before) / count
     engine.take(range(lanes), "t", 600)
     began, left = time.perf_counter(), set(range(lanes))
@@ -146,9 +149,10 @@ def backlog(server: RedisServer, lanes: int, count: int) -> Run:
                 continue
             ids = [number for number, _ in found.entries]
             engine.save(Saved(reading.lane, "t", "k", b"ledger", 0.0, {"p": ids}))
-    drain = time.perf_counter() - began
+    drain, end = time.perf_counter() - began, (cpu(), server_cpu(engine))
     engine.close()
-    return Run(lanes, count, count / fill, count / drain, memory)
+    own, redis = (((middle[one] - start[one]) / count * 1e6, (end[one] - middle[one]) / count * 1e6) for one in (0, 1))
+    return Run(lanes, count, count / fill, count / drain, memory, own, redis)
 
 
 def backlogs(largest: int) -> Iterator[str]:
@@ -160,7 +164,8 @@ def backlogs(largest: int) -> Iterator[str]:
             run = backlog(server, lanes, count)
             yield (
                 f"{run.lanes:4} lanes, {run.backlog:9,} waiting: {run.fill:8,.0f}/s in, {run.drain:8,.0f}/s out, "
-                f"{run.memory:6,.0f} bytes each"
+                f"{run.memory:6,.0f} bytes each, us of CPU in and out: {run.cpu[0]:4.1f} {run.cpu[1]:4.1f} here, "
+                f"{run.redis[0]:4.1f} {run.redis[1]:4.1f} in Redis"
             )
 
 
