@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from converra.capture.recorder import Recorder
 from converra.config import Config
 from converra.delivery.delivery import Delivery
 from converra.delivery.fleet import dead, joining, lanes, scripts, shipper, stream
@@ -166,6 +167,25 @@ def test_a_producer_learns_the_ids_of_its_conversations(api: LocalServer, outbox
     assert sender.flush(LONG, delivered=True)
     assert asked_calls == [1]  # neither the known one, nor the one that the app has dropped
     assert flushed.found_id == next(each.id for each in held(api) if each.words[0] == "question 2")
+
+
+def test_insights_and_late_feedback(api: LocalServer, outbox: str, closing: Closing) -> None:
+    """Insights are asked for by the id that a relay has saved; feedback after the end reaches the same conversation."""
+    recorder = Recorder(config(api, outbox))
+    closing(lambda: recorder.shutdown(LONG))
+    relay(api, outbox, closing)
+    with recorder.conversation("p") as conversation:
+        conversation.add_message("user", "Where is it?")
+        conversation.add_message("assistant", "It arrives on Tuesday.")
+    found = conversation.wait_for_insights(LONG)
+    assert found is not None
+    assert (found.conversation_id, bool(found.summary)) == (conversation.id, True)
+    conversation.feedback(score=1)
+    assert recorder.delivery.flush(LONG, delivered=True)
+    (stored_one,) = held(api)
+    assert stored_one.id == conversation.id
+    assert stored_one.metadata is not None
+    assert stored_one.metadata["feedback"]["user"]["score"] == 1
 
 
 # -- Redis is away -----------------------------------------------------------------------------------------------------
