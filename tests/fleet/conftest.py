@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,14 @@ _numbers = itertools.count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip where there is no server to test against; continuous integration installs one."""
+    """Skip where there is no server to test against; continuous integration installs one.
+
+    Tests with the mark `fleet` wait for seconds: `make test-fleet` runs them.
+    """
+    if "FLEET_KILLS" not in os.environ:
+        for item in items:
+            if item.get_closest_marker("fleet"):
+                item.add_marker(pytest.mark.skip(reason="it waits for seconds: make test-fleet"))
     if PROGRAM is None:
         for item in items:
             if "tests/fleet/" in item.nodeid and not item.get_closest_marker("without_redis"):

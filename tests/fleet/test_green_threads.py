@@ -8,6 +8,8 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests import warm
 from tests.delivery.harness import held, words
 from tests.fleet.redis_server import redis_server
@@ -52,6 +54,7 @@ record(sender, "last", 400)
 """
 
 
+@pytest.mark.fleet
 def test_green_threads_run_on_while_redis_does_not_answer(api: LocalServer, tmp_path: Path, closing: Closing) -> None:
     """All is delivered once by the process itself, also what a forked child records; what comes last, by another."""
     with redis_server() as redis:

@@ -141,6 +141,7 @@ def test_a_server_that_is_too_old_is_refused(
     assert version_of({"redis_version": "5.0", "valkey_version": "9.1"}) == ("valkey", "9.1", True)
 
 
+@pytest.mark.fleet
 def test_a_cluster_keeps_each_lane_in_one_slot(api: LocalServer, closing: Closing) -> None:
     """Three nodes share the lanes; every script touches one slot."""
     with ExitStack() as stack:
@@ -178,8 +179,10 @@ def test_sentinels_name_the_master(api: LocalServer, tmp_path: Path, closing: Cl
             first.kill()
             record(sender, "b", 2)
             assert sender.flush(LONG)
-            relay(api, outbox, closing)
+            made = relay(api, outbox, closing)
             until(lambda: stored(api), {"question 2": ("completed", words(2))})
+            made.stop(LONG)  # while there is a server to give lanes back to
+            assert sender.shutdown(LONG)
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
