@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from converra.delivery.fleet.engine import Engine
     from converra.delivery.fleet.relay import Relay
     from converra.delivery.outbox.memory import MemoryOutbox
+    from converra.delivery.protocol.progress import Progress
     from converra.delivery.stats import Counters, Losses
+    from converra.delivery.worker.transport import Connection
     from converra.process.jobs import JobQueue, PeriodicTask, PeriodicTasks
 
 BEAT_SECONDS = 15.0
@@ -74,11 +76,9 @@ class Shipper(WorkLoop):
         spill_path: str | None,
         relay: Relay | None,
     ) -> None:
+        super().__init__(outbox, counters, losses, mode=mode, periodic_task=periodic_task, jobs=jobs)
         self._engine = engine
-        self._outbox = outbox
-        self._counters = counters
-        self._losses = losses
-        self._jobs = jobs
+        self._memory = outbox
         self.relay: Relay | None = relay
         self._lock = threading.Lock()
         self._lookups = Lookups(engine)
@@ -95,7 +95,6 @@ class Shipper(WorkLoop):
         self._retry = FIRST_RETRY
         self._beat_at = -math.inf
         self._adopt_at = -math.inf
-        super().__init__(mode, periodic_task)
 
     # -- callers -------------------------------------------------------------------------------------------------------
 
@@ -163,23 +162,12 @@ class Shipper(WorkLoop):
 
     # -- workers -------------------------------------------------------------------------------------------------------
 
-    def turn(self) -> float | None:
-        """Hand over what waits; return the seconds for which there is nothing to do."""
-        with guard("handing over to the fleet"):
-            now = time.monotonic()
-            self.wake_hint.polls_at(now, news=bool(self.commands or self._jobs))
-            jobs_in = self._jobs.take_on()
-            if self._outbox.dropped:
-                self._losses.log()
-            self._counters.observe(self._outbox.captured, self._outbox.dropped)
-            task = self.periodic_task
-            task_in = task.turn(now) if task is not None and task.wanted else math.inf
-            with self._lock:
-                rest = self._work_on(now)
-            return self.wake_hint.rests(now, min(rest, task_in, jobs_in))
-        return POLL_INTERVAL
+    def _serve(self, progress: Progress, connection: Connection) -> None:
+        raise AssertionError(progress, connection)  # its relay has a flusher for that
 
-    def _work_on(self, now: float) -> float:
+    def _next(self) -> float:
+        """Hand over what waits; return the seconds for which there is nothing to do."""
+        now = time.monotonic()
         if self.relay is not None and self.mode < Mode.CALLER_SENDS and not self.workers.stopping:
             self.relay.start()
         self._requests += self._packer.pack(self.commands)
@@ -263,7 +251,7 @@ class Shipper(WorkLoop):
     def _drop(self, waiting: deque[Parcel], gone: list[Parcel], *, handed_over: bool) -> None:
         for _ in gone:
             waiting.popleft()
-        self._outbox.give_back(sum(parcel.charge for parcel in gone))
+        self._memory.give_back(sum(parcel.charge for parcel in gone))
         if handed_over:
             self._counters.add(handed_over=sum(parcel.messages for parcel in gone))
 
@@ -289,7 +277,7 @@ class Shipper(WorkLoop):
             now = time.monotonic()
             if now >= self._adopt_at:
                 self._adopt_at = now + BEAT_SECONDS
-                self._outbox.recovered(self._spill.adopt())
+                self._memory.recovered(self._spill.adopt())
             while self._spill.size:
                 rows = self._spill.first(BATCH_ENTRIES)
                 for parcels in _grouped(rows, self._lanes):

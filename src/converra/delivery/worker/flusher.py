@@ -67,12 +67,9 @@ class Flusher(WorkLoop):
         rate_limiter: RateLimiter | None = None,
         schedule: Schedule | None = None,
     ) -> None:
+        super().__init__(outbox, counters, losses, mode=mode, periodic_task=periodic_task, jobs=jobs)
         self._config = config
-        self._outbox = outbox
         self._file = outbox.file
-        self._counters = counters
-        self._losses = losses
-        self._jobs = jobs
         self._lock = threading.Lock()
         self._schedule = schedule or Schedule()
         self._rate_limiter = rate_limiter or RateLimiter()
@@ -82,10 +79,10 @@ class Flusher(WorkLoop):
         """Conversations that workers are sending."""
         self._flush_requests = FlushRequests()
         self._inheritance = Inheritance()
-        self._recover_at = 0.0
+        if self._file is not None:
+            self._recover_at = 0.0
         jitter = random.SystemRandom().random  # the global generator belongs to the app, which may have seeded it
         self._sender = Sender(outbox, counters, config=config, monotonic=time.monotonic, now=time.time, jitter=jitter)
-        super().__init__(mode, periodic_task)
 
     # -- callers -------------------------------------------------------------------------------------------------------
 
@@ -103,27 +100,6 @@ class Flusher(WorkLoop):
         self.wake()
 
     # -- workers -------------------------------------------------------------------------------------------------------
-
-    def turn(self) -> float | None:
-        """Send one request and return None, or return the seconds for which there is nothing to do."""
-        with guard("choosing what to send"):
-            now = time.monotonic()
-            self.wake_hint.polls_at(now, news=bool(self.commands or self._jobs))
-            jobs_in = self._jobs.take_on()
-            if self._outbox.dropped:
-                self._losses.log()
-            self._counters.observe(self._outbox.captured, self._outbox.dropped)
-            task = self.periodic_task
-            task_in = task.turn(now) if task is not None and task.wanted else math.inf
-            with self._lock:
-                chosen = self._next()
-                if isinstance(chosen, float) and self._file is not None:
-                    chosen = min(chosen, max(0.0, self._recover_at - now))
-            if isinstance(chosen, float):
-                return self.wake_hint.rests(now, min(chosen, task_in, jobs_in))
-            self._serve(*chosen)
-            return None
-        return POLL_INTERVAL
 
     def _next(self) -> tuple[Progress, Connection] | float:
         """Return the conversation to send, or the seconds until there may be one."""

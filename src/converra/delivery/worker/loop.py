@@ -6,19 +6,26 @@ worker's lock while workers run; where none can run, it works by itself and take
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections import deque
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from converra.process.guard import guard
 from converra.process.telemetry import suppressed
 from converra.process.workers import WakeHint, Workers
 
 if TYPE_CHECKING:
+    import threading
+
     from converra.delivery.conversation_queue import Command, ConversationQueue, FlushRequest
-    from converra.delivery.stats import Counters
-    from converra.process.jobs import PeriodicTask, PeriodicTasks
+    from converra.delivery.outbox import Outbox
+    from converra.delivery.protocol.progress import Progress
+    from converra.delivery.stats import Counters, Losses
+    from converra.delivery.worker.transport import Connection
+    from converra.process.jobs import JobQueue, PeriodicTask, PeriodicTasks
 
 POLL_INTERVAL = 1.0
 """Longest rest of a worker while something waits, in seconds: so an append needs to wake no worker."""
@@ -49,9 +56,27 @@ class Mode(IntEnum):
 
 
 class WorkLoop(ABC):
-    """The callers' side of a flusher or a shipper, and its workers. `turn` and `_finish` are what differs."""
+    """The callers' side of a flusher or a shipper, and its workers. The abstract methods are what differs."""
 
-    def __init__(self, mode: Mode, periodic_task: PeriodicTask | PeriodicTasks | None) -> None:
+    _lock: threading.Lock
+    """Held while a worker chooses what to do."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        counters: Counters,
+        losses: Losses,
+        *,
+        mode: Mode,
+        periodic_task: PeriodicTask | PeriodicTasks | None,
+        jobs: JobQueue,
+    ) -> None:
+        self._outbox: Outbox = outbox
+        self._counters: Counters = counters
+        self._losses: Losses = losses
+        self._jobs: JobQueue = jobs
+        self._recover_at: float = math.inf
+        """Monotonic time of the next look into an outbox that other processes share."""
         self.commands: deque[Command] = deque()
         self.periodic_task: PeriodicTask | PeriodicTasks | None = periodic_task
         self.mode: Mode = mode
@@ -132,9 +157,32 @@ class WorkLoop(ABC):
 
     # -- workers -------------------------------------------------------------------------------------------------------
 
-    @abstractmethod
     def turn(self) -> float | None:
         """Do one step and return None, or return the seconds for which there is nothing to do."""
+        with guard("choosing what to send"):
+            now = time.monotonic()
+            self.wake_hint.polls_at(now, news=bool(self.commands or self._jobs))
+            jobs_in = self._jobs.take_on()
+            if self._outbox.dropped:
+                self._losses.log()
+            self._counters.observe(self._outbox.captured, self._outbox.dropped)
+            task = self.periodic_task
+            task_in = task.turn(now) if task is not None and task.wanted else math.inf
+            with self._lock:
+                chosen = self._next()
+            if isinstance(chosen, float):
+                return self.wake_hint.rests(now, min(chosen, max(0.0, self._recover_at - now), task_in, jobs_in))
+            self._serve(*chosen)
+            return None
+        return POLL_INTERVAL
+
+    @abstractmethod
+    def _next(self) -> tuple[Progress, Connection] | float:
+        """Return the request to perform, or the seconds until there may be one; called under the lock."""
+
+    @abstractmethod
+    def _serve(self, progress: Progress, connection: Connection) -> None:
+        """Perform a request."""
 
     @abstractmethod
     def _finish(self) -> None:
