@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import socket
@@ -183,6 +184,14 @@ def test_sentinels_name_the_master(api: LocalServer, tmp_path: Path, closing: Cl
             until(lambda: stored(api), {"question 2": ("completed", words(2))})
             made.stop(LONG)  # while there is a server to give lanes back to
             assert sender.shutdown(LONG)
+
+
+def test_what_a_connection_imports_is_there_before_a_worker_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that is forked amid an import on a worker would inherit its lock, and wait for ever."""
+    imported: list[str] = []
+    monkeypatch.setattr(codecs, "lookup", imported.append)
+    joining.engine_of(parse("redis://localhost"))
+    assert imported == ["idna"]
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

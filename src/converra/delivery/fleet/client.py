@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import TYPE_CHECKING, Any
 
 from converra.delivery.fleet.url import FleetURL, Kind
@@ -34,6 +35,7 @@ def module() -> Any:
         if error.name != "redis":
             raise
         raise InvalidArgumentError(MISSING) from None
+    codecs.lookup("idna")  # looking up a host imports it, and a child that is forked meanwhile would wait for ever
     return redis
 
 
