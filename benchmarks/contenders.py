@@ -6,11 +6,11 @@ It reads orders from its input, each a line of JSON, and answers each with one:
 order                   answer
 ======================  ==============================================================================================
 ["ready"]               true, once everything is imported and switched on
-["count", ROW, SECS]    how many runs of a row take so long
-["block", ROW, COUNT]   microseconds of CPU per call of so many runs: the caller's, and the process's with delivery
+["count", ROW, SECS]    how many runs of a row take these seconds
+["block", ROW, COUNT]   microseconds of CPU per call of COUNT runs: the caller's, and the process's with delivery
 ======================  ==============================================================================================
 
-`python -m benchmarks.contenders NAME URL CALLS` makes so many calls as fast as it can, and ends.
+`python -m benchmarks.contenders NAME URL CALLS` makes CALLS calls as fast as it can, and ends.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ def _median(costs: list[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _print_row(row: str, costs: dict[str, tuple[float, float]]) -> None:
-    """Print what each adds to a call, and the ratio of ours to the best peer's; * marks one above what is wanted."""
+    """Print what each adds to a call, and the ratio of Converra to the best peer; * marks one above what is wanted."""
     added = {name: [cost - plain for cost, plain in zip(costs[name], costs["plain"], strict=True)] for name in costs}
     cells = [f"{added[name][0]:>7.0f} /{added[name][1]:>6.0f}" for name in (OURS, *PEERS)]
     ratios = []

@@ -23,7 +23,6 @@ import hashlib
 import ipaddress
 import re
 import threading
-from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from converra.errors import InvalidArgumentError
@@ -86,29 +85,30 @@ class Redaction:
     It looks at the content of a message, at the arguments and results of tools, and at the metadata of the message.
     The metadata of a conversation is not passed to `redact`.
 
-    Attributes:
-        withheld: Number of replacements so far, by kind; `converra.stats().withheld` has them as well.
-
     """
 
     def __init__(self, replace: Callable[[str, str], str]) -> None:
         self._replace = replace
-        self._lock = threading.Lock()
-        self.withheld: Counter[str] = Counter()
+        self._found: dict[int, dict[str, int]] = {}
+        """Counts of each thread, by its identifier: a lock could be held by another thread while the process forks."""
+
+    @property
+    def withheld(self) -> dict[str, int]:
+        """The number of replacements so far, by kind; `converra.stats().withheld` has them as well."""
+        threads = list(self._found.values())
+        sums = {kind: sum(found[kind] for found in threads) for kind in KINDS}
+        return {kind: number for kind, number in sums.items() if number}
 
     def __call__(self, message: dict[str, Any]) -> dict[str, Any]:
         """Return the message with everything replaced that was found."""
-        found: Counter[str] = Counter()
+        found = self._found.setdefault(threading.get_ident(), dict.fromkeys(KINDS, 0))
         changed = dict(message)
         for name in ("content", "toolCalls", "metadata"):
             if name in message:
                 changed[name] = self._clean(message[name], found)
-        if found:
-            with self._lock:
-                self.withheld = self.withheld + found  # a new one: `stats` reads it without the lock
         return changed
 
-    def _clean(self, value: Any, found: Counter[str]) -> Any:
+    def _clean(self, value: Any, found: dict[str, int]) -> Any:
         if isinstance(value, str):
             return self._text(value, found)
         if isinstance(value, dict):
@@ -120,7 +120,7 @@ class Redaction:
             return [self._clean(each, found) for each in value]
         return value
 
-    def _text(self, text: str, found: Counter[str]) -> str:
+    def _text(self, text: str, found: dict[str, int]) -> str:
         for finder in _FINDERS:
 
             def replaced(match: re.Match[str], finder: _Finder = finder) -> str:

@@ -170,7 +170,7 @@ class WorkLoop(ABC):
             task_in = task.turn(now) if task is not None and task.wanted else math.inf
             with self._lock:
                 chosen = self._next()
-            if isinstance(chosen, float):
+            if not isinstance(chosen, tuple):
                 return self.wake_hint.rests(now, min(chosen, max(0.0, self._recover_at - now), task_in, jobs_in))
             self._serve(*chosen)
             return None
