@@ -7,7 +7,8 @@ from typing import Any
 
 from converra.delivery.fleet import entry
 from converra.delivery.header import Header
-from converra.wire.models import Message, Usage, encode
+from converra.wire.json_safe import encode
+from converra.wire.models import Message, Usage
 
 TEXT = "x" * 300
 """Text of a message: a turn of two takes some 0.9 KB."""

@@ -11,7 +11,8 @@ from benchmarks.sink import running
 from converra.api.connection import Connection
 from converra.api.direct import DirectConnection
 from converra.api.operations import create_encoded
-from converra.wire.models import Message, encode
+from converra.wire.json_safe import encode
+from converra.wire.models import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 PACKAGE = str(Path(converra.__file__).parent)
-MAX_FILES, MAX_FUNCTIONS = 43, 232
+MAX_FILES, MAX_FUNCTIONS = 41, 230
 """Bounds of one plain call, both sides together."""
 
 ATTEMPTS = 3

@@ -11,8 +11,9 @@ import pytest
 from converra import Converra
 from converra.delivery.worker.schedule import SCARCE_FOR, WINDOW, RateLimiter
 from converra.transcript import parse
+from converra.wire.json_safe import encode
 from converra.wire.limits import MAX_CONTENT_BYTES
-from converra.wire.models import ToolCall, Usage, encode
+from converra.wire.models import ToolCall, Usage
 from tests.delivery.harness import Held, Note, delivery, held, posts, queue, said, turn, words
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from converra.delivery.protocol import requests
 from converra.delivery.protocol.entry import entry
 from converra.delivery.protocol.progress import Batch, Opening, OpeningForm, Progress, State
 from converra.wire.details import CONTENT_FIELDS
-from converra.wire.models import Message, ToolCall, Usage, encode
+from converra.wire.json_safe import encode
+from converra.wire.models import Message, ToolCall, Usage
 
 WRITTEN_BEFORE = (
     b'{"part":1,"id":null,"previous":null,"count":0,"weight":0,"appended":0,"metadata":{"a":1},"annotations":{"a":1},'

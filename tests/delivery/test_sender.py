@@ -17,7 +17,8 @@ from converra.delivery.protocol.progress import Progress
 from converra.delivery.stats import Counters
 from converra.delivery.worker.sender import OutcomeKind, Sender
 from converra.process import guard
-from converra.wire.models import Usage, encode
+from converra.wire.json_safe import encode
+from converra.wire.models import Usage
 from tests.delivery.fake_api import FAULTS, FakeAPI
 from tests.delivery.harness import Note, said
 from tests.effort import examples

@@ -21,7 +21,8 @@ from converra.delivery.fleet.rate import FairSchedule, account_of
 from converra.delivery.fleet.url import parse
 from converra.delivery.header import Header
 from converra.delivery.protocol.progress import Opening, Progress
-from converra.wire.models import Message, encode
+from converra.wire.json_safe import encode
+from converra.wire.models import Message
 from tests.delivery.harness import Note, held, posts, said, turn, words
 from tests.fleet.redis_server import redis_server
 from tests.patience import LONG, until

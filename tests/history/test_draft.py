@@ -17,7 +17,8 @@ from converra.history.arguments import arguments
 from converra.history.draft import OVERHEAD, Draft, ManualDraft
 from converra.history.turn import Answer, Attachment, Failure, SourceMessage, SourceToolCall
 from converra.integrations.openai import chat
-from converra.wire.models import Message, ToolCall, Usage, encode
+from converra.wire.json_safe import encode
+from converra.wire.models import Message, ToolCall, Usage
 from tests.effort import examples
 from tests.queues import as_it_is
 from tests.wire.test_json_safe import NASTY

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from converra.wire.models import ROLES, Message, ToolCall, Usage, encode, size
+from converra.wire.json_safe import encode
+from converra.wire.models import ROLES, Message, ToolCall, Usage, size
 
 
 def test_a_whole_message_on_the_wire() -> None:

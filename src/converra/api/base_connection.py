@@ -6,20 +6,16 @@ import codecs
 import http.client
 import os
 import socket
-import sys
-from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from converra._version import __version__
 from converra.api._httpx import errors, library
 from converra.api.answers import ACCEPT_ENCODING
-from converra.api.deadline import under_way
 from converra.errors import APIConnectionError, APIRequest, APITimeoutError, InvalidArgumentError
-from converra.process.telemetry import CONTEXT, suppressed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
 
     from converra.api.deadline import Attempt
     from converra.api.operations import Operation
@@ -40,9 +36,6 @@ class BaseConnection:
 
     """
 
-    _failures: Callable[[], tuple[type[Exception], ...]]
-    """Returns the exceptions of a request that are failures of the connection."""
-
     def __init__(self, api_key: str, base_url: str, timeout: float) -> None:
         self._authorization = f"Bearer {_header_safe(api_key)}"
         self.base_url: str = _url(base_url)
@@ -57,27 +50,10 @@ class BaseConnection:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self.base_url!r})"
 
-    def _seconds(self, operation: Operation[Any], timeout: float | None) -> float:
-        if operation.timeout is not None:
-            return operation.timeout
-        return self._timeout if timeout is None else timeout
-
-    @contextmanager
-    def _sending(self, operation: Operation[Any], attempt: Attempt) -> Iterator[None]:
-        """Make an attempt: its streams are bounded, nothing traces it, and its failures are the API's errors."""
-        handled, outer = sys.exception(), under_way.get()
-        under_way.set(attempt)
-        try:
-            with suppressed() if CONTEXT in sys.modules else nullcontext():
-                yield
-        except self._failures() as error:
-            raise self._failure(error, operation, attempt, handled) from error
-        finally:
-            under_way.set(outer)  # not `reset`, which raises where a coroutine is closed in another context
-
     def _failure(
         self, error: Exception, operation: Operation[Any], attempt: Attempt, handled: BaseException | None
     ) -> APIConnectionError:
+        """Describe the failure of an attempt. `handled`: the exception that was being handled when it began."""
         request = APIRequest(operation.method, f"{self.base_url}{operation.path}")
         host = urlsplit(self.base_url).netloc
         sent = attempt.begun is not False and not isinstance(error, errors(*_NOT_SENT, also=(UnicodeError,)))

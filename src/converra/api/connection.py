@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import weakref
-from contextlib import aclosing, closing, contextmanager
+from contextlib import aclosing, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from converra.api._httpx import classes, errors, install_filter, library
 from converra.api.answers import Body, answer_from
 from converra.api.base_connection import BaseConnection, disconnect, in_words
-from converra.api.deadline import GRACE, AsyncAttempt, Attempt
+from converra.api.deadline import GRACE, AsyncAttempt, Attempt, under_way
 from converra.errors import APIConnectionError, InvalidArgumentError
 from converra.process import lifecycle
+from converra.process.telemetry import CONTEXT, suppressed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
@@ -53,10 +55,21 @@ class _HTTPXConnection(BaseConnection, Generic[Client]):
         self._given: Client | None = http_client
         self._built: dict[_Owner, Client] = {}
 
-    @staticmethod
-    def _failures() -> tuple[type[Exception], ...]:
-        """Include RuntimeError, which httpx raises for a closed client, and UnicodeError for a host that is no name."""
-        return errors("HTTPError", "InvalidURL", also=(OSError, RuntimeError, UnicodeError))
+    @contextmanager
+    def _sending(self, operation: Operation[Any], attempt: Attempt) -> Iterator[None]:
+        """Make an attempt: its streams are bounded, nothing traces it, and its failures are the API's errors.
+
+        RuntimeError is what httpx raises for a closed client, and UnicodeError for a host that is no name.
+        """
+        handled, outer = sys.exception(), under_way.get()
+        under_way.set(attempt)
+        try:
+            with suppressed() if CONTEXT in sys.modules else nullcontext():
+                yield
+        except errors("HTTPError", "InvalidURL", also=(OSError, RuntimeError, UnicodeError)) as error:
+            raise self._failure(error, operation, attempt, handled) from error
+        finally:
+            under_way.set(outer)  # not `reset`, which raises where a coroutine is closed in another context
 
     def _client(self, loop: asyncio.AbstractEventLoop | None = None) -> Client:
         """The given client, or our own: each process and each event loop has one."""
@@ -133,7 +146,7 @@ class Connection(_HTTPXConnection["httpx.Client"]):
     def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
         """Send a request and read its answer, all within `timeout` seconds; raises the errors of `converra.errors`."""
         streams = self._streams if self._given is None else None
-        attempt = Attempt(self._seconds(operation, timeout), streams, silent=self.silent)
+        attempt = Attempt(operation.seconds(timeout, self._timeout), streams, silent=self.silent)
         with self._sending(operation, attempt):
             if self._abandoned:
                 raise ConnectionError("this connection belongs to the parent process")
@@ -174,7 +187,7 @@ class AsyncConnection(_HTTPXConnection["httpx.AsyncClient"]):
 
     async def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:  # noqa: ASYNC109 - as sync
         """Send a request and read its answer, all within `timeout` seconds; raises the errors of `converra.errors`."""
-        attempt = AsyncAttempt(self._seconds(operation, timeout))
+        attempt = AsyncAttempt(operation.seconds(timeout, self._timeout))
         with self._sending(operation, attempt):
             client = self._client(asyncio.get_running_loop())
             request = self._request(client, operation, attempt, attempt.hear)

@@ -81,12 +81,12 @@ class DirectConnection(BaseConnection):
 
     def send(self, operation: Operation[T], *, timeout: float | None = None) -> T:
         """Send a request and read its answer, all within `timeout` seconds; raises the errors of `converra.errors`."""
-        attempt = Attempt(self._seconds(operation, timeout))
+        attempt = Attempt(operation.seconds(timeout, self._timeout))
         attempt.begun = False
         handled = sys.exception()
         try:
             status, headers, body, _ = self._exchange(operation, attempt)
-        except self._failures() as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise self._failure(error, operation, attempt, handled) from error
         for name in headers:
             if "ratelimit" in name:
@@ -149,10 +149,6 @@ class DirectConnection(BaseConnection):
         self._sockets = weakref.WeakSet()
         self._idle = []
         self._pid = os.getpid()
-
-    @staticmethod
-    def _failures() -> tuple[type[Exception], ...]:
-        return (OSError, http.client.HTTPException, UnicodeError)
 
     def _kept(self) -> _Channel | None:
         """Take the connection that was used last, unless it has something to read: its end, or an answer to nothing."""

@@ -19,6 +19,7 @@ from converra import transcript
 from converra.api.results import ConversationPage, Insights, StoredConversation
 from converra.errors import InvalidArgumentError
 from converra.wire import limits
+from converra.wire.json_safe import encode
 from converra.wire.models import MessageLike, Status, messages_from, to_json
 
 T = TypeVar("T")
@@ -60,6 +61,12 @@ class Operation(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     read: Callable[[bytes | bytearray], T]
     idempotent: bool
     skims: bool = False
+
+    def seconds(self, timeout: float | None, usual: float) -> float:
+        """Return the seconds that one attempt may take: its own, else the `timeout` of the call, else `usual`."""
+        if self.timeout is not None:
+            return self.timeout
+        return usual if timeout is None else timeout
 
 
 OWN_HEADERS = frozenset(
@@ -149,14 +156,16 @@ def create_encoded(
     if len(content) > limits.MAX_CONTENT_BYTES:
         raise limits.content_too_large(len(content))
     fields = {
-        "promptId": _identifier("prompt_id", prompt_id),
+        "promptId": _optional_text("prompt_id", prompt_id),
         "content": content.decode(),
         "status": status,
         "llmModel": _optional_text("llm_model", llm_model),
         "companyName": _optional_text("company_name", company_name),
         "idempotencyKey": idempotency_key,
     }
-    return Operation(method="POST", path="/conversations", body=_body(fields), read=_read_created, idempotent=True)
+    return Operation(
+        method="POST", path="/conversations", body=_body(fields, encode), read=_read_created, idempotent=True
+    )
 
 
 class Accepted(msgspec.Struct):
@@ -212,7 +221,7 @@ def append_encoded(
     return Operation(
         method="POST",
         path=f"{_conversation(conversation_id)}/messages",
-        body=_body(fields),
+        body=_body(fields, encode),
         read=_accepted.decode,
         idempotent=False,
         skims=True,
@@ -320,5 +329,5 @@ def _number(name: str, value: Any, *, least: int) -> str | None:
     return str(value)
 
 
-def _body(fields: Mapping[str, Any]) -> bytes:
-    return to_json({name: value for name, value in fields.items() if value is not None})
+def _body(fields: Mapping[str, Any], encoded: Callable[[Any], bytes] = to_json) -> bytes:
+    return encoded({name: value for name, value in fields.items() if value is not None})

@@ -1,10 +1,10 @@
-"""Safe copies of any value for strict JSON: valid UTF-8, no NaN, no cycles, bounded in depth and size."""
+"""Strict JSON: safe copies of any value (valid UTF-8, no NaN, no cycles, bounded in depth and size), encoded."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from numbers import Integral, Real
@@ -85,6 +85,29 @@ def plain(value: Any, describe: Describe = type_name) -> Any:
 
     """
     return _Copy(describe).of(value, ())
+
+
+def encode(value: Any) -> bytes:
+    """Encode a message, or plain data from `plain`, as strict UTF-8 JSON."""
+    return _encoder.encode(value)
+
+
+def _json_type(value: Any) -> Any:
+    """Convert subclasses of what JSON can hold, which msgspec rejects.
+
+    Such are a template engine's safe string, and the datetime of a library that freezes time in tests.
+    """
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_json_type)
 
 
 class _Copy(msgspec.Struct):

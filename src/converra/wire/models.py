@@ -14,6 +14,7 @@ from typing import Any, Literal, Required, TypedDict, get_args
 import msgspec
 
 from converra.errors import InvalidArgumentError
+from converra.wire.json_safe import encode
 
 Role = Literal["user", "assistant", "system", "tool"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -94,21 +95,6 @@ MessageLike = Message | MessageParam
 """A message as a programmer may give it: an object, or a dict with the fields of `MessageParam`."""
 
 
-def _as_written(value: Any) -> str:
-    """Encode a datetime of a subclass, which msgspec rejects: libraries that freeze time in tests use one."""
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_as_written)
-
-
-def encode(value: Any) -> bytes:
-    """Encode a message, or plain data from `json_safe.plain`, as strict UTF-8 JSON."""
-    return _encoder.encode(value)
-
-
 def size(message: Message) -> int:
     """Return the UTF-8 bytes of a message's content, which the API limits."""
     return len(message.content.encode())
@@ -180,19 +166,9 @@ def messages_from(values: Sequence[MessageLike]) -> list[Message]:
 def to_json(value: Any) -> bytes:
     """Encode data given by a programmer; raises InvalidArgumentError for values that JSON does not have."""
     try:
-        return msgspec.json.encode(value, enc_hook=_plain)
+        return encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidArgumentError(f"the request cannot be written as JSON: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    """Convert subclasses of JSON's own types, such as a template engine's safe string, which msgspec rejects."""
-    for kind in (str, int, float):
-        if isinstance(value, kind):
-            return kind(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def _numbered(index: int, value: MessageLike) -> Message:

@@ -12,7 +12,7 @@ import msgspec
 from converra.delivery.header import Header
 from converra.delivery.protocol.progress import Batch, Opening, Progress, State
 from converra.process.lockfile import ProcessLock
-from converra.wire.models import encode
+from converra.wire.json_safe import encode
 
 if TYPE_CHECKING:
     import sqlite3

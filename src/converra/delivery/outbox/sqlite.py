@@ -22,7 +22,8 @@ from converra.delivery.protocol.entry import EncodedMessage, entries_of, entry
 from converra.process import lifecycle
 from converra.process.guard import guard, log_limited
 from converra.wire import json_safe
-from converra.wire.models import Message, encode
+from converra.wire.json_safe import encode
+from converra.wire.models import Message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

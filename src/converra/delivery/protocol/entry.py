@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from converra.wire import details, limits
-from converra.wire.models import FEEDBACK, Message, Usage, encode
+from converra.wire.json_safe import encode
+from converra.wire.models import FEEDBACK, Message, Usage
 
 _NAMES = frozenset({"messageId", "traceId", "spanId"})
 """Metadata that only identifies a message."""

@@ -40,7 +40,7 @@ from converra.delivery.protocol.progress import OpeningForm
 from converra.errors import APIStatusError, ConverraError, PayloadTooLargeError
 from converra.process.guard import log_limited
 from converra.wire import details
-from converra.wire.models import encode
+from converra.wire.json_safe import encode
 
 if TYPE_CHECKING:
     from converra.api.operations import Accepted, Operation
