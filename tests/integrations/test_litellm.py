@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import subprocess
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from openai import OpenAI
 
 from converra.integrations.litellm.calls import ATTEMPTS
 from converra.process import guard
+from tests import warm
 from tests.integrations.litellm_shapes import close
 from tests.integrations.stored import recorder_for, stored
 from tests.patience import LONG, UNHURRIED, until
@@ -420,8 +420,13 @@ with serve() as server:
 def test_imported_after_instrument() -> None:
     """Functions that an app takes from litellm are recorded until `uninstrument`, also where a loop ends at once."""
     environment = {**os.environ, **UNHURRIED, "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False, env=environment, timeout=LONG
+    done = warm.run(
+        [sys.executable, "-c", PROGRAM],
+        modules=warm.LIBRARIES,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=LONG,
     )
     assert done.returncode == 0, done.stderr
     assert "converra failed" not in done.stderr
