@@ -4,6 +4,9 @@
 .PHONY: help demo test test-quick coverage test-deployments test-fleet test-compat test-upstream check docs bench bench-fleet picture public-api format lint layers types dev wheel clean
 .NOTPARALLEL:
 
+# with compiled tests, a run starts 14 CPU seconds sooner
+unexport PYTHONDONTWRITEBYTECODE
+
 DEV := .venv/bin/
 WHEEL := .venvs/wheel/bin/
 # more workers than cores: many tests wait for a timeout or a child process
