@@ -46,6 +46,17 @@ def test_a_datetime_of_another_class() -> None:
         encode(object())
 
 
+def test_a_string_of_another_class() -> None:
+    """A template engine's safe string, such as a company's name, is sent as the text that it is."""
+
+    class Markup(str):
+        """As that of markupsafe."""
+
+        __slots__ = ()
+
+    assert encode({"companyName": Markup("Acme")}) == b'{"companyName":"Acme"}'
+
+
 def test_nothing_is_sent_as_null() -> None:
     """A field that is not there is left out, also in tool calls and usage."""
     message = Message(role="tool", content="", tool_calls=[ToolCall(name="find")], usage=Usage(prompt_tokens=1))
