@@ -45,7 +45,7 @@ class MemoryOutbox:
         """Bytes that wait in memory."""
         return self._bytes_in - self._bytes_out
 
-    def put(self, _queue: ConversationQueue, drafts: Sequence[Draft]) -> Sequence[Draft] | None:
+    def put(self, queue: ConversationQueue, drafts: Sequence[Draft]) -> Sequence[Draft] | None:  # noqa: ARG002 - of every outbox
         """Take in a whole turn, or drop it."""
         size = 0
         for draft in drafts:
@@ -68,7 +68,7 @@ class MemoryOutbox:
             self.captured += count
             self.dropped += count
 
-    def note(self, _queue: ConversationQueue, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    def note(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:  # noqa: ARG002 - as `put`
         """Copy the metadata: the caller may change it afterwards. It has no row."""
         return 0, dict(metadata)
 
@@ -95,7 +95,7 @@ class MemoryOutbox:
             self.elsewhere -= own
             self.captured += count - own
 
-    def release(self, _progress: Progress, left: Sequence[EncodedMessage], _rejected: str = "") -> None:
+    def release(self, progress: Progress, left: Sequence[EncodedMessage], rejected: str = "") -> None:  # noqa: ARG002 - as `put`
         """Free the room of messages."""
         self.give_back(sum(entry.charge for entry in left))
 
