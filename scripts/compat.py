@@ -124,6 +124,8 @@ ROWS = {
         ("litellm", "fastapi", "orjson", "soundfile", "tenacity", "wrapt"), LITELLM, ("-W", "ignore")
     ),
     "stacks": Row(("dspy", "crewai[litellm]", "instructor", "anthropic"), STACKS, ("-W", "ignore")),
+    # It asks for openai 2.
+    "stacks-llama-index": Row(("llama-index-core", "llama-index-llms-openai", "wrapt"), STACKS, ("-W", "ignore")),
     "stacks-adk": Row(("google-adk", "litellm"), STACKS, ("-W", "ignore")),
     "langchain-current": Row(("langchain-core", "langchain-openai", "langgraph", "langchain"), LANGCHAIN),
 }
