@@ -317,8 +317,8 @@ class Request(msgspec.Struct, gc=False):
             holder = next((name for name in _TOOL_HOLDERS if name in tools[0]), None)
             if holder is not None:
                 return [tool[holder]["name"] for tool in tools]
-            return [tool["name"] if tool.keys().isdisjoint(_TOOL_HOLDERS) else _tool_name(tool) for tool in tools]
-        except (AttributeError, KeyError, TypeError, IndexError):
+            return [tool["name"] for tool in tools]
+        except (KeyError, TypeError, IndexError):
             return [_tool_name(tool) for tool in tools]
 
     @property
