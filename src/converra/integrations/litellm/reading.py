@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from converra.history.turn import Answer, Request, Scope, SourceMessage
 from converra.integrations.anthropic import messages as anthropic
+from converra.integrations.anthropic.events import MessageEvents
 from converra.integrations.google_genai import generate
 from converra.integrations.openai import chat, responses
 from converra.integrations.openai.chat_chunks import ChatChunks
@@ -20,6 +21,7 @@ from converra.integrations.openai.events import ResponseEvents
 from converra.integrations.payload.extras import merged
 from converra.integrations.payload.fields import BLOB_LENGTH, fields, items, parsed, string
 from converra.integrations.payload.usage import counts, snapshot
+from converra.integrations.stainless.request import BodyPieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -275,6 +277,18 @@ class StreamedResponse(ResponseEvents):
         found = super().answer()
         found.response_id = own_id(found.response_id)
         return self._finish(found)
+
+
+class StreamedMessage(BodyPieces):
+    """The bytes of a stream in Anthropic's format so far."""
+
+    def __init__(self, finish: Callable[[Answer], Answer]) -> None:
+        super().__init__(anthropic.answer, MessageEvents)
+        self._finish = finish
+
+    def answer(self) -> Answer:
+        """Read the answer as far as it has arrived."""
+        return self._finish(super().answer())
 
 
 def pieces(stream: Any, finish: Callable[[Answer], Answer]) -> Pieces:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import weakref
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from converra.integrations.litellm import reading
 from converra.integrations.litellm.calls import ATTEMPTS, CACHED, Attempt, begin, is_custom
-from converra.integrations.stainless.stream import WatchedStream
+from converra.integrations.stainless.stream import WatchedStream, watch_generator
 
 if TYPE_CHECKING:
     from converra.integrations import Capture
@@ -113,3 +113,24 @@ def closed(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
     found = OPEN.get(id(args[0]))
     if found is not None:
         found.watched.closed(lambda: found.reading)
+
+
+class Relayed(NamedTuple):
+    """A stream in Anthropic's format, which litellm hands on as bytes: a bare generator."""
+
+    log: Any
+
+    def returned(self, result: Any) -> Any:
+        """Return a generator around it, which takes over the turn of its call."""
+        attempt = ATTEMPTS.take(self.log)
+        if attempt is None or attempt.call is None:
+            return None
+        return watch_generator(result, WatchedStream(attempt.call, reading.StreamedMessage(attempt.read)), closes=True)
+
+    def raised(self, error: BaseException) -> None:
+        """Do nothing: the call fails."""
+
+
+def relayed(_capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Relayed:
+    """Observe what makes the generator, of the answer's bytes or of the chunks of another provider."""
+    return Relayed(kwargs.get("litellm_logging_obj") or getattr(args[0], "litellm_logging_obj", None))
