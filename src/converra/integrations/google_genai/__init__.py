@@ -132,8 +132,9 @@ def observe_interaction(capture: Capture, args: tuple[Any, ...], kwargs: dict[st
         name = interactions.interaction_id(path)
         call = None if name is None else background.resume(name, capture, GENERATE)
         # One that was begun elsewhere may be recorded there: no answer says whether it is of the background.
-        known = isinstance(call, background.BackgroundCall)
-        return ObservedRetrieval(call, BACKGROUND, error_type) if known else None
+        if isinstance(call, background.BackgroundCall):
+            return ObservedRetrieval(call, BACKGROUND, error_type)
+        return None
     if sent.method != "POST" or not path.endswith("/interactions"):
         return None
     body = generate.document(sent.content.decode())
