@@ -47,8 +47,10 @@ def _print_capture() -> None:
         capture,
         capture_anthropic,
         capture_bedrock,
+        capture_claude_agent,
         capture_google_genai,
         capture_langchain,
+        capture_litellm,
         capture_openai,
         capture_others,
     )
@@ -56,7 +58,7 @@ def _print_capture() -> None:
     print(f"\n{'µs of CPU per call':<36}{'plain':>10}{'noise':>10}{'captured':>10}{'with delivery':>16}")
     clients = (
         *(capture_openai, capture_anthropic, capture_google_genai, capture_bedrock, capture_others),
-        capture_langchain,
+        *(capture_litellm, capture_claude_agent, capture_langchain),
     )
     for name, cost in capture.overheads([shape for client in clients for shape in client.SHAPES]):
         print(

@@ -119,11 +119,18 @@ ROWS = {
         LITELLM,
         ("-W", "ignore", "-k", f"not ({' or '.join(NOT_IN_LITELLM_1_72)})"),
     ),
-    # Only with the three others it takes an answer from its cache.
+    # Only with the others it takes an answer from its cache, and streams Anthropic's messages.
     "litellm-current": Row(
-        ("litellm", "fastapi", "orjson", "soundfile", "tenacity", "wrapt"), LITELLM, ("-W", "ignore")
+        (
+            *("litellm", "tenacity", "wrapt", "fastapi", "orjson", "soundfile", "apscheduler", "backoff", "mcp"),
+            *("cryptography", "email-validator", "pyjwt", "python-multipart", "redis", "websockets"),
+        ),
+        LITELLM,
+        ("-W", "ignore"),
     ),
     "stacks": Row(("dspy", "crewai[litellm]", "instructor", "anthropic"), STACKS, ("-W", "ignore")),
+    # It asks for openai 2.
+    "stacks-llama-index": Row(("llama-index-core", "llama-index-llms-openai", "wrapt"), STACKS, ("-W", "ignore")),
     "stacks-adk": Row(("google-adk", "litellm"), STACKS, ("-W", "ignore")),
     "langchain-current": Row(("langchain-core", "langchain-openai", "langgraph", "langchain"), LANGCHAIN),
 }

@@ -109,6 +109,17 @@ def test_two_chats_with_the_same_opening_words_stay_two() -> None:
     ]
 
 
+def test_identical_chats_side_by_side_stay_apart() -> None:
+    """Their calls are under way at the same time: each goes on with the chat that has no call under way."""
+    process, history = Process(), [S, user("Hi")]
+    for answer in ("Hello!", "Fine.", "Bye."):
+        calls = [process.begin(history) for _ in range(3)]
+        for open_call in calls:
+            open_call.end(answered(answer))
+        history += [assistant(answer), user(f"After {answer}")]
+    assert process.talks() == [talk(history[:-1])] * 3
+
+
 def test_identical_chats_stay_apart() -> None:
     """Three chats in which exactly the same is said are three whole conversations."""
     process, history = Process(), [S]

@@ -161,3 +161,80 @@ def test_adk(server: LocalServer, litellm: bool, monkeypatch: pytest.MonkeyPatch
     for mode in (run_config.StreamingMode.NONE, run_config.StreamingMode.SSE):
         talk = partial(asyncio.run, run(mode))
         assert turns(server, talk, session=f"chat-{mode.name}") == (2, 2)
+
+
+def _llama_index(server: LocalServer) -> Any:
+    """A model of LlamaIndex, for one event loop. It knows the sizes of real models alone."""
+    models = pytest.importorskip("llama_index.llms.openai")
+    return models.OpenAI(model="gpt-4o", api_base=server.openai_url, api_key="k", max_retries=0)
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["plain", "streamed"])
+def test_workflows_of_llama_index(server: LocalServer, streaming: bool) -> None:
+    """The session of an agent's memory is the conversation; a memory without a name is found by its history."""
+    pytest.importorskip("llama_index.core")
+    from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent
+    from llama_index.core.memory import ChatMemoryBuffer, Memory
+    from llama_index.core.workflow import Context
+
+    def agent(name: str) -> Any:
+        model = _llama_index(server)
+        return FunctionAgent(name=name, description="Helps.", llm=model, system_prompt="Be brief.", streaming=streaming)
+
+    async def two_turns(workflow: Any, **more: Any) -> None:
+        context = Context(workflow)
+        for text in (QUESTION, "Thank you!"):
+            await workflow.run(text, ctx=context, **more)
+
+    for name, workflow in (("alone", agent("support")), ("team", AgentWorkflow([agent("support")]))):
+        memory = Memory.from_defaults(session_id=f"chat-{name}")
+        talk = partial(asyncio.run, two_turns(workflow, memory=memory))
+        assert turns(server, talk, session=f"chat-{name}") == (2, 2)
+        found, _ = server.store.conversations(limit=1)
+        facts = [one["metadata"] for one in server.store.messages(found[0]) if one["role"] == "assistant"]
+        assert {one["agent"] for one in facts} == {"support"}
+        assert len({one["runId"] for one in facts}) == 2
+
+    async def others() -> None:
+        """A memory with an id that LlamaIndex makes up, and two without any, at the same time."""
+        await asyncio.gather(
+            two_turns(agent("first"), memory=Memory.from_defaults()),
+            *(two_turns(agent(name), memory=ChatMemoryBuffer.from_defaults()) for name in ("second", "third")),
+        )
+
+    prompt = f"prompt_{len(server.requests)}"
+    with recorder_for(server, prompt_id=prompt) as recorder:
+        asyncio.run(others())
+        assert recorder.flush(timeout=LONG)
+    found, count = server.store.conversations(prompt_id=prompt)
+    assert count == 3
+    for conversation in found:
+        roles = [one["role"] for one in server.store.messages(conversation)[:5]]
+        assert roles == ["system", "user", "assistant", "user", "assistant"]
+
+
+def test_chat_engines_of_llama_index(server: LocalServer) -> None:
+    """A chat engine names no session: the history decides, or the app's own tag."""
+    pytest.importorskip("llama_index.core")
+    from llama_index.core.chat_engine import SimpleChatEngine
+    from llama_index.core.instrumentation.dispatcher import instrument_tags
+
+    def ask(tag: str | None) -> None:
+        engine = SimpleChatEngine.from_defaults(llm=_llama_index(server), system_prompt="Be brief.")
+        with instrument_tags({"session_id": tag}) if tag else contextlib.nullcontext():
+            engine.chat(QUESTION)
+            list(engine.stream_chat("Thank you!").response_gen)
+            engine.chat("Bye.")
+
+    with recorder_for(server, prompt_id="prompt_engines") as recorder:
+        for tag in ("chat-ada", "chat-ben", None, None):
+            ask(tag)
+        assert recorder.flush(timeout=LONG)
+    found, count = server.store.conversations(prompt_id="prompt_engines")
+    assert count == 4
+    sessions = [one.metadata.get("sessionId") for one in found]
+    assert sorted(sessions, key=str) == [None, None, "chat-ada", "chat-ben"]
+    for conversation in found:
+        messages = server.store.messages(conversation)
+        assert [one["content"] for one in messages if one["role"] == "user"] == [QUESTION, "Thank you!", "Bye."]
+        assert sum(one["role"] == "assistant" for one in messages) == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.integrations.scripted import Received, Reply, document, stream
+from tests.integrations.scripted import Received, Reply, always, document, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,16 +104,12 @@ LEGACY: dict[str, Any] = {
 }
 
 
-def _always(reply: Reply) -> Callable[[Received], Reply]:
-    return lambda request: reply
-
-
 SCRIPTS: dict[str, Callable[[Received], Reply]] = {
-    "text": _always(document(completion({"content": "Hello there!", "refusal": None}))),
-    "json": _always(document(completion({"content": '{"name": "Ada", "age": 36}', "refusal": None}))),
-    "no-json": _always(document(completion({"content": '{"name": "Ada", "age": "old"}', "refusal": None}))),
-    "length": _always(document(completion({"content": '{"name": "A'}, finish="length"))),
-    "tools": _always(
+    "text": always(document(completion({"content": "Hello there!", "refusal": None}))),
+    "json": always(document(completion({"content": '{"name": "Ada", "age": 36}', "refusal": None}))),
+    "no-json": always(document(completion({"content": '{"name": "Ada", "age": "old"}', "refusal": None}))),
+    "length": always(document(completion({"content": '{"name": "A'}, finish="length"))),
+    "tools": always(
         document(
             completion(
                 {
@@ -127,28 +123,28 @@ SCRIPTS: dict[str, Callable[[Received], Reply]] = {
             )
         )
     ),
-    "two": _always(document(completion({"content": "Heads."}, {"content": "Tails."}))),
-    "refusal": _always(document(completion({"content": None, "refusal": "I can't help with that."}))),
-    "stream": _always(stream(*TEXT_CHUNKS)),
-    "stream-usage": _always(stream(*TEXT_CHUNKS, USAGE_CHUNK)),
-    "stream-tools": _always(stream(*TOOL_CHUNKS)),
-    "stream-json": _always(
+    "two": always(document(completion({"content": "Heads."}, {"content": "Tails."}))),
+    "refusal": always(document(completion({"content": None, "refusal": "I can't help with that."}))),
+    "stream": always(stream(*TEXT_CHUNKS)),
+    "stream-usage": always(stream(*TEXT_CHUNKS, USAGE_CHUNK)),
+    "stream-tools": always(stream(*TOOL_CHUNKS)),
+    "stream-json": always(
         stream(
             chunk({"role": "assistant", "content": '{"name": "Ada", '}),
             chunk({"content": '"age": 36}'}),
             chunk({}, finish="stop"),
         )
     ),
-    "stream-cut": _always(stream(*TEXT_CHUNKS[:3], cut=True)),
-    "stream-error": _always(stream(*TEXT_CHUNKS[:3], {"error": {"message": "overloaded", "type": "server_error"}})),
-    "stream-held": _always(stream(*TEXT_CHUNKS, hold=3)),
-    "bad-request": _always(document(ERROR, 400)),
-    "error-in-200": _always(document(ERROR)),
-    "models": _always(document({"object": "list", "data": []})),
-    "embeddings": _always(
+    "stream-cut": always(stream(*TEXT_CHUNKS[:3], cut=True)),
+    "stream-error": always(stream(*TEXT_CHUNKS[:3], {"error": {"message": "overloaded", "type": "server_error"}})),
+    "stream-held": always(stream(*TEXT_CHUNKS, hold=3)),
+    "bad-request": always(document(ERROR, 400)),
+    "error-in-200": always(document(ERROR)),
+    "models": always(document({"object": "list", "data": []})),
+    "embeddings": always(
         document({"object": "list", "model": "e", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}]})
     ),
-    "legacy": _always(document(LEGACY)),
-    "legacy-stream": _always(stream({**LEGACY, "choices": [{**LEGACY["choices"][0], "finish_reason": None}]}, LEGACY)),
-    "plain-text": _always(Reply((b"<html>gateway</html>",), content_type="text/plain")),
+    "legacy": always(document(LEGACY)),
+    "legacy-stream": always(stream({**LEGACY, "choices": [{**LEGACY["choices"][0], "finish_reason": None}]}, LEGACY)),
+    "plain-text": always(Reply((b"<html>gateway</html>",), content_type="text/plain")),
 }

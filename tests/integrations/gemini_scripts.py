@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from converra.server.model import gemini, script
 from converra.server.model.wire import ModelError, Stamps
-from tests.integrations.scripted import Received, Reply, document, stream
+from tests.integrations.scripted import Received, Reply, always, document, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,10 +112,6 @@ EVENTS = [
 ]
 
 
-def _always(reply: Reply) -> Callable[[Received], Reply]:
-    return lambda request: reply
-
-
 def _stand_in(request: Received) -> Reply:
     """The stand-in's answer, with the ids of a server that has just been started."""
     model, _, method = request.line.split()[1].rpartition("/")[2].partition("?")[0].partition(":")
@@ -133,25 +129,23 @@ def _stand_in(request: Received) -> Reply:
 
 SCRIPTS: dict[str, Callable[[Received], Reply]] = {
     "stand-in": _stand_in,
-    "code": _always(document(answered(*CODE))),
-    "image": _always(document(answered({"text": "A tent:"}, {"inlineData": {"mimeType": "image/png", "data": PNG}}))),
-    "grounded": _always(document(answered({"text": "Two metres."}, **GROUNDED))),
-    "thoughts": _always(document(answered({"text": "Hm.", "thought": True}, {"text": "Yes."}))),
-    "filtered": _always(
-        document({**answered(finish="SAFETY"), "candidates": [{"finishReason": "SAFETY", "index": 0}]})
-    ),
-    "json": _always(document(answered({"text": '{"name": "Ada", "age": 36}'}))),
-    "stream": _always(stream(*TEXT_CHUNKS, done=False)),
-    "stream-cut": _always(stream(*TEXT_CHUNKS[:3], done=False, cut=True)),
-    "stream-held": _always(stream(*TEXT_CHUNKS, done=False, hold=3)),
-    "stream-error": _always(stream(*TEXT_CHUNKS[:3], {"error": ERROR["error"] | {"code": 503}}, done=False)),
-    "stream-code": _always(stream(*[chunk(part) for part in CODE], chunk(finish="STOP"), done=False)),
-    "held": _always(Reply((json.dumps(answered({"text": "Late."})).encode(),), hold=0)),
-    "plain-text": _always(Reply((b"<html>gateway</html>",), content_type="text/html")),
-    "interaction": _always(document(interaction(*STEPS))),
-    "interaction-calls": _always(document(interaction(CALLING, status="requires_action"))),
-    "interaction-bad": _always(document({"error": {"code": "invalid_request", "message": "no"}}, 400)),
-    "events": _always(stream(*EVENTS, done=False)),
-    "events-cut": _always(stream(*EVENTS[:7], done=False, cut=True)),
-    "empty": _always(Reply((b"",))),
+    "code": always(document(answered(*CODE))),
+    "image": always(document(answered({"text": "A tent:"}, {"inlineData": {"mimeType": "image/png", "data": PNG}}))),
+    "grounded": always(document(answered({"text": "Two metres."}, **GROUNDED))),
+    "thoughts": always(document(answered({"text": "Hm.", "thought": True}, {"text": "Yes."}))),
+    "filtered": always(document({**answered(finish="SAFETY"), "candidates": [{"finishReason": "SAFETY", "index": 0}]})),
+    "json": always(document(answered({"text": '{"name": "Ada", "age": 36}'}))),
+    "stream": always(stream(*TEXT_CHUNKS, done=False)),
+    "stream-cut": always(stream(*TEXT_CHUNKS[:3], done=False, cut=True)),
+    "stream-held": always(stream(*TEXT_CHUNKS, done=False, hold=3)),
+    "stream-error": always(stream(*TEXT_CHUNKS[:3], {"error": ERROR["error"] | {"code": 503}}, done=False)),
+    "stream-code": always(stream(*[chunk(part) for part in CODE], chunk(finish="STOP"), done=False)),
+    "held": always(Reply((json.dumps(answered({"text": "Late."})).encode(),), hold=0)),
+    "plain-text": always(Reply((b"<html>gateway</html>",), content_type="text/html")),
+    "interaction": always(document(interaction(*STEPS))),
+    "interaction-calls": always(document(interaction(CALLING, status="requires_action"))),
+    "interaction-bad": always(document({"error": {"code": "invalid_request", "message": "no"}}, 400)),
+    "events": always(stream(*EVENTS, done=False)),
+    "events-cut": always(stream(*EVENTS[:7], done=False, cut=True)),
+    "empty": always(Reply((b"",))),
 }

@@ -12,7 +12,7 @@ from tests.integrations.chat_scripts import TEXT_CHUNKS, WORDS, chunk, completio
 from tests.integrations.conformance import Shape
 from tests.integrations.openai_shapes import Row
 from tests.integrations.responses_scripts import SCRIPTS as RESPONSES_SCRIPTS
-from tests.integrations.scripted import Received, Reply, document, stream
+from tests.integrations.scripted import Received, Reply, always, document, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,12 +97,8 @@ EVENTS = [
 FAILED = event("conversation.response.error", message="too much", code=3002)
 
 
-def _always(reply: Reply) -> Callable[[Received], Reply]:
-    return lambda _: reply
-
-
 def _events(*events: dict[str, Any], cut: bool = False) -> Callable[[Received], Reply]:
-    return _always(stream(*events, named=True, done=False, cut=cut))
+    return always(stream(*events, named=True, done=False, cut=cut))
 
 
 INVALID = document({"detail": [{"loc": ["body", "model"], "msg": "none", "type": "missing"}]}, 422)
@@ -110,15 +106,15 @@ INVALID = document({"detail": [{"loc": ["body", "model"], "msg": "none", "type":
 SCRIPTS: dict[str, Callable[[Received], Reply]] = {
     **CHAT_SCRIPTS,
     **RESPONSES_SCRIPTS,
-    "prefixed": _always(document(completion({"content": "Hello there!"}))),
-    "thought": _always(document(completion({"content": THOUGHT}))),
-    "stream-thought": _always(
+    "prefixed": always(document(completion({"content": "Hello there!"}))),
+    "thought": always(document(completion({"content": THOUGHT}))),
+    "stream-thought": always(
         stream(
             *[chunk({"content": [part]} if part["type"] != "text" else {"content": part["text"]}) for part in THOUGHT]
         )
     ),
-    "stream-usage": _always(stream(*TEXT_CHUNKS[:-1], chunk({"content": ""}, finish="stop", usage=USAGE))),
-    "stream-calls": _always(
+    "stream-usage": always(stream(*TEXT_CHUNKS[:-1], chunk({"content": ""}, finish="stop", usage=USAGE))),
+    "stream-calls": always(
         stream(
             chunk({"role": "assistant", "content": ""}),
             chunk(
@@ -128,9 +124,9 @@ SCRIPTS: dict[str, Callable[[Received], Reply]] = {
             ),
         )
     ),
-    "invalid": _always(INVALID),
-    "conversation": _always(conversation(SEARCH, OUTPUT | {"content": CITED}, CALL)),
-    "talk": _always(conversation(OUTPUT | {"content": "Hello there!"})),
+    "invalid": always(INVALID),
+    "conversation": always(conversation(SEARCH, OUTPUT | {"content": CITED}, CALL)),
+    "talk": always(conversation(OUTPUT | {"content": "Hello there!"})),
     "events": _events(*EVENTS),
     "events-cut": _events(*TALK[:3], cut=True),
     "events-error": _events(*TALK[:3], FAILED),

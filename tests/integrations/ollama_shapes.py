@@ -15,7 +15,7 @@ import ollama
 
 from tests.integrations.conformance import Shape, raised
 from tests.integrations.openai_shapes import view
-from tests.integrations.scripted import Received, Reply, document
+from tests.integrations.scripted import Received, Reply, always, document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,28 +59,24 @@ def lines(*chunks: dict[str, Any], **more: Any) -> Reply:
     return Reply(pieces, content_type="application/x-ndjson", **more)
 
 
-def _always(reply: Reply) -> Callable[[Received], Reply]:
-    return lambda _: reply
-
-
 SCRIPTS: dict[str, Callable[[Received], Reply]] = {
-    "text": _always(document(said("Hello there!"))),
-    "thought": _always(document(said("Yes.", thinking="Weighing it."))),
-    "tools": _always(document(said(tool_calls=[CALL, CALL]))),
-    "length": _always(document(said("Hel", facts={**FACTS, "done_reason": "length"}))),
-    "logprobs": _always(document(said("Hi", facts={**FACTS, "logprobs": [{"token": "Hi", "logprob": -0.5}]}))),
-    "stream": _always(lines(*CHUNKS)),
-    "stream-thought": _always(lines(*THOUGHT, *CHUNKS)),
-    "stream-tools": _always(lines(*CALLED)),
-    "stream-cut": _always(lines(*CHUNKS[:2], cut=True)),
-    "stream-error": _always(lines(*CHUNKS[:2], {"error": "the model has crashed"})),
-    "stream-held": _always(lines(*CHUNKS, hold=2)),
-    "generate": _always(document(generated("Hello there!", thinking="Weighing it.", context=[1, 2, 3]))),
-    "picture": _always(document(generated(image=base64.b64encode(PNG).decode()))),
-    "generated": _always(lines(*GENERATED)),
-    "missing": _always(document({"error": "model not found"}, 404)),
-    "loaded": _always(document(said(facts={"done": True, "done_reason": "load"}))),
-    "embedded": _always(document({"model": "e", "embeddings": [[0.5]]})),
+    "text": always(document(said("Hello there!"))),
+    "thought": always(document(said("Yes.", thinking="Weighing it."))),
+    "tools": always(document(said(tool_calls=[CALL, CALL]))),
+    "length": always(document(said("Hel", facts={**FACTS, "done_reason": "length"}))),
+    "logprobs": always(document(said("Hi", facts={**FACTS, "logprobs": [{"token": "Hi", "logprob": -0.5}]}))),
+    "stream": always(lines(*CHUNKS)),
+    "stream-thought": always(lines(*THOUGHT, *CHUNKS)),
+    "stream-tools": always(lines(*CALLED)),
+    "stream-cut": always(lines(*CHUNKS[:2], cut=True)),
+    "stream-error": always(lines(*CHUNKS[:2], {"error": "the model has crashed"})),
+    "stream-held": always(lines(*CHUNKS, hold=2)),
+    "generate": always(document(generated("Hello there!", thinking="Weighing it.", context=[1, 2, 3]))),
+    "picture": always(document(generated(image=base64.b64encode(PNG).decode()))),
+    "generated": always(lines(*GENERATED)),
+    "missing": always(document({"error": "model not found"}, 404)),
+    "loaded": always(document(said(facts={"done": True, "done_reason": "load"}))),
+    "embedded": always(document({"model": "e", "embeddings": [[0.5]]})),
 }
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.integrations.scripted import Received, Reply, document, stream
+from tests.integrations.scripted import Received, Reply, always, document, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,10 +150,6 @@ def numbered(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 TEXT_EVENTS = text_events("Hel", "lo", " there", "!")
 
 
-def _always(reply: Reply) -> Callable[[Received], Reply]:
-    return lambda request: reply
-
-
 def _background(request: Received) -> Reply:
     """Queued when it is created, in progress with nothing, whole when it is retrieved."""
     if request.line.startswith("GET"):
@@ -162,28 +158,28 @@ def _background(request: Received) -> Reply:
 
 
 SCRIPTS: dict[str, Callable[[Received], Reply]] = {
-    "r-text": _always(document(HELLO)),
-    "r-json": _always(document(response(message('{"name": "Ada", "age": 36}')))),
-    "r-tools": _always(document(TOOLS)),
-    "r-search": _always(document(response(SEARCH, message("Sunny.")))),
-    "r-refusal": _always(
+    "r-text": always(document(HELLO)),
+    "r-json": always(document(response(message('{"name": "Ada", "age": 36}')))),
+    "r-tools": always(document(TOOLS)),
+    "r-search": always(document(response(SEARCH, message("Sunny.")))),
+    "r-refusal": always(
         document(
             response({**message(""), "content": [{"type": "refusal", "refusal": "I can't help with that."}]}),
         )
     ),
-    "r-incomplete": _always(
+    "r-incomplete": always(
         document(
             response(REASONING, status="incomplete", incomplete_details={"reason": "max_output_tokens"}, usage=USAGE)
         )
     ),
-    "r-failed": _always(
+    "r-failed": always(
         document(response(status="failed", error={"code": "server_error", "message": "The model failed."}))
     ),
-    "r-stream": _always(stream(*TEXT_EVENTS, done=False, named=True)),
-    "r-stream-json": _always(stream(*text_events('{"name": "Ada", ', '"age": 36}'), done=False, named=True)),
-    "r-stream-tools": _always(stream(*call_events(), done=False, named=True)),
-    "r-stream-cut": _always(stream(*TEXT_EVENTS[:6], cut=True, named=True)),
-    "r-stream-held": _always(stream(*TEXT_EVENTS, done=False, hold=6, named=True)),
-    "r-bad-request": _always(document(ERROR, 400)),
+    "r-stream": always(stream(*TEXT_EVENTS, done=False, named=True)),
+    "r-stream-json": always(stream(*text_events('{"name": "Ada", ', '"age": 36}'), done=False, named=True)),
+    "r-stream-tools": always(stream(*call_events(), done=False, named=True)),
+    "r-stream-cut": always(stream(*TEXT_EVENTS[:6], cut=True, named=True)),
+    "r-stream-held": always(stream(*TEXT_EVENTS, done=False, hold=6, named=True)),
+    "r-bad-request": always(document(ERROR, 400)),
     "r-background": _background,
 }

@@ -55,6 +55,11 @@ def stream(*events: Any, done: bool = True, cut: bool = False, hold: int | None 
     return Reply((*pieces, *ending), content_type="text/event-stream", cut=cut, hold=hold)
 
 
+def always(reply: Reply) -> Callable[[Received], Reply]:
+    """A script that answers every request alike."""
+    return lambda _request: reply
+
+
 class ScriptedModel:
     """Scripts by name; a client's base URL names one: `{url}/{name}/v1`. A script with several replies goes round."""
 

@@ -9,8 +9,13 @@ import pytest
 from converra.history.turn import SourceMessage, SourceToolCall
 from converra.integrations.google_genai.contents import GENERATE
 from converra.integrations.google_genai.interactions import InteractionEvents, answer, request
+from converra.server.run import serve
 from converra.wire.models import Usage
+from tests.integrations import scripted
 from tests.integrations.gemini_scripts import CALLING, EVENTS, STEPS, interaction
+from tests.integrations.google_genai_shapes import HAS_INTERACTIONS, client_for, interact
+from tests.integrations.stored import recorder_for, stored
+from tests.patience import LONG
 
 
 def asked(given: Any, **more: Any) -> list[SourceMessage]:
@@ -118,3 +123,36 @@ def test_nonsense(odd: Any) -> None:
     assert answer(odd) is not None
     assert pieces.answer() is not None
     assert request({"input": odd}) is not None
+
+
+@pytest.mark.skipif(not HAS_INTERACTIONS, reason="this version has no interactions")
+def test_an_interaction_of_the_background() -> None:
+    """It is recorded once, in the turn of its question, however often it is retrieved; what others began is not."""
+    states = iter(["in_progress", "in_progress", "missing", "completed", "completed", "completed"])
+
+    def script(_request: scripted.Received) -> scripted.Reply:
+        state = next(states)
+        if state == "missing":
+            return scripted.document({"error": {"code": "unavailable", "message": "no"}}, 400)
+        steps = STEPS if state == "completed" else []
+        return scripted.document({**interaction(*steps, status=state), "id": "int-back"})
+
+    row = interact("back", "background", background=True)
+    with serve() as server, scripted.serve({"background": script}) as model, recorder_for(server) as recorder:
+        with client_for(model, row) as client:
+
+            def talk() -> None:
+                begun = client.interactions.create(**row.arguments)
+                client.interactions.get(begun.id)
+                with pytest.raises(Exception, match="no"):
+                    client.interactions.get(begun.id)
+                for _ in range(2):
+                    assert client.interactions.get(begun.id).status == "completed"
+
+            *asked, said = stored(server, recorder, talk)
+            with recorder.conversation("prompt_other"):
+                client.interactions.get("int-elsewhere")
+            assert recorder.flush(LONG)
+        assert asked == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+        assert (said["content"], said["usage"]) == ("Hello there!", {"promptTokens": 7, "completionTokens": 6})
+        assert server.store.conversations(prompt_id="prompt_other")[1] == 0

@@ -15,6 +15,7 @@ from converra.capture.recorder import Recorder
 from converra.config import load
 from converra.server.run import LocalServer, serve
 from tests.integrations import scripted
+from tests.integrations import stored as shared
 from tests.integrations.google_genai_shapes import (
     HAS_INTERACTIONS,
     MODEL,
@@ -29,15 +30,13 @@ from tests.integrations.google_genai_shapes import (
     interact,
     sync,
 )
+from tests.integrations.stored import bare, recorder_for
 from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.integrations.scripted import ScriptedModel
-
-FACTS = ("model", "tokens", "usage", "toolCalls")
-NOT_COMPARED = ("messageId", "timeToFirstTokenMs")
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 HI = {"role": "user", "content": "Hi"}
@@ -166,11 +165,8 @@ def model() -> Iterator[ScriptedModel]:
 
 @pytest.fixture
 def recorder(server: LocalServer) -> Iterator[Recorder]:
-    made = Recorder(load({"api_key": "k", "base_url": server.base_url, "flush_interval": 3600, "timeout": LONG}, {}))
-    made.instrument()
-    yield made
-    made.uninstrument()
-    made.shutdown(5)
+    with recorder_for(server) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -182,22 +178,8 @@ def client(server: LocalServer) -> genai.Client:
 def stored(
     server: LocalServer, recorder: Recorder, talk: Callable[[], Any], *, answered: bool = True
 ) -> list[dict[str, Any]]:
-    """Run something in a conversation, and read what the API then holds of it."""
-    with recorder.conversation("prompt_1") as conversation:
-        talk()
-        gc.collect()
-    assert recorder.flush(timeout=LONG)
-    found = server.store.find(None, conversation.id or "")
-    assert found is not None
-    assert found.status == ("completed" if answered else "abandoned")
-    return [bare(message) for message in server.store.messages(found)]
-
-
-def bare(message: dict[str, Any]) -> dict[str, Any]:
-    """A message without ids and times."""
-    record = {name: message[name] for name in ("role", "content", *FACTS) if message.get(name) is not None}
-    metadata = {k: v for k, v in (message.get("metadata") or {}).items() if k not in NOT_COMPARED}
-    return record | ({"metadata": metadata} if metadata else {})
+    """Run something in a conversation, have its streams collected, and read what the API then holds of it."""
+    return shared.stored(server, recorder, lambda: (talk(), gc.collect()), answered=answered)
 
 
 @pytest.mark.parametrize("name", list(STORED))

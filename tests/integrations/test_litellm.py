@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
+import importlib.util
 import os
 import sys
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +23,11 @@ from openai import OpenAI
 from converra.integrations.litellm.calls import ATTEMPTS
 from converra.process import guard
 from tests import warm
-from tests.integrations.litellm_shapes import close
-from tests.integrations.stored import recorder_for, stored
+from tests.integrations import scripted
+from tests.integrations.anthropic_scripts import SCRIPTS as ANTHROPIC_SCRIPTS
+from tests.integrations.chat_scripts import completion
+from tests.integrations.litellm_shapes import SCRIPTS, close
+from tests.integrations.stored import bare, recorder_for, stored
 from tests.patience import LONG, UNHURRIED, until
 
 if TYPE_CHECKING:
@@ -220,6 +227,74 @@ def test_failures_retries_and_fallbacks(server: LocalServer, recorder: Recorder)
         assert [one["role"] for one in messages] == ["system", "user", "assistant"], name
         assert messages[1]["metadata"]["error"]["type"] == "NotFoundError", name
         assert messages[2]["metadata"]["modelGroup"] == "support", name
+
+
+def test_streams_of_messages(server: LocalServer, recorder: Recorder) -> None:
+    """In Anthropic's format: read to the end, left or closed in the middle, through whichever provider."""
+    held = ANTHROPIC_SCRIPTS["stream"](scripted.Received("", (), b""))._replace(hold=4)
+    said = {"hosted_vllm": ("Hello there!", "Hel"), "anthropic": ("Good day.", "Good ")}
+    if not (importlib.util.find_spec("soundfile") and importlib.util.find_spec("backoff")):
+        del said["anthropic"]  # for which litellm asks for the packages of its proxy
+    messages: Any = litellm.anthropic.messages
+
+    async def talk(use: str, begin: bytes, arguments: dict[str, Any]) -> None:
+        asked = {"messages": HI[1:], "system": "Be brief.", "max_tokens": 9, "timeout": LONG}
+        stream = await messages.acreate(**asked, stream=True, **arguments)
+        seen = b""
+        async for chunk in stream:
+            seen += chunk
+            if use != "read" and begin in seen:
+                break
+        if use == "closed":
+            await stream.aclose()
+        del stream
+        gc.collect()
+
+    with scripted.serve({**SCRIPTS, "a-stream-held": lambda _: held}) as model:
+        for provider, (whole, begin) in said.items():
+            for use in ("read", "left", "closed"):
+                script = "stream" if use == "read" else "stream-held"
+                base = model.base_url(script if provider == "hosted_vllm" else f"a-{script}")
+                there = {"model": f"{provider}/m", "api_key": "k"}
+                there["api_base"] = base if provider == "hosted_vllm" else base.removesuffix("/v1")
+                program = talk(use, begin.strip().encode(), there)
+                *question, answer = stored(server, recorder, partial(run, program))
+                assert question == ASKED, (provider, use)
+                assert answer["content"] == (whole if use == "read" else begin), (provider, use)
+                assert answer["metadata"].get("partial", False) is (use != "read"), (provider, use)
+                assert answer["metadata"]["provider"] == provider, use
+
+
+def test_uninstrument_amid_calls(server: LocalServer) -> None:
+    """The app gets its answers, and what was seen by then is recorded, without an error that there was not."""
+    held = scripted.document(completion({"content": "Hello there!"}))._replace(hold=0)
+    with scripted.serve({**SCRIPTS, "answer-held": lambda _: held}) as model, recorder_for(server) as recorder:
+
+        def there(script: str) -> dict[str, Any]:
+            return {"model": "hosted_vllm/m", "api_base": model.base_url(script), "api_key": "k", "timeout": LONG}
+
+        with ThreadPoolExecutor(1) as pool, recorder.conversation("prompt_1") as conversation:
+            stream: Any = litellm.completion(messages=HI, stream=True, **there("stream"))
+            chunks = [next(stream)]
+            context = contextvars.copy_context()
+            asking = pool.submit(context.run, partial(litellm.completion, messages=HI, **there("answer-held")))
+            until(lambda: len(model.received) == 2)
+            recorder.uninstrument()
+            model.release.set()
+            answer: Any = asking.result(LONG)
+            chunks += stream
+            gone = weakref.ref(stream)
+            del stream
+            until(lambda: (gc.collect(), gone() is None)[1])  # threads of litellm still log its chunks
+        assert answer.choices[0].message.content == "Hello there!"
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello there!"
+        assert recorder.flush(LONG)
+        found = server.store.find(None, conversation.id or "")
+        assert found is not None
+        messages = [bare(message) for message in server.store.messages(found)]
+        assert messages[:2] == ASKED
+        assert [one["metadata"].get("partial") for one in messages[2:] if one["role"] == "assistant"] == [True]
+        assert not any("error" in one.get("metadata", {}) for one in messages)
 
 
 class InHouse(litellm.CustomLLM):  # type: ignore[misc]  # the package is not read by mypy

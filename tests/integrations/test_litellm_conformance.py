@@ -17,7 +17,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of litellm, which makes err
 def functions() -> list[tuple[Any, str]]:
     found = []
     for name, patches in PATCHES:
-        module = importlib.import_module(name)
+        try:
+            module = importlib.import_module(name)
+        except ImportError:  # of what only litellm's proxy needs
+            continue
         for point in patches._points:
             owner = getattr(module, point.owner, None) if point.owner else module
             if hasattr(owner, point.attribute):

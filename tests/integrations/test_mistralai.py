@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from converra.history.turn import DeferredMessages
 from converra.integrations import patching
-from converra.integrations.mistralai import INTEGRATION
+from converra.integrations.mistralai import INTEGRATION, chat
 from tests.integrations import scripted
 from tests.integrations.conformance import Conformance, Subject, combined
-from tests.integrations.mistralai_shapes import CITED, HAS_CONVERSATIONS, PACKAGE, SCRIPTS, SEARCH, SHAPES
+from tests.integrations.mistralai_shapes import (
+    CITED,
+    HAS_CONVERSATIONS,
+    PACKAGE,
+    SCRIPTS,
+    SEARCH,
+    SHAPES,
+    TOOL,
+    Connected,
+)
 from tests.integrations.recording import RecordingCapture
 from tests.integrations.stored import recorder_for, stored
 from tests.patience import LONG
@@ -135,6 +146,50 @@ def test_a_conversation_of_the_provider(server: LocalServer) -> None:
     sunny, hello = ("tool", "sunny"), ("assistant", "Hello there!")
     assert said[:2] == [("system", "Be brief."), ("user", "Hi")]
     assert said[2:] == [("tool", ""), ("assistant", "It is said"), sunny, hello, sunny, hello]
+
+
+def test_a_chat_is_parsed_when_it_is_needed(server: LocalServer) -> None:
+    """In a block a worker parses the messages; outside of any, the resent history finds the conversation."""
+    seen: list[Any] = []
+
+    def prompt_of(request: Any) -> str:
+        seen.append(request.messages)
+        return "prompt_found"
+
+    with recorder_for(server, prompt_id=prompt_of) as recorder, scripted.serve(SCRIPTS) as model:
+
+        def talk() -> None:
+            with Connected(model, "text") as client:
+                history: list[Any] = [SYSTEM, HI]
+                client.chat.complete(model="m", messages=history, tools=[TOOL])
+                history += [{"role": "assistant", "content": "Hello there!"}, {"role": "user", "content": "Bye"}]
+                client.chat.complete(model="m", messages=history, tools=[TOOL])
+
+        with recorder.conversation("prompt_block"):
+            talk()
+        talk()
+        recorder.shutdown(LONG)
+    assert all(isinstance(messages, DeferredMessages) for messages in seen)
+    assert [len(messages) for messages in seen] == [2, 4]
+    for prompt in ("prompt_block", "prompt_found"):
+        (found,), _ = server.store.conversations(prompt_id=prompt)
+        said = [message["content"] for message in server.store.messages(found)]
+        assert said == ["Be brief.", "Hi", "Hello there!", "Bye", "Hello there!"], prompt
+        assert found.metadata["tools"] == ["get_weather"]
+
+
+def test_odd_bodies() -> None:
+    """A body of an odd shape is read as far as it can be; what is no JSON has no messages."""
+    odd = {"messages": {"role": "user"}, "model": 7, "tools": "none"}
+    bodies: dict[str, list[Any]] = {"{": [], "[1]": [], '{"messages": []}': [], json.dumps(odd): []}
+    bodies['{"messages": [1, {"role": "user", "content": "Hi"}], "tools": null}'] = [
+        1,
+        {"role": "user", "content": "Hi"},
+    ]
+    for body, messages in bodies.items():
+        request = chat.request(chat.document(body.encode()), "/v1/chat/completions")
+        assert list(request.messages) == messages, body
+        assert request.tool_names() == [], body
 
 
 @pytest.mark.parametrize("provider", ["azure", "gcp"])

@@ -70,7 +70,8 @@ class Conversation:
             raise InvalidArgumentError(
                 "keep_open=True needs a session_id: nothing else could find the conversation again"
             )
-        self.company_name: str | None = company_name
+        self.company_name: str | None = json_safe.name(company_name) if company_name else None
+        """The customer; None for a blank name, which the API rejects with the whole conversation."""
         self.keep_open: bool = keep_open
         self.metadata: dict[str, Any] = {} if metadata is None else checked_metadata(metadata)
         self._router = router

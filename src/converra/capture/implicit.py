@@ -86,7 +86,9 @@ class ImplicitConversations:
     def _best(self, prompt_id: str, request: Request, fingerprints: list[int], keys: Iterable[Key]) -> Recording | None:
         same = self._same(prompt_id, request, fingerprints)
         if same:
-            return next((r for r in same if r.record.failed_fingerprints == fingerprints), same[0])
+            failed = (r for r in same if r.record.failed_fingerprints == fingerprints)
+            idle = (r for r in same if not r.busy)  # two chats with the same words, side by side
+            return next(failed, None) or next(idle, same[0])
         return _most_alike(self._holders(keys)[-MAX_CANDIDATES:], request, fingerprints)
 
     def _same(self, prompt_id: str, request: Request, fingerprints: list[int]) -> list[Recording]:

@@ -44,8 +44,8 @@ import msgspec
 from converra.capture.assembler import LATE, LATE_METADATA, Assembler
 from converra.capture.open_call import OpenCall, Pending
 from converra.capture.spec import fresh_key
-from converra.history.record import Snapshot, take_snapshot
-from converra.history.turn import Answer, Facts, Failure
+from converra.history.record import Snapshot, put_off, take_snapshot
+from converra.history.turn import Answer, DeferredMessages, Facts, Failure
 from converra.process.guard import guard, log_limited
 from converra.process.telemetry import NO_SPAN, TRACES, current_span_ids
 
@@ -182,7 +182,11 @@ class Recording:
         self.paused = self._sends_now = False
         assembler = self._assembler
         record = None if assembler is None else assembler.record
-        snapshot = take_snapshot(record, request, fingerprints, self._turns, self._fingerprints)
+        messages = request.messages
+        if isinstance(messages, DeferredMessages) and fingerprints is None and self._implicit is None:
+            snapshot = put_off(request, messages, self._turns)  # the index of implicit conversations needs fingerprints
+        else:
+            snapshot = take_snapshot(record, request, fingerprints, self._turns, self._fingerprints)
         span = current_span_ids() if TRACES in modules else NO_SPAN
         waited = request.waited
         started, ticks = time() - waited, perf_counter() - waited

@@ -253,7 +253,7 @@ def _within(scope: Scope | None) -> Scope:
 def _session(scope: Scope) -> str | None:
     """Return the session id of a scope, as a digest if it cannot be an id as it is."""
     session = scope.session
-    if session is None:
+    if session is None or not session.strip():
         return None
     try:
         return checked_id("session_id", session)

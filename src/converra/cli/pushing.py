@@ -16,6 +16,7 @@ from converra.errors import (
     ValidationError,
 )
 from converra.transcript import build_structured, parse
+from converra.wire import json_safe
 from converra.wire.details import CONTENT_FIELDS
 from converra.wire.limits import MAX_CONTENT_BYTES
 from converra.wire.models import to_json
@@ -117,8 +118,8 @@ class Push:
             prompt_id=recorded.prompt_id,
             content=build_structured(recorded.messages[:opening], {**recorded.metadata, COUNTER: opening}),
             status=status,
-            company_name=recorded.company_name,
-            llm_model=recorded.llm_model,
+            company_name=json_safe.name(recorded.company_name),
+            llm_model=json_safe.name(recorded.llm_model),
             idempotency_key=f"push-{recorded.id}",
         )
 

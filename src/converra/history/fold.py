@@ -122,6 +122,8 @@ class _Fold:
     def __init__(self, record: Record, snapshot: Snapshot) -> None:
         self.record: Record = record
         self.snapshot: Snapshot = snapshot
+        if snapshot.deferred:
+            snapshot.settle(record)
         self.alignment: Alignment = Alignment(record, snapshot)
         self.items = self.alignment.items
         if snapshot.previous is not None and self._continuation() in record.failed_continuations:

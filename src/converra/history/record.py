@@ -20,7 +20,7 @@ from converra.history.arguments import canonical
 from converra.history.turn import Dialect, SourceMessage
 
 if TYPE_CHECKING:
-    from converra.history.turn import Answer, Request
+    from converra.history.turn import Answer, DeferredMessages, Request
 
 
 SYSTEM, KEYED, TEXT, REPLY = range(4)
@@ -298,6 +298,16 @@ class Snapshot(msgspec.Struct, gc=False):
     """The model that the request names."""
     branch: bool = False
     """It begins a side call, unless it continues an answer that is recorded."""
+    deferred: bool = False
+    """The messages are neither parsed nor fingerprinted yet."""
+
+    def settle(self, record: Record) -> None:
+        """Parse and fingerprint the messages, which was deferred."""
+        self.deferred = False
+        self.messages = tuple(self.messages)
+        found = self.dialect.fingerprint(self.messages)
+        prefix = record.continued(found)[1] if self.previous is None else []
+        self.fingerprints = prefix + found[len(prefix) :]  # equal, and the numbers are kept only once
 
     def source(self, index: int) -> tuple[SourceMessage, ...]:
         """Return the source messages of the message at `index`; read it now if it was known when the call began."""
@@ -378,3 +388,11 @@ def take_snapshot(
         request.model,
         request.branch,
     )
+
+
+def put_off(request: Request, messages: DeferredMessages, turns: int) -> Snapshot:
+    """Return the snapshot of a request whose messages are parsed by the fold; `turns` as for `take_snapshot`."""
+    previous, model = request.previous, request.model
+    snapshot = Snapshot(request.dialect, messages, [], {}, request.instructions, previous, turns, None, [], 0, model)
+    snapshot.weight, snapshot.branch, snapshot.deferred = messages.size, request.branch, True
+    return snapshot

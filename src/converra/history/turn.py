@@ -259,6 +259,37 @@ class Scope(NamedTuple):
         return self.thread or (self.origin.session_id if self.origin else None)
 
 
+class DeferredMessages(Sequence[Any]):
+    """Messages in bytes that cannot change, parsed when they are first needed: mostly on a worker thread.
+
+    Args:
+        load: Parses them.
+        size: Number of bytes that wait to be parsed.
+
+    """
+
+    __slots__ = ("_load", "_messages", "size")
+
+    def __init__(self, load: Callable[[], Sequence[Any]], size: int) -> None:
+        self.size: int = size
+        self._load: Callable[[], Sequence[Any]] | None = load
+        self._messages: Sequence[Any] = ()
+
+    def __len__(self) -> int:
+        """Count the messages."""
+        return len(self._loaded())
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the message at an index, or those of a slice."""
+        return self._loaded()[index]
+
+    def _loaded(self) -> Sequence[Any]:
+        load, self._load = self._load, None
+        if load is not None:
+            self._messages = load()
+        return self._messages
+
+
 class Request(msgspec.Struct, gc=False):
     """The request of a call: its messages in order, system messages first, in one dialect.
 
@@ -280,11 +311,15 @@ class Request(msgspec.Struct, gc=False):
     """Seconds since it was sent, where a framework reports it only with its answer."""
 
     def tool_names(self) -> list[Any]:
-        """Read the names of the declared tools; most requests that declare any have functions of Chat Completions."""
+        """Read the names of the declared tools; most requests declare tools of one shape, which the first one has."""
+        tools = self.tools
         try:
-            return [tool["function"]["name"] for tool in self.tools]
+            holder = next((name for name in _TOOL_HOLDERS if name in tools[0]), None)
+            if holder is not None:
+                return [tool[holder]["name"] for tool in tools]
+            return [tool["name"] for tool in tools]
         except (KeyError, TypeError, IndexError):
-            return [_tool_name(tool) for tool in self.tools]
+            return [_tool_name(tool) for tool in tools]
 
     @property
     def agent(self) -> str | None:
@@ -297,11 +332,15 @@ class Request(msgspec.Struct, gc=False):
         return self.scope.thread if self.scope else None
 
 
+_TOOL_HOLDERS = ("function", "custom", "toolSpec", "systemTool")
+"""Fields of a declared tool that may hold its name."""
+
+
 def _tool_name(tool: Any) -> str | None:
     """Read the name of a declared tool, in the shapes of the providers; hosted tools have only a type."""
     if not isinstance(tool, dict):
         return None
-    function = tool.get("function") or tool.get("custom") or tool.get("toolSpec") or tool.get("systemTool") or tool
+    function = next((held for holder in _TOOL_HOLDERS if (held := tool.get(holder))), tool)
     name = (function.get("name") if isinstance(function, dict) else None) or tool.get("type")
     return name if isinstance(name, str) else None
 

@@ -72,6 +72,7 @@ LITELLM = Entry(
         "litellm.caching.caching_handler",
         "litellm.litellm_core_utils.streaming_handler",
         "litellm.responses.streaming_iterator",
+        "litellm.llms.anthropic.messages.native.streaming_iterator",
     ),
     "litellm",
     "1.72",

@@ -8,12 +8,14 @@ framework             session                                 agent and run
 ====================  ======================================  ====================================================
 OpenAI Agents SDK     `group_id` of the current trace         name of the innermost agent span; id of the trace
 pydantic-ai           `conversation_id` of the current run    name of its agent; `run_id`
+LlamaIndex            the app's tag `session_id`, else the    name of the agent; id of the workflow's run
+                      `session_id` of a workflow's memory
 OpenTelemetry         `gen_ai.conversation.id`, then          `gen_ai.agent.name` of the current span
                       `session.id`: of the current span, of
                       the context, of the baggage
 ====================  ======================================  ====================================================
 
-Google ADK, LlamaIndex, crewai, dspy and instructor have no reader of their own: their sessions are read where they, or
+Google ADK, crewai, dspy and instructor have no reader of their own: their sessions are read where they, or
 an instrumentation of them, put one on an OpenTelemetry span or context, as ADK does around each call of a model.
 
 A session that belongs to one client or one call needs no reader: the integration of that client passes it to
@@ -39,11 +41,17 @@ if TYPE_CHECKING:
 
 OPENAI_AGENTS = "agents.tracing.scope"
 PYDANTIC_AI = "pydantic_ai._run_context"
+LLAMA_INDEX, LLAMA_WORKFLOWS = "llama_index_instrumentation.dispatcher", "workflows.runtime.types.results"
 OPENTELEMETRY = "opentelemetry.trace"
-"""Modules that hold the current trace, run and span."""
+"""Modules that hold the current trace, run, tags, step of a workflow, and span."""
 
 CONVERSATION, SESSION, AGENT = "gen_ai.conversation.id", "session.id", "gen_ai.agent.name"
 """Names of OpenTelemetry's semantic conventions."""
+
+TAGS = (CONVERSATION, SESSION, "session_id")
+"""Tags by which an app may name the session, in LlamaIndex's `instrument_tags`."""
+SHARED_KEY = "chat_history"
+"""The key under which a memory of LlamaIndex keeps its messages if the app gives none: no session."""
 
 LENGTH_OF_UUID, VERSION_OF_UUID = 36, 14
 """The length of a UUID as text, and the index of the digit that names its version."""
@@ -96,6 +104,35 @@ def _is_invented(session: str | None, run: Mapping[str, Any]) -> bool:
         return False
     first = next(iter(run.get("messages") or ()), None)
     return first is None or first.conversation_id is None or first.run_id == run.get("run_id")
+
+
+def of_llama_index() -> Scope | None:
+    """Read the tags of LlamaIndex, and the memory, agent and run of one of its workflows.
+
+    The chat engines keep their memory to themselves: outside of a workflow, the app's own tags alone name a session.
+    """
+    module, steps = sys.modules.get(LLAMA_INDEX), sys.modules.get(LLAMA_WORKFLOWS)
+    tags = NONE if module is None else module.active_instrument_tags.get()
+    weak = None if steps is None else steps.InternalContextVar.get(None)
+    held = None if weak is None else weak()
+    session = next((found for name in TAGS if (found := string(tags.get(name)))), None)
+    if held is None:
+        return None if session is None else Scope(session)
+    state, workflow = _state_of(held), getattr(getattr(held, "_face", None), "_workflow", None)
+    memory = state.get("memory")
+    kept = string(getattr(memory, "session_id", None)) or string(getattr(memory, "chat_store_key", None))
+    agent = string(state.get("current_agent_name")) or string(getattr(workflow, "name", None))
+    run = Run(agent, string(tags.get("llamaindex.run_id")))
+    if session or kept in (None, SHARED_KEY):
+        return Scope(session, run=run)
+    return Scope(kept, run=run, invented=len(kept) == LENGTH_OF_UUID and kept[VERSION_OF_UUID] == "4")
+
+
+def _state_of(held: Any) -> Any:
+    """Return the state of a workflow's run, as a mapping; none of one that is kept outside of this process."""
+    storage = getattr(getattr(held, "store", None), "_memory_storage", None)
+    state = getattr(getattr(storage, "_record", None), "data", None)
+    return state if hasattr(state, "get") else NONE
 
 
 def of_opentelemetry() -> Scope | None:
@@ -151,6 +188,7 @@ def _integration(name: str, module: str, reader: Callable[[], Scope | None], *, 
 READERS = (
     _integration("openai-agents", OPENAI_AGENTS, of_openai_agents),
     _integration("pydantic-ai", PYDANTIC_AI, of_pydantic_ai),
+    _integration("llama-index", LLAMA_INDEX, of_llama_index),
     _integration("opentelemetry", OPENTELEMETRY, of_opentelemetry, first=False),
 )
 """OpenTelemetry's is asked last: a framework knows its own session better than a span around it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from converra.integrations.payload.fields import string
+from converra.wire import json_safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -73,7 +74,7 @@ NAMELESS = Names()
 def names(span: Span) -> Names:
     """Read the names on a span; the prompt also on its resource (`converra.prompt.id`)."""
     found = of_attributes(span.attributes)
-    prompt = found.prompt or string(span.resource.get(PROMPTS[0])) or None
+    prompt = found.prompt or json_safe.name(string(span.resource.get(PROMPTS[0])))
     invented = span.scope == PYDANTIC_AI and is_made_up(found.session)
     return found._replace(prompt=prompt, invented=invented) if prompt or invented else found
 
@@ -97,6 +98,6 @@ def is_made_up(session: str | None) -> bool:
 
 def _first(attributes: Mapping[str, Any], keys: Iterable[str]) -> str | None:
     for key in keys:
-        if key in attributes and (value := string(attributes[key])):
+        if key in attributes and (value := json_safe.name(string(attributes[key]))):
             return value
     return None

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from converra.capture.privacy import WITHHELD
+from converra.capture.spec import checked_id
 from converra.history.turn import Facts, Origin, Request, Run, Scope, SourceMessage
 from converra.process.guard import guard, log_limited
 from converra.spans import once
@@ -138,7 +139,8 @@ class TurnWriter:
         if callable(prompt_id):
             ask, prompt_id = prompt_id, None
             with guard("asking your prompt_id function"):
-                prompt_id = ask(held.span)
+                found = ask(held.span)
+                prompt_id = None if found is None else checked_id("prompt_id", found)
             prompt_id = prompt_id or names.prompt
         else:
             prompt_id = names.prompt or prompt_id

@@ -45,6 +45,14 @@ def text(value: str) -> str:
     return value
 
 
+def name(value: str | None) -> str | None:
+    """Return a name as valid text without the white space around it; None if nothing is left, as if it were not given.
+
+    The API rejects a whole conversation for an optional name (its company, its model) that is blank.
+    """
+    return None if value is None else text(value).strip() or None
+
+
 def joined(pieces: Iterable[str]) -> str:
     """Join pieces of a text; a surrogate pair that was cut between two pieces becomes one character again."""
     value = "".join(pieces)

@@ -39,7 +39,7 @@ from converra.delivery.protocol import joining
 from converra.delivery.protocol.progress import OpeningForm
 from converra.errors import APIStatusError, ConverraError, PayloadTooLargeError
 from converra.process.guard import log_limited
-from converra.wire import details
+from converra.wire import details, json_safe
 from converra.wire.json_safe import encode
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def create(progress: Progress, opening: Opening) -> Operation[Accepted | StoredC
         content=_content(progress, opening),
         status=opening.status or None,
         llm_model=_model(progress),
-        company_name=header.company_name,
+        company_name=json_safe.name(header.company_name) if header.company_name else None,  # an outbox file holds any
         idempotency_key=progress.key,
     )
 
@@ -84,7 +84,8 @@ def _content(progress: Progress, opening: Opening) -> bytes:
 def _model(progress: Progress) -> str | None:
     """Find the model that the conversation is created with: that of the first waiting answer that names one."""
     answers = (entry for entry in progress.entries if entry.role in ("assistant", "tool"))
-    return next((entry.model for entry in islice(answers, _FIRST_ANSWERS) if entry.model), None)
+    named = (entry.model for entry in islice(answers, _FIRST_ANSWERS) if entry.model)
+    return next((name for name in named if not name.isspace()), None)
 
 
 def append(progress: Progress, batch: Batch) -> Operation[Accepted]:

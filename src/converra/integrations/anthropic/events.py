@@ -41,12 +41,13 @@ class MessageEvents:
     def feed(self, event: Any) -> None:
         """Read one event. Nearly all bring a piece of text, so those go first."""
         try:
-            own = event.__dict__
-            text = own["delta"].__dict__["text"]
+            own = event if event.__class__ is dict else event.__dict__
+            delta = own["delta"]
+            text = (delta if delta.__class__ is dict else delta.__dict__)["text"]
             if own["index"] == self._index and text.__class__ is str and self.started:
                 self._add_text(text)
                 return
-        except (AttributeError, KeyError, TypeError):  # a dict, or another event
+        except (AttributeError, KeyError, TypeError):  # another event
             pass
         own = fields(event)
         reader = self._readers.get(string(own.get("type")) or "")

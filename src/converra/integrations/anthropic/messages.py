@@ -74,6 +74,12 @@ def read(message: Any) -> tuple[SourceMessage, ...]:
         return (SourceMessage(role, content),)
     if role != "assistant":
         return tuple(asked(role, content))
+    try:
+        text, calls = _plain(content)
+        if text is not None and not embeds(text):
+            return (SourceMessage("assistant", text, calls),)
+    except (AttributeError, KeyError, TypeError):  # not the SDK's blocks alone, or an odd shape
+        pass
     return said(content if items(content) else [{"type": "text", "text": content}]).messages
 
 
@@ -174,7 +180,7 @@ def answer(message: Any) -> Answer:
     return answer_of(fields(message))
 
 
-def _plain(content: list[Any]) -> tuple[str | None, tuple[SourceToolCall, ...]]:
+def _plain(content: Any) -> tuple[str | None, tuple[SourceToolCall, ...]]:
     """Read texts and calls in which nothing else is; None for a text if any block has more."""
     text = ""
     calls: tuple[SourceToolCall, ...] = ()

@@ -91,9 +91,16 @@ def _value(given: Any) -> str:
 
 
 def read(message: Any) -> tuple[SourceMessage, ...]:
-    """Read one message of a request."""
+    """Read one message of a request; most have one text, and nothing else."""
     own = fields(message)
     role = string(own.get("role")) or ""
+    try:
+        (only,) = own["content"]
+        text = only["text"]
+        if text and text.__class__ is str and len(only) == 1 and role and not (role == MODEL and embeds(text)):
+            return (SourceMessage(role, text),)
+    except (KeyError, TypeError, ValueError):  # several blocks, one of another kind, or an odd shape
+        pass
     return messages.read({"role": role, "content": blocks(own.get("content"), role)}) if role else ()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from converra.history.turn import SourceMessage
 from converra.integrations.anthropic.events import MessageEvents
 from converra.integrations.anthropic.messages import answer_of
+from converra.integrations.payload.deferred import deferred
 from converra.integrations.payload.extras import kept
 from converra.integrations.payload.fields import copied, fields, items, number, string
 
@@ -38,6 +39,10 @@ OF_RUN = {
     "terminal_reason": "terminalReason",
 }
 """Fields of a result that are kept in `metadata.run` of the last answer of its run, and their names there."""
+
+KEPT = (*OF_RUN, "is_error", "stop_reason", "api_error_status")
+"""Fields of a result that its answer is read with."""
+NO_RESULT: dict[str, Any] = {}
 
 PLAIN = ("success", "completed")
 """Values of `subtype` and `terminal_reason` that say nothing new."""
@@ -73,12 +78,24 @@ class Parts:
         """Read one message with a part of the answer; counts and reason are those of the last part."""
         message = fields(data.get("message"))
         self._content += copied(items(message.get("content")))
-        self._message |= {name: copied(value) for name, value in message.items() if value is not None}
+        self._message |= {
+            name: value if value.__class__ is str else copied(value)
+            for name, value in message.items()
+            if value is not None and name != "content"
+        }
         self._error = string(data.get("error")) or self._error
 
     def result(self, result: dict[str, Any], *, alone: bool) -> None:
         """Take the facts of the run that ends with this answer; its usage if this was the run's only answer."""
-        self._result, self._alone = result, alone
+        self._result = {name: copied(result[name]) for name in KEPT if result.get(name) is not None}
+        self._alone = alone
+
+    def whole(self) -> Answer:
+        """Return the answer, to be read on a worker thread: what is kept of it are copies. A failure is read now."""
+        if self._events is not None or self._error is not None or (self._result or NO_RESULT).get("is_error"):
+            return self.answer()
+        texts = (string(fields(block).get("text")) for block in self._content)
+        return deferred([text for text in texts if text], lambda _: self.answer())
 
     def answer(self) -> Answer:
         """Read the answer as far as it has arrived."""

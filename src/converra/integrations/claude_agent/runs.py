@@ -208,7 +208,7 @@ class Session:
         """End the call of a lane whose answer is whole."""
         if lane.parts is None:
             return
-        answer = lane.parts.answer()
+        answer = lane.parts.whole()
         call = lane.over()
         if call is not None:
             call.end(answer, lane.seen)
@@ -224,11 +224,11 @@ class Session:
 
     def _event(self, own: dict[str, Any]) -> None:
         event = fields(own.get("event"))
-        lane = self._lane(own)
+        lane = self._lanes.get(string(own.get("parent_tool_use_id"))) or self._lane(own)
         begun = string(fields(event.get("message")).get("id")) if event.get("type") == "message_start" else None
-        if begun is None and lane.parts is None:
+        parts = lane.parts if begun is None else self._open(lane, begun)
+        if parts is None:
             return  # of an answer that has ended
-        parts = self._open(lane, begun)
         parts.event(event)
         lane.seen = perf_counter()
         if parts.started and lane.call is not None:

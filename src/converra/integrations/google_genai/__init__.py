@@ -23,8 +23,10 @@ import msgspec
 from converra.integrations import CapturedCall, Patched, catalogue
 from converra.integrations.google_genai import generate, interactions
 from converra.integrations.google_genai.chunks import Chunks
+from converra.integrations.google_genai.contents import GENERATE
 from converra.integrations.patching import Patches, PatchPoint
-from converra.integrations.speakeasy import ObservedResponse, request_of
+from converra.integrations.speakeasy import FIRST_ERROR, ObservedResponse, request_of
+from converra.integrations.stainless import background
 from converra.integrations.stainless.request import Endpoint
 from converra.integrations.stainless.stream import WatchedStream, watch_generator
 
@@ -108,15 +110,40 @@ def error_type(status: int) -> str:
 
 
 INTERACTIONS = Endpoint("google.genai", interactions.request, interactions.answer, interactions.InteractionEvents)
+BACKGROUND = INTERACTIONS._replace(answer=interactions.of_background)
+
+
+class ObservedRetrieval(ObservedResponse, frozen=True, eq=False):
+    """A request for an interaction of the background. If it fails, that says nothing about the interaction."""
+
+    def returned(self, result: Any) -> None:
+        """Read the interaction as far as it is there."""
+        if result.status_code >= FIRST_ERROR:
+            self.raised(ConnectionError())
+        else:
+            super().returned(result)
 
 
 def observe_interaction(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObservedResponse | None:
-    """Begin a turn if this HTTP request is one."""
+    """Begin a turn if this HTTP request is one, or continue that of the interaction that it retrieves."""
     sent = request_of(args, kwargs)
-    if sent.method != "POST" or not sent.url.path.endswith("/interactions"):
+    path = sent.url.path
+    if sent.method == "GET":
+        name = interactions.interaction_id(path)
+        call = None if name is None else background.resume(name, capture, GENERATE)
+        # One that was begun elsewhere may be recorded there: no answer says whether it is of the background.
+        if isinstance(call, background.BackgroundCall):
+            return ObservedRetrieval(call, BACKGROUND, error_type)
         return None
-    call = capture.begin(interactions.request(generate.document(sent.content.decode())))
-    return None if call is None else ObservedResponse(call, INTERACTIONS, error_type)
+    if sent.method != "POST" or not path.endswith("/interactions"):
+        return None
+    body = generate.document(sent.content.decode())
+    begun: CapturedCall | None = capture.begin(interactions.request(body))
+    if begun is None:
+        return None
+    if body.get("background"):
+        return ObservedResponse(background.BackgroundCall(begun), BACKGROUND, error_type)
+    return ObservedResponse(begun, INTERACTIONS, error_type)
 
 
 _patches = Patches(POINTS, observe)

@@ -33,6 +33,9 @@ INTERACTION = frozenset(
 ENDED = {"completed": "STOP", "requires_action": "STOP"}
 """States of an interaction that ended where the model wanted it to end."""
 
+AT_WORK = ("queued", "in_progress")
+"""States of an interaction of the background that is not over."""
+
 COUNTS = {
     "total_input_tokens": "promptTokenCount",
     "total_output_tokens": "candidatesTokenCount",
@@ -147,6 +150,20 @@ def answer(interaction: Any) -> Answer:
     )
     found.metadata = merged(found.metadata, unread(own, INTERACTION | {"agent"})) or None
     return found
+
+
+def of_background(interaction: Any) -> Answer:
+    """Read an interaction of the background, which may not be over yet; its id is in the metadata then."""
+    found = answer(interaction)
+    if fields(interaction).get("status") in AT_WORK:
+        found.metadata = {**(found.metadata or {}), "responseId": found.response_id}
+    return found
+
+
+def interaction_id(path: str) -> str | None:
+    """Return the id of the interaction that a path ends with."""
+    *_, collection, name = ("", "", *path.split("/"))
+    return name or None if collection == "interactions" else None
 
 
 def _is_answer(step: dict[str, Any]) -> bool:

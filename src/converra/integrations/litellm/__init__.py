@@ -13,6 +13,8 @@ method                           what happens there
 `completion_with_retries`, …     litellm tries again, and the outcome ends the turn; with async calls, a second turn
 `CustomStreamWrapper`            a stream: its methods are observed, and its instances noticed when they are dropped;
                                  likewise the iterators of the Responses API
+`get_async_streaming_response_   a stream in Anthropic's format, as bytes: a generator around it watches it
+iterator`, `async_sse_wrapper`
 `Logging.*success_handler`       the turn ends here if nothing has ended it before, such as streams of rarer endpoints
 `LLMCachingHandler.*_get_cache`  an answer comes from litellm's cache: a turn without usage, marked `cacheHit`
 ===============================  =====================================================================================
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from converra.integrations import Capture
 
 LOGGING = catalogue.LITELLM.module
-UTILS, PACKAGE, CACHE, STREAMS, RESPONSES = catalogue.LITELLM.parts
+UTILS, PACKAGE, CACHE, STREAMS, RESPONSES, MESSAGES = catalogue.LITELLM.parts
 
 _ASYNC, _SYNC = "ResponsesAPIStreamingIterator", "SyncResponsesAPIStreamingIterator"
 _MADE = ("MockResponsesAPIStreamingIterator", "CachedResponsesAPIStreamingIterator")
@@ -57,6 +59,7 @@ def _points(owner: str, *names: str, coroutines: tuple[str, ...] = ()) -> tuple[
 
 _STREAM = "CustomStreamWrapper"
 _BASE = "BaseResponsesAPIStreamingIterator"
+_RELAY = "BaseAnthropicMessagesStreamingIterator"
 
 PATCHES: tuple[tuple[str, Patches], ...] = (
     (LOGGING, Patches(_points("Logging", "pre_call"), calls.begun)),
@@ -98,6 +101,7 @@ PATCHES: tuple[tuple[str, Patches], ...] = (
     (RESPONSES, Patches(_points(_ASYNC, coroutines=("aclose",)), streams.closed)),
     (RESPONSES, Patches(_points(_SYNC, "__next__"), streams.read)),
     (RESPONSES, Patches(_points(_SYNC, "close"), streams.closed)),
+    (MESSAGES, Patches(_points(_RELAY, "get_async_streaming_response_iterator", "async_sse_wrapper"), streams.relayed)),
     *((RESPONSES, Patches(_points(name, "__next__", coroutines=("__anext__",)), streams.read)) for name in _MADE),
 )
 
@@ -113,9 +117,10 @@ def install(module: ModuleType, capture: Capture) -> list[Patched]:
 
 
 def uninstall() -> None:
-    """Put all originals back."""
+    """Put all originals back, and record what was asked by calls under way: their ends are not observed any more."""
     for _, patches in PATCHES:
         patches.uninstall()
+    calls.ATTEMPTS.give_up()
 
 
 INTEGRATION = catalogue.LITELLM.integration(install, uninstall)

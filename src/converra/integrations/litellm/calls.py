@@ -15,6 +15,7 @@ import weakref
 from math import nan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from converra.history.turn import Answer
 from converra.integrations.litellm import reading
 from converra.integrations.payload.fields import fields
 from converra.process import context
@@ -23,7 +24,7 @@ from converra.process.guard import guarded
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from converra.history.turn import Answer, Request
+    from converra.history.turn import Request
     from converra.integrations import Capture, RejectableCall
 
 CACHED = "cached_response"
@@ -65,6 +66,14 @@ class Attempts:
         """Let go of a call that is over; None if it is over already, or not recorded."""
         held = self._open.pop(id(log), None)
         return None if held is None or held[1].call is None else held[1]
+
+    @guarded("letting go of litellm's calls")
+    def give_up(self) -> None:
+        """Record the questions of all calls under way: how they end is no longer observed."""
+        while self._open:
+            _, (_, attempt) = self._open.popitem()
+            if attempt.call is not None:
+                attempt.call.end(Answer(), nan)
 
     @guarded("ending a call of litellm's that has disappeared")
     def _vanished(self, key: int, _log: Any) -> None:

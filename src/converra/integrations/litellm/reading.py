@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from converra.history.turn import Answer, Request, Scope, SourceMessage
 from converra.integrations.anthropic import messages as anthropic
+from converra.integrations.anthropic.events import MessageEvents
 from converra.integrations.google_genai import generate
 from converra.integrations.openai import chat, responses
 from converra.integrations.openai.chat_chunks import ChatChunks
@@ -20,6 +21,7 @@ from converra.integrations.openai.events import ResponseEvents
 from converra.integrations.payload.extras import merged
 from converra.integrations.payload.fields import BLOB_LENGTH, fields, items, parsed, string
 from converra.integrations.payload.usage import counts, snapshot
+from converra.integrations.stainless.request import BodyPieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -93,8 +95,20 @@ def _document(text: Any) -> Any:
 
 
 def _chat(asked: Asked, messages: Any) -> Request:
+    if messages.__class__ is list and {*map(type, messages)} - {dict}:
+        messages = [message if message.__class__ is dict else _as_sent(fields(message)) for message in messages]
     tools = {name: asked.settings[name] for name in ("tools", "functions") if name in asked.settings}
     return chat.request({"messages": messages, "model": asked.model, **tools})
+
+
+def _as_sent(own: dict[str, Any]) -> dict[str, Any]:
+    """Return a message that litellm has made, and the app hands back, as the one that it is sent as."""
+    found = {"role": own.get("role"), "content": own.get("content")}
+    found |= {name: value for name, value in own.items() if value and name not in COPIES and name not in found}
+    made = found.get("tool_calls")
+    if made:
+        found["tool_calls"] = [{**call, "function": fields(call.get("function"))} for call in map(fields, items(made))]
+    return found
 
 
 def answer(result: Any) -> Answer:
@@ -201,6 +215,21 @@ def own_id(response_id: str | None) -> str | None:
     return text.partition(OWN_ID)[2] or response_id if text.startswith("litellm:") else response_id
 
 
+def _text_alone(chunk: Any) -> str | None:
+    """Return the text of a chunk that brings nothing else, at a third of the price; litellm's fields are all extra."""
+    try:
+        (choice,) = chunk.__dict__["choices"]
+        held = choice.__pydantic_extra__
+        delta = held["delta"]
+        brought = delta.__pydantic_extra__
+        text = brought["content"]
+        said = len([*filter(None, brought.values())]) - bool(brought.get("role"))
+        alone = said == 1 == len([*filter(None, held.values())]) and not choice.__dict__ and text.__class__ is str
+        return text if alone and delta.__dict__.keys() <= COPIES else None
+    except (AttributeError, KeyError, TypeError, ValueError):  # a chunk of another shape
+        return None
+
+
 class StreamedChat(ChatChunks):
     """The chunks of a stream so far.
 
@@ -215,6 +244,9 @@ class StreamedChat(ChatChunks):
 
     def feed(self, chunk: Any) -> None:
         """Read one chunk, as the app gets it. Nearly all bring a piece of text and nothing else."""
+        if self.started and (text := _text_alone(chunk)):
+            self._add_text(text)
+            return
         own = fields(chunk)
         text, ended = _text_of(own.get("choices"), "delta") if self.started else (None, None)
         if text is not None and ended is None:
@@ -245,6 +277,18 @@ class StreamedResponse(ResponseEvents):
         found = super().answer()
         found.response_id = own_id(found.response_id)
         return self._finish(found)
+
+
+class StreamedMessage(BodyPieces):
+    """The bytes of a stream in Anthropic's format so far."""
+
+    def __init__(self, finish: Callable[[Answer], Answer]) -> None:
+        super().__init__(anthropic.answer, MessageEvents)
+        self._finish = finish
+
+    def answer(self) -> Answer:
+        """Read the answer as far as it has arrived."""
+        return self._finish(super().answer())
 
 
 def pieces(stream: Any, finish: Callable[[Answer], Answer]) -> Pieces:

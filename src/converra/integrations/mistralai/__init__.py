@@ -45,10 +45,14 @@ class Operation(NamedTuple):
     """Reads a body and the path that it is sent to."""
     endpoint: Endpoint
     wrap: Callable[[CapturedCall, dict[str, Any]], CapturedCall] | None = None
+    document: Callable[[bytes], dict[str, Any]] = lambda sent: fields(parsed(sent))
+    """Parses a body."""
 
 
 _endpoint = partial(Endpoint, "mistralai")
-_CHAT = Operation(chat.request, _endpoint(chat.body, answer, ChatChunks, is_whole=chat.is_whole), chat.prefilled)
+_CHAT = Operation(
+    chat.request, _endpoint(chat.body, answer, ChatChunks, is_whole=chat.is_whole), chat.prefilled, chat.document
+)
 _AGENT = _CHAT._replace(request=chat.agent_request)
 _RESPONSES = Operation(lambda body, _: ENDPOINTS["/responses"].request(body), ENDPOINTS["/responses"])
 _CONVERSATION = Operation(
@@ -84,7 +88,7 @@ def observe(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     if operation is None:
         return None
     sent = request_of(args, kwargs)
-    body = fields(parsed(sent.content))
+    body = operation.document(sent.content)
     call: CapturedCall | None = capture.begin(operation.request(body, sent.url.path))
     if call is None:
         return None

@@ -166,10 +166,15 @@ def watch_iterator(stream: Any, name: str, closable: Any, watched: WatchedStream
     setattr(stream, name, tap)
 
 
-def watch_generator(chunks: Any, watched: Watcher) -> Any:
-    """Return a generator around a bare one, sync or async, for an SDK whose streams cannot be watched in place."""
-    tap: Any = _async_tap if hasattr(chunks, "__anext__") else _tap
-    around = tap(chunks, lambda: watched)
+def watch_generator(chunks: Any, watched: Watcher, *, closes: bool = False) -> Any:
+    """Return a generator around a bare one, sync or async, for an SDK whose streams cannot be watched in place.
+
+    With `closes`, closing it closes an async one as well, as it did without us.
+    """
+    if hasattr(chunks, "__anext__"):
+        around: Any = _async_tap(chunks, lambda: watched, closes=closes)
+    else:
+        around = _tap(chunks, lambda: watched)
     watched.watch_drop(around)
     return _named_alike(around, chunks)
 
