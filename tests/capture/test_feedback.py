@@ -237,6 +237,23 @@ def test_insights_are_waited_for(server: LocalServer, make: Make) -> None:
     assert trio.run(conversation.insights, LONG) == found
 
 
+def test_insights_do_not_wait_for_other_conversations(
+    server: LocalServer, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that cannot be delivered does not use up the time of another."""
+    monkeypatch.setattr("converra.capture.insights.HURRY_SECONDS", 0.2)
+    recorder = make()
+    with recorder.conversation("p") as conversation:
+        spoken(conversation)
+    assert recorder.flush(LONG)
+    server.faults.add("create", "status", times=None)
+    with recorder.conversation("stuck") as stuck:
+        spoken(stuck)
+    assert conversation.wait_for_insights(LONG) is not None
+    server.faults.clear()
+    assert recorder.flush(LONG)
+
+
 def test_no_insights_is_none_and_says_why(server: LocalServer, make: Make, caplog: pytest.LogCaptureFixture) -> None:
     """It never raises, and never waits for what cannot come."""
     recorder = make()

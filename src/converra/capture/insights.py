@@ -38,6 +38,9 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 10.0
 
 GROWTH = 1.6
 
+HURRY_SECONDS = 2.0
+"""Seconds of one flush: another conversation that cannot be delivered must not use up the time for this one."""
+
 NOT_COMPLETED = "converra: there are no insights of a conversation that is not completed: leave its block first."
 NOT_DELIVERED = "converra: there are no insights: the conversation did not arrive at the API in time. Last error: %s"
 NOT_YET = "converra: there are no insights of conversation %s yet. Last answer: %s"
@@ -72,7 +75,9 @@ class InsightsReader:
         if key is None:
             log_limited("insights key", NO_KEY)
             return None
-        self._delivery.flush(max(0.0, until - time.monotonic()), delivered=True)
+        done = False
+        while not done and not stopping.is_set() and (left := until - time.monotonic()) > 0:
+            done = self._delivery.flush(min(left, HURRY_SECONDS), delivered=True) or source.id is not None
         found = source.id
         if found is None:
             log_limited("insights undelivered", NOT_DELIVERED, self._delivery.stats().last_error or "none")
