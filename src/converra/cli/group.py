@@ -30,6 +30,7 @@ _COMMANDS = {
     "conversations": _Row("converra.cli.commands.conversations", "List and show conversations and insights."),
     "search": _Row("converra.cli.commands.search", "Find recorded conversations by words."),
     "export": _Row("converra.cli.commands.export", "Write conversations as JSON, text, HTML or a test."),
+    "replay": _Row("converra.cli.commands.replay", "Ask another model what a recorded one was asked."),
     "push": _Row("converra.cli.commands.push", "Send what was recorded here to the real API, once."),
     "forget": _Row("converra.cli.commands.forget", "Delete what was recorded here."),
     "relay": _Row("converra.cli.commands.relay", "Send what a fleet has handed over to Redis."),

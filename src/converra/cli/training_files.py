@@ -1,4 +1,4 @@
-"""Conversations as others take them to train a model: OpenAI's form for fine-tuning, and ShareGPT."""
+"""Conversations in forms of others: the messages of OpenAI's API, its fine-tuning, and ShareGPT."""
 
 from __future__ import annotations
 
@@ -33,12 +33,22 @@ def sharegpt(conversations: Sequence[StoredConversation]) -> str:
     )
 
 
+def chat_messages(conversation: StoredConversation) -> list[dict[str, Any]]:
+    """Return the messages as a request of OpenAI's Chat Completions has them."""
+    return [_message(message) for message in _spoken(conversation)]
+
+
+def declared_tools(conversation: StoredConversation) -> list[dict[str, Any]]:
+    """Return the tools that were declared, by name."""
+    names = (conversation.metadata or {}).get("tools")
+    return [{"type": "function", "function": {"name": name}} for name in names or () if isinstance(name, str)]
+
+
 def _example(conversation: StoredConversation) -> dict[str, Any]:
-    messages = [_message(message) for message in _spoken(conversation)]
+    messages = chat_messages(conversation)
     while messages and (messages[-1]["role"] != "assistant" or "tool_calls" in messages[-1]):
         messages.pop()
-    names = (conversation.metadata or {}).get("tools")
-    tools = [{"type": "function", "function": {"name": name}} for name in names or () if isinstance(name, str)]
+    tools = declared_tools(conversation)
     return {"messages": messages} | ({"tools": tools} if tools else {})
 
 
