@@ -75,7 +75,11 @@ def test_what_cannot_be_replayed_is_said(server: LocalServer, monkeypatch: pytes
     """No answer, no key, a model that fails, no openai: one line each."""
     silent = recorded(server, [{"role": "user", "content": "Hello?"}])
     name = recorded(server, [{"role": "user", "content": "[[error:400]]"}, {"role": "assistant", "content": "Hi"}])
-    expected = [(silent, "has no answer to ask for again"), (name, "other: "), ("conv_unknown", "Conversation not found")]
+    expected = [
+        (silent, "has no answer to ask for again"),
+        (name, "other: "),
+        ("conv_unknown", "Conversation not found"),
+    ]
     for asked, problem in expected:
         result = ran("replay", asked, "--model", "other")
         assert result.exit_code != 0

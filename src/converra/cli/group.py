@@ -31,6 +31,7 @@ _COMMANDS = {
     "search": _Row("converra.cli.commands.search", "Find recorded conversations by words."),
     "export": _Row("converra.cli.commands.export", "Write conversations as JSON, text, HTML or a test."),
     "replay": _Row("converra.cli.commands.replay", "Ask another model what a recorded one was asked."),
+    "mcp": _Row("converra.cli.commands.mcp", "Let a coding agent read what was recorded."),
     "push": _Row("converra.cli.commands.push", "Send what was recorded here to the real API, once."),
     "forget": _Row("converra.cli.commands.forget", "Delete what was recorded here."),
     "relay": _Row("converra.cli.commands.relay", "Send what a fleet has handed over to Redis."),

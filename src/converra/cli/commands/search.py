@@ -56,6 +56,11 @@ def search(*, words: tuple[str, ...], limit: int, db: str | None, as_json: bool)
         raise SystemExit(1)
 
 
+def found(store: Store, words: str, limit: int) -> list[dict[str, str]]:
+    """Return the conversations that have all words in one message, newest first, as the option --json prints them."""
+    return [_plain(hit) for hit in _hits(store, words, limit)]
+
+
 def _print(hits: Sequence[Hit]) -> None:
     ids, prompts, found = (
         [visible(cell) for cell in cells]
