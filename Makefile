@@ -10,13 +10,13 @@ unexport PYTHONDONTWRITEBYTECODE
 DEV := .venv/bin/
 WHEEL := .venvs/wheel/bin/
 # more workers than cores: many tests wait for a timeout or a child process
-WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2)))
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3)))
 # what `make test-quick` leaves out: browsers, child processes, libraries that take seconds to import, and long runs
 SLOW := --ignore-glob='tests/integrations/test_[!osu]*' $(addprefix --ignore=tests/,process browser fleet cli \
 	$(addprefix integrations/test_,ollama.py sessions.py stacks.py openai_background.py openai_exit.py openai_extras.py) \
 	$(addprefix server/test_,busy_pages.py catalogue.py many.py markdown.py openapi.py store.py viewer.py) \
 	$(addprefix server/model/test_,anthropic.py bedrock.py gemini.py) \
-	$(addprefix delivery/test_,economy.py faults.py many_waiting.py odd_answers.py outbox_file.py) \
+	$(addprefix delivery/test_,economy.py faults.py many_waiting.py odd_answers.py outbox_file.py rate_limits.py) \
 	$(addprefix capture/test_,privacy.py shared_sessions.py) $(addprefix api/test_,bounds.py connection.py) \
 	$(addprefix test_,asgi.py demo.py examples.py notebooks.py package.py settings.py testing.py viewer_picture.py web_app.py \
 	web_frameworks.py) history/test_model_chat.py) -k 'not a_bug_of_ours'

@@ -1,7 +1,7 @@
 """Runs the tests in forks of the process that has collected them: collecting and importing is paid for once.
 
-`pytest --forks 4` collects as always and then shares the files out. A fork that is free takes the next file, those that
-take long first. Reports travel back through a pipe, so that everything that reads reports works as without forks.
+`pytest --forks 4` collects as always and then shares the files out, long ones in parts. A fork that is free takes the
+next one, those that take long first. Reports travel back through a pipe, so that everything that reads reports works as without forks.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     """Makes a fork at home in a directory of its own."""
 
 POLL_SECONDS = 1.0
+MOST = 25
+"""Tests of one file that one fork takes at a time: a file of many waits must not hold up the end."""
 LONG_FIRST = ("browser", "process", "fleet", "tests", "cli", "api", "integrations")
 """Directories whose files start first, in this order: one that takes long must not be the last."""
 
@@ -44,8 +46,9 @@ def run(session: pytest.Session, count: int, prepare: Prepare) -> bool:
 
 
 def _files(items: list[pytest.Item]) -> list[list[int]]:
-    """Return the numbers of the items by file, those of long directories and of many tests first."""
-    numbers = [list(group) for _, group in itertools.groupby(range(len(items)), lambda n: items[n].path)]
+    """Return the numbers of the items by file, or part of a file, those of long directories and of many tests first."""
+    whole = [list(group) for _, group in itertools.groupby(range(len(items)), lambda n: items[n].path)]
+    numbers = [file[at : at + MOST] for file in whole for at in range(0, len(file), MOST)]
 
     def rank(file: list[int]) -> tuple[int, int]:
         folder = items[file[0]].path.parent.name
