@@ -1,7 +1,8 @@
 """Runs the tests in forks of the process that has collected them: collecting and importing is paid for once.
 
 `pytest --forks 4` collects as always and then shares the files out, long ones in parts. A fork that is free takes the
-next one, those that take long first. Reports travel back through a pipe, so that everything that reads reports works as without forks.
+next one, those that take long first. Reports travel back through a pipe, so that everything that reads reports works as
+without forks.
 """
 
 from __future__ import annotations

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +18,6 @@ from tests.patience import LONG  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
 
 def asked(arguments: list[str], questions: Callable[[Any], Awaitable[Any]], **environment: str) -> Any:
@@ -26,10 +27,11 @@ def asked(arguments: list[str], questions: Callable[[Any], Awaitable[Any]], **en
     )
 
     async def session() -> Any:
-        async with mcp.Client(mcp.stdio_client(command)) as client:
+        async with mcp.Client(mcp.stdio_client(command, errlog=log)) as client:
             return await questions(client)
 
-    return asyncio.run(asyncio.wait_for(session(), LONG))
+    with Path(os.devnull).open("w") as log:  # by default, what was standard error when the SDK was imported
+        return asyncio.run(asyncio.wait_for(session(), LONG))
 
 
 def text(result: Any) -> str:
