@@ -186,7 +186,7 @@ class Pseudonyms(Redaction):
             from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - of an extra
             from cryptography.hazmat.primitives.ciphers.aead import AESSIV  # noqa: PLC0415
         except ImportError as error:
-            raise ImportError("pseudonyms need the extra: pip install 'converra[pseudonyms]'") from error
+            raise ImportError('pseudonyms need the extra: pip install "converra[pseudonyms]"') from error
         secret = key.encode() if isinstance(key, str) else key
         self._cipher = AESSIV(hashlib.scrypt(secret, salt=b"converra.redaction", n=2**14, r=8, p=1, dklen=64))
         self._unreadable = InvalidTag

@@ -130,7 +130,8 @@ def test_a_page_needs_nothing_and_runs_nothing(db: Path) -> None:
 
 def test_a_test_is_runnable(db: Path, tmp_path: Path) -> None:
     """It passes as it is, and for an app that streams; one that behaves otherwise, by so much as a word, fails it."""
-    record(db, [*CHAT, ENDED])
+    feedback = {"role": "system", "content": "Feedback (user): 1", "metadata": {"feedback": {"user": {"score": 1}}}}
+    record(db, [*CHAT, feedback, ENDED])
     path = tmp_path / "test_recorded.py"
     printed("export", "--format", "pytest", "--output", str(path), "--db", str(db))
     call = "    for messages in recorded.requests:\n"

@@ -92,4 +92,4 @@ def test_without_the_sdk_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mcp.server.mcpserver", None)
     result = ran("mcp")
     assert result.exit_code == 1
-    assert "pip install 'converra[mcp]'" in result.output
+    assert 'pip install "converra[mcp]"' in result.output

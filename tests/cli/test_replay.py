@@ -88,4 +88,4 @@ def test_what_cannot_be_replayed_is_said(server: LocalServer, monkeypatch: pytes
     monkeypatch.delenv("OPENAI_API_KEY")
     assert "api_key" in ran("replay", name, "--model", "other").output
     monkeypatch.setitem(sys.modules, "openai", None)
-    assert "pip install 'converra[openai]'" in ran("replay", name, "--model", "other").output
+    assert 'pip install "converra[openai]"' in ran("replay", name, "--model", "other").output

@@ -87,10 +87,11 @@ def test_a_call_fits_on_one_line() -> None:
 
 
 def test_a_changed_system_prompt_shows_what_changed() -> None:
-    """Line by line; the same prompt again and the words that end a conversation are no change."""
+    """Line by line; the same prompt again, feedback and the words that end a conversation are no change."""
     said = ["Be kind.\nBe brief.", "Be kind.\nBe brief.", "Be kind.\nBe loud.", "Conversation ended."]
-    shown = bubbles([{"role": "system", "content": text} for text in said])
-    assert [each.badges for each in shown] == [[], [], [("info", "prompt changed")], []]
+    feedback = {"role": "system", "content": "Feedback (user): 1", "metadata": {"feedback": {"user": {"score": 1}}}}
+    shown = bubbles([*({"role": "system", "content": text} for text in said), feedback])
+    assert [each.badges for each in shown] == [[], [], [("info", "prompt changed")], [], []]
     assert shown[2].notes == [("what changed", "@@ -1,2 +1,2 @@\n Be kind.\n-Be brief.\n+Be loud.")]
 
 

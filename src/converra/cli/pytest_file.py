@@ -7,6 +7,7 @@ import pprint
 import re
 from typing import TYPE_CHECKING, Any
 
+from converra.cli.plain import is_added
 from converra.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _obstacle(conversation: StoredConversation) -> str | None:
     """Return the reason why a model of chat completions cannot give the recorded answers; None if it can."""
     if not conversation.shows_messages:
         return "has messages that the API does not show"
-    messages = [message for message in conversation.messages if not _is_ours(message)]
+    messages = [message for message in conversation.messages if not is_added(message)]
     if not messages:
         return "has no messages"
     return next(filter(None, map(_oddity, messages)), None)
@@ -100,17 +101,12 @@ def _is_no_object(arguments: Any) -> bool:
 
 
 def _messages(conversation: StoredConversation) -> list[dict[str, Any]]:
-    return [_kept(message) for message in conversation.messages if not _is_ours(message)]
+    return [_kept(message) for message in conversation.messages if not is_added(message)]
 
 
 def _kept(message: StoredMessage) -> dict[str, Any]:
     whole = message.to_dict()
     return {name: whole[name] for name in _KEPT if name in whole}
-
-
-def _is_ours(message: StoredMessage) -> bool:
-    """The message that only carries the end of a conversation."""
-    return (message.role, message.content) == ("system", "Conversation ended.")
 
 
 def _name(conversation: StoredConversation) -> str:

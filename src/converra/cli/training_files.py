@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.cli.plain import messages_of
+from converra.cli.plain import is_added, messages_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,9 +55,7 @@ def _example(conversation: StoredConversation) -> dict[str, Any]:
 def _spoken(conversation: StoredConversation) -> Iterator[StoredMessage]:
     """The messages without those that a recorder has added: the end, and feedback."""
     for message in messages_of(conversation):
-        metadata = message.metadata or {}
-        added = message.content == "Conversation ended." or "feedback" in metadata
-        if message.role and not (message.role == "system" and added):
+        if message.role and not is_added(message):
             yield message
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from converra.api.results import StoredConversation
 
-NO_MCP = "this needs the official SDK of the protocol: pip install 'converra[mcp]'"
+NO_MCP = 'this needs the official SDK of the protocol: pip install "converra[mcp]"'
 
 INSTRUCTIONS = (
     "Conversations that an LLM app had with its users, recorded turn by turn by the Python package converra: messages, "

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from converra.api.results import StoredConversation
 
-NO_OPENAI = "replay needs the openai client: pip install 'converra[openai]'"
+NO_OPENAI = 'replay needs the openai client: pip install "converra[openai]"'
 
 
 class Answered(NamedTuple):

@@ -11,6 +11,7 @@ from converra.server.store.totals import calls as calls_of
 from converra.server.viewer import costs, emitters, prompt_diff
 from converra.server.viewer.figures import duration, size
 from converra.server.viewer.texts import SHOWN_CHARACTERS, Text, Texts, pretty, without_placeholders
+from converra.wire.models import FEEDBACK
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -188,7 +189,9 @@ def _prompt_change(at: int, messages: Sequence[Mapping[str, Any]]) -> str | None
 
 
 def _is_prompt(message: Mapping[str, Any]) -> bool:
-    return bool(message["role"] == "system" and message["content"] != CLOSING_WORDS)
+    """Tell a system prompt from the system messages that a recorder adds: the end, and feedback."""
+    added = message["content"] == CLOSING_WORDS or FEEDBACK in mapping(message.get("metadata"))
+    return bool(message["role"] == "system" and not added)
 
 
 def _attachment(given: Any) -> str:
