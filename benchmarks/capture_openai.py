@@ -18,7 +18,7 @@ from openai.resources.responses import responses as responses_module
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
 
-from benchmarks.interleaved import Scope, Shape
+from benchmarks.interleaved import Scope, Shape, long_history
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,8 +204,7 @@ def single(scope: Scope) -> None:
 
 def large(scope: Scope) -> None:
     """Run ten turns after a history of 60 messages of 500 characters, with 20 declared tools."""
-    roles = ("user", "assistant")
-    history: list[Any] = [{"role": roles[n % 2], "content": f"{n:03} " + "x" * 496} for n in range(60)]
+    history = long_history()
     with scope():
         for turn in range(10):
             history.append({"role": "user", "content": f"Question {turn}?"})

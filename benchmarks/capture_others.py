@@ -13,7 +13,7 @@ import ollama
 from mistralai.client.basesdk import BaseSDK
 
 from benchmarks.capture_openai import CHUNKS
-from benchmarks.interleaved import Scope, Shape
+from benchmarks.interleaved import Scope, Shape, long_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -140,8 +140,7 @@ def _shapes(client: Client) -> Iterator[Shape]:
                 history.append({"role": "assistant", "content": TEXT})
 
     def large(scope: Scope) -> None:
-        roles = ("user", "assistant")
-        history: list[Any] = [{"role": roles[n % 2], "content": f"{n:03} " + "x" * 496} for n in range(60)]
+        history = long_history()
         with scope():
             for turn in range(10):
                 history.append({"role": "user", "content": f"Question {turn}?"})

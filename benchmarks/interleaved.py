@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from random import Random
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,12 @@ BLOCK_SECONDS = 0.02
 
 Scope = Callable[[], AbstractContextManager[object]]
 """Context of each conversation: none, or a recorded one."""
+
+
+def long_history() -> list[Any]:
+    """Return 60 messages of 500 characters in turn, as most chat APIs take them."""
+    roles = ("user", "assistant")
+    return [{"role": roles[n % 2], "content": f"{n:03} " + "x" * 496} for n in range(60)]
 
 
 class Shape(NamedTuple):

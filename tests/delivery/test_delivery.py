@@ -13,10 +13,9 @@ from inline_snapshot import snapshot
 
 from converra.config import Config
 from converra.delivery.delivery import usual_mode
-from converra.delivery.protocol.progress import CLOSING_WORDS
 from converra.delivery.worker.loop import Mode
 from converra.server.faults.switches import FaultMiddleware
-from converra.wire.models import Usage
+from converra.wire.models import CLOSING_WORDS, Usage
 from tests.delivery.harness import Held, Note, asleep, delivery, held, posts, queue, said, turn, words
 from tests.patience import HANG, LONG, until
 

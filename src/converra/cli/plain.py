@@ -11,7 +11,6 @@ from converra.capture.console import visible
 from converra.cli.wording import facts, shown_call
 from converra.errors import InvalidArgumentError
 from converra.transcript import parse
-from converra.wire.models import FEEDBACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,12 +37,6 @@ def said(conversation: StoredConversation) -> Iterator[tuple[str, str]]:
 def messages_of(conversation: StoredConversation) -> list[StoredMessage]:
     """The messages, whichever of its forms the API shows the conversation in."""
     return conversation.messages or _of_content(conversation.content or "")
-
-
-def is_added(message: StoredMessage) -> bool:
-    """Report whether a recorder has added the message: it only carries the end of a conversation, or feedback."""
-    carries = message.content == "Conversation ended." or FEEDBACK in (message.metadata or {})
-    return message.role == "system" and carries
 
 
 def _of_content(content: str) -> list[StoredMessage]:

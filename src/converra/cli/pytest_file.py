@@ -7,8 +7,8 @@ import pprint
 import re
 from typing import TYPE_CHECKING, Any
 
-from converra.cli.plain import is_added
 from converra.errors import InvalidArgumentError
+from converra.wire.models import is_added
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,9 @@ def _obstacle(conversation: StoredConversation) -> str | None:
     """Return the reason why a model of chat completions cannot give the recorded answers; None if it can."""
     if not conversation.shows_messages:
         return "has messages that the API does not show"
-    messages = [message for message in conversation.messages if not is_added(message)]
+    messages = [
+        message for message in conversation.messages if not is_added(message.role, message.content, message.metadata)
+    ]
     if not messages:
         return "has no messages"
     return next(filter(None, map(_oddity, messages)), None)
@@ -101,7 +103,11 @@ def _is_no_object(arguments: Any) -> bool:
 
 
 def _messages(conversation: StoredConversation) -> list[dict[str, Any]]:
-    return [_kept(message) for message in conversation.messages if not is_added(message)]
+    return [
+        _kept(message)
+        for message in conversation.messages
+        if not is_added(message.role, message.content, message.metadata)
+    ]
 
 
 def _kept(message: StoredMessage) -> dict[str, Any]:

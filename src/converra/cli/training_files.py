@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.cli.plain import is_added, messages_of
+from converra.cli.plain import messages_of
+from converra.wire.models import is_added
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,7 +56,7 @@ def _example(conversation: StoredConversation) -> dict[str, Any]:
 def _spoken(conversation: StoredConversation) -> Iterator[StoredMessage]:
     """The messages without those that a recorder has added: the end, and feedback."""
     for message in messages_of(conversation):
-        if message.role and not is_added(message):
+        if message.role and not is_added(message.role, message.content, message.metadata):
             yield message
 
 

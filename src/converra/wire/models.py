@@ -24,6 +24,9 @@ Status = Literal["active", "in_progress", "completed", "abandoned"]
 FEEDBACK = "feedback"
 """Name of feedback in the metadata of a conversation, and of the system message that carries it."""
 
+CLOSING_WORDS = "Conversation ended."
+"""Content of the system message that completes a conversation when no other message is left to do so."""
+
 USER_ID = "userId"
 """Name of the app's user in the metadata of a conversation (API document, "Content Format")."""
 
@@ -61,6 +64,11 @@ class Message(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     usage: Usage | None = None
     latency_ms: float | None = None
     metadata: dict[str, Any] | None = None
+
+
+def is_added(role: str | None, content: str, metadata: Mapping[str, Any] | None) -> bool:
+    """Report whether a recorder has added the message: it only carries the end of a conversation, or feedback."""
+    return role == "system" and (content == CLOSING_WORDS or FEEDBACK in (metadata or ()))
 
 
 class UsageParam(TypedDict, total=False):

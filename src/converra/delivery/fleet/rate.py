@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -104,42 +103,25 @@ class FairSchedule(Schedule):
         """By class the lanes with due conversations, the next one first; of each lane a heap by rank."""
 
     def take(self, now: float) -> tuple[Progress | None, int]:
-        """Remove the next due conversation; see `Schedule.take`."""
-        progress = self.peek(now)
-        if progress is None:
-            return None, 0
-        lanes = next(lanes for lanes in self._lanes if lanes)
-        lane, heap = next(iter(lanes.items()))
-        heapq.heappop(heap)
-        lanes.move_to_end(lane)
-        self.drop(progress)
-        return progress, len(self._ready)
+        """Remove the next due conversation, and let the other lanes go before its own; see `Schedule.take`."""
+        progress, waiting = super().take(now)
+        if progress is not None:
+            lanes = next(lanes for lanes in self._lanes if lanes)
+            lanes.move_to_end(next(iter(lanes)))
+        return progress, waiting
 
-    def peek(self, now: float) -> Progress | None:
-        """Return the next due conversation, or None if none is due."""
-        while self._later and self._later[0][0] <= now:
-            _, number, progress = heapq.heappop(self._later)
-            if self._is_current(progress, number):
-                heap = self._lanes[_class(progress)].setdefault(progress.lane, [])
-                heapq.heappush(heap, (self._current[progress][2], number, progress))
-                self._ready.add(progress)
-        return self._first()
+    def _heap_of(self, progress: Progress) -> list[Row]:
+        return self._lanes[_class(progress)].setdefault(progress.lane, [])
 
     def _first(self) -> Progress | None:
-        """Return the next due conversation, after those that are planned anew or dropped are removed."""
         for lanes in self._lanes:
             while lanes:
                 lane, heap = next(iter(lanes.items()))
-                while heap and not self._is_current(heap[0][2], heap[0][1]):
-                    heapq.heappop(heap)
+                self._skip_outdated(heap)
                 if heap:
                     return heap[0][2]
                 del lanes[lane]
         return None
-
-    def next_at(self) -> float | None:
-        """Return when the next conversation is due; see `Schedule.next_at`."""
-        return super().next_at() if self._first() is None else 0.0
 
 
 def _class(progress: Progress) -> int:

@@ -44,6 +44,7 @@ import msgspec
 from converra.delivery.protocol import joining
 from converra.delivery.protocol.entry import resplit, synthetic
 from converra.wire import details, limits
+from converra.wire.models import CLOSING_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
 
 OPENING_WORDS = "Conversation started."
 CONTINUING_WORDS = "Conversation continued."
-CLOSING_WORDS = "Conversation ended."
 _CONTINUES = "continues"
 """Name of the id of the previous conversation in the metadata of a further one."""
 

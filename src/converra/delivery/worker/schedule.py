@@ -79,8 +79,7 @@ class Schedule:
         progress = self.peek(now)
         if progress is None:
             return None, 0
-        heapq.heappop(self._due)
-        self.drop(progress)
+        self.drop(progress)  # its row is outdated now, and skipped
         return progress, len(self._ready)
 
     def peek(self, now: float) -> Progress | None:
@@ -88,20 +87,29 @@ class Schedule:
         while self._later and self._later[0][0] <= now:
             _, number, progress = heapq.heappop(self._later)
             if self._is_current(progress, number):
-                heapq.heappush(self._due, (self._current[progress][2], number, progress))
+                heapq.heappush(self._heap_of(progress), (self._current[progress][2], number, progress))
                 self._ready.add(progress)
-        while self._due and not self._is_current(self._due[0][2], self._due[0][1]):
-            heapq.heappop(self._due)
-        return self._due[0][2] if self._due else None
+        return self._first()
 
     def next_at(self) -> float | None:
         """Return when the next conversation is due: 0 if one is due now, None if none is planned."""
-        for heap in (self._due, self._later):
-            while heap and not self._is_current(heap[0][2], heap[0][1]):
-                heapq.heappop(heap)
-        if self._due:
+        if self._first() is not None:
             return 0.0
+        self._skip_outdated(self._later)
         return self._later[0][0] if self._later else None
+
+    def _heap_of(self, progress: Progress) -> list[Row]:  # noqa: ARG002 - a fleet has several
+        """Return the heap that a conversation is put into once it is due."""
+        return self._due
+
+    def _first(self) -> Progress | None:
+        """Return the due conversation that is next, after those that are planned anew or dropped are removed."""
+        self._skip_outdated(self._due)
+        return self._due[0][2] if self._due else None
+
+    def _skip_outdated(self, heap: list[Row]) -> None:
+        while heap and not self._is_current(heap[0][2], heap[0][1]):
+            heapq.heappop(heap)
 
     def _is_current(self, progress: Progress, number: int) -> bool:
         return self._current.get(progress, _NOT_PLANNED)[0] == number

@@ -11,7 +11,7 @@ from converra.server.store.totals import calls as calls_of
 from converra.server.viewer import costs, emitters, prompt_diff
 from converra.server.viewer.figures import duration, size
 from converra.server.viewer.texts import SHOWN_CHARACTERS, Text, Texts, pretty, without_placeholders
-from converra.wire.models import FEEDBACK
+from converra.wire.models import is_added
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -24,9 +24,6 @@ _READ_FOR_PREVIEW = 2_000
 
 _PLACED = ("role", "content", "timestamp", "model", "tokens", "toolCalls", "usage", "latencyMs")
 """The fields of a message that have a place on the page."""
-
-CLOSING_WORDS = "Conversation ended."
-"""The SDK's closing message, which is no prompt."""
 
 
 class ShownCall(NamedTuple):
@@ -190,7 +187,7 @@ def _prompt_change(at: int, messages: Sequence[Mapping[str, Any]]) -> str | None
 
 def _is_prompt(message: Mapping[str, Any]) -> bool:
     """Tell a system prompt from the system messages that a recorder adds: the end, and feedback."""
-    added = message["content"] == CLOSING_WORDS or FEEDBACK in mapping(message.get("metadata"))
+    added = is_added(message["role"], message["content"], mapping(message.get("metadata")))
     return bool(message["role"] == "system" and not added)
 
 
