@@ -167,4 +167,5 @@ def test_the_viewer_shows_the_support_agent_s_threads(support_agent: Recorded) -
     for session, words in (("ada", "neighbour take it in on Thursday"), ("ben", "Order 1234 is refunded.")):
         assert words in support_agent.pages[session]
     assert "look_up_order" in support_agent.pages["ada"]
-    assert "4711" not in support_agent.pages["ben"]
+    for session, is_hers in (("ada", True), ("ben", False)):  # an id of random digits may hold 4711 as well
+        assert ("order 4711" in support_agent.pages[session].lower()) is is_hers
