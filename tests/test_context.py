@@ -230,14 +230,12 @@ def test_nested_runs_of_frameworks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     made_up = Scope("made up", run=inner, invented=True)
     assert found(made_up, None) == made_up
-    assert context.surrounding_run() == inner
     assert found(made_up, Scope("given")) == Scope("given", run=inner)
     assert found(made_up, Scope("given", run=outer)) == Scope("given", run=outer)
     assert found(Scope("given"), Scope("other", run=outer)) == Scope("given", run=outer)
     assert found(Scope(run=inner), made_up) == made_up
     assert found(Scope(run=inner), Scope(origin=Origin("p", "of the handler"))).session == "of the handler"  # type: ignore[union-attr]
     assert found(None, None) is None
-    assert context.surrounding_run() is None
     context.forget_runs(first)
     assert found(made_up, None) is None
     context.forget_runs(last)

@@ -291,8 +291,8 @@ class CallCapture:
             recording: Recording | None
             if block is not None:
                 recording, fingerprints = block.recorded or block.recording(), None
-                if context.readers:
-                    request.run = request.run or context.surrounding_run()
+                if request.run is None and context.readers and (scope := context.surrounding()) is not None:
+                    request.run = scope.run
             else:
                 recording, fingerprints = self._router.for_call(request)
             if recording is None:

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
-from converra.process.guard import guarded
+from converra.process.guard import report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from converra.history.turn import Run, Scope
+    from converra.history.turn import Scope
 
 _active: ContextVar[Entered | None] = ContextVar("converra_conversation", default=None)
 
@@ -139,6 +139,8 @@ def claimed(model: str | None) -> bool:
     return False
 
 
+READING = "reading the session of a framework's run"
+
 readers: tuple[Callable[[], Scope | None], ...] = ()
 
 
@@ -152,15 +154,14 @@ def read_runs(reader: Callable[[], Scope | None], *, first: bool = False) -> Non
 
     """
     global readers  # noqa: PLW0603 - replaced as a whole, as in `join`
-    if all(getattr(registered, "__wrapped__", None) is not reader for registered in readers):
-        safe = guarded("reading the session of a framework's run")(reader)
-        readers = (safe, *readers) if first else (*readers, safe)
+    if reader not in readers:
+        readers = (reader, *readers) if first else (*readers, reader)
 
 
 def forget_runs(reader: Callable[[], Scope | None]) -> None:
     """Undo `read_runs`."""
     global readers  # noqa: PLW0603 - replaced as a whole, as in `join`
-    readers = tuple(registered for registered in readers if getattr(registered, "__wrapped__", None) is not reader)
+    readers = tuple(registered for registered in readers if registered is not reader)
 
 
 def surrounding() -> Scope | None:
@@ -169,20 +170,28 @@ def surrounding() -> Scope | None:
     Several frameworks may be nested. A session that the app chose takes precedence over one that a framework made up,
     and any session over none; between equals, the reader that is asked first decides.
     """
-    found = [scope for reader in readers if (scope := reader()) is not None]
-    if len(found) < 2:  # noqa: PLR2004 - nothing to choose from
-        return found[0] if found else None
+    only: Scope | None = None
+    found: list[Scope] | None = None
+    for reader in readers:
+        try:
+            scope = reader()
+        except Exception as error:  # noqa: BLE001 - a guard without a frame of its own
+            report(READING, error)
+            continue
+        if only is None:
+            only = scope
+        elif scope is not None:
+            found = [*(found or (only,)), scope]
+    return only if found is None else _nearest(found)
+
+
+def _nearest(found: list[Scope]) -> Scope:
+    """Choose between several scopes, in the order in which their readers were asked."""
     best = min(found, key=_rank)
     if best.session is not None:  # a span around a framework's run may repeat the session that the framework knows
         best = next(scope for scope in found if scope.session == best.session)
     run = best.run or next((scope.run for scope in found if scope.run), None)
     return best if run is best.run else best._replace(run=run)
-
-
-def surrounding_run() -> Run | None:
-    """Return the framework's run of an agent around this call, or None."""
-    scope = surrounding()
-    return None if scope is None else scope.run
 
 
 def _rank(scope: Scope) -> int:

@@ -44,8 +44,15 @@ class Content(msgspec.Struct):
     opaque: list[Any] | None = None
     """Blocks of unknown kinds, if they are to be kept; if None, a placeholder stands in the text."""
 
+    @property
+    def is_more(self) -> bool:
+        """True if it is more than text, hosted tools aside."""
+        return bool(self.attachments or self.reasoning or self.annotations or self.refusal or self.opaque)
+
     def text(self, glue: str) -> str:
         """Join all text; `glue` joins pieces that the model or the user wrote as one."""
+        if len(self.lines) == 1:
+            return self.lines[0][0]
         text, alone = "", True
         for line, own_line in self.lines:
             joint = "\n" if own_line or alone else glue

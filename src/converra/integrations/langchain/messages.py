@@ -118,8 +118,12 @@ def answered(own: dict[str, Any]) -> tuple[SourceMessage, ...]:
 
 
 def _assistant(own: dict[str, Any], more: dict[str, Any], found: Content) -> SourceMessage:
+    words: str = found.text("")
+    if not (embeds(words) or found.is_more or own.get("name")) and _is_empty(more):  # most are a text, or calls
+        made = tuple(_calls(own, more)) if own.get("tool_calls") or own.get("invalid_tool_calls") else ()
+        return SourceMessage("assistant", words, meant(made), metadata=unnamed(made) or None if made else None)
     media = tuple(beside(more, READ_BESIDE))
-    words, embedded = taken_out(found.text("")) if embeds(found.text("")) else (found.text(""), ())
+    words, embedded = taken_out(words) if embeds(words) else (words, [])
     text = "\n".join(filter(None, (words, *map(placeholder, media))))
     attachments = (*found.attachments, *embedded, *media)
     refusal = string(more.get("refusal"))
@@ -133,6 +137,13 @@ def _assistant(own: dict[str, Any], more: dict[str, Any], found: Content) -> Sou
     extras = unread(more, READ_BESIDE, encodings(media))
     metadata = merged({**dict(_extras(own, more, found)), **unnamed(made)}, extras) or None
     return SourceMessage("assistant", text, meant(made), None, None, attachments, metadata)
+
+
+def _is_empty(more: dict[str, Any]) -> bool:
+    for value in more.values():  # noqa: SIM110 - `all` over a generator costs twice as much, for every answer
+        if value is not None:
+            return False
+    return True
 
 
 def _extras(own: dict[str, Any], more: dict[str, Any], found: Content) -> Iterator[tuple[str, Any]]:

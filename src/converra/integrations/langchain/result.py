@@ -17,8 +17,8 @@ from converra.wire.json_safe import identifier
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from converra.history.turn import Counts
     from converra.integrations.langchain.runs import ToolRun
-    from converra.wire.models import Usage
 
 FINISH_FIELDS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 PLAIN_STOPS = frozenset({"stop", "tool_use", "tool_call", "tool_calls", "end_turn", "unload"})
@@ -40,16 +40,16 @@ def answer(result: Any) -> Answer:
     reported = {**fields(fields(result).get("llm_output")), **fields(message.get("response_metadata"))}
     source = _source(first, message)
     cached = _from_cache(message)
-    tokens, details = (None, None) if cached else _usage(message, reported)
+    counted = None if cached else _counted(message, reported)
     return Answer(
         messages=source,
         model=string(reported.get("model_name")) or string(reported.get("model")) or string(reported.get("model_id")),
-        usage=tokens,
-        usage_details=details,
         finish_reason=_finish(first, reported),
-        alternatives=tuple(_alternative(n, other) for n, other in enumerate(others, 1)),
+        alternatives=tuple(_alternative(n, other) for n, other in enumerate(others, 1)) if others else (),
         response_id=_response_id(message, reported),
         metadata=merged({"cached": True} if cached else None, unread(reported, READ_BESIDE)),
+        unread=counted,
+        read=None if counted is None else _counts,
     )
 
 
@@ -115,10 +115,16 @@ def _alternative_fields(index: int, generation: dict[str, Any]) -> Iterator[tupl
         yield "finishReason", reason
 
 
-def _usage(message: dict[str, Any], reported: Any) -> tuple[Usage | None, dict[str, Any] | None]:
-    """Return usage and details: those of the message, else those in the result's `reported`."""
-    own, provider = fields(message.get("usage_metadata")), fields(reported)
-    counts = next((found for key in ("token_usage", "usage") if (found := fields(provider.get(key)))), {})
+def _counted(message: dict[str, Any], reported: dict[str, Any]) -> tuple[Any, Any] | None:
+    """Copy the counts of the message, and those in the result's `reported`: a worker reads them."""
+    own = provider_usage.any_snapshot(message.get("usage_metadata"))
+    counts = provider_usage.any_snapshot(fields(reported.get("token_usage")) or reported.get("usage"))
+    return None if own is None and counts is None else (own, counts)
+
+
+def _counts(counted: tuple[Any, Any]) -> Counts:
+    """Read usage and details: those of the message, else those of the result."""
+    own, counts = counted
     details = provider_usage.usage_details(counts) or {}
     if own:
         return provider_usage.usage(own), {**details, **dict(_token_details(own))} or None

@@ -30,6 +30,9 @@ from converra.wire.json_safe import identifier, joined
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TEXT = frozenset({"role", "content"})
+"""Fields of a delta that brings a piece of the text and nothing else."""
+
 
 class ChatChunks:
     """The chunks of one stream so far: SDK objects or plain dicts."""
@@ -103,10 +106,11 @@ class ChatChunks:
     def _merge(self, own: dict[str, Any]) -> None:
         self._id = self._id or identifier(own.get("id")) or None
         self._model = self._model or string(own.get("model")) or None
-        counted = own.get("usage") or groq_usage(own)
+        counted = own.get("usage") or (groq_usage(own) if own.get("x_groq") else None)
         if counted:
             self._count(snapshot(counted) or {})
-        self._unread.note(own)
+        if not own.keys() <= COMPLETION:
+            self._unread.note(own)
         if own.get("error"):
             self._error = {key: string(fields(own["error"]).get(key)) for key in ("type", "code")}
         for item in items(own.get("choices")):
@@ -119,7 +123,8 @@ class ChatChunks:
         if choice is None:
             choice = self._choices[index] = _Choice(index)
         choice.merge(fields(own.get("delta")), string(own.get("finish_reason")))
-        choice.unread.note(own)
+        if not own.keys() <= CHOICE:
+            choice.unread.note(own)
         if own.get("logprobs"):
             choice.logprobs += token_logprobs(own["logprobs"])
         self.started = self.started or choice.seen
@@ -178,18 +183,8 @@ class _Choice:
             self.text.append(source)
         elif isinstance(source, list):
             self._merge_parts(source)
-        for name in ("refusal", *REASONING_FIELDS):
-            self._piece(name, delta.get(name))
-        for tool_call in items(delta.get("tool_calls")):
-            self._calls.feed(fields(tool_call))
-        if fields(delta.get("function_call")):
-            self._merge_function(fields(delta["function_call"]))
-        if fields(delta.get("audio")):
-            self._merge_audio(fields(delta["audio"]))
-        if not delta.get("reasoning"):
-            self._piece("reasoning", detailed(delta) if delta.get("reasoning_details") else None)
-        self._annotations += map(copied, items(delta.get("annotations")))
-        self._beside.add(delta)
+        if [name for name, value in delta.items() if value is not None and name not in TEXT]:
+            self._merge_beside(delta)
 
     def facts(self) -> dict[str, Any]:
         """Return the fields of the choice besides its message."""
@@ -207,6 +202,20 @@ class _Choice:
             audio = {name: joined(self._pieces.get(f"audio.{name}", ())) for name in ("data", "transcript")}
             whole["audio"] = {**self._audio, **audio}
         return whole
+
+    def _merge_beside(self, delta: dict[str, Any]) -> None:
+        for name in ("refusal", *REASONING_FIELDS):
+            self._piece(name, delta.get(name))
+        for tool_call in items(delta.get("tool_calls")):
+            self._calls.feed(fields(tool_call))
+        if fields(delta.get("function_call")):
+            self._merge_function(fields(delta["function_call"]))
+        if fields(delta.get("audio")):
+            self._merge_audio(fields(delta["audio"]))
+        if not delta.get("reasoning"):
+            self._piece("reasoning", detailed(delta) if delta.get("reasoning_details") else None)
+        self._annotations += map(copied, items(delta.get("annotations")))
+        self._beside.add(delta)
 
     def _content(self) -> Iterator[Any]:
         """Yield the parts in the order in which they came, and the text between them."""

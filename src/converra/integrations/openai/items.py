@@ -12,7 +12,7 @@ from converra.integrations.openai.chat import ROLES
 from converra.integrations.payload.extras import merged, screened, unread
 from converra.integrations.payload.fields import fields, items, plain, string
 from converra.integrations.payload.media import beside, embeds, encodings, inside, placeholder, taken_out
-from converra.integrations.payload.parts import content, text_extras, unknown
+from converra.integrations.payload.parts import content, one_text, text_extras, unknown
 from converra.integrations.payload.usage import logprobs
 from converra.wire.json_safe import identifier
 
@@ -57,6 +57,9 @@ def _message(own: dict[str, Any]) -> tuple[SourceMessage, ...]:
     if role is None:
         return ()
     parts = own.get("content")
+    plain = one_text(parts)
+    if plain is not None and own.keys() <= ITEM and own.get("phase") != "commentary" and not embeds(plain):
+        return (SourceMessage(ROLES.get(role, role), plain),)  # as nearly all are
     found = content(parts, "" if role == "assistant" else "\n")
     metadata = dict(_extras(own, items(parts))) if parts.__class__ is not str else {}
     if found.refusal:

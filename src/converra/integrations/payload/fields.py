@@ -24,6 +24,8 @@ BLOB_LENGTH = 4_096
 """Characters beyond which a string without any white space is taken for encoded binary data."""
 
 _NOTHING: dict[str, Any] = {}
+_SCALARS = frozenset({str, int, float, bool})
+"""Classes of what is copied as it is: finding that out inside of a list or an object saves a call for each value."""
 
 
 def fields(value: Any) -> dict[str, Any]:
@@ -76,8 +78,12 @@ def copied(value: Any, depth: int = 0) -> Any:
     if isinstance(value, bytes | bytearray):
         return f"<{len(value)} bytes>"
     if isinstance(value, list | tuple):
-        return [copied(item, depth + 1) for item in value]
-    return {key: copied(item, depth + 1) for key, item in fields(value).items() if item is not None}
+        return [item if item.__class__ in _SCALARS else copied(item, depth + 1) for item in value]
+    return {
+        key: item if item.__class__ in _SCALARS else copied(item, depth + 1)
+        for key, item in fields(value).items()
+        if item is not None
+    }
 
 
 def plain(value: Any) -> Any:

@@ -48,6 +48,18 @@ def content(value: Any, glue: str = "\n") -> Content:
     return found.content(glue)
 
 
+def one_text(value: Any) -> str | None:
+    """Return the text of a content that is one text and nothing else, which has no annotations; else None."""
+    if value.__class__ is str:
+        return value
+    parts = items(value)
+    own = fields(parts[0]) if len(parts) == 1 else {}
+    plain = (
+        own.get("type") in _TEXTS and own.keys() <= TEXT_PART and not (own.get("annotations") or own.get("logprobs"))
+    )
+    return string(own.get("text")) if plain else None
+
+
 class _Parts:
     """The parts read so far, in order."""
 

@@ -65,11 +65,7 @@ def snapshot(
 
 def any_snapshot(reported: Any) -> dict[str, Any] | None:
     """Copy counts of any shape, and their details; None if there are none."""
-    return {
-        name: value if value.__class__ is int or value.__class__ is str else copied(value)
-        for name, value in fields(reported).items()
-        if value is not None
-    } or None
+    return copied(fields(reported)) or None
 
 
 def counts(reported: Any) -> Counts:
