@@ -1,7 +1,7 @@
 # Every target sets up what it needs, in .venv and .venvs; a fresh clone needs Python >= 3.11, git and make.
 # PYTHON=python3.12 chooses the interpreter.
 
-.PHONY: help demo test test-quick coverage test-deployments test-fleet test-compat test-upstream check docs bench bench-fleet picture public-api format lint layers types dev wheel clean
+.PHONY: help demo test test-quick coverage test-deployments test-fleet test-compat test-upstream check check-all docs bench bench-fleet picture public-api format lint layers types dev wheel clean
 .NOTPARALLEL:
 
 # with compiled tests, a run starts 14 CPU seconds sooner
@@ -32,6 +32,8 @@ demo: ## a chat of a real openai client turns up in a local Conversations API; K
 	@.venvs/demo/bin/converra demo $(if $(KEEP),--stay)
 
 check: format-check lint layers types test docs ## everything that must hold, in this order, up to the first failure
+
+check-all: check test-deployments test-fleet test-compat test-upstream ## all that can be checked, in two hours or three: once a week, and before a release
 
 test: wheel ## the tests, against the built wheel, on all cores; ARGS="tests/api -k retry" chooses, WORKERS=0 takes one process
 	$(WHEEL)pytest $(PARALLEL) $(ARGS)
