@@ -151,12 +151,19 @@ def test_turns_are_stored_without_a_flush(server: LocalServer) -> None:
     assert server.store.conversations()[0][0].session_id == "s-1"
 
 
-def test_spans_without_ids_are_counted(server: LocalServer) -> None:
-    """The others of their batch are taken, and the answer says how many were not, in the form of the request."""
-    body = _body(_span(1, CALL), _span(2, CALL, traceId=""), _span(3, CALL, spanId="0" * 16))
-    partial = {"rejectedSpans": "2", "errorMessage": "2 spans were left out: no valid trace id and span id"}
-    assert _post(server, body).json() == {"partialSuccess": partial}
+def test_what_cannot_be_read_costs_no_batch(server: LocalServer) -> None:
+    """The others are taken, and the answer says how many spans or log records were not, in the form of the request."""
+    odd: list[Any] = [_span(4, CALL) | {"attributes": [{"key": 5}]}, _span(5, CALL, name=["n"]), "no span"]
+    body = json.loads(_body(_span(1, CALL), _span(2, CALL, traceId=""), _span(3, CALL, spanId="0" * 16), *odd))
+    body["resourceSpans"][0].setdefault("resource", {}).setdefault("attributes", []).append({"key": None})
+    reason = "left out: no valid trace id and span id, or a field of another type"
+    partial = {"rejectedSpans": "5", "errorMessage": f"5 spans were {reason}"}
+    assert _post(server, json.dumps(body).encode()).json() == {"partialSuccess": partial}
     assert len(_stored(server)) == 1
+    logs = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"eventName": 1}, {}]}]}]}).encode()
+    partial = {"rejectedLogRecords": "1", "errorMessage": f"1 log record was {reason}"}
+    assert _post(server, logs, "/v1/logs").json() == {"partialSuccess": partial}
+    assert _post(server, b'{"resourceSpans": 5}').status_code == 400
 
 
 def test_refusals(server: LocalServer) -> None:

@@ -134,11 +134,12 @@ def traces(body: bytes) -> Spans:
     """Read an `ExportTraceServiceRequest`.
 
     Raises:
-        BodyError: 400: it is no JSON, or a field has another type.
+        BodyError: 400: it is no JSON, or no spans can be found in it.
 
     """
-    spans, unread = [], 0
-    for group in _decoded(body, _Traces).resource_spans or ():
+    decoded, unread = _decoded(body, _Traces, ("resourceSpans", "scopeSpans", "spans"), _Span)
+    spans = []
+    for group in decoded.resource_spans or ():
         resource = _attributes(group.resource.attributes if group.resource else None)
         for scoped in group.scope_spans or ():
             scope = scoped.scope or _Scope()
@@ -153,27 +154,68 @@ def logs(body: bytes) -> Logs:
     """Read the GenAI events of an `ExportLogsServiceRequest`.
 
     Raises:
-        BodyError: 400: it is no JSON, or a field has another type.
+        BodyError: 400: it is no JSON, or no log records can be found in it.
 
     """
-    groups = _decoded(body, _Logs).resource_logs or ()
-    scoped = (each for group in groups for each in group.scope_logs or ())
+    decoded, unread = _decoded(body, _Logs, ("resourceLogs", "scopeLogs", "logRecords"), _LogRecord)
+    scoped = (each for group in decoded.resource_logs or () for each in group.scope_logs or ())
     read = (_log(record) for each in scoped for record in each.log_records or ())
-    return Logs([log for log in read if log is not None])
+    return Logs([log for log in read if log is not None], unread)
 
 
-def _decoded(body: bytes, form: type[_T]) -> _T:
-    """Decode a body. Half a character, as an exporter leaves it where it cuts a text, is replaced."""
+def _decoded(body: bytes, form: type[_T], path: tuple[str, str, str], item: Any) -> tuple[_T, int]:
+    """Decode a body; return with it the number of items that had to be left out, since a field has another type."""
     try:
         try:
-            return msgspec.json.decode(body, type=form)
-        except msgspec.DecodeError:
-            whole = _ESCAPES.sub(_whole, body)
-            if whole == body:
-                raise
-            return msgspec.json.decode(whole, type=form)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return _json(body, form), 0
+        except msgspec.ValidationError:
+            plain = _json(body, dict[str, Any])
+            left_out = _leave_out(plain, path, item)
+            return msgspec.convert(plain, type=form), left_out
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, msgspec.ValidationError) as error:
         raise BodyError(400, f"The body is no OTLP JSON: {error}") from error
+
+
+def _json(body: bytes, form: type[_T]) -> _T:
+    """Decode JSON. Half a character, as an exporter leaves it where it cuts a text, is replaced."""
+    try:
+        return msgspec.json.decode(body, type=form)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        whole = _ESCAPES.sub(_whole, body)
+        if whole == body:
+            raise
+        return msgspec.json.decode(whole, type=form)
+
+
+def _leave_out(plain: dict[str, Any], path: tuple[str, str, str], item: Any) -> int:
+    """Take out of a decoded body the items that are none, and the attributes of resources; count the items."""
+    groups, scopes, items = path
+    left_out = 0
+    for group in _listed(plain, groups):
+        resource = group.get("resource") if isinstance(group, dict) else None
+        pairs = _listed(resource, "attributes")
+        pairs[:] = [pair for pair in pairs if _is(pair, _KeyValue)]
+        for scoped in _listed(group, scopes):
+            found = _listed(scoped, items)
+            valid = [each for each in found if _is(each, item)]
+            left_out += len(found) - len(valid)
+            found[:] = valid
+    return left_out
+
+
+def _listed(holder: Any, name: str) -> list[Any]:
+    found = holder.get(name) if isinstance(holder, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def _is(value: Any, form: Any) -> bool:
+    try:
+        msgspec.convert(value, type=form)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _whole(escape: re.Match[bytes]) -> bytes:

@@ -33,7 +33,7 @@ class Spans(NamedTuple):
 
     spans: Sequence[Span]
     unread: int
-    """Number of spans without a valid id."""
+    """Number of spans that were left out: without a valid id, or with a field of another type."""
 
 
 class SpanLog(NamedTuple):
@@ -48,6 +48,8 @@ class Logs(NamedTuple):
     """The log records of a body that name a GenAI event and a span; any others are ignored."""
 
     records: Sequence[SpanLog]
+    unread: int = 0
+    """Number of log records that were left out, with a field of another type."""
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):

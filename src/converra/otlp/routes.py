@@ -40,6 +40,9 @@ REASON = "converra.reason"
 RETRY_SECONDS = 1
 UNAUTHORIZED, UNAVAILABLE = 401, 503
 
+_ITEMS: dict[Signal, str] = {"Spans": "span", "LogRecords": "log record"}
+"""Names of what is left out, in the answer that counts it."""
+
 PREFIX = "/v1/"
 """Beginning of the paths of all routes."""
 
@@ -140,7 +143,7 @@ class Receiver:
         found = _reader(body.form).logs(unpacked(body.content, body.encoding, self._limit))
         if found.records:
             self._sink.take((), found.records, body.key)
-        return answers.accepted(body.form, "LogRecords")
+        return _accepted(body.form, "LogRecords", found.unread)
 
 
 async def _content(request: Request, limit: int) -> bytes:
@@ -158,11 +161,13 @@ def _take_metrics(body: _Body) -> Encoded:
 
 
 def _accepted(form: Form, signal: Signal, unread: int) -> Encoded:
-    """Answer success; a message counts the spans that could not be read."""
+    """Answer success; a message counts the spans or log records that could not be read."""
     if not unread:
         return answers.accepted(form, signal)
-    were = "span was" if unread == 1 else "spans were"
-    return answers.accepted(form, signal, unread, f"{unread} {were} left out: no valid trace id and span id")
+    one = _ITEMS[signal]
+    were = f"{one} was" if unread == 1 else f"{one}s were"
+    reason = "no valid trace id and span id, or a field of another type"
+    return answers.accepted(form, signal, unread, f"{unread} {were} left out: {reason}")
 
 
 def _reader(form: Form) -> Any:
