@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import trio
 
+from converra.api.results import StoredConversation
 from converra.capture.recorder import Recorder
 from converra.config import load
 from converra.errors import InvalidArgumentError
@@ -126,6 +131,36 @@ def test_feedback_on_a_completed_conversation_is_appended_to_it(
     assert (stats.delivered, stats.pending, stats.rejected, stats.duplicated_risk) == (4, 0, 0, 0)
 
 
+@pytest.mark.parametrize("session_id", [None, "s"])
+def test_late_feedback_of_a_killed_process_reaches_its_conversation(
+    server: LocalServer, tmp_path: Path, session_id: str | None
+) -> None:
+    """From the durable outbox, also when the API has forgotten the idempotency key of the conversation."""
+    environment = {
+        "CONVERRA_BASE_URL": server.base_url,
+        "CONVERRA_API_KEY": "k",
+        "CONVERRA_OUTBOX": str(tmp_path / "outbox"),
+    }
+    killed = f"""
+import os, converra
+converra.instrument(flush_interval=3600)
+with converra.conversation("p", session_id={session_id!r}, keep_open={session_id is not None}) as conversation:
+    conversation.add_message("user", "Hi")
+    conversation.add_message("assistant", "Hello")
+conversation.complete()
+assert converra.flush({LONG})
+conversation.feedback(1, comment="Thanks")
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", killed], check=True, env=os.environ | environment)
+    server.store.execute("DELETE FROM idempotency_keys")
+    next_one = Recorder(load({}, environment))
+    next_one.instrument()
+    assert next_one.shutdown(LONG)
+    assert texts(server) == ["Hi", "Hello", "Feedback (user): 1. Thanks"]
+    assert without_time(held(server).metadata["feedback"]) == {"user": {"score": 1, "comment": "Thanks"}}
+
+
 def test_an_api_that_takes_nothing_after_the_end_is_named(
     server: LocalServer, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -161,6 +196,60 @@ def test_feedback_comes_from_another_process(server: LocalServer, make: Make) ->
     assert third.flush(LONG)
     assert texts(server)[2:] == ["Feedback (user): 1", "Conversation ended.", "Feedback (editor): 0"]
     assert held(server).status == "completed"
+
+
+@pytest.mark.parametrize("completed", [False, True], ids=["open", "completed"])
+@pytest.mark.parametrize("hidden", ["messages", "metadata", "nothing"])
+def test_feedback_of_all_processes_is_kept(
+    server: LocalServer, make: Make, monkeypatch: pytest.MonkeyPatch, *, completed: bool, hidden: str
+) -> None:
+    """Under one key the latest counts, whichever process gave it, and whatever of a conversation the API shows."""
+    read = StoredConversation.read_as_sent
+
+    def read_less(body: bytes) -> StoredConversation:
+        nothing: dict[str, Any] = {"messages": [], "metadata": None}
+        less = {name: value for name, value in nothing.items() if name == hidden}
+        return msgspec.structs.replace(read(body), **less)
+
+    monkeypatch.setattr(StoredConversation, "read_as_sent", read_less)
+    processes = [make(), make(), make()]
+    with processes[0].conversation("p", session_id="s", keep_open=True) as conversation:
+        spoken(conversation)
+    if completed:
+        conversation.complete()
+    assert processes[0].flush(LONG)
+    given: list[tuple[int, int, str]] = [
+        (0, 1, "user"),
+        (1, 2, "editor"),
+        (2, 3, "user"),
+        (0, 4, "tone"),
+        (1, 5, "tone"),
+    ]
+    for process, score, key in given:
+        with processes[process].conversation("p", session_id="s", keep_open=True) as joined:
+            joined.feedback(score, key=key)
+        assert processes[process].flush(LONG)
+    scores = {key: each["score"] for key, each in held(server).metadata["feedback"].items()}
+    assert scores == {"user": 3, "editor": 2, "tone": 5}
+    assert texts(server)[:2] == ["Hi", "Hello"]
+    assert [text for text in texts(server) if text.startswith("Feedback")] == [
+        f"Feedback ({key}): {score}" for _, score, key in given
+    ]
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_feedback_is_sent_where_nothing_can_be_read(server: LocalServer, make: Make, status: int) -> None:
+    """An API that does not show the conversation holds no feedback back."""
+    recorder = make()
+    with recorder.conversation("p", session_id="s", keep_open=True) as conversation:
+        spoken(conversation)
+        assert recorder.flush(LONG)
+        server.faults.add("read", "status", status=status, times=2)
+        conversation.feedback(1)
+        assert recorder.flush(LONG)
+    newest = server.store.conversations()[0][0]
+    assert newest.metadata["feedback"]["user"]["score"] == 1
+    assert recorder.stats().delivered == recorder.stats().captured == 3
 
 
 def test_the_comment_is_redacted(server: LocalServer, make: Make) -> None:

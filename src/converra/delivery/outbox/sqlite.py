@@ -107,7 +107,8 @@ class SQLiteOutbox:
         plain = json_safe.plain(dict(metadata))
         with self._entering, self._failing():
             file = self._opened()
-            if file is not None and queue.rows.row:
+            if file is not None and (queue.rows.row or queue.progress is not None):
+                queue.rows.row = queue.rows.row or self._conversation(file, queue)
                 sql = "INSERT INTO note (conversation, body) VALUES (?, ?)"
                 return file.front.execute(sql, (queue.rows.row, encode(plain))).lastrowid or 0, plain
         return 0, plain
@@ -129,10 +130,16 @@ class SQLiteOutbox:
         return None
 
     def _conversation(self, file: OpenFile, queue: ConversationQueue) -> int:
+        """Write the conversation. Feedback may come when it is delivered and forgotten: the row names it by its id.
+
+        By its key the next process would find it for 24 hours only (API document, "Idempotency").
+        """
         header = msgspec.structs.replace(queue.header, metadata=json_safe.plain(queue.header.metadata))
+        progress = queue.progress if queue.progress is not None and queue.progress.state.id is not None else None
+        state, ended = (None, False) if progress is None else (encode(progress.state), progress.ended)
         row = file.front.execute(
-            "INSERT INTO conversation (owner, header, writer, touched) VALUES (?, ?, ?, ?)",
-            (file.owner, encode(header), queue.writer, time.time()),
+            "INSERT INTO conversation (owner, header, writer, state, ended, touched) VALUES (?, ?, ?, ?, ?, ?)",
+            (file.owner, encode(header), queue.writer, state, ended, time.time()),
         ).lastrowid
         return row or 0
 

@@ -50,7 +50,7 @@ _OPEN_STATUSES = ("active", "in_progress")
 
 
 class ReadBack(NamedTuple):
-    """Read the conversation back, to learn whether an append was stored or which process opened the conversation."""
+    """Read the conversation back: whether an append was stored, which process opened it, what feedback others gave."""
 
 
 Step = Opening | Batch | ReadBack | None
@@ -104,6 +104,12 @@ def plan(progress: Progress, *, ended: bool, held_back: int = 0, refused: Collec
         return state.opening
     if state.closed and progress.entries and not (state.id and progress.entries[0].after_end):
         progress.move_on()
+    step = _next(progress, ended=ended, held_back=held_back, refused=refused)
+    return ReadBack() if isinstance(step, Batch) and progress.unread_feedback else step
+
+
+def _next(progress: Progress, *, ended: bool, held_back: int, refused: Collection[str]) -> Opening | Batch | None:
+    """Decide the next request of a conversation that waits for no answer."""
     if progress.state.closed:
         return _after_end(progress)
     ready = list(islice(progress.entries, max(0, len(progress.entries) - held_back)))

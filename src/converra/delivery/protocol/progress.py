@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.delivery.protocol import joining
+from converra.delivery.protocol import joining, judgements
 from converra.delivery.protocol.entry import resplit, synthetic
 from converra.wire import details, limits
 from converra.wire.models import CLOSING_WORDS
@@ -173,6 +173,8 @@ class Progress:
     """Monotonic time before which it is not sent."""
     accepted: bool = False
     """The last append was answered with a success that could not be read, so it is probably stored."""
+    unread_feedback: bool = False
+    """Feedback waits, and other processes of the session may have given some since the last read-back."""
     scarce: bool = False
     """The rate limit holds conversations back, so this one is sent in as few requests as possible."""
     received: int = 0
@@ -258,15 +260,14 @@ class Progress:
 
     def annotate(self, metadata: dict[str, Any]) -> None:
         """Merge metadata into what the next request carries."""
-        added = details.renamed(metadata)
+        added = judgements.take(self, details.renamed(metadata))
         self.state.annotations |= added
         self.state.metadata |= added
 
     def drop_metadata(self) -> bool:
         """Continue without the user's metadata; return False if there was none."""
         had = bool(self.state.metadata)
-        self.state.annotations = {}
-        self.state.metadata = {}
+        self.state.annotations, self.state.metadata = {}, {}
         return had
 
     def opened(self, conversation_id: str, opening: Opening, *, ours: bool) -> list[EncodedMessage]:

@@ -9,6 +9,8 @@ request   answer                       then
 create    success                      the conversation is open; what the create held is delivered
 create    success, shared session      read it back, to learn whether this process or another one opened it
 append    success                      its messages are delivered
+append    with feedback, in a shared   before it, read it back: the feedback of other processes is sent again, since
+          session                      the API would replace it
 append    unknown: a timeout, a lost   read it back: the batch is delivered if it is there, else it is sent again
           answer, a 5xx
 any       408, 425, 429, 5xx, network  retry with backoff, or after `Retry-After`
@@ -25,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from converra.api import retry
-from converra.delivery.protocol import late_errors, readback, requests
+from converra.delivery.protocol import judgements, late_errors, readback, requests
 from converra.delivery.protocol.batching import ReadBack, plan
 from converra.delivery.protocol.progress import Batch, Opening
 from converra.delivery.protocol.requests import Refusals
@@ -218,10 +220,12 @@ class Sender:
             self._delivered(progress, progress.stored(step))
         elif isinstance(step, Opening):
             self._created(progress, step, answer)
-        elif progress.state.opener_unknown:
-            self._joined(progress, answer)
         else:
-            self._settle_batch(progress, answer)
+            judgements.learn(progress, answer)
+            if progress.state.opener_unknown:
+                self._joined(progress, answer)
+            else:
+                self._settle_batch(progress, answer)
 
     def _created(self, progress: Progress, opening: Opening, answer: Accepted | StoredConversation) -> None:
         progress.state.id = answer.id
@@ -355,6 +359,7 @@ class Sender:
 
     def _cannot_read_back(self, progress: Progress, status: int) -> None:
         """Continue without reading the conversation back: it is gone, or the API does not show it."""
+        progress.unread_feedback = False
         if status == HTTPStatus.NOT_FOUND:
             progress.move_on()
         elif progress.state.unsettled is not None and progress.accepted:
