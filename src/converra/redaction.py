@@ -76,6 +76,7 @@ _PHONE = re.compile(
 )
 
 _LABEL = re.compile(rf"\[({'|'.join(KINDS)}):([\w-]{{22,}})\]")
+_LABEL_OR_KIND = re.compile(rf"\[({'|'.join(KINDS)})(?::[\w-]{{22,}})?\]")
 _SHORTEST_KEY = 8
 
 
@@ -209,6 +210,11 @@ class Pseudonyms(Redaction):
             return self._cipher.decrypt(raw, [kind.encode()]).decode()
         except (self._unreadable, binascii.Error, ValueError):
             return match.group()
+
+
+def kinds_in(text: str) -> list[str]:
+    """Return the kind of each replacement in a recorded text."""
+    return _LABEL_OR_KIND.findall(text)
 
 
 def _checks_as_card(text: str) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from converra import redaction
 from converra._version import __version__
 from converra.cli import checks, diagnosis, trial
 from converra.cli.checks import Check
@@ -21,7 +22,7 @@ from converra.integrations import uncaptured
 from converra.server.run import serve
 from converra.server.store.records import fingerprint
 from tests import warm
-from tests.cli.recorded import ran
+from tests.cli.recorded import ran, record
 from tests.patience import LONG
 from tests.terminal import in_a_terminal
 
@@ -226,6 +227,33 @@ def test_what_is_not_installed_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> 
     assert "langchain_openai" not in found
     assert found["langchain"] == found["langchain, streamed"] == found["langchain, async"] == ("ok", "recorded")
     assert "chat" not in found
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_redaction_withheld_is_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By kind, in all that was recorded on this machine: texts, arguments and metadata, labels and pseudonyms."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert "recorded messages" not in reported("--offline")[1]
+    path = tmp_path / "converra" / "local.sqlite3"
+    path.parent.mkdir()
+    said: Any = [
+        {"role": "user", "content": "I am ann@example.org, my card is 4111 1111 1111 1111"},
+        {
+            "role": "tool",
+            "content": "",
+            "toolCalls": [{"id": "1", "name": "mail", "arguments": {"to": "bo@example.org"}}],
+        },
+        {"role": "assistant", "content": "Done.", "metadata": {"reasoning": "ann@example.org, not [mail]"}},
+    ]
+    record(path, said)
+    assert reported("--offline")[1]["recorded messages"] == ("ok", f"nothing in {path} (default: no redact)")
+    put = (redaction.standard(), redaction.pseudonyms("a key of this test"))
+    for redact in put:
+        record(path, [redact(message) for message in said])
+    assert reported("--offline")[1]["recorded messages"] == ("ok", f"6 email, 2 card by converra.redaction, in {path}")
+    assert "withheld\n    ok  recorded messages: 6 email" in ran("doctor", "--offline").stdout
+    path.write_bytes(b"no database at all" * 100)
+    assert "cannot be read: file is not a database" in reported("--offline")[1]["recorded messages"][1]
 
 
 def test_a_file_that_shadows_openai_is_named(tmp_path: Path) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import os
 import platform
+import sqlite3
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from converra import config
+from converra import config, redaction
 from converra._version import __version__
 from converra.api.client import Converra
 from converra.cli.failures import explained, no_api
 from converra.errors import AuthenticationError, ConverraError, InvalidArgumentError, NotFoundError
 from converra.errors import PermissionDeniedError as Forbidden
 from converra.integrations import discovery, uncaptured
+from converra.server.store.database import connect_to_read
 from converra.server.store.records import fingerprint
 
 if TYPE_CHECKING:
@@ -209,6 +213,26 @@ def _wrappers(function: Any) -> set[str]:
         found.add(str(getattr(wrapper, "__module__", None) or type(function).__module__))
         function = inner
     return {module for module in found if module.partition(".")[0] not in ("openai", "converra", "functools")}
+
+
+NEWEST = 10_000
+"""Recorded messages in which the doctor looks for what was withheld."""
+
+
+def withheld(path: str) -> Iterator[Check]:
+    """Count what `converra.redaction` withheld from the newest messages that `converra dev` has recorded, by kind."""
+    if not Path(path).exists():
+        return
+    try:
+        with contextlib.closing(connect_to_read(path)) as db:
+            rows = db.execute("SELECT content, rest FROM messages ORDER BY number DESC LIMIT ?", (NEWEST,))
+            found = Counter(kind for row in rows for text in row for kind in redaction.kinds_in(text))
+    except sqlite3.Error as error:
+        yield Check("withheld", "recorded messages", "note", f"{path} cannot be read: {error}")
+        return
+    kinds = ", ".join(f"{found[kind]:,} {kind}" for kind in redaction.KINDS if found[kind])
+    said = f"{kinds} by converra.redaction, in {path}" if kinds else f"nothing in {path} (default: no redact)"
+    yield Check("withheld", "recorded messages", "ok", said)
 
 
 def environment() -> Mapping[str, str]:

@@ -10,6 +10,7 @@ import msgspec
 
 from converra.capture.console import in_colour, visible
 from converra.cli import checks, fleet_checks
+from converra.cli.paths import default_path
 from converra.cli.trial import trial
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def _checks(*, offline: bool, outbox: str | None) -> Iterator[Check]:
     yield from fleet_checks.fleet(environ, outbox, offline=offline)
     yield from checks.versions()
     yield from checks.providers(environ)
+    yield from checks.withheld(default_path())
     yield from trial()
     yield from checks.others()  # last: the trial has imported what others wrap
 

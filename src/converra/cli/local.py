@@ -1,21 +1,15 @@
-"""Where the conversations of `converra dev` are kept, and how a command opens them."""
+"""Opening the file with the conversations of `converra dev`, for a command."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
 from converra.cli.failures import readable
+from converra.cli.paths import default_path
 from converra.server.store.conversations import Store
 from converra.server.store.database import StoreError
-
-
-def default_path() -> str:
-    """The file in the folder where programs keep a user's data."""
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return str(Path(base) / "converra" / "local.sqlite3")
 
 
 def opened(path: str, *, keep_conversations: int | None = None, keep_days: float | None = None) -> Store:

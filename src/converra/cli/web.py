@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 
 import click
 
+from converra.cli.paths import default_path
 from converra.cli.running import running
 
 
@@ -13,8 +14,6 @@ def open_viewer(page: str, *, local: bool, db: str | None) -> None:
     """Print the address of a page of the running viewer, and open it; an error if none runs."""
     if not (local or db):
         raise click.UsageError("--web opens the viewer of `converra dev`: add --local or --db")
-    from converra.cli.local import default_path  # noqa: PLC0415 - it loads the store, which the API does without
-
     path = db or default_path()
     there = running(path)
     if there is None:

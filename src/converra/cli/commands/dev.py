@@ -15,7 +15,8 @@ import msgspec
 
 from converra.cli import child, sightings
 from converra.cli.live import LOOK_SECONDS, Live
-from converra.cli.local import default_path, opened
+from converra.cli.local import opened
+from converra.cli.paths import default_path
 from converra.cli.running import Running, announced, running
 from converra.cli.source import json_option
 from converra.cli.wording import plural

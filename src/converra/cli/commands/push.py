@@ -15,8 +15,9 @@ from converra.capture.console import visible
 from converra.cli.completing import id_argument
 from converra.cli.failures import FAILED, INTERRUPTED, exit_status, explained
 from converra.cli.ids import found_in
-from converra.cli.local import default_path, recorded
+from converra.cli.local import recorded
 from converra.cli.output import print_json
+from converra.cli.paths import default_path
 from converra.cli.pushed import Place, Pushed
 from converra.cli.pushing import Push, Recorded
 from converra.cli.source import db_option, json_option
