@@ -18,6 +18,7 @@ from converra.integrations.discovery import chosen
 from converra.integrations.importing import WATCHER
 from converra.integrations.patching import Patches, PatchPoint
 from converra.integrations.uncaptured import LIBRARIES, NOTICES
+from converra.process import guard
 from tests.integrations.recording import RecordingCapture
 
 if TYPE_CHECKING:
@@ -151,7 +152,8 @@ def test_the_setting_integrations(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(InvalidArgumentError, match="integrations is 7, expected names of integrations"):
         load({"integrations": 7}, {})
     NOTICES.reset()
-    recorder = Recorder(load({"api_key": "k", "integrations": "-openai"}, {}))
+    recorder = Recorder(load({"api_key": "k", "integrations": "-openai,-opnai"}, {}))
+    guard.reset_log_limits()
     before = openai.OpenAI.request
     try:
         report = recorder.instrument()
@@ -161,8 +163,12 @@ def test_the_setting_integrations(caplog: pytest.LogCaptureFixture) -> None:
         recorder.shutdown(0)
         NOTICES.reset()
     assert Patched("openai", "skipped", "left out by the setting `integrations`") in report.skipped
-    (line,) = named(caplog)
-    assert line.endswith("of it are not recorded. The setting `integrations` leaves it out: change that.")
+    (left_out,) = named(caplog)
+    assert left_out.endswith("of it are not recorded. The setting `integrations` leaves it out: change that.")
+    assert (
+        "integrations (CONVERRA_INTEGRATIONS) names 'opnai': there is no such integration; there are: anthropic, "
+        in typo
+    )
     assert WATCHER not in sys.meta_path
 
 

@@ -23,7 +23,7 @@ from converra.capture.routing import CallCapture, Router
 from converra.config import Config
 from converra.delivery.delivery import Delivery
 from converra.process import context, exits, lifecycle, servers
-from converra.process.guard import guard
+from converra.process.guard import guard, log_limited
 from converra.process.jobs import JobQueue
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
         def after_fork(self) -> None:
             """Forget them in a child process: they are the parent's."""
+
+
+UNKNOWN_INTEGRATION = "converra: the setting integrations (CONVERRA_INTEGRATIONS) names %r: %s"
 
 
 class Recorder:
@@ -113,6 +116,8 @@ class Recorder:
                 for row in patching.switch_on(integration, self.capture)
             ]
             rows += uncaptured.watch(list(self._integrations.values()), chosen.left_out)
+        for row in chosen.unknown:
+            log_limited(f"integration:{row.target}", UNKNOWN_INTEGRATION, row.target, row.why)
         return Report([*rows, *chosen.unknown])
 
     def uninstrument(self) -> None:
