@@ -98,7 +98,7 @@ def test_pages_can_be_turned_by_hand() -> None:
         with pytest.raises(IndexError):
             last[1]
         assert not last.has_next_page()
-        assert repr(last) == "Page(1 conversations, Pagination(total=2))"
+        assert repr(last) == "Page(1 conversations, Pagination(total=2, limit=0, offset=0))"
         with pytest.raises(InvalidArgumentError, match="this is the last page"):
             last.next_page()
 

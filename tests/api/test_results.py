@@ -159,8 +159,11 @@ def test_a_result_goes_back_to_what_the_api_sent() -> None:
 
 
 def test_a_result_shows_only_what_is_set() -> None:
-    """The `repr` of a result is short."""
+    """The `repr` of a result is short, and hides nothing that the API sent."""
     assert repr(StoredConversation(id="c", status="active")) == "StoredConversation(id='c', status='active')"
+    found = Insights.from_dict({"taskCompleted": False, "sentimentScore": 0.0, "issues": [], "summary": ""})
+    assert repr(found) == "Insights(sentiment_score=0.0, task_completed=False, summary='', issues=[])"
+    assert repr(Pagination.from_dict({"limit": 20, "offset": 0})) == "Pagination(total=0, limit=20, offset=0)"
 
 
 def test_a_result_begins_with_what_it_is() -> None:

@@ -37,9 +37,10 @@ class Result(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     extra: dict[str, Any] = {}
 
     def __repr__(self) -> str:
-        names = (*self.__struct_fields__[1:], "extra")
-        shown = ((name, getattr(self, name)) for name in names if name != "response")
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown if _says_much(value))})"
+        missing = _missing(type(self))
+        values = ((name, getattr(self, name)) for name in missing if name != "response")
+        shown = (f"{name}={value!r}" for name, value in values if value is not None and value != missing[name])
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Self:
@@ -327,8 +328,15 @@ def _field(name: str, hint: Any) -> _Field:
     )
 
 
-def _says_much(value: Any) -> bool:
-    return value is not None and value not in ("", [], {}, False)
+@cache
+def _missing(cls: type[Result]) -> dict[str, Any]:
+    """Return the value by which the `repr` knows each field that the API did not send, `extra` last; no number is."""
+    defaults = {
+        field.name: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        for field in msgspec.structs.fields(cls)
+    }
+    extra = defaults.pop("extra")
+    return {**{name: None if type(value) is int else value for name, value in defaults.items()}, "extra": extra}
 
 
 def _optional(hint: Any) -> bool:
