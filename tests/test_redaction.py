@@ -38,6 +38,18 @@ FOUND = {
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc-def": "[secret]",
     "a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nb": "a\n[secret]\nb",
     "cut -----BEGIN PRIVATE KEY-----\nMIIE": "cut [secret]",
+    "4111 1111 1111 1111 12/27 123, 4111111111111111 123": "[card] 12/27 123, [card] 123",
+    "until 12/2027 4111-1111-1111-1111": "until 12/2027 [card]",
+    "3782 822463 10005 12/27": "[card] 12/27",
+    "AT61 1904 3002 3457 3201 BKAUATWW, de89370400440532013000": "[iban] BKAUATWW, [iban]",
+    "http://10.0.0.1:8080/ or ::ffff:10.0.0.1": "http://[ip]:8080/ or [ip]",
+    "o'neil@example.org, ?to=ann%40example.org, 'bo@example.org'": "[email], ?to=[email], '[email]'",
+    "AWS_SECRET_ACCESS_KEY=wJalr/7MDENG": "AWS_SECRET_ACCESS_KEY=[secret]",
+    "OPENAI_API_KEY: abcdef12": "OPENAI_API_KEY: [secret]",
+    "access_token=abcdef12, clientSecret: 'abcdef12'": "access_token=[secret], clientSecret: '[secret]'",
+    "redis://:hunter22@cache/0, https://x.org/a?se=1&sig=abcdefgh%3D": "redis://:[secret]@cache/0, "
+    "https://x.org/a?se=1&sig=[secret]",
+    "authorization: bearer abc123.def456": "authorization: bearer [secret]",
 }
 
 LEFT = [
@@ -48,7 +60,8 @@ LEFT = [
     "version 1.2.3.4.5 of 999.1.1.1, C::D, a::b::c",
     "GB00WEST12345698765432",
     "me@localhost, @name, a@b",
-    "the password is secret; tokens: 12",
+    "the password is secret; tokens: 12; monkey: banana; the bearer representative",
+    "de12 and some more words that go on, AT00 1904 3002 3457 3201",
     "the lone half \ud800 of an emoji",
 ]
 
@@ -130,6 +143,23 @@ def test_a_long_text_takes_time_in_proportion() -> None:
     """No text makes a pattern try again and again: ten times as long takes about ten times the steps."""
     for unit in ("a", "1", "1 ", "a@", "1.", ":", "+1-", "AB12 ", "-----BEGIN PRIVATE KEY-----", "eyJ", "token=", "0 "):
         redaction.standard()({"content": unit * 50_000})  # quadratic, it would run into the timeout of a test
+
+
+def test_a_long_text_is_searched_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is missed or cut at their borders, wherever they are; the interpreter's lock is released between them."""
+    random.seed(7)
+    values = [*FOUND, *LEFT, "a" * 70, "eyJ" + "a" * 90 + "." + "b" * 90 + ".c", "token=" + "c" * 90, "\n", " "]
+    text = " ".join(random.choice(values) + "x" * random.randrange(30) for _ in range(400))
+    found, again = redaction.standard(), redaction.standard()
+    expected = found({"content": text})["content"]
+    assert again({"content": "api_key=sk-abcdefghijklmnopqrstuv"})["content"] == "api_key=[secret]"
+    assert again.withheld == {"secret": 1}, "it is counted once"
+    again = redaction.standard()
+    for window in (128, 131, 200, 1000):
+        monkeypatch.setattr(redaction, "_WINDOW", window)
+        monkeypatch.setattr(redaction, "_MARGIN", 100)
+        assert again({"content": text})["content"] == expected
+    assert again.withheld == {kind: count * 4 for kind, count in found.withheld.items()}
 
 
 def test_stats_say_what_was_withheld() -> None:

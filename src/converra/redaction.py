@@ -3,7 +3,7 @@
 ========  ==============================================================================================
 kind      found
 ========  ==============================================================================================
-secret    keys and tokens of well-known forms, JSON web tokens, private keys, `Bearer …`, `password=…`
+secret    keys and tokens of well-known forms, JSON web tokens, private keys, `Bearer …`, `password=…`, signed links
 email     addresses
 iban      account numbers whose check digits are right
 card      numbers of 13 to 19 digits that begin and check as payment cards do (Luhn)
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from converra.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Pseudonyms", "Redaction", "pseudonyms", "standard"]
 
@@ -50,19 +50,49 @@ _SECRET = re.compile(
       | (?:hf|npm|pypi|dop_v1|shpat|SG|gsk|xai)[-_.][\w.-]{20,}
       | eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*
     )(?![\w-])
-    | (?<=\bBearer\ )[\w.~+/=-]{12,}
-    | (?<=\bBasic\ )[\w+/=-]{16,}
     """,
     re.VERBOSE | re.DOTALL,
 )
-_ASSIGNED = re.compile(
-    r"""(\b(?:api[_-]?key|access[_-]?key|secret|password|passwd|pwd|token)\b["']?\s{0,3}[:=]\s{0,3}["']?)([^\s"',;]{6,})""",
-    re.IGNORECASE,
+_AUTHORIZATION = re.compile(
+    r"[Bb](?<!\w.)(?:(?<=B)(?:earer|asic(?=\ [\w+/=-]{16}))|(?<=b)earer(?=\ [A-Za-z.~+/=_-]*\d))\ ([\w.~+/=-]{12,})"
 )
-_EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])")
-_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?:\ ?[A-Z0-9]{4}){2,7}(?:\ ?[A-Z0-9]{1,3})?(?!\w)")
+_KEYS = ("api", "access", "account", "auth", "encryption", "master", "private", "secret", "shared", "signing")
+_ASSIGNED = re.compile(
+    rf"""
+    ([KkPpSsTt](?i:  # first a set of characters: a search skips all others quickly
+        (?:{"|".join(rf"(?<={each}k) | (?<={each}[_-]k)" for each in _KEYS)})ey
+      | (?<=s)ecret | (?<=p)assw(?:or)?d | (?<=p)assphrase | (?<=p)wd | (?<=t)oken
+    )\b["']?\s{{0,3}}[:=]\s{{0,3}}["']?)
+    (?!\[secret\])([^\s"',;]{{6,}})
+    """,
+    re.VERBOSE,
+)
+_SIGNATURE = re.compile(r"[?&](?:sig|key|[\w-]{0,40}signature)=(?!\[secret\])([^\s&#\"'<>]{8,})", re.IGNORECASE)
+_PASSWORD = re.compile(r"://[^\s:/@]{0,64}:([^\s/@]{1,256})(?=@)")
+_EMAIL = re.compile(
+    r"(?<![\w.+%-])[\w.+%-][\w.+%'&-]{0,63}(?:@|%40)(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])", re.IGNORECASE
+)
+_IBAN = re.compile(r"[A-Za-z](?<!\w.)[A-Za-z]\d\d(?:[ -]?[A-Za-z0-9]){11,30}")
+_IBAN_LENGTHS = """
+AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24 FI18
+FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20
+LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24 RS22 RU33 SA24
+SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30
+"""
+_CHARACTERS = {each[:2]: int(each[2:]) for each in _IBAN_LENGTHS.split()}
+"""Length of the account numbers of a country (IBAN registry): the code of the bank may follow one."""
 _CARD = re.compile(r"(?<![\w.-])[2-6]\d{3}(?:[ -]?\d){9,15}(?![\w-])")
-_IP = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4})(?![\w:]|\.\d)")
+_CARD_BEFORE = re.compile(r"\d{4}(?:([ -])\d{4}\1\d{4}\1\d{4}|([ -])\d{6}\2\d{5}|\d{9,15})(?![\d])")
+"""A card in its usual groups, before other numbers: its date, or its code."""
+_IP = re.compile(
+    r"""
+    (?<![\w.:])(?:
+        \d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)
+      | (?:[0-9A-Fa-f]{0,4}:){2,7}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4})(?![\w:]|\.\d)
+    )
+    """,
+    re.VERBOSE,
+)
 _PHONE = re.compile(
     r"""
     (?<![\w.+-])(?:
@@ -123,15 +153,14 @@ class Redaction:
 
     def _text(self, text: str, found: dict[str, int]) -> str:
         for finder in _FINDERS:
-
-            def replaced(match: re.Match[str], finder: _Finder = finder) -> str:
-                value = match.group(finder.group)
-                if finder.holds is not None and not finder.holds(value):
-                    return match.group()
+            parts: list[str] = []
+            done = 0
+            for start, end in finder.places(text):
                 found[finder.kind] += 1
-                return match.group()[: match.start(finder.group) - match.start()] + self._replace(finder.kind, value)
-
-            text = finder.pattern.sub(replaced, text)
+                parts += text[done:start], self._replace(finder.kind, text[start:end])
+                done = end
+            if parts:
+                text = "".join((*parts, text[done:]))
         return text
 
 
@@ -217,6 +246,14 @@ def kinds_in(text: str) -> list[str]:
     return _LABEL_OR_KIND.findall(text)
 
 
+def _card(text: str) -> int:
+    """Return the length of the card number at the beginning of a text; 0 if there is none."""
+    if _checks_as_card(text):
+        return len(text)
+    usual = _CARD_BEFORE.match(text)
+    return usual.end() if usual and _checks_as_card(usual[0]) else 0
+
+
 def _checks_as_card(text: str) -> bool:
     """Check the last digit by Luhn's rule."""
     digits = [int(digit) for digit in text if digit.isdigit()]
@@ -224,35 +261,70 @@ def _checks_as_card(text: str) -> bool:
     return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
-def _checks_as_iban(text: str) -> bool:
-    """Check the two check digits (ISO 13616)."""
-    plain = text.replace(" ", "")
-    return int("".join(str(int(each, 36)) for each in plain[4:] + plain[:4])) % 97 == 1
+def _iban(text: str) -> int:
+    """Return the length of an account number whose two check digits are right (ISO 13616); 0 for another."""
+    places = [at for at, each in enumerate(text) if each.isalnum()]
+    count = _CHARACTERS.get(text[:2].upper(), len(places) + 1)
+    if count > len(places):
+        return 0
+    end = places[count - 1] + 1
+    plain = "".join(text[at] for at in places[4:count]) + text[:4]
+    goes_on = text[end : end + 1].isalnum()
+    return 0 if goes_on or int("".join(str(int(each, 36)) for each in plain)) % 97 != 1 else end
 
 
-def _is_address(text: str) -> bool:
+def _address(text: str) -> int:
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return any(each.isdigit() for each in text)  # `C::D` is code
+        return 0
+    return len(text) if any(each.isdigit() for each in text) else 0  # `C::D` is code
+
+
+_WINDOW = 64 * 1024
+"""Characters that one search looks at: it holds the interpreter's lock, and so the threads of the app."""
+
+_MARGIN = 1024
+"""Characters before the end of a window in which a match may be cut off. Longer matches have no spaces in them."""
 
 
 class _Finder(NamedTuple):
-    """Pattern of one kind: `group`, up to the end of a match, is replaced if it `holds` what its form promises."""
+    """Pattern of one kind: `group`, up to the end of a match, is replaced, as far as it `holds` what it looks like."""
 
     kind: str
     pattern: re.Pattern[str]
-    holds: Callable[[str], bool] | None = None
+    holds: Callable[[str], int] = len
     group: int = 0
+
+    def places(self, text: str) -> Iterator[tuple[int, int]]:
+        """Find what is to be replaced, in windows that end between words."""
+        at, size = 0, _WINDOW
+        while True:
+            end = min(at + size, len(text))
+            match = self.pattern.search(text, at, end)
+            if match is None and end == len(text):
+                return
+            if match is not None and (end == len(text) or match.end() <= end - _MARGIN):
+                start = match.start(self.group)
+                length = self.holds(match[self.group])
+                if length:
+                    yield start, start + length
+                at, size = (start + length if length else match.start() + 1), _WINDOW
+                continue
+            before = end - _MARGIN if match is None else match.start()
+            gap = max(text.rfind(" ", at + 1, before), text.rfind("\n", at + 1, before))
+            at, size = (at, size * 2) if gap < 0 else (gap, _WINDOW)
 
 
 _FINDERS = (
     _Finder("secret", _SECRET),
+    _Finder("secret", _AUTHORIZATION, group=1),
     _Finder("secret", _ASSIGNED, group=2),
+    _Finder("secret", _SIGNATURE, group=1),
+    _Finder("secret", _PASSWORD, group=1),
     _Finder("email", _EMAIL),
-    _Finder("iban", _IBAN, _checks_as_iban),
-    _Finder("card", _CARD, _checks_as_card),
-    _Finder("ip", _IP, _is_address),
+    _Finder("iban", _IBAN, _iban),
+    _Finder("card", _CARD, _card),
+    _Finder("ip", _IP, _address),
     _Finder("phone", _PHONE),
 )
