@@ -188,6 +188,13 @@ def test_commands_can_be_pasted(page: Page) -> None:
     assert gaps == []
 
 
+def test_nothing_is_installed_from_the_package_index_by_our_name() -> None:
+    """There, the name belongs to an unrelated package; the extras are those of the checkout."""
+    files = [page.path for page in PAGES] + [path for path in (ROOT / "examples").rglob("*") if path.is_file()]
+    pattern = r"^(?!#).*pip install[^\n]* \"?converra\b"
+    assert [path.name for path in files if re.search(pattern, path.read_text(), re.MULTILINE)] == []
+
+
 def test_the_two_commands_are_on_the_first_screen() -> None:
     """The README begins with the commands for a newcomer."""
     first_screen = (ROOT / "README.md").read_text().splitlines()[:20]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import yaml
@@ -41,3 +45,23 @@ def test_the_manifest_and_the_container_file_fit_the_relay() -> None:
     assert (program, command) == ("converra", "relay")
     with relay_module.relay.make_context("relay", options) as context:
         assert context.params["health_host"] == "0.0.0.0"  # noqa: S104 - in a container
+
+
+def test_the_container_file_copies_what_the_package_is_built_of(tmp_path: Path) -> None:
+    """It installs from the checkout: the package index has another package of this name."""
+    root = FOLDER.parents[1]
+    lines = (FOLDER / "Containerfile").read_text().splitlines()
+    for line in lines:
+        match line.split():
+            case ["COPY", "src", "src"]:
+                shutil.copytree(root / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+            case ["COPY", *names, folder]:
+                (tmp_path / folder).mkdir(exist_ok=True)
+                for name in names:
+                    shutil.copy(root / name, tmp_path / folder)
+            case _:
+                pass
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel"], cwd=tmp_path, check=True)
+    (wheel,) = (tmp_path / "dist").glob("converra-*.whl")
+    assert "converra/cli/quickstart.py" in zipfile.ZipFile(wheel).namelist()
+    assert any(line.startswith('RUN pip install --no-cache-dir ".[redis,server]" ') for line in lines)
