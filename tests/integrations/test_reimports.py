@@ -181,6 +181,22 @@ def test_langchain_again() -> None:
     )
 
 
+def test_the_handler_may_be_the_first_to_import_langchain() -> None:
+    """After `instrument()`, and nothing fails: the handler's module is half imported while LangChain is."""
+    _run(
+        """
+        converra.instrument("p", api_key="k", base_url=server.base_url)
+        from converra.langchain import ConverraCallbackHandler
+        from langchain_core.language_models.fake_chat_models import FakeListChatModel
+        FakeListChatModel(responses=["Hello"]).invoke("Hi")
+        FakeListChatModel(responses=["Hello"], callbacks=[ConverraCallbackHandler("q")]).invoke("Hi")
+        assert converra.shutdown(20)
+        assert converra.stats().failures == 0
+        assert sorted(c.prompt_id for c in server.store.conversations()[0]) == ["p", "q"]
+        """
+    )
+
+
 # -- the watcher -------------------------------------------------------------------------------------------------------
 
 

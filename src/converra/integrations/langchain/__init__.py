@@ -77,7 +77,8 @@ class Hook:
 def _forget_stale() -> None:
     """Have our modules that derive from LangChain's classes imported anew where LangChain was: it takes no others."""
     handler, base = sys.modules.get(DERIVED[0]), sys.modules.get(BASE)
-    if handler is not None and (base is None or handler.BaseCallbackHandler is not base.BaseCallbackHandler):
+    derived = getattr(handler, "BaseCallbackHandler", None)  # None, too, while it is imported, and imports LangChain
+    if derived is not None and (base is None or derived is not base.BaseCallbackHandler):
         for name in DERIVED:
             sys.modules.pop(name, None)
 
