@@ -122,7 +122,7 @@ def test_every_command_is_documented() -> None:
     """Each command has its part of the page, with its options in the order of its help."""
     expected: list[str] = []
     for name, command in _commands(commands, ("converra",)):
-        options = [option for option in command.params if isinstance(option, click.Option)]
+        options = [each for each in command.params if isinstance(each, click.Option) and not each.hidden]
         expected += [f"`{name}`", *(f"`{_longest(option)}`" for option in options)]
     shown = re.findall(r"^(?:## |\| )(`(?:converra |--)[^`]+`)", page(CLI_PAGE).path.read_text(), re.MULTILINE)
     assert shown == expected

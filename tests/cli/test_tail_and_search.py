@@ -161,5 +161,5 @@ def test_nothing_found_is_an_exit_status(db: Path) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", "no message contains all of these words\n")
     blank = ran("search", " ", "--db", str(db))
     assert (blank.exit_code, "give at least one word" in blank.stderr) == (2, True)
-    result = ran("search", "penguin", "--json", "--db", str(db))
+    result = ran("search", "penguin", "--json", "--local", "--db", str(db))
     assert (result.exit_code, result.output) == (1, "[]\n")

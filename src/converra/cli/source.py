@@ -204,14 +204,15 @@ def source_of(*, local: bool, db: str | None) -> Iterator[Source]:
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that reads from either."""
     local = click.option("--local", is_flag=True, help="Read what `converra dev` recorded on this machine.")
-    return local(db_option(command))
+    return local(_db(command))
 
 
 def db_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option of every command that reads the file of `converra dev`."""
-    return click.option("--db", metavar="PATH", help="The file of `converra dev`.  [default: in your data folder]")(
-        command
-    )
+    """The options of every command that reads the file of `converra dev` alone: `--local` says nothing new there."""
+    return click.option("--local", is_flag=True, expose_value=False, hidden=True)(_db(command))
+
+
+_db = click.option("--db", metavar="PATH", help="The file of `converra dev`.  [default: in your data folder]")
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
