@@ -253,7 +253,23 @@ def test_what_redaction_withheld_is_counted(monkeypatch: pytest.MonkeyPatch, tmp
     assert reported("--offline")[1]["recorded messages"] == ("ok", f"6 email, 2 card by converra.redaction, in {path}")
     assert "withheld\n    ok  recorded messages: 6 email" in ran("doctor", "--offline").stdout
     path.write_bytes(b"no database at all" * 100)
-    assert "cannot be read: file is not a database" in reported("--offline")[1]["recorded messages"][1]
+    assert reported("--offline")[1]["recorded messages"] == ("note", "cannot be read: file is not a database")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_user_without_a_home_folder_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As a container may have: by the doctor, and by a command that needs the folder."""
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a user that the system does not know
+    said = "this user has no home folder: set XDG_DATA_HOME or HOME, or give --db"
+    assert reported("--offline")[1]["recorded messages"] == ("note", f"cannot be read: {said}")
+    result = ran("search", "word")
+    assert (result.exit_code, result.stderr) == (2, f"Error: {said}\n")
+    result = ran("search", "word", "--db", str(tmp_path / "db"))
+    assert "nothing is recorded in " in result.stderr
+    record(tmp_path / "db")
+    assert ran("search", "order", "--db", str(tmp_path / "db")).exit_code == 0
 
 
 def test_a_file_that_shadows_openai_is_named(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from converra import config, redaction
 from converra._version import __version__
 from converra.api.client import Converra
 from converra.cli.failures import explained, no_api
+from converra.cli.paths import default_path
 from converra.errors import AuthenticationError, ConverraError, InvalidArgumentError, NotFoundError
 from converra.errors import PermissionDeniedError as Forbidden
 from converra.integrations import discovery, uncaptured
@@ -219,16 +220,17 @@ NEWEST = 10_000
 """Recorded messages in which the doctor looks for what was withheld."""
 
 
-def withheld(path: str) -> Iterator[Check]:
+def withheld() -> Iterator[Check]:
     """Count what `converra.redaction` withheld from the newest messages that `converra dev` has recorded, by kind."""
-    if not Path(path).exists():
-        return
     try:
+        path = default_path()
+        if not os.path.exists(path):  # noqa: PTH110 - `Path.exists` raises for a folder that may not be read
+            return
         with contextlib.closing(connect_to_read(path)) as db:
             rows = db.execute("SELECT content, rest FROM messages ORDER BY number DESC LIMIT ?", (NEWEST,))
             found = Counter(kind for row in rows for text in row for kind in redaction.kinds_in(text))
-    except sqlite3.Error as error:
-        yield Check("withheld", "recorded messages", "note", f"{path} cannot be read: {error}")
+    except (InvalidArgumentError, sqlite3.Error) as error:
+        yield Check("withheld", "recorded messages", "note", f"cannot be read: {error}")
         return
     kinds = ", ".join(f"{found[kind]:,} {kind}" for kind in redaction.KINDS if found[kind])
     said = f"{kinds} by converra.redaction, in {path}" if kinds else f"nothing in {path} (default: no redact)"

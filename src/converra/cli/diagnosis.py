@@ -10,7 +10,6 @@ import msgspec
 
 from converra.capture.console import in_colour, visible
 from converra.cli import checks, fleet_checks
-from converra.cli.paths import default_path
 from converra.cli.trial import trial
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def _checks(*, offline: bool, outbox: str | None) -> Iterator[Check]:
     yield from fleet_checks.fleet(environ, outbox, offline=offline)
     yield from checks.versions()
     yield from checks.providers(environ)
-    yield from checks.withheld(default_path())
+    yield from checks.withheld()
     yield from trial()
     yield from checks.others()  # last: the trial has imported what others wrap
 

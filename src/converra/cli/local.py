@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from converra.cli.failures import readable
-from converra.cli.paths import default_path
+from converra.cli.paths import default_path, is_default
 from converra.server.store.conversations import Store
 from converra.server.store.database import StoreError
 
@@ -15,7 +15,7 @@ from converra.server.store.database import StoreError
 def opened(path: str, *, keep_conversations: int | None = None, keep_days: float | None = None) -> Store:
     """The store, new where there was none; a click error where it cannot be used. It prunes nothing unless asked to."""
     try:
-        if path == default_path():  # the default folder belongs to this user alone
+        if is_default(path):  # the default folder belongs to this user alone
             Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Store(path, keep_conversations=keep_conversations, keep_days=keep_days)
     except (OSError, StoreError) as error:

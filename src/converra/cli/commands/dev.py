@@ -16,7 +16,7 @@ import msgspec
 from converra.cli import child, sightings
 from converra.cli.live import LOOK_SECONDS, Live
 from converra.cli.local import opened
-from converra.cli.paths import default_path
+from converra.cli.paths import default_path, is_default
 from converra.cli.running import Running, announced, running
 from converra.cli.source import json_option
 from converra.cli.wording import plural
@@ -203,7 +203,7 @@ def _look(conversations: Mapping[str, str], path: str, viewer: str | None) -> st
         return f" Look: {viewer}/conversations/{newest}" if alone else f" Look: {viewer}"
     if path == IN_MEMORY:
         return ""
-    db = "" if path == default_path() else f" --db {shlex.quote(path)}"
+    db = "" if is_default(path) else f" --db {shlex.quote(path)}"
     what = f"show {label}" if alone else "list"
     return f" Look: converra conversations {what}{db or ' --local'}, or converra dev{db}"
 
