@@ -253,7 +253,7 @@ def test_what_redaction_withheld_is_counted(monkeypatch: pytest.MonkeyPatch, tmp
     assert reported("--offline")[1]["recorded messages"] == ("ok", f"6 email, 2 card by converra.redaction, in {path}")
     assert "withheld\n    ok  recorded messages: 6 email" in ran("doctor", "--offline").stdout
     path.write_bytes(b"no database at all" * 100)
-    assert reported("--offline")[1]["recorded messages"] == ("note", "cannot be read: file is not a database")
+    assert reported("--offline")[1]["recorded messages"] == ("note", f"cannot use {path}: file is not a database")
 
 
 @pytest.mark.usefixtures("quick")
@@ -263,7 +263,7 @@ def test_a_user_without_a_home_folder_is_told(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a user that the system does not know
     said = "this user has no home folder: set XDG_DATA_HOME or HOME, or give --db"
-    assert reported("--offline")[1]["recorded messages"] == ("note", f"cannot be read: {said}")
+    assert reported("--offline")[1]["recorded messages"] == ("note", said)
     result = ran("search", "word")
     assert (result.exit_code, result.stderr) == (2, f"Error: {said}\n")
     result = ran("search", "word", "--db", str(tmp_path / "db"))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import functools
 import os
 import platform
-import sqlite3
 import sys
 from collections import Counter
 from pathlib import Path
@@ -21,7 +19,7 @@ from converra.cli.paths import default_path
 from converra.errors import AuthenticationError, ConverraError, InvalidArgumentError, NotFoundError
 from converra.errors import PermissionDeniedError as Forbidden
 from converra.integrations import discovery, uncaptured
-from converra.server.store.database import connect_to_read
+from converra.server.store.database import StoreError, newest_texts
 from converra.server.store.records import fingerprint
 
 if TYPE_CHECKING:
@@ -226,11 +224,9 @@ def withheld() -> Iterator[Check]:
         path = default_path()
         if not os.path.exists(path):  # noqa: PTH110 - `Path.exists` raises for a folder that may not be read
             return
-        with contextlib.closing(connect_to_read(path)) as db:
-            rows = db.execute("SELECT content, rest FROM messages ORDER BY number DESC LIMIT ?", (NEWEST,))
-            found = Counter(kind for row in rows for text in row for kind in redaction.kinds_in(text))
-    except (InvalidArgumentError, sqlite3.Error) as error:
-        yield Check("withheld", "recorded messages", "note", f"cannot be read: {error}")
+        found = Counter(kind for text in newest_texts(path, NEWEST) for kind in redaction.kinds_in(text))
+    except (InvalidArgumentError, StoreError) as error:
+        yield Check("withheld", "recorded messages", "note", str(error))
         return
     kinds = ", ".join(f"{found[kind]:,} {kind}" for kind in redaction.KINDS if found[kind])
     said = f"{kinds} by converra.redaction, in {path}" if kinds else f"nothing in {path} (default: no redact)"

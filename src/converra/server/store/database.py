@@ -82,6 +82,16 @@ def connect_to_read(path: str) -> sqlite3.Connection:
     return db
 
 
+def newest_texts(path: str, most: int) -> Iterator[str]:
+    """Yield what the newest messages of a file hold, without changing it: content, and other fields as JSON."""
+    try:
+        with contextlib.closing(connect_to_read(path)) as db:
+            for row in db.execute("SELECT content, rest FROM messages ORDER BY number DESC LIMIT ?", (most,)):
+                yield from row
+    except sqlite3.Error as error:
+        raise StoreError(f"cannot use {path}: {error}") from error
+
+
 def _prepare(db: sqlite3.Connection, path: str) -> None:
     if private_file.is_foreign(db, APPLICATION_ID):
         raise StoreError("it is no file of `converra dev`, and was left as it is")
