@@ -55,7 +55,7 @@ def test_each_answer_is_asked_for_again(server: LocalServer) -> None:
     ]
     assert all(each["tokens"] > 0 and each["seconds"] >= 0 for each in told["answers"])
     lines = printed("replay", name, "--model", "other").splitlines()
-    assert lines[:4] == [">:", "  [[say:First]]", "recorded:", '  look_up({"order":7})']
+    assert lines[:4] == ["asked:", "  [[say:First]]", "recorded:", '  look_up({"order":7})']
     assert lines[4].startswith("other (")
     assert lines[5:7] == ["  First", ""]
 

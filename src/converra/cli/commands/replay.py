@@ -99,7 +99,7 @@ def _print(answered: Answered, model: str) -> None:
     cost = f"{answered.seconds:.1f} s" + ("" if answered.tokens is None else f", {answered.tokens} tokens")
     if not is_terminal():
         for name, words in (
-            (">", answered.asked),
+            ("asked", answered.asked),
             ("recorded", answered.recorded),
             (f"{model} ({cost})", answered.new),
         ):
