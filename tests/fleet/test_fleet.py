@@ -189,6 +189,23 @@ def test_insights_and_late_feedback(api: LocalServer, outbox: str, closing: Clos
     assert stored_one.metadata["feedback"]["user"]["score"] == 1
 
 
+def test_metadata_of_all_processes_of_a_session_is_kept(api: LocalServer, outbox: str, closing: Closing) -> None:
+    """That with which a process joins, and its feedback, although another one has opened the conversation."""
+    relay(api, outbox, closing)
+    for name in ("first", "second", "third"):
+        recorder = Recorder(config(api, outbox))
+        closing(lambda recorder=recorder: recorder.shutdown(LONG))  # type: ignore[misc]
+        with recorder.conversation("p", session_id="s", keep_open=True, metadata={name: True}) as conversation:
+            if name == "first":
+                conversation.add_message("user", "Where is it?")
+            conversation.feedback(1, key=name)
+        assert recorder.delivery.flush(LONG, delivered=True)
+    (stored_one,) = held(api)
+    assert stored_one.words[1:] == [f"Feedback ({name}): 1" for name in ("first", "second", "third")]
+    assert stored_one.metadata["first"] is stored_one.metadata["second"] is stored_one.metadata["third"] is True
+    assert sorted(stored_one.metadata["feedback"]) == ["first", "second", "third"]
+
+
 # -- Redis is away -----------------------------------------------------------------------------------------------------
 
 

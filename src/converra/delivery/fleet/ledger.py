@@ -157,12 +157,18 @@ class Held:
         self.taken.append(
             Taken(id=number, producer=one.producer, number=one.number, rows=rows, size=size, ends=one.ended)
         )
-        if one.notes:
-            progress.notes.append((0, one.notes))
+        progress.notes.extend((0, metadata) for metadata in (self._of_joiner(one), one.notes) if metadata)
         progress.ended, progress.always = progress.ended or one.ended, progress.always or one.always
         ledger.touched, ledger.producer = max(ledger.touched, one.at), one.producer
         recorded = sum(packed.whole for packed in messages if packed.id not in self.dead)
         return max(0, recorded - (progress.received - before))
+
+    def _of_joiner(self, one: Entry) -> dict[str, Any]:
+        """Return what is new in the metadata with which a process other than the opener joins the conversation."""
+        if one.header is None or one.header is self.ledger.header:
+            return {}
+        known = self.progress.state.annotations
+        return {name: value for name, value in one.header.metadata.items() if known.get(name) != value}
 
     def _take_message(self, packed: Packed, one: Entry, clock: float) -> int:
         """Take in one message of an entry; return its number, or `_GONE` if it is withheld or dead."""
