@@ -156,6 +156,7 @@ os._exit(0)
     server.store.execute("DELETE FROM idempotency_keys")
     next_one = Recorder(load({}, environment))
     next_one.instrument()
+    next_one.uninstrument()
     assert next_one.shutdown(LONG)
     assert texts(server) == ["Hi", "Hello", "Feedback (user): 1. Thanks"]
     assert without_time(held(server).metadata["feedback"]) == {"user": {"score": 1, "comment": "Thanks"}}
