@@ -39,6 +39,27 @@ def read(message: Any) -> Any:
     return [bare(source) for source in MESSAGES.read(message)]
 
 
+class Text(str):
+    """A text of a class of its own, as a template engine makes it: it always takes the long way."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"type": "human", "content": "Hi"},
+        {"type": "human", "content": "Hi", "name": "Ada"},
+        {"type": "system", "content": "Hi", "name": 3},
+        {"type": "tool", "content": "7", "tool_call_id": "c1"},
+        {"type": "chat", "content": "Hi", "role": "assistant"},
+    ],
+)
+def test_a_message_is_read_as_one_with_odd_text(own: dict[str, Any]) -> None:
+    """The short way of reading the usual messages finds what the long one does."""
+    assert MESSAGES.read(own) == MESSAGES.read({**own, "content": Text(own["content"])})
+
+
 @pytest.mark.parametrize(
     ("message", "source"),
     [

@@ -81,14 +81,21 @@ def read(message: Any) -> tuple[SourceMessage, ...]:
     role = ROLES.get(kind) or (_chat_role(own) if kind in CHAT else kind)
     if kind in SILENT or not role:
         return ()
-    if role == "assistant":
-        return answered(own)
-    found = content(own.get("content"))
+    return answered(own) if role == "assistant" else _sent(role, own)
+
+
+def _sent(role: str, own: dict[str, Any]) -> tuple[SourceMessage, ...]:
+    """Read a message of the system, the user or a tool."""
+    text: Any = own.get("content")
+    name = string(own.get("name"))
+    metadata = {"name": name} if name else None
+    if text.__class__ is str and role != "tool":
+        return (SourceMessage(role, text, metadata=metadata),)
+    found = content(text)
     if role == "tool":
         return (_result(own, found),)
     if found.hosted and not found.lines:
         return tuple(found.hosted)
-    metadata = {"name": own["name"]} if string(own.get("name")) else None
     return (*found.hosted, SourceMessage(role, found.text("\n"), (), None, None, tuple(found.attachments), metadata))
 
 

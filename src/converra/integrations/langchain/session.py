@@ -40,9 +40,14 @@ def surrounding() -> Scope | None:
 
 
 def _session(values: Mapping[str, Any] | None) -> str | None:
-    found = (values.get(key) for key in SESSION_KEYS) if values else ()
-    named = (str(value) for value in found if isinstance(value, str | int | UUID) and not isinstance(value, bool))
-    return next((session for session in named if session), None)
+    if values:
+        for key in SESSION_KEYS:
+            value = values.get(key)
+            if value is not None and isinstance(value, str | int | UUID) and not isinstance(value, bool):
+                session = str(value)
+                if session:
+                    return session
+    return None
 
 
 def model_of(parameters: Mapping[str, Any], metadata: Mapping[str, Any] | None) -> str | None:

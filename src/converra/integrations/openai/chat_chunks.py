@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from converra.history.turn import Answer
+from converra.history.turn import Answer, SourceMessage
 from converra.integrations.openai.chat import (
     CHOICE,
     COMPLETION,
@@ -22,6 +22,7 @@ from converra.integrations.openai.chat import (
 )
 from converra.integrations.payload.extras import Unread
 from converra.integrations.payload.fields import copied, fields, items, string
+from converra.integrations.payload.media import embeds
 from converra.integrations.payload.parts import content
 from converra.integrations.payload.tool_calls import CallPieces, StreamedCalls
 from converra.integrations.payload.usage import snapshot, token_logprobs, usage, usage_details
@@ -91,7 +92,7 @@ class ChatChunks:
         """Read the answer as far as it has arrived."""
         met = [choice for choice in list(self._choices.values()) if choice.met]
         first, *others = sorted(met, key=_by_index) or [self._first]
-        kept = () if self._error and not first.seen else (assistant(first.message()),)
+        kept = () if self._error and not first.seen else (first.source(),)
         return Answer(
             messages=kept,
             model=self._model,
@@ -168,6 +169,8 @@ class _Choice:
         self._calls = StreamedCalls()
         self._function: CallPieces | None = None
         self._audio: dict[str, Any] = {}
+        self._is_text = True
+        """Nothing but text has come."""
 
     @property
     def seen(self) -> bool:
@@ -182,6 +185,7 @@ class _Choice:
         if isinstance(source, str) and source:
             self.text.append(source)
         elif isinstance(source, list):
+            self._is_text = False
             self._merge_parts(source)
         if [name for name, value in delta.items() if value is not None and name not in TEXT]:
             self._merge_beside(delta)
@@ -189,6 +193,14 @@ class _Choice:
     def facts(self) -> dict[str, Any]:
         """Return the fields of the choice besides its message."""
         return {**self.unread.fields, "index": self.index, "finish_reason": self.finish_reason}
+
+    def source(self) -> SourceMessage:
+        """Read the message; most are one text and nothing else."""
+        if self._is_text:
+            text = joined(self.text)
+            if not embeds(text):
+                return SourceMessage("assistant", text)
+        return assistant(self.message())
 
     def message(self) -> dict[str, Any]:
         """Build the message that the choice would have been without streaming."""
@@ -204,6 +216,7 @@ class _Choice:
         return whole
 
     def _merge_beside(self, delta: dict[str, Any]) -> None:
+        self._is_text = False
         for name in ("refusal", *REASONING_FIELDS):
             self._piece(name, delta.get(name))
         for tool_call in items(delta.get("tool_calls")):

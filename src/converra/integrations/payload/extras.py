@@ -122,16 +122,15 @@ class Unread:
 
     def note(self, own: Mapping[str, Any]) -> None:
         """Take what one chunk says; what comes in every chunk is right in the last."""
-        for name in own.keys() - self._known:
-            value = own[name]
-            if holds(value) and value != self.fields.get(name):
+        for name, value in own.items():  # `own.keys() - self._known` costs twice as much, for every chunk
+            if value is not None and name not in self._known and holds(value) and value != self.fields.get(name):
                 self.fields[name] = copied(value)
 
     def add(self, delta: Mapping[str, Any]) -> None:
         """Add what one chunk brings: pieces of a text, members of a list."""
-        for name in delta.keys() - self._known:
-            if holds(delta[name]):
-                self.fields[name] = _joined(self.fields.get(name), copied(delta[name]))
+        for name, value in delta.items():
+            if value is not None and name not in self._known and holds(value):
+                self.fields[name] = _joined(self.fields.get(name), copied(value))
 
 
 def _joined(before: Any, piece: Any) -> Any:
