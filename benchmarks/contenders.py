@@ -117,9 +117,18 @@ def sentry(url: str) -> Contender:
     )
 
 
+def floor(_url: str) -> Contender:
+    """Switch on the least that a recorder can do."""
+    from benchmarks import floor as least
+
+    least.switch_on()
+    return Contender(langchain=least.Handler)
+
+
 CONTENDERS: dict[str, Callable[[str], Contender]] = {
     "plain": plain,
     "converra": converra,
+    "floor": floor,
     "OpenInference": openinference,
     "OpenTelemetry": opentelemetry,
     "Langfuse": langfuse,
