@@ -212,7 +212,9 @@ class Recording:
             weight = snapshot.weight + answer.weight if answer else snapshot.weight
             self._delivery.submit(at, weight, Recording._fold, self, snapshot, answer, failure, facts, at)
         if call is not None:
-            self.forget(call)
+            self._calls.discard(call)
+            if self._ending:
+                self.end(final=self._final)
 
     def record_call(
         self,
