@@ -96,6 +96,16 @@ class _Collections:
 _collections = _Collections()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Import without garbage collections: modules stay, and looking through them takes a quarter of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish() -> None:
     """Begin with short garbage collections."""
     gc.callbacks.append(_collections.watch)
