@@ -31,19 +31,25 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 PLAIN = (
     *("tests.process.child", "converra._default", "converra.capture.recorder", "converra.delivery.worker.flusher"),
-    *("httpx", "sqlite3", "wrapt", "opentelemetry.trace"),
+    *("converra.api.client", "converra.api.direct", "converra.integrations.catalogue"),
+    *("converra.integrations.sessions", "converra.integrations.uncaptured"),
+    *("httpx", "sqlite3", "wrapt", "opentelemetry.trace", "encodings.idna"),
 )
-"""What an app imports that records by hand."""
+"""What an app imports that records by hand, with what is imported by the first message and the first request."""
 COMMAND = (
-    *PLAIN,
-    *("converra.server.run", "converra.cli.group", "_pytest.main", "_pytest.terminal", "_pytest.assertion.rewrite"),
+    *(*PLAIN, "httpcore", "uvicorn.lifespan.off", "importlib.readers", "click.shell_completion"),
+    *("converra.server.run", "converra.cli.group", "converra.cli.commands.dev", "converra.cli.commands.conversations"),
+    *("pytest", "_pytest.unittest", "_pytest.skipping", "_pytest.junitxml", "_pytest.faulthandler"),
 )
 """What the command line imports, and the tests of an app."""
-OPENAI = (*COMMAND, "openai", "openai.resources.chat", "openai.resources.responses", "converra.integrations.openai")
+_OPENAI = (  # without httpcore2: imported before the fork, its modules outlive the sockets that it would close at exit
+    *("openai", "openai.resources.chat.completions", "openai.resources.responses"),
+    *("openai.lib.streaming.chat", "converra.integrations.openai"),
+)
+OPENAI = (*COMMAND, *_OPENAI)
 """What an app imports that calls a model."""
 LIBRARIES = (
-    *(*PLAIN, "openai", "openai.resources.chat", "openai.resources.responses", "converra.integrations.openai"),
-    *("langchain_openai", "langchain.agents", "langgraph.checkpoint.memory", "converra.langchain"),
+    *(*PLAIN, *_OPENAI, "langchain_openai", "langchain.agents", "langgraph.checkpoint.memory", "converra.langchain"),
     *("anthropic", "google.genai", "groq", "together", "mistralai.client"),
 )
 """What an app of LangChain imports, and the trial of `converra doctor`."""

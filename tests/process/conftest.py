@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -40,9 +41,10 @@ class Ended(NamedTuple):
 class Child:
     """A child process that runs a few lines and says "ready" when a test may act on it."""
 
-    def __init__(self, code: str, environ: dict[str, str], *, cold: bool) -> None:
+    def __init__(self, code: str, environ: dict[str, str], modules: tuple[str, ...] | None) -> None:
         source = HEAD + textwrap.dedent(code)
-        self._process = (subprocess.Popen if cold else warm.Popen)(
+        start = subprocess.Popen if modules is None else functools.partial(warm.Popen, modules=modules)
+        self._process = start(
             [sys.executable, "-c", source],
             cwd=ROOT,
             env=environ,
@@ -85,17 +87,25 @@ def start(server: LocalServer) -> Iterator[Callable[..., Child]]:
 
     One that a signal may interrupt anywhere must not be `measured`: coverage takes a lock of its own on every thread,
     and a handler that waits for another thread while it has interrupted just that would wait in vain. A `cold` one is
-    an interpreter of its own, see `tests/warm.py`.
+    an interpreter of its own; the others have imported `modules`, see `tests/warm.py`.
     """
     children: list[Child] = []
 
-    def begin(code: str, *, measured: bool = True, cold: bool = False, **settings: Any) -> Child:
+    def begin(
+        code: str,
+        *,
+        measured: bool = True,
+        cold: bool = False,
+        modules: tuple[str, ...] = warm.PLAIN,
+        **settings: Any,
+    ) -> Child:
         given = {"API_KEY": "k", "BASE_URL": server.base_url, "FLUSH_INTERVAL": "3600", "TIMEOUT": LONG}
         usual = {**given, "SHUTDOWN_TIMEOUT": LONG, **settings}
         own = {f"CONVERRA_{name}": str(value) for name, value in usual.items() if value is not None}
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         inherited = {name: value for name, value in os.environ.items() if measured or not name.startswith("COVERAGE_")}
-        child = Child(code, {**inherited, **own, "PYTHONPATH": path, "PYTHONWARNINGS": FORKING}, cold=cold)
+        environ = {**inherited, **own, "PYTHONPATH": path, "PYTHONWARNINGS": FORKING}
+        child = Child(code, environ, None if cold else modules)
         children.append(child)
         return child
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import warm
 from tests.integrations.langchain_app import brief
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def stored(server: LocalServer) -> list[Any]:
 @pytest.mark.parametrize("end", ["", SIGTERM], ids=["falls off the end", "SIGTERM"])
 def test_an_open_thread_at_exit(end: str, server: LocalServer, start: Callable[..., Any]) -> None:
     """The session of a framework is completed when the process ends: no other one knows that it is open."""
-    ended = start(THREAD.format(url=server.openai_url) + end, HANDLE_SIGTERM="1").ended()
+    code = THREAD.format(url=server.openai_url) + end
+    ended = start(code, modules=warm.LIBRARIES, HANDLE_SIGTERM="1").ended()
     assert "converra" not in ended.err
     assert stored(server) == [("completed", [("user", "[[say:Hi]]"), ("assistant", "Hi")])]
 
@@ -89,7 +91,7 @@ def test_a_chat_that_continues_while_the_process_exits(
     """What is recorded after the open conversations were completed is in one that names the one it continues."""
     settings = {} if outbox is None else {"OUTBOX": str(tmp_path / "outbox")}
     code = LATE.format(url=server.openai_url, late=how)
-    ended = start(code, **settings).ended()
+    ended = start(code, modules=warm.OPENAI, **settings).ended()
     assert (ended.status, ended.err) == (0, "")
     found, _ = server.store.conversations(limit=9)
     following = {one.metadata.get("continues"): one for one in found}
