@@ -17,7 +17,7 @@ import pydantic
 from google import genai
 from google.genai import types
 
-from tests.integrations.conformance import Shape, raised
+from tests.integrations.conformance import Shape, make_models_once, raised
 from tests.integrations.gemini_scripts import SCRIPTS
 from tests.patience import until
 
@@ -32,6 +32,8 @@ HAS_RAW = "should_return_http_response" in types.GenerateContentConfig.model_fie
 SENDS_AT_ONCE = not HAS_RAW
 """Old versions send an async stream's request before it is read, and do not raise on an error inside of one."""
 HAS_INTERACTIONS = importlib.util.find_spec("google.genai._gaos") is not None
+if HAS_INTERACTIONS:
+    make_models_once("google.genai._gaos.utils.serializers")
 HAS_CLOSE = hasattr(genai.Client, "close")
 MODEL = "gemini-2.5-flash"
 QUIET: dict[str, Any] = {"automatic_function_calling": {"disable": True}}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tests.integrations import openai_shapes
 from tests.integrations.chat_scripts import SCRIPTS as CHAT_SCRIPTS
 from tests.integrations.chat_scripts import TEXT_CHUNKS, WORDS, chunk, completion, tool_call
-from tests.integrations.conformance import Shape
+from tests.integrations.conformance import Shape, make_models_once
 from tests.integrations.openai_shapes import Row
 from tests.integrations.responses_scripts import SCRIPTS as RESPONSES_SCRIPTS
 from tests.integrations.scripted import Received, Reply, always, document, stream
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PACKAGE = "mistralai" if importlib.util.find_spec("mistralai.basesdk") else "mistralai.client"
 """Where the client is; the second in version 1."""
 Mistral: Any = vars(importlib.import_module(f"{PACKAGE}.sdk"))["Mistral"]
+make_models_once(f"{PACKAGE}.utils.serializers")
 HAS_CONVERSATIONS = importlib.util.find_spec(f"{PACKAGE}.conversations") is not None
 HAS_RESPONSES = importlib.util.find_spec(f"{PACKAGE}.responses") is not None
 
