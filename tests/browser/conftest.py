@@ -36,6 +36,7 @@ WITHOUT = (
 )
 """Features of Chromium that tests do without."""
 ARGUMENTS = (
+    "--renderer-process-limit=1",  # a page begins as about:blank, which would have a process of its own
     "--disable-background-networking",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     f"--disable-features={','.join(WITHOUT)}",

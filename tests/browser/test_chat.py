@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from playwright.sync_api import expect
 
 from converra.server.store.records import NewConversation
@@ -142,8 +142,7 @@ def test_five_hundred_messages_are_read_at_once(page: Page, http: httpx.Client) 
     expect(page.locator("article")).to_have_count(500)
 
 
-@pytest.mark.parametrize("width", [400, 1400])
-def test_a_chat_fits_any_width(page: Page, http: httpx.Client, server: LocalServer, width: int) -> None:
+def test_a_chat_fits_any_width(page: Page, http: httpx.Client, server: LocalServer) -> None:
     """Nothing has to be scrolled sideways, whatever the words, with everything unfolded."""
     long = "w" * 400
     call = {"role": "tool", "content": "", "toolCalls": [{"id": "1", "name": long, "arguments": {long: long}}]}
@@ -152,14 +151,16 @@ def test_a_chat_fits_any_width(page: Page, http: httpx.Client, server: LocalServ
     append(http, found, call, {"role": "tool", "content": long, "toolCalls": [{"id": "1"}]})
     answer = {"usage": {"promptTokens": 10**15, "completionTokens": 10**15}, "latencyMs": 10**7, "model": long}
     append(http, found, {"role": "assistant", "content": long, "metadata": {"error": long}} | answer)
-    page.set_viewport_size({"width": width, "height": 800})
-    for path in (f"/conversations/{found}", "/", f"/requests/{server.requests[-1].number}"):
+    fields = "[...document.querySelectorAll('.line > *, .facts dd')]"
+    paths = (f"/conversations/{found}", "/", f"/requests/{server.requests[-1].number}")
+    for width, path in itertools.product((400, 1400), paths):
+        page.set_viewport_size({"width": width, "height": 800})
         page.goto(path)
         for details in page.locator("details").all():
             details.evaluate("each => { each.open = true }")
-        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-        fields = "[...document.querySelectorAll('.line > *, .facts dd')]"
-        assert page.evaluate(f"() => {fields}.every(each => each.getBoundingClientRect().right <= innerWidth)")
+        where = f"{path}, {width} px"
+        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), where
+        assert page.evaluate(f"() => {fields}.every(each => each.getBoundingClientRect().right <= innerWidth)"), where
 
 
 def test_conversations_that_belong_together_are_linked(page: Page, http: httpx.Client) -> None:
@@ -244,23 +245,21 @@ def test_a_megabyte_and_broken_text_are_shown(page: Page, server: LocalServer) -
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.parametrize(("kind", "suffix"), [("JSON", "json"), ("Structured content", "content.json")])
-def test_it_can_be_copied_and_saved(
-    page: Page, context: BrowserContext, http: httpx.Client, kind: str, suffix: str
-) -> None:
+def test_it_can_be_copied_and_saved(page: Page, context: BrowserContext, http: httpx.Client) -> None:
     """To the clipboard and as a file, with the same words in both."""
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     found = conversation(http, "Take me along")
-    page.goto(f"/conversations/{found}")
-    row = page.locator(".exports div").filter(has_text=kind)
-    row.get_by_role("button").click()
-    expect(row.get_by_role("button")).to_have_text("Copied")
-    copied = page.evaluate("() => navigator.clipboard.readText()")
-    with page.expect_download() as download:
-        row.get_by_role("link").click()
-    assert download.value.suggested_filename == f"{found}.{suffix}"
-    assert Path(download.value.path()).read_text() == copied
-    assert "Take me along" in copied
+    for kind, suffix in (("JSON", "json"), ("Structured content", "content.json")):
+        page.goto(f"/conversations/{found}")
+        row = page.locator(".exports div").filter(has_text=kind)
+        row.get_by_role("button").click()
+        expect(row.get_by_role("button")).to_have_text("Copied")
+        copied = page.evaluate("() => navigator.clipboard.readText()")
+        with page.expect_download() as download:
+            row.get_by_role("link").click()
+        assert download.value.suggested_filename == f"{found}.{suffix}"
+        assert Path(download.value.path()).read_text() == copied
+        assert "Take me along" in copied
 
 
 def test_chaos_is_a_click_away(page: Page, http: httpx.Client) -> None:

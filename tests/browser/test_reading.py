@@ -6,7 +6,6 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from playwright.sync_api import expect
 
 from converra.server.store.records import NewConversation
@@ -117,18 +116,18 @@ def _long(http: httpx.Client) -> str:
     return chat(http, *said)
 
 
-@pytest.mark.parametrize("width", [320, 1400])
-def test_a_hit_is_what_one_sees(page: Page, http: httpx.Client, width: int) -> None:
+def test_a_hit_is_what_one_sees(page: Page, http: httpx.Client) -> None:
     """From the list to the message with the words, marked and in view, also where it was folded away."""
     _long(http)
-    page.set_viewport_size({"width": width, "height": 700})
-    page.goto("/?q=then+turn+53")
-    titles(page).click()
-    expect(page).to_have_url(re.compile(r"\?q=then\+turn\+53#m106$"))
-    hit = page.locator("#m106 mark.current")
-    expect(hit).to_have_text("then")
-    expect(hit).to_be_in_viewport()
-    expect(page.locator("#found")).to_contain_text("1 of 1 with “then turn 53”")
+    for width in (320, 1400):
+        page.set_viewport_size({"width": width, "height": 700})
+        page.goto("/?q=then+turn+53")
+        titles(page).click()
+        expect(page).to_have_url(re.compile(r"\?q=then\+turn\+53#m106$"))
+        hit = page.locator("#m106 mark.current")
+        expect(hit).to_have_text("then")
+        expect(hit).to_be_in_viewport()
+        expect(page.locator("#found")).to_contain_text("1 of 1 with “then turn 53”")
 
 
 def test_n_goes_on_to_the_next_hit(page: Page, http: httpx.Client) -> None:
