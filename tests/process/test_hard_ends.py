@@ -156,8 +156,9 @@ def test_conversations_of_a_dead_process_end_after_idle_timeout(
 
 def test_a_living_process_keeps_what_is_its_own(server: LocalServer, start: Callable[..., Any], outbox: Path) -> None:
     """Another process on the same file does not touch the conversations of one that lives, even if it stands still."""
-    child = start("record(started(), 'a', 1); print('ready', flush=True); time.sleep(LONG)", OUTBOX=outbox).ready()
-    time.sleep(0.3)
+    server.faults.add("create", "hang")
+    child = start("record(started(), 'a', 1); time.sleep(LONG)", OUTBOX=outbox)
+    until(lambda: bool(server.faults.fired))
     child.signal(signal.SIGSTOP)
     sent = len(server.requests)
     _recover(server, outbox)
