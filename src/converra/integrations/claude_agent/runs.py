@@ -94,6 +94,8 @@ class Session:
         """Id of a call that has started a sub-agent → the agent's name, and the lane that has called it."""
         self._id: str | None = None
         self._model: str | None = None
+        self._named: tuple[Any, ...] = ()
+        """The tools as the CLI names them."""
         self._tools: list[dict[str, Any]] = []
         self._answers = 0
         """Calls of the model in this run."""
@@ -248,7 +250,10 @@ class Session:
     def _system_message(self, own: dict[str, Any]) -> None:
         if own.get("subtype") == "init":
             self._model = string(own.get("model")) or self._model
-            self._tools = [{"name": name} for name in items(own.get("tools")) if isinstance(name, str)]
+            names = tuple(items(own.get("tools")))
+            if names != self._named:  # each run names the same ones
+                self._named = names
+                self._tools = [{"name": name} for name in names if isinstance(name, str)]
 
     def _result(self, own: dict[str, Any]) -> None:
         """End the run: its facts go to its last answer, or to the message that has none."""

@@ -111,6 +111,7 @@ def begin(capture: Capture, log: Any, sent: dict[str, Any] | None = None, **fact
         return None
     details, sent = log.model_call_details, sent or {}
     parameters, extra = fields(details.get("litellm_params")), fields(sent.get("additional_args"))
+    metadata = fields(parameters.get("metadata"))
     asked = reading.Asked(
         str(getattr(log.call_type, "value", log.call_type)),
         sent.get("model") or details.get("model"),
@@ -121,10 +122,12 @@ def begin(capture: Capture, log: Any, sent: dict[str, Any] | None = None, **fact
         extra.get("api_base"),
     )
     request = reading.request(asked)
-    request.scope = reading.scope(parameters)
-    mocked = {"mocked": True} if sent.get("api_key") == MOCK else {}
-    known = reading.facts(parameters, details.get("custom_llm_provider"))
-    return Attempt(_begun(capture, log, request), {**known, **mocked, **facts}, bool(mocked or facts))
+    request.scope = reading.scope(parameters, metadata)
+    known = reading.facts(metadata, details.get("custom_llm_provider"))
+    if sent.get("api_key") == MOCK:
+        facts["mocked"] = True
+    known.update(facts)
+    return Attempt(_begun(capture, log, request), known, bool(facts))
 
 
 def _begun(capture: Capture, log: Any, request: Request) -> RejectableCall | None:
@@ -141,11 +144,12 @@ def _begun(capture: Capture, log: Any, request: Request) -> RejectableCall | Non
 
 def begun(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Begin a turn as litellm is about to send its request: `pre_call(input, api_key, model, additional_args)`."""
-    log, *given = args
+    log = args[0]
     if log in ATTEMPTS:  # litellm tries again
         return
-    sent = {**dict(zip(("input", "api_key", "model", "additional_args"), given, strict=False)), **kwargs}
-    attempt = begin(capture, log, sent)
+    if len(args) > 1:
+        kwargs = {**dict(zip(("input", "api_key", "model", "additional_args"), args[1:], strict=False)), **kwargs}
+    attempt = begin(capture, log, kwargs)
     if attempt is not None:
         ATTEMPTS.add(log, attempt)
 

@@ -43,8 +43,8 @@ COPIES = frozenset({"thinking_blocks", "provider_specific_fields"})
 
 COMPLETION = chat.COMPLETION | COPIES | {"_response_ms"}
 CHOICE = chat.CHOICE | COPIES
-TEXT = COPIES | {"role", "content"}
-"""Fields of each level of an answer that is a text and nothing else."""
+SPOKEN = COPIES | {"role", "content", "tool_calls"}
+"""Fields of each level of an answer that is a text or calls, and nothing else."""
 
 IN_ANOTHER_FORMAT = CHATS - {"completion", "acompletion", "text_completion", "atext_completion"}
 
@@ -95,27 +95,38 @@ def _document(text: Any) -> Any:
 
 
 def _chat(asked: Asked, messages: Any) -> Request:
-    if messages.__class__ is list and {*map(type, messages)} - {dict}:
+    if messages.__class__ is list and {*map(type, messages)} != {dict}:
         messages = [message if message.__class__ is dict else _as_sent(fields(message)) for message in messages]
-    tools = {name: asked.settings[name] for name in ("tools", "functions") if name in asked.settings}
-    return chat.request({"messages": messages, "model": asked.model, **tools})
+    body, settings = {"messages": messages, "model": asked.model}, asked.settings
+    for name in ("tools", "functions"):
+        if name in settings:
+            body[name] = settings[name]
+    return chat.request(body)
 
 
 def _as_sent(own: dict[str, Any]) -> dict[str, Any]:
-    """Return a message that litellm has made, and the app hands back, as the one that it is sent as."""
+    """Return a message that litellm has made, and the app hands back, as the one that it is sent as.
+
+    An agent hands back all of its messages with every call, so the usual ones cost a microsecond.
+    """
+    made = own.get("tool_calls")
     found = {"role": own.get("role"), "content": own.get("content")}
-    found |= {name: value for name, value in own.items() if value and name not in COPIES and name not in found}
-    made = found.get("tool_calls")
+    found |= {name: value for name, value in own.items() if value and name not in SPOKEN}
     if made:
-        found["tool_calls"] = [{**call, "function": fields(call.get("function"))} for call in map(fields, items(made))]
+        found["tool_calls"] = [_call_as_sent(item) for item in items(made)]
     return found
+
+
+def _call_as_sent(item: Any) -> dict[str, Any]:
+    own = fields(item)
+    return {**own, "function": fields(own.get("function"))}
 
 
 def answer(result: Any) -> Answer:
     """Read a whole answer."""
     own = fields(result)
     if "choices" in own:
-        return _text_answer(own) or _chat_answer(own)
+        return _plain_answer(own) or _chat_answer(own)
     if "output" in own:
         found = responses.answer(result)
         found.response_id = own_id(found.response_id)
@@ -135,29 +146,33 @@ def _chat_answer(own: dict[str, Any]) -> Answer:
     return chat.any_answer({**_plain(own), "choices": plain})
 
 
-def _text_answer(own: dict[str, Any]) -> Answer | None:
-    """Read an answer with one choice that is a text and nothing else, as most are, at a quarter of the price."""
-    choices = own["choices"]
-    text, reason = _text_of(choices, "message")
+def _plain_answer(own: dict[str, Any]) -> Answer | None:
+    """Read an answer with one choice of a text, or calls, and nothing else, as most are, at a tenth of the price."""
+    message, reason = _only(own["choices"], "message")
+    text, made = message.get("content"), message.get("tool_calls")
+    calls = chat.plain_calls(message) if made else ()
+    if calls is None or not (text or calls) or not (text is None or _is_plain(text)):
+        return None
     model, name = own.get("model"), own.get("id")
-    if text and reason.__class__ is model.__class__ is name.__class__ is str and not _more(own, COMPLETION):
-        counted, source = snapshot(own.get("usage")), SourceMessage("assistant", text)
+    if reason.__class__ is model.__class__ is name.__class__ is str and not _more(own, COMPLETION):
+        counted, source = snapshot(own.get("usage")), SourceMessage("assistant", text or "", calls)
         return Answer((source,), model, finish_reason=reason, response_id=name, unread=counted, read=counts)
     return None
 
 
-def _text_of(choices: Any, holder: str) -> tuple[str | None, Any]:
-    """Return the text of an only choice, if that is all that is recorded of it, and the reason why it has ended."""
-    if choices.__class__ is not list or len(choices) != 1:
-        return None, None
-    choice = fields(choices[0])
-    message = fields(choice.get(holder))
-    text = message.get("content")
-    if not isinstance(text, str) or len(text) > BLOB_LENGTH or choice.get("index") or choice.get("logprobs"):
-        return None, None
-    if _more(message, TEXT) or _more(choice, CHOICE):
-        return None, None
-    return text, choice.get("finish_reason")
+def _only(choices: Any, holder: str) -> tuple[dict[str, Any], Any]:
+    """Return the message of an only choice, and the reason why it has ended; an empty one if there is more to read."""
+    if choices.__class__ is list and len(choices) == 1:
+        choice = fields(choices[0])
+        message = fields(choice.get(holder))
+        plain = not (choice.get("index") or choice.get("logprobs"))
+        if plain and not _more(message, SPOKEN) and not _more(choice, CHOICE):
+            return message, choice.get("finish_reason")
+    return {}, None
+
+
+def _is_plain(text: Any) -> bool:
+    return isinstance(text, str) and len(text) <= BLOB_LENGTH
 
 
 def _more(own: dict[str, Any], known: frozenset[str]) -> bool:
@@ -174,7 +189,8 @@ def _plain(own: dict[str, Any]) -> dict[str, Any]:
 
 def marked(found: Answer, facts: Mapping[str, Any]) -> Answer:
     """Add facts of the call to an answer's metadata."""
-    found.metadata = merged(dict(facts), found.metadata or {}) or None
+    if facts:
+        found.metadata = merged(dict(facts), found.metadata) if found.metadata else dict(facts)
     return found
 
 
@@ -184,25 +200,27 @@ def without_usage(found: Answer) -> Answer:
     return found
 
 
-def scope(parameters: Mapping[str, Any]) -> Scope | None:
-    """Read the session that the app has named.
+def scope(parameters: Mapping[str, Any], metadata: Mapping[str, Any]) -> Scope | None:
+    """Read the session that the app has named, in the parameters of a call or in their metadata.
 
     An id of a trace may be one that litellm's router has made up for one call and its retries.
     """
-    metadata = fields(parameters.get("metadata"))
-    session = string(parameters.get("litellm_session_id")) or string(metadata.get("session_id"))
-    traced = string(parameters.get("litellm_trace_id")) or string(metadata.get("trace_id"))
-    if not session and not traced:
+    named = parameters.get("litellm_session_id") or metadata.get("session_id")
+    traced = parameters.get("litellm_trace_id") or metadata.get("trace_id")
+    if not named and not traced:
         return None
-    chosen = session or traced
-    return Scope(chosen, invented=chosen == traced and len(traced or "") == LENGTH_OF_UUID)
+    session, trace = string(named), string(traced)
+    chosen = session or trace
+    return Scope(chosen, invented=chosen == trace and len(trace or "") == LENGTH_OF_UUID) if chosen else None
 
 
-def facts(parameters: Mapping[str, Any], provider: Any) -> dict[str, Any]:
+def facts(metadata: Mapping[str, Any], provider: Any) -> dict[str, Any]:
     """Read what litellm knows of the call beside its messages: the provider, and the router's group of models."""
-    group = string(fields(parameters.get("metadata")).get("model_group"))
-    named = {"provider": string(provider), "modelGroup": group}
-    return {name: value for name, value in named.items() if value}
+    found = {"provider": provider} if provider.__class__ is str and provider else {}
+    group = metadata.get("model_group")
+    if group and string(group):
+        found["modelGroup"] = group
+    return found
 
 
 def own_id(response_id: str | None) -> str | None:
@@ -215,19 +233,8 @@ def own_id(response_id: str | None) -> str | None:
     return text.partition(OWN_ID)[2] or response_id if text.startswith("litellm:") else response_id
 
 
-def _text_alone(chunk: Any) -> str | None:
-    """Return the text of a chunk that brings nothing else, at a third of the price; litellm's fields are all extra."""
-    try:
-        (choice,) = chunk.__dict__["choices"]
-        held = choice.__pydantic_extra__
-        delta = held["delta"]
-        brought = delta.__pydantic_extra__
-        text = brought["content"]
-        said = len([*filter(None, brought.values())]) - bool(brought.get("role"))
-        alone = said == 1 == len([*filter(None, held.values())]) and not choice.__dict__ and text.__class__ is str
-        return text if alone and delta.__dict__.keys() <= COPIES else None
-    except (AttributeError, KeyError, TypeError, ValueError):  # a chunk of another shape
-        return None
+DELTA, STREAMED_CHOICE = 5, 4
+"""Fields of a chunk that brings a piece of text and nothing else: of its delta, and of its choice."""
 
 
 class StreamedChat(ChatChunks):
@@ -243,13 +250,41 @@ class StreamedChat(ChatChunks):
         self._finish = finish
 
     def feed(self, chunk: Any) -> None:
-        """Read one chunk, as the app gets it. Nearly all bring a piece of text and nothing else."""
-        if self.started and (text := _text_alone(chunk)):
-            self._add_text(text)
-            return
-        own = fields(chunk)
-        text, ended = _text_of(own.get("choices"), "delta") if self.started else (None, None)
-        if text is not None and ended is None:
+        """Read one chunk, as the app gets it. Nearly all bring a piece of text and nothing else, so those go first.
+
+        In chunks of litellm's own, all fields are extra ones of pydantic's.
+        """
+        try:
+            (choice,) = chunk.__dict__["choices"]
+            chosen = choice.__pydantic_extra__
+            delta = chosen["delta"]
+            own = delta.__pydantic_extra__
+            if (
+                (text := own["content"]).__class__ is str
+                and self.started
+                and chosen["finish_reason"] is None
+                and own["tool_calls"] is None
+                and own["function_call"] is None
+                and own["audio"] is None
+                and chosen["logprobs"] is None
+                and chosen["index"] == 0
+                and len(own) == DELTA
+                and "role" in own
+                and len(chosen) == STREAMED_CHOICE
+                and not choice.__dict__
+                and len(beside := delta.__dict__) == 1
+                and "provider_specific_fields" in beside
+            ):
+                self._add_text(text)
+                return
+        except (AttributeError, KeyError, TypeError, ValueError):  # a chunk of another shape
+            pass
+        self._read(fields(chunk))
+
+    def _read(self, own: dict[str, Any]) -> None:
+        message, ended = _only(own.get("choices"), "delta") if self.started else ({}, None)
+        text: Any = message.get("content")
+        if ended is None and _is_plain(text) and not message.get("tool_calls"):
             self._add_text(text)
             return
         choices = [fields(choice) for choice in items(own.get("choices"))]
@@ -258,11 +293,17 @@ class StreamedChat(ChatChunks):
 
     def answer(self) -> Answer:
         """Read the answer as far as it has arrived."""
-        for chunk in list(self._kept):
-            reported = fields(chunk).get("usage")
-            if reported is not None:
-                super().feed({"choices": [], "usage": reported})
+        for reported in filter(None, map(_usage_of, list(self._kept))):
+            super().feed({"choices": [], "usage": reported})
         return self._finish(super().answer())
+
+
+def _usage_of(chunk: Any) -> Any:
+    """Return the usage that a chunk reports, as few do; this is done for each when a stream ends."""
+    try:
+        return (chunk.__pydantic_extra__ or chunk.__dict__).get("usage") or chunk.__dict__.get("usage")
+    except AttributeError:  # a dict
+        return fields(chunk).get("usage")
 
 
 class StreamedResponse(ResponseEvents):

@@ -31,8 +31,9 @@ class Open:
     def returned(self, result: Any) -> None:
         """Read the chunk."""
         self.reading = False
-        self.watched.see(result)
-        self.watched.last = perf_counter()
+        watched = self.watched
+        watched.see(result)
+        watched.last = perf_counter()
 
     def raised(self, error: BaseException) -> None:
         """End the turn: the stream is over, or broken."""
@@ -94,18 +95,21 @@ class First:
 
 def read(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Open | First:  # noqa: ARG001 - as `Patches` calls it
     """Observe `__next__` and `__anext__`. A stream that passes no `pre_call` begins its turn with its first chunk."""
-    stream = args[0]
-    found = OPEN.get(id(stream))
-    if found is None and stream.logging_obj not in ATTEMPTS:
-        provider = stream.custom_llm_provider
-        if provider == CACHED:
-            found = _taken_over(stream, begin(capture, stream.logging_obj, cacheHit=True))
-        elif is_custom(provider):
-            found = _taken_over(stream, begin(capture, stream.logging_obj))
+    found = OPEN.get(id(args[0])) or _begun(capture, args[0])
     if found is None:
-        return First(stream)
+        return First(args[0])
     found.reading = True
     return found
+
+
+def _begun(capture: Capture, stream: Any) -> Open | None:
+    if stream.logging_obj not in ATTEMPTS:
+        provider = stream.custom_llm_provider
+        if provider == CACHED:
+            return _taken_over(stream, begin(capture, stream.logging_obj, cacheHit=True))
+        if is_custom(provider):
+            return _taken_over(stream, begin(capture, stream.logging_obj))
+    return None
 
 
 def closed(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG001 - as `Patches` calls it

@@ -93,7 +93,7 @@ CHAT = Dialect("openai.chat", fingerprint, read, echo)
 def assistant(own: dict[str, Any]) -> SourceMessage:
     """Read an assistant message, of an answer or resent; most have text or calls, and nothing else."""
     text: Any = own.get("content")
-    calls = _plain_calls(own) if own.get("tool_calls") or own.get("function_call") else ()
+    calls = plain_calls(own) if own.get("tool_calls") or own.get("function_call") else ()
     if (
         calls is not None
         and not (
@@ -166,7 +166,7 @@ def _call_extras(own: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield identifier(made.get("id")) or str(number), extras
 
 
-def _plain_calls(own: dict[str, Any]) -> tuple[SourceToolCall, ...] | None:
+def plain_calls(own: dict[str, Any]) -> tuple[SourceToolCall, ...] | None:
     """Read the calls if all are of functions, with strings for all fields and none unread, as most are; else None."""
     try:
         calls = []
@@ -176,6 +176,8 @@ def _plain_calls(own: dict[str, Any]) -> tuple[SourceToolCall, ...] | None:
                     made, extra = item, not item.keys() <= TOOL_CALL
                 else:
                     made, extra = item.__dict__, item.__pydantic_extra__
+                    if not made:  # one of litellm's, all of whose fields are extra ones
+                        made, extra = extra, not extra.keys() <= TOOL_CALL
                 called = made["function"]
                 if called.__class__ is not dict:
                     called = called.__dict__
@@ -221,7 +223,7 @@ def answer(completion: Any) -> Answer:
         chosen = choice.__dict__
         message = chosen["message"]
         held = message.__dict__
-        calls = _plain_calls(held) if held["tool_calls"] else ()
+        calls = plain_calls(held) if held["tool_calls"] else ()
         text, reason, model, name = held["content"], chosen["finish_reason"], own["model"], own["id"]
         if (
             calls is not None

@@ -24,7 +24,12 @@ BLOB_LENGTH = 4_096
 """Characters beyond which a string without any white space is taken for encoded binary data."""
 
 _NOTHING: dict[str, Any] = {}
-_SCALARS = frozenset({str, int, float, bool})
+
+_SCALARS = (str, bool, int, float)
+_LISTS = (list, tuple)
+"""Constants: `isinstance(value, str | int)` makes a union at each call, which costs half a microsecond here."""
+
+_PLAIN = frozenset({type(None), *_SCALARS})
 """Classes of what is copied as it is: finding that out inside of a list or an object saves a call for each value."""
 
 
@@ -44,7 +49,7 @@ def fields(value: Any) -> dict[str, Any]:
 
 def items(value: Any) -> list[Any] | tuple[Any, ...]:
     """Return a list or tuple as it is; an empty one for other values, which iterating might consume."""
-    return value if isinstance(value, list | tuple) else ()
+    return value if isinstance(value, _LISTS) else ()
 
 
 def string(value: Any) -> str | None:
@@ -71,16 +76,16 @@ def parsed(text: str | bytes) -> Any:
 
 def copied(value: Any, depth: int = 0) -> Any:
     """Copy as plain data, without nulls: the copy keeps no SDK object alive."""
-    if value is None or isinstance(value, str | bool | int | float):
+    if value.__class__ in _PLAIN or isinstance(value, _SCALARS):
         return value
     if depth >= MAX_DEPTH:
         return "<too deep>"
-    if isinstance(value, bytes | bytearray):
+    if isinstance(value, (bytes, bytearray)):
         return f"<{len(value)} bytes>"
-    if isinstance(value, list | tuple):
-        return [item if item.__class__ in _SCALARS else copied(item, depth + 1) for item in value]
+    if isinstance(value, _LISTS):
+        return [item if item.__class__ in _PLAIN else copied(item, depth + 1) for item in value]
     return {
-        key: item if item.__class__ in _SCALARS else copied(item, depth + 1)
+        key: item if item.__class__ in _PLAIN else copied(item, depth + 1)
         for key, item in fields(value).items()
         if item is not None
     }
