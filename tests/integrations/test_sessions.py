@@ -416,6 +416,25 @@ def test_nothing_of_opentelemetry(app: App) -> None:
     assert sorted(len(messages) for _, messages in app.conversations()) == [2, 2, 4]
 
 
+def test_an_opentelemetry_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a span, none is asked for; one that cannot be read costs neither the turn nor the call."""
+    called: list[int] = []
+
+    def refuse(*_: Any) -> Any:
+        called.append(1)
+        raise RuntimeError
+
+    monkeypatch.setattr(trace, "get_current_span", refuse)
+    counted = pytest.raises(AssertionError, match="failed inside its guard")
+    with counted, running(prompt_id="prompt") as app:
+        say(app, HELLO)
+        assert not called
+        with attached(otel.set_value("other", "x")):
+            say(app, HELLO, WHO)
+        assert called
+        assert sorted(len(messages) for _, messages in app.conversations()) == [2, 4]
+
+
 def test_a_framework_within_opentelemetry(app: App) -> None:
     """A session that the app gave to its framework precedes the span's; the span's precedes one that was made up."""
 

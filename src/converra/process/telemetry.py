@@ -10,6 +10,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from converra.process.guard import report
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -28,12 +30,18 @@ _counters: dict[str, Any] = {}
 
 
 def current_span_ids() -> tuple[int, int]:
-    """Return the trace id and the span id of the current span; (0, 0) if there is none."""
-    trace = sys.modules.get(TRACES)
-    if trace is None:
+    """Return the trace id and the span id of the current span; (0, 0) if there is none, or it cannot be read."""
+    trace, otel = sys.modules.get(TRACES), sys.modules.get(CONTEXT)
+    if trace is None or otel is None:
         return NO_SPAN
-    context = trace.get_current_span().get_span_context()
-    return (context.trace_id, context.span_id) if context.is_valid else NO_SPAN
+    try:
+        current = otel.get_current()
+        # Without a context there is no span, and nothing else of OpenTelemetry is called.
+        span = trace.get_current_span(current).get_span_context() if current else None
+    except Exception as error:  # noqa: BLE001 - a guard without a frame of its own: the turn is recorded all the same
+        report("reading the current span", error)
+        return NO_SPAN
+    return (span.trace_id, span.span_id) if span is not None and span.is_valid else NO_SPAN
 
 
 def count(name: str, number: int) -> None:
