@@ -7,10 +7,12 @@ what its mere presence changes is not of our making. All kinds of runs load this
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KIND = "CONVERRA_UPSTREAM"
+FIGURES = "CONVERRA_UPSTREAM_FIGURES"
+"""Path of the file that a run with capture writes its figures to."""
+
 EMPTY_HANDLER = "an empty handler"
 CAPTURE = "capture"
 
@@ -54,7 +59,9 @@ def _capture() -> Iterator[None]:
         converra.instrument(prompt_id="prompt_upstream", api_key="any", base_url=base_url)
         yield
         delivered = converra.flush(timeout=30)
-        print(f"\ncaptured: {converra.stats()}, delivered: {delivered}, held back by the guard: {caught()}")
+        stats = converra.stats()
+        print(f"\ncaptured: {stats}, delivered: {delivered}, held back by the guard: {caught()}")
+        Path(os.environ[FIGURES]).write_text(json.dumps({"messages": stats.captured, "failures": caught()}))
         converra.uninstrument()
         converra.shutdown(timeout=10)
 

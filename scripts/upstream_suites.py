@@ -24,6 +24,7 @@ class Suite(NamedTuple):
     beside: str = EMPTY_HANDLER
     """Replaces it in the run without capture."""
     variables: tuple[tuple[str, str], ...] = ()
+    """Names and values, in which `{base_url}` stands for our server's address."""
     options: tuple[str, ...] = ()
     """Options of pytest."""
 
@@ -124,8 +125,19 @@ CLAUDE_AGENT = Environment(
     ("claude-agent-sdk", "anyio[trio]", "pytest>=9.0.3", "pytest-timeout", "opentelemetry-api"),
 )
 
-GENAI_OFFLINE = ("afc", "chats", "client", "common", "errors", "gaos", "interactions", "transformers", "types")
-"""Directories of its tests with some that need no replays, which are not shipped."""
+GENAI_TESTS = (
+    *("afc", "chats", "client", "common", "errors", "gaos", "interactions", "mcp", "models", "tokens"),
+    *("transformers", "types"),
+)
+"""Directories of its tests that ask for chats, or need no server."""
+
+GENAI_SERVED = (
+    ("GOOGLE_GEMINI_BASE_URL", "{base_url}"),
+    ("GOOGLE_API_KEY", "any"),
+    ("GOOGLE_GENAI_RUN_GEMINI_ONLY_IN_API_MODE", "1"),  # Vertex AI asks for credentials first
+    ("GOOGLE_GENAI_REPLAYS_DIRECTORY", "replays"),  # where it writes tables of its tests
+)
+"""Variables with which its tests ask our server: recorded answers are not shipped."""
 
 SUITES = (
     Suite(
@@ -174,7 +186,14 @@ SUITES = (
         ),  # those that run agents, models or sessions
         NOTHING,
     ),
-    Suite("google-genai", GOOGLE, tuple(f"google/genai/tests/{name}" for name in GENAI_OFFLINE), NOTHING),
+    Suite(
+        "google-genai",
+        GOOGLE,
+        tuple(f"google/genai/tests/{name}" for name in GENAI_TESTS),
+        NOTHING,
+        GENAI_SERVED,
+        ("--mode=api",),
+    ),
     Suite("mistralai", MISTRAL, ("src/mistralai/extra/tests",), NOTHING),
     Suite("langchain-core", LANGCHAIN, ("tests/unit_tests",)),
     Suite("langchain-openai", LANGCHAIN, ("tests/unit_tests",)),
