@@ -11,7 +11,6 @@ import copy
 import functools
 import gc
 import json
-import threading
 import warnings
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,9 +21,10 @@ import botocore.config
 import botocore.session
 from botocore.response import StreamingBody
 
+from tests.integrations import uses
 from tests.integrations.bedrock_scripts import PICTURE, call, result, text
 from tests.integrations.conformance import Shape, raised
-from tests.patience import LONG, until
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -126,6 +126,11 @@ def view(value: Any) -> Any:
     return held
 
 
+def as_it_is(value: Any) -> Any:
+    """An event of a stream, which is plain data."""
+    return value
+
+
 def _part(response: dict[str, Any]) -> Any:
     return response["stream"] if "stream" in response else response["body"]
 
@@ -142,20 +147,6 @@ def _dropped(part: Any) -> Any:
     seen = [next(iter(part))]
     del part
     gc.collect()
-    return seen
-
-
-def _left(part: Any) -> Any:
-    for event in part:
-        return event
-    return None
-
-
-def _in_thread(part: Any) -> Any:
-    seen: list[Any] = []
-    thread = threading.Thread(target=lambda: seen.extend(part))
-    thread.start()
-    thread.join()
     return seen
 
 
@@ -184,12 +175,9 @@ def _into(part: Any) -> Any:
 
 
 SYNC: dict[str, Callable[[Any], Any]] = {
-    "read": list,
+    **uses.sync(as_it_is),
     "closed": _closed,
     "dropped": _dropped,
-    "left": _left,
-    "never": type,
-    "thread": _in_thread,
     "whole": lambda part: (part.read(), part.read()),
     "json": json.load,
     "chunks": lambda part: list(part.iter_chunks(7)),
@@ -254,20 +242,6 @@ async def _async_dropped(part: Any) -> Any:
     return seen
 
 
-async def _async_left(part: Any) -> Any:
-    async for event in part:
-        return event
-    return None
-
-
-async def _all(part: Any) -> Any:
-    return [event async for event in part]
-
-
-async def _never(part: Any) -> Any:
-    return type(part)
-
-
 async def _async_managed(part: Any) -> Any:
     async with part as same:
         return type(same), await same.read()
@@ -291,17 +265,10 @@ async def _async_partly(part: Any) -> Any:
     return seen
 
 
-async def _async_in_task(part: Any) -> Any:
-    return await asyncio.create_task(_all(part))
-
-
 ASYNC: dict[str, Callable[[Any], Awaitable[Any]]] = {
-    "read": _all,
+    **uses.asynchronous(as_it_is),
     "closed": _async_closed,
     "dropped": _async_dropped,
-    "left": _async_left,
-    "never": _never,
-    "thread": _async_in_task,
     "whole": _async_whole,
     "json": _async_whole,
     "chunks": _async_chunks,
@@ -310,7 +277,7 @@ ASYNC: dict[str, Callable[[Any], Awaitable[Any]]] = {
     "managed": _async_managed,
     "streamed": _async_managed,
     "partly": _async_partly,
-    "into": _all,
+    "into": uses.asynchronous(as_it_is)["read"],
 }
 
 
@@ -338,27 +305,13 @@ def cancelled(row: Row, events: int) -> Callable[[ScriptedModel], Any]:
     """The row in a task that is cancelled while it waits: for the answer, or for more after all `events` that come."""
 
     async def main(model: ScriptedModel) -> Any:
-        seen: list[Any] = []
-        waiting, before = asyncio.Event(), len(model.received)
-
-        async def read(client: Any) -> None:
-            found = await getattr(client, row.operation)(**row.arguments)
-            async for event in found["stream"]:
-                seen.append(event)
-                if len(seen) == events:
-                    waiting.set()
-
         async with async_client_for(model) as client:
             client.meta.events.register("before-send", _repeatable)
-            task = asyncio.create_task(read(client))
-            if events:
-                await waiting.wait()
-            else:
-                await asyncio.to_thread(until, lambda: len(model.received) > before)
-            await asyncio.sleep(0)
-            task.cancel()
-            (ended,) = await asyncio.gather(task, return_exceptions=True)
-        return seen, type(ended)
+
+            async def start() -> Any:
+                return (await getattr(client, row.operation)(**row.arguments))["stream"]
+
+            return await uses.cancelled(model, start, events, as_it_is)
 
     return _leaving_streams_open(lambda model: asyncio.run(main(model)))
 

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import gc
 import importlib.util
-import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import google.oauth2.credentials
@@ -17,9 +16,9 @@ import pydantic
 from google import genai
 from google.genai import types
 
+from tests.integrations import uses
 from tests.integrations.conformance import Shape, make_models_once, raised
 from tests.integrations.gemini_scripts import SCRIPTS
-from tests.patience import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -106,41 +105,9 @@ def options(model: ScriptedModel, row: Row) -> dict[str, Any]:
 # -- the sync client ---------------------------------------------------------------------------------------------------
 
 
-def _sync_first(stream: Any, count: int) -> list[Any]:
-    return [view(next(stream)) for _ in range(count)]
-
-
-def _sync_left(stream: Any) -> Any:
-    for chunk in stream:
-        return view(chunk)
-    return None
-
-
 def _sync_managed(stream: Any) -> Any:
     with stream:
         return [view(next(iter(stream)))]
-
-
-def _sync_closed(stream: Any) -> Any:
-    seen = _sync_first(stream, 2)
-    stream.close()
-    stream.close()
-    return seen, list(stream)
-
-
-def _sync_dropped(stream: Any) -> Any:
-    seen = _sync_first(stream, 2)
-    del stream
-    gc.collect()
-    return seen
-
-
-def _sync_in_thread(stream: Any) -> Any:
-    seen: list[Any] = []
-    thread = threading.Thread(target=lambda: seen.extend(view(c) for c in stream))
-    thread.start()
-    thread.join()
-    return seen
 
 
 def _sync_chat(chat: Any) -> Any:
@@ -154,15 +121,9 @@ def _sync_chat_stream(chat: Any) -> Any:
 
 
 SYNC: dict[str, Callable[[Any], Any]] = {
-    "value": view,
+    **uses.sync(view),
     "parsed": lambda answer: (view(answer), view(answer.parsed)),
-    "read": lambda stream: (type(stream), [view(c) for c in stream]),
-    "left": _sync_left,
     "managed": _sync_managed,
-    "closed": _sync_closed,
-    "dropped": _sync_dropped,
-    "never": type,
-    "thread": _sync_in_thread,
     "chat": _sync_chat,
     "chat-stream": _sync_chat_stream,
 }
@@ -201,14 +162,6 @@ async def _all(chunks: AsyncIterator[Any]) -> list[Any]:
     return [view(chunk) async for chunk in chunks]
 
 
-async def _async_first(stream: Any, count: int) -> list[Any]:
-    return [view(await anext(stream)) for _ in range(count)]
-
-
-async def _async_read(stream: Any) -> Any:
-    return type(stream), await _all(stream)
-
-
 async def _async_left(stream: Any) -> Any:
     async with contextlib.aclosing(stream):
         return view(await anext(stream))
@@ -217,28 +170,6 @@ async def _async_left(stream: Any) -> Any:
 async def _async_managed(stream: Any) -> Any:
     async with stream:
         return [view(await anext(aiter(stream)))]
-
-
-async def _async_closed(stream: Any) -> Any:
-    seen = await _async_first(stream, 2)
-    await stream.aclose()
-    await stream.aclose()
-    return seen, await _all(stream)
-
-
-async def _async_dropped(stream: Any) -> Any:
-    seen = await _async_first(stream, 2)
-    del stream
-    gc.collect()
-    return seen
-
-
-async def _async_in_task(stream: Any) -> Any:
-    return await asyncio.create_task(_all(stream))
-
-
-async def _async_never(stream: Any) -> Any:
-    return type(stream)
 
 
 async def _async_chat(chat: Any) -> Any:
@@ -253,24 +184,15 @@ async def _async_chat_stream(chat: Any) -> Any:
     return chunks, [view(content) for content in chat.get_history()]
 
 
-async def _async_value(value: Any) -> Any:
-    return view(value)
-
-
 async def _async_parsed(answer: Any) -> Any:
     return view(answer), view(answer.parsed)
 
 
 ASYNC: dict[str, Callable[[Any], Awaitable[Any]]] = {
-    "value": _async_value,
+    **uses.asynchronous(view),
     "parsed": _async_parsed,
-    "read": _async_read,
     "left": _async_left,
     "managed": _async_managed,
-    "closed": _async_closed,
-    "dropped": _async_dropped,
-    "never": _async_never,
-    "thread": _async_in_task,
     "chat": _async_chat,
     "chat-stream": _async_chat_stream,
 }
@@ -304,26 +226,10 @@ def cancelled(row: Row, chunks: int) -> Callable[[ScriptedModel], Any]:
     """The row in a task that is cancelled while it waits: for the answer, or for more after all `chunks` that come."""
 
     async def main(model: ScriptedModel) -> Any:
-        client, seen, waiting = client_for(model, row), [], asyncio.Event()
-        before = len(model.received)
-
-        async def read() -> None:
-            result = _method(client.aio, row.path)(**row.arguments)
-            async for chunk in await result:
-                seen.append(view(chunk))
-                if len(seen) == chunks:
-                    waiting.set()
-
-        task = asyncio.create_task(read())
-        if chunks:
-            await waiting.wait()
-        else:
-            await asyncio.to_thread(until, lambda: len(model.received) > before)
-        await asyncio.sleep(0)
-        task.cancel()
-        (ended,) = await asyncio.gather(task, return_exceptions=True)
+        client = client_for(model, row)
+        outcome = await uses.cancelled(model, lambda: _method(client.aio, row.path)(**row.arguments), chunks, view)
         await close_async(client)
-        return seen, type(ended)
+        return outcome
 
     return lambda model: asyncio.run(main(model))
 

@@ -17,7 +17,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it is fetched at imp
 import litellm
 import pydantic
 
-from tests.integrations import scripted
+from tests.integrations import scripted, uses
 from tests.integrations.anthropic_scripts import SCRIPTS as ANTHROPIC_SCRIPTS
 from tests.integrations.chat_scripts import SCRIPTS as CHAT_SCRIPTS
 from tests.integrations.conformance import Shape, raised
@@ -90,19 +90,7 @@ def _left(stream: Any) -> Any:
     return seen, weakref.ref(stream)
 
 
-def _closed(stream: Any) -> Any:
-    seen = [view(next(stream)) for _ in range(2)]
-    stream.close()
-    stream.close()
-    return seen, list(stream)
-
-
-SYNC: dict[str, Callable[[Any], Any]] = {
-    "value": view,
-    "read": lambda stream: (type(stream), [view(chunk) for chunk in stream]),
-    "left": _left,
-    "closed": _closed,
-}
+SYNC: dict[str, Callable[[Any], Any]] = {**uses.sync(view), "left": _left}
 
 
 def _gone(outcome: Any) -> Any:
@@ -135,32 +123,12 @@ async def close() -> None:
         await litellm.close_litellm_async_clients()
 
 
-async def _async_value(value: Any) -> Any:
-    return view(value)
-
-
-async def _async_read(stream: Any) -> Any:
-    return type(stream), [view(chunk) async for chunk in stream]
-
-
 async def _async_left(stream: Any) -> Any:
     seen = [view(await anext(stream)) for _ in range(2)]
     return seen, weakref.ref(stream)
 
 
-async def _async_closed(stream: Any) -> Any:
-    seen = [view(await anext(stream)) for _ in range(2)]
-    await stream.aclose()
-    await stream.aclose()
-    return seen, [view(chunk) async for chunk in stream]
-
-
-ASYNC: dict[str, Callable[[Any], Awaitable[Any]]] = {
-    "value": _async_value,
-    "read": _async_read,
-    "left": _async_left,
-    "closed": _async_closed,
-}
+ASYNC: dict[str, Callable[[Any], Awaitable[Any]]] = {**uses.asynchronous(view), "left": _async_left}
 
 
 def asynchronous(row: Row) -> Callable[[ScriptedModel], Any]:
@@ -181,25 +149,11 @@ def cancelled(row: Row, chunks: int) -> Callable[[ScriptedModel], Any]:
     """The row in a task that is cancelled while it waits: for the answer, or for more after some `chunks`."""
 
     async def main(model: ScriptedModel) -> Any:
-        seen: list[Any] = []
-        waiting, before = asyncio.Event(), len(model.received)
-
-        async def read() -> None:
-            async for chunk in await getattr(litellm, f"a{row.function}")(**arguments(model, row)):
-                seen.append(view(chunk))
-                if len(seen) == chunks:
-                    waiting.set()
-
-        task = asyncio.create_task(read())
-        if chunks:
-            await waiting.wait()
-        else:
-            await asyncio.to_thread(until, lambda: len(model.received) > before)
-        await asyncio.sleep(0)
-        task.cancel()
-        (ended,) = await asyncio.gather(task, return_exceptions=True)
+        outcome = await uses.cancelled(
+            model, lambda: getattr(litellm, f"a{row.function}")(**arguments(model, row)), chunks, view
+        )
         await close()
-        return seen[:chunks], type(ended)  # one more may have arrived before the task is cancelled
+        return outcome
 
     return lambda model: asyncio.run(main(model))
 

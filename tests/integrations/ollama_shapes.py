@@ -8,11 +8,11 @@ import contextlib
 import gc
 import inspect
 import json
-import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ollama
 
+from tests.integrations import uses
 from tests.integrations.conformance import Shape, raised
 from tests.integrations.openai_shapes import view
 from tests.integrations.scripted import Received, Reply, always, document
@@ -153,37 +153,14 @@ def _first(stream: Any, count: int) -> list[Any]:
     return [view(next(stream)) for _ in range(count)]
 
 
-def _left(stream: Any) -> Any:
-    return next(view(chunk) for chunk in stream)
-
-
-def _closed(stream: Any) -> Any:
-    seen = _first(stream, 2)
-    stream.close()
-    stream.close()
-    return seen, list(stream)
-
-
-def _thread(stream: Any) -> Any:
-    seen: list[Any] = []
-    thread = threading.Thread(target=lambda: seen.extend(map(view, stream)))
-    thread.start()
-    thread.join()
-    return seen
-
-
 def _thrown(stream: Any) -> Any:
     return _first(stream, 1), stream.throw(KeyError("the app's"))
 
 
 SYNC: dict[str, Callable[[Any], Any]] = {
-    "value": view,
+    **uses.sync(view),
     "read": lambda stream: (_facts(stream), list(map(view, stream))),
-    "left": _left,
-    "closed": _closed,
-    "dropped": lambda stream: _first(stream, 2),
     "never": _facts,
-    "thread": _thread,
     "thrown": _thrown,
 }
 
@@ -229,13 +206,6 @@ async def _async_left(stream: Any) -> Any:
         return view(await anext(stream))
 
 
-async def _async_closed(stream: Any) -> Any:
-    seen = await _async_first(stream, 2)
-    await stream.aclose()
-    await stream.aclose()
-    return seen, await _all(stream)
-
-
 async def _async_thrown(stream: Any) -> Any:
     return await _async_first(stream, 1), await stream.athrow(KeyError("the app's"))
 
@@ -245,13 +215,10 @@ async def _now(value: Any) -> Any:
 
 
 ASYNC: dict[str, Callable[[Any], Any]] = {
-    "value": view,
+    **uses.asynchronous(view),
     "read": lambda stream: _with_facts(stream, _all(stream)),
     "left": _async_left,
-    "closed": _async_closed,
-    "dropped": lambda stream: _async_first(stream, 2),
     "never": _facts,
-    "thread": lambda stream: asyncio.create_task(_all(stream)),
     "thrown": _async_thrown,
 }
 
