@@ -18,6 +18,7 @@ GOOGLE_GENAI = ("tests/integrations/test_google_genai*.py",)
 BEDROCK = ("tests/integrations/test_bedrock*.py",)
 CLAUDE_AGENT = ("tests/integrations/test_claude_agent*.py",)
 ANTHROPIC = ("tests/integrations/test_anthropic*.py",)
+DSPY = ("tests/integrations/test_dspy.py",)
 MISTRAL = ("tests/integrations/test_mistralai.py",)
 OLLAMA = ("tests/integrations/test_ollama.py",)
 LANGCHAIN = ("tests/integrations/test_langchain*.py",)
@@ -128,6 +129,8 @@ ROWS = {
         LITELLM,
         ("-W", "ignore"),
     ),
+    # Its own engine is there from version 3.4 on.
+    "dspy-current": Row(("dspy>=3.4", "openai", "anthropic", "google-genai", "wrapt"), DSPY),
     "stacks": Row(("dspy", "crewai[litellm]", "instructor", "anthropic"), STACKS, ("-W", "ignore")),
     # It asks for openai 2.
     "stacks-llama-index": Row(("llama-index-core", "llama-index-llms-openai", "wrapt"), STACKS, ("-W", "ignore")),

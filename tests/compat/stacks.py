@@ -95,12 +95,15 @@ def test_instructor(server: LocalServer) -> None:
     assert asked == recorded > 1
 
 
+@pytest.mark.parametrize("engine", ["auto", "litellm"])
 @pytest.mark.parametrize("provider", ["openai", "hosted_vllm", "anthropic"])
-def test_dspy(server: LocalServer, provider: str) -> None:
-    """On its engine for litellm, whichever client that uses: sync and async. Its own engine is not captured."""
+def test_dspy(server: LocalServer, provider: str, engine: str) -> None:
+    """On its own engine, or on that for litellm, whichever client it uses: sync and async."""
     dspy = pytest.importorskip("dspy")
     url = server.anthropic_url if provider == "anthropic" else server.openai_url
-    model = dspy.LM(f"{provider}/gpt-4", api_base=url, api_key="k", engine="litellm", cache=False, num_retries=0)
+    if engine == "auto" and provider == "anthropic":
+        url += "/v1"  # as it takes the address
+    model = dspy.LM(f"{provider}/gpt-4", api_base=url, api_key="k", engine=engine, cache=False, num_retries=0)
     predict = dspy.Predict("question -> answer")
 
     def ask(program: Callable[[], Any]) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-FAKES = ("cohere", "replicate", "xai_sdk", "ai21", "langchain_cohere", "fakelib", "azure", "dspy")
+FAKES = ("cohere", "replicate", "xai_sdk", "ai21", "langchain_cohere", "fakelib", "azure")
 
 
 @pytest.fixture
@@ -102,21 +102,6 @@ def test_below_a_framework_that_is_captured(
     importlib.import_module("langchain_cohere")
     assert recorder.instrument().skipped == []
     assert named(caplog) == []
-
-
-def test_one_way_of_several_is_not_captured(
-    package: Callable[..., None], recorder: Recorder, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The default engine of dspy is in the report once it is imported, and in the log once it is used."""
-    package("dspy.clients.engines.lm15_engine")
-    package("dspy._vendor.lm15.cloud")
-    importlib.import_module("dspy.clients.engines.lm15_engine")
-    (row,) = recorder.instrument().skipped
-    assert (row.target, row.state) == ("dspy.clients.engines.lm15_engine", "skipped")
-    assert named(caplog) == []
-    importlib.import_module("dspy._vendor.lm15.cloud")
-    advice = 'Its default engine is an HTTP client of its own; make the model by dspy.LM(..., engine="litellm").'
-    assert named(caplog) == [f"converra: dspy is imported, and calls of it are not recorded. {advice}"]
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def _without_integration() -> Iterator[Check]:
     known = discovery.integrations()
     for library in uncaptured.without_integration(known):
         found = uncaptured.installed(library.package)
-        if found and library.is_in(found) and library.package not in {one.package for one in known}:
+        if found and library.package not in {one.package for one in known}:
             said = f"{found} is installed; calls of {library.module} are not recorded: {library.instead}"
             yield Check("providers", library.package, "note", said)
 

@@ -115,8 +115,8 @@ class Failure(NamedTuple):
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """Describe an exception by its class, and the HTTP status that it carries under either of its usual names."""
-        found = [getattr(error, name, None) for name in ("status_code", "code")]
+        """Describe an exception by its class, and the HTTP status that it carries under one of its usual names."""
+        found = [getattr(error, name, None) for name in ("status_code", "code", "status")]
         response = getattr(error, "response", None)
         if isinstance(response, dict):  # as botocore keeps it
             found.append((response.get("ResponseMetadata") or {}).get("HTTPStatusCode"))

@@ -98,6 +98,7 @@ MISTRALAI = Entry(
 )
 OLLAMA = Entry("ollama", "ollama", ("ollama._client",), "ollama", "0.4")
 BEDROCK = Entry("bedrock", "botocore.client", ("aiobotocore.client",), "boto3", "1.34.116")
+DSPY = Entry("dspy", "dspy.clients.engines.lm15_engine", (), "dspy", "3")
 CLAUDE_AGENT = Entry("claude-agent-sdk", "claude_agent_sdk._internal.query", (), "claude-agent-sdk", "0.1.40")
 
 ENTRIES = (
@@ -112,5 +113,6 @@ ENTRIES = (
     OLLAMA,
     BEDROCK,
     CLAUDE_AGENT,
+    DSPY,
 )
 """All of them, in the order in which they are switched on."""

@@ -49,19 +49,10 @@ class Library(NamedTuple):
     """The advice that the log and the report give."""
     through: tuple[str, ...] = ()
     """Modules of frameworks whose runs are captured, although they use it."""
-    used: str = ""
-    """Module that is imported with the first call that is not captured, if others of its calls are: the log waits."""
-    since: str = ""
-    """Oldest version with calls that are not captured; empty: all have some."""
-
-    def is_in(self, release: str) -> bool:
-        """Return True if calls of this version are not captured."""
-        return not self.since or _numbers(release) >= _numbers(self.since)
 
 
 BY_HAND = "record its turns with conversation.add_message()"
 BY_OPENAI = "call its address with OpenAI's API by the openai client, or " + BY_HAND
-BY_LITELLM = 'its default engine is an HTTP client of its own; make the model by dspy.LM(..., engine="litellm")'
 BY_GOOGLE = "use the google-genai package, which has replaced it"
 
 LIBRARIES = (
@@ -71,7 +62,6 @@ LIBRARIES = (
     Library("cerebras.cloud.sdk", "cerebras-cloud-sdk", BY_OPENAI, ("langchain_cerebras",)),
     Library("cohere", "cohere", BY_OPENAI, ("langchain_cohere",)),
     Library("dashscope", "dashscope", BY_OPENAI),
-    Library("dspy.clients.engines.lm15_engine", "dspy", BY_LITELLM, (), "dspy._vendor.lm15.cloud", "3.4"),
     Library("fireworks", "fireworks-ai", BY_OPENAI, ("langchain_fireworks",)),
     Library("gigachat", "gigachat", BY_HAND, ("langchain_gigachat",)),
     Library("google.generativeai", "google-generativeai", BY_GOOGLE, ("langchain_google_genai",)),
@@ -213,8 +203,7 @@ def watch(captured: list[Integration], left_out: list[Integration]) -> list[Patc
     rows = [
         Patched(library.module, "skipped", f"not captured: {library.instead}")
         for library in without_integration(captured)
-        if NOTICES.watch(library.used or library.module, _noter(library)) | (library.module in sys.modules)
-        and not _is_below(library)
+        if NOTICES.watch(library.module, _noter(library)) and not _is_below(library)
     ]
     for integration in left_out:
         if integration.captures:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from converra.integrations import Capture, CapturedCall, Patched, catalogue
+from converra.integrations import Capture, Patched, catalogue
+from converra.integrations.bare import ObservedAnswer, ObservedGenerator
 from converra.integrations.ollama import chat, generate
 from converra.integrations.patching import Patches, PatchPoint
 from converra.integrations.stainless.request import Endpoint
-from converra.integrations.stainless.stream import watch_lazy_generator
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -27,31 +25,7 @@ ENDPOINTS = {
 }
 
 
-class ObservedRequest(msgspec.Struct, frozen=True, eq=False):
-    """A request under way, and the call that it ends."""
-
-    _call: CapturedCall
-    _endpoint: Endpoint
-
-    def returned(self, result: Any) -> Any:
-        """Read an answer."""
-        self._call.end(self._endpoint.answer(result))
-        return None
-
-    def raised(self, error: BaseException) -> None:
-        """Record the failure."""
-        self._call.fail(error)
-
-
-class ObservedStream(ObservedRequest, frozen=True, eq=False):
-    """A stream that was made, in the conversation of that moment, and may be read later."""
-
-    def returned(self, result: Any) -> Any:
-        """Return a generator around the stream."""
-        return watch_lazy_generator(result, self._call, self._endpoint.pieces)
-
-
-def observe(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObservedRequest | None:
+def observe(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObservedAnswer | None:
     """Begin a turn if this request is one: `_request(cls, method, url, json=…, stream=…)`."""
     endpoint, body = ENDPOINTS.get(args[-1] if args else kwargs["url"]), kwargs.get("json")
     if endpoint is None or not isinstance(body, dict):
@@ -62,7 +36,7 @@ def observe(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     call = capture.begin(request)
     if call is None:
         return None
-    return (ObservedStream if kwargs.get("stream") else ObservedRequest)(call, endpoint)
+    return (ObservedGenerator if kwargs.get("stream") else ObservedAnswer)(call, endpoint)
 
 
 _patches = Patches(POINTS, observe)
