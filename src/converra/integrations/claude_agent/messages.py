@@ -78,11 +78,9 @@ class Parts:
         """Read one message with a part of the answer; counts and reason are those of the last part."""
         message = fields(data.get("message"))
         self._content += copied(items(message.get("content")))
-        self._message |= {
-            name: value if value.__class__ is str else copied(value)
-            for name, value in message.items()
-            if value is not None and name != "content"
-        }
+        for name, value in message.items():
+            if value is not None and name != "content":
+                self._message[name] = value if value.__class__ is str else copied(value)
         self._error = string(data.get("error")) or self._error
 
     def result(self, result: dict[str, Any], *, alone: bool) -> None:
@@ -146,10 +144,12 @@ def spoken(result: dict[str, Any]) -> tuple[SourceMessage, ...]:
 
 def sub_agents(message: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     """Yield the id of each call that starts a sub-agent, and the agent's name."""
-    for block in map(fields, items(message.get("content"))):
-        call_id = string(block.get("id"))
-        if block.get("type") == "tool_use" and block.get("name") in AGENTS and call_id is not None:
-            yield call_id, string(fields(block.get("input")).get("subagent_type"))
+    for item in items(message.get("content")):
+        block = fields(item)
+        if block.get("type") == "tool_use" and block.get("name") in AGENTS:
+            call_id = string(block.get("id"))
+            if call_id is not None:
+                yield call_id, string(fields(block.get("input")).get("subagent_type"))
 
 
 def instructions(prompt: Any) -> str | None:

@@ -115,8 +115,10 @@ class Session:
     def see(self, data: Any) -> None:
         """Read one message of the CLI."""
         own = fields(data)
-        self._id = string(own.get("session_id")) or self._id
-        reader = _READERS.get(string(own.get("type")) or "")
+        kind, session = own.get("type"), own.get("session_id")
+        if session.__class__ is str and session:
+            self._id = session
+        reader = _READERS.get(kind) if kind.__class__ is str else None
         if reader is not None:
             reader(self, own)
 
@@ -220,7 +222,8 @@ class Session:
     def _assistant(self, own: dict[str, Any]) -> None:
         message = fields(own.get("message"))
         lane = self._lane(own)
-        self._agents |= {call_id: (name, lane) for call_id, name in sub_agents(message)}
+        for call_id, name in sub_agents(message):
+            self._agents[call_id] = name, lane
         self._open(lane, string(message.get("id"))).message(own)
         lane.seen = perf_counter()
 
