@@ -192,7 +192,7 @@ SUITES = (
         tuple(f"google/genai/tests/{name}" for name in GENAI_TESTS),
         NOTHING,
         GENAI_SERVED,
-        ("--mode=api",),
+        ("--mode=api", "-o", "consider_namespace_packages=true"),  # else its package is imported as `genai`
     ),
     Suite("mistralai", MISTRAL, ("src/mistralai/extra/tests",), NOTHING),
     Suite("langchain-core", LANGCHAIN, ("tests/unit_tests",)),
