@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of litellm, which makes err
 
 def functions() -> list[tuple[Any, str]]:
     found = []
-    for name, patches in PATCHES:
+    for name, patches in PATCHES.groups:
         try:
             module = importlib.import_module(name)
         except ImportError:  # of what only litellm's proxy needs

@@ -18,17 +18,17 @@ from __future__ import annotations
 
 import io
 import logging
-import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.integrations import CapturedCall, Patched, catalogue
+from converra.integrations import CapturedCall, catalogue
 from converra.integrations.anthropic.messages import prefill as text_of
 from converra.integrations.bedrock import bodies, converse
 from converra.integrations.bedrock.events import ChunkPieces, ConverseEvents, EventPieces
 from converra.integrations.bedrock.invoke import endpoint_of, is_unread_chat
+from converra.integrations.patch_groups import PatchGroups
 from converra.integrations.patching import Patches, PatchPoint
 from converra.integrations.payload.fields import fields, parsed, string
 from converra.integrations.payload.prefill import PrefilledCall
@@ -37,7 +37,6 @@ from converra.integrations.stainless.stream import WatchedStream, watch_iterator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
     from converra.integrations import Capture
     from converra.integrations.stainless.stream import Pieces
@@ -178,21 +177,8 @@ def observe(
     return begin(capture, given[1] if len(given) > 1 else kwargs["api_params"])
 
 
-_patches = Patches(POINTS, observe)
-_async_patches = Patches(ASYNC_POINTS, observe)
+_patches = PatchGroups(
+    (catalogue.BEDROCK.module, Patches(POINTS, observe)), (ASYNC_MODULE, Patches(ASYNC_POINTS, observe))
+)
 
-
-def install(module: ModuleType, capture: Capture) -> list[Patched]:
-    """Patch the clients of the module that has been imported, and of aiobotocore if it has been as well."""
-    also = module if module.__name__ == ASYNC_MODULE else sys.modules.get(ASYNC_MODULE)
-    found = [] if also is None else _async_patches.install(also, capture)
-    return found if module.__name__ == ASYNC_MODULE else [*_patches.install(module, capture), *found]
-
-
-def uninstall() -> None:
-    """Put all originals back."""
-    _patches.uninstall()
-    _async_patches.uninstall()
-
-
-INTEGRATION = catalogue.BEDROCK.integration(install, uninstall)
+INTEGRATION = catalogue.BEDROCK.integration(_patches.install, _patches.uninstall)

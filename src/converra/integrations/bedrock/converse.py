@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from converra.history.turn import Answer, Dialect, Request, SourceMessage
 from converra.integrations.anthropic import messages
 from converra.integrations.bedrock.blocks import CACHE_POINT, MODEL, blocks, texts
-from converra.integrations.payload.fields import digest, fields, items, string
+from converra.integrations.payload.fields import digest, fields, fingerprint_parts, items, string
 from converra.integrations.payload.media import embeds
 from converra.integrations.payload.usage import any_snapshot
 
@@ -106,15 +106,7 @@ def read(message: Any) -> tuple[SourceMessage, ...]:
 
 def fingerprint(sent: Sequence[Any]) -> list[int]:
     """Digests of all messages, in order; reasoning and cache points have no part in them."""
-    try:
-        return [
-            hash((message["role"], only["text"]))
-            if len(content := message["content"]) == 1 and len(only := content[0]) == 1 and "text" in only
-            else _digest(message)
-            for message in sent
-        ]
-    except (TypeError, KeyError, IndexError):  # some message is odd
-        return [_digest(message) for message in sent]
+    return fingerprint_parts(sent, "content", _digest)
 
 
 def _digest(message: Any) -> int:

@@ -24,6 +24,7 @@ import msgspec
 from converra.integrations import Patched, catalogue
 from converra.integrations.claude_agent.messages import instructions
 from converra.integrations.claude_agent.runs import Session
+from converra.integrations.patch_groups import PatchGroups
 from converra.integrations.patching import Patches, PatchPoint, watch_calls
 from converra.integrations.stainless.stream import watch_generator
 from converra.process.guard import guard, guarded
@@ -119,25 +120,25 @@ def close(_capture: Capture, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> 
     return _Closing(args[0])
 
 
-_PATCHES = (
-    Patches((PatchPoint("Query", "start", coroutine=True, bound=True),), start),
-    Patches((PatchPoint("Query", "receive_messages", bound=True),), receive),
-    Patches((PatchPoint("Query", "close", coroutine=True, bound=True),), close),
+_QUERY = catalogue.CLAUDE_AGENT.module
+_patches = PatchGroups(
+    (_QUERY, Patches((PatchPoint("Query", "start", coroutine=True, bound=True),), start)),
+    (_QUERY, Patches((PatchPoint("Query", "receive_messages", bound=True),), receive)),
+    (_QUERY, Patches((PatchPoint("Query", "close", coroutine=True, bound=True),), close)),
 )
 
 
 def install(module: ModuleType, capture: Capture) -> list[Patched]:
     """Patch the three methods."""
     _on[:] = [capture]
-    return [row for patches in _PATCHES for row in patches.install(module, capture)]
+    return _patches.install(module, capture)
 
 
 @guarded("removing the claude-agent-sdk integration")
 def uninstall() -> None:
     """Put all originals back, those of open transports too."""
     _on.clear()
-    for patches in _PATCHES:
-        patches.uninstall()
+    _patches.uninstall()
     for watched in list(_watched.values()):
         watched.finalizer.detach()
         watched.undo()

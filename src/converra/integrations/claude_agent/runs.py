@@ -118,7 +118,7 @@ class Session:
         kind, session = own.get("type"), own.get("session_id")
         if session.__class__ is str and session:
             self._id = session
-        reader = _READERS.get(kind) if kind.__class__ is str else None
+        reader = _READERS.get(kind) if isinstance(kind, str) else None
         if reader is not None:
             reader(self, own)
 

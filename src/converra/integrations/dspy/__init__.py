@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from converra.integrations import catalogue
 from converra.integrations.bare import ObservedAnswer, ObservedGenerator
 from converra.integrations.dspy import messages
+from converra.integrations.patch_groups import PatchGroups
 from converra.integrations.patching import Patches, PatchPoint
 from converra.integrations.stainless.request import Endpoint
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
-    from converra.integrations import Capture, Patched
+    from converra.integrations import Capture
 
 ENDPOINT = Endpoint("dspy", messages.request, messages.answer, messages.Events)
 
@@ -43,23 +42,11 @@ def stream(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> O
     return _begun(ObservedGenerator, capture, args, kwargs)
 
 
-_PATCHES = (
-    Patches(
-        (PatchPoint("LM15Engine", "complete"), PatchPoint("AsyncLM15Engine", "complete", coroutine=True)), complete
-    ),
-    Patches((PatchPoint("LM15Engine", "stream"), PatchPoint("AsyncLM15Engine", "stream")), stream),
+_WHOLE = (PatchPoint("LM15Engine", "complete"), PatchPoint("AsyncLM15Engine", "complete", coroutine=True))
+_STREAMED = (PatchPoint("LM15Engine", "stream"), PatchPoint("AsyncLM15Engine", "stream"))
+
+_patches = PatchGroups(
+    (catalogue.DSPY.module, Patches(_WHOLE, complete)), (catalogue.DSPY.module, Patches(_STREAMED, stream))
 )
 
-
-def install(module: ModuleType, capture: Capture) -> list[Patched]:
-    """Patch both engines."""
-    return [row for patches in _PATCHES for row in patches.install(module, capture)]
-
-
-def uninstall() -> None:
-    """Put all originals back."""
-    for patches in _PATCHES:
-        patches.uninstall()
-
-
-INTEGRATION = catalogue.DSPY.integration(install, uninstall)
+INTEGRATION = catalogue.DSPY.integration(_patches.install, _patches.uninstall)

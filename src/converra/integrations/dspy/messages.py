@@ -91,8 +91,8 @@ def read(message: Any) -> tuple[SourceMessage, ...]:
     """Read one message of a request: the results of tools come first, each as a message of its own."""
     results = [part for part in message.parts if part.type == "tool_result"]
     others = [part for part in message.parts if part.type != "tool_result"]
-    found = tuple(map(_result, results))
-    return (*found, _source(str(ROLES.get(message.role, message.role)), others)) if others else found
+    found, role = tuple(map(_result, results)), string(message.role) or ""
+    return (*found, _source(ROLES.get(role, role), others)) if others else found
 
 
 def _result(part: Any) -> SourceMessage:

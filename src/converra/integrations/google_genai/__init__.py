@@ -15,15 +15,15 @@ Retries happen inside of all these methods.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from converra.integrations import CapturedCall, Patched, catalogue
+from converra.integrations import CapturedCall, catalogue
 from converra.integrations.google_genai import generate, interactions
 from converra.integrations.google_genai.chunks import Chunks
 from converra.integrations.google_genai.contents import GENERATE
+from converra.integrations.patch_groups import PatchGroups
 from converra.integrations.patching import Patches, PatchPoint
 from converra.integrations.speakeasy import FIRST_ERROR, ObservedResponse, request_of
 from converra.integrations.stainless import background
@@ -31,8 +31,6 @@ from converra.integrations.stainless.request import Endpoint
 from converra.integrations.stainless.stream import WatchedStream, watch_generator
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from converra.history.turn import Answer
     from converra.integrations import Capture
 
@@ -146,21 +144,9 @@ def observe_interaction(capture: Capture, args: tuple[Any, ...], kwargs: dict[st
     return ObservedResponse(begun, INTERACTIONS, error_type)
 
 
-_patches = Patches(POINTS, observe)
-_interactions = Patches(INTERACTION_POINTS, observe_interaction)
+_patches = PatchGroups(
+    (catalogue.GOOGLE_GENAI.module, Patches(POINTS, observe)),
+    (SENDING, Patches(INTERACTION_POINTS, observe_interaction)),
+)
 
-
-def install(module: ModuleType, capture: Capture) -> list[Patched]:
-    """Patch the module that has been imported: the API client, or what sends interactions."""
-    sending = module if module.__name__ == SENDING else sys.modules.get(SENDING)
-    found = [] if sending is None else _interactions.install(sending, capture)
-    return found if module.__name__ == SENDING else [*_patches.install(module, capture), *found]
-
-
-def uninstall() -> None:
-    """Put all originals back."""
-    _patches.uninstall()
-    _interactions.uninstall()
-
-
-INTEGRATION = catalogue.GOOGLE_GENAI.integration(install, uninstall)
+INTEGRATION = catalogue.GOOGLE_GENAI.integration(_patches.install, _patches.uninstall)

@@ -13,7 +13,7 @@ import msgspec
 
 from converra.history.turn import Attachment, Dialect, SourceMessage, SourceToolCall
 from converra.integrations.payload.extras import kept, merged, screened, unread
-from converra.integrations.payload.fields import BLOB_LENGTH, digest, fields, items, plain, string
+from converra.integrations.payload.fields import BLOB_LENGTH, digest, fields, fingerprint_parts, items, plain, string
 from converra.integrations.payload.media import KINDS, embeds, placeholder, taken_out
 from converra.wire.json_safe import identifier, joined
 
@@ -317,15 +317,7 @@ def _is_answered(call: dict[str, Any], result: dict[str, Any]) -> bool:
 
 def fingerprint(contents: Sequence[Any]) -> list[int]:
     """Hash each content, equal if it is resent unchanged: in one piece or in chunks, with or without its thoughts."""
-    try:
-        return [
-            hash((content["role"], part["text"]))
-            if len(parts := content["parts"]) == 1 and len(part := parts[0]) == 1 and "text" in part
-            else _digest(content)
-            for content in contents
-        ]
-    except (TypeError, KeyError, AttributeError):  # some content is odd
-        return [_digest(content) for content in contents]
+    return fingerprint_parts(contents, "parts", _digest)
 
 
 def _digest(content: Any) -> int:

@@ -27,12 +27,12 @@ The clients below are kept from recording the same call by `layer.py`.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from converra.integrations import Patched, catalogue
 from converra.integrations.litellm import calls, streams
 from converra.integrations.litellm.layer import LAYER
+from converra.integrations.patch_groups import PatchGroups
 from converra.integrations.patching import Patches, PatchPoint
 from converra.process import context
 
@@ -61,7 +61,7 @@ _STREAM = "CustomStreamWrapper"
 _BASE = "BaseResponsesAPIStreamingIterator"
 _RELAY = "BaseAnthropicMessagesStreamingIterator"
 
-PATCHES: tuple[tuple[str, Patches], ...] = (
+PATCHES = PatchGroups(
     (LOGGING, Patches(_points("Logging", "pre_call"), calls.begun)),
     (LOGGING, Patches(_points("Logging", "failure_handler"), calls.failed)),
     (LOGGING, Patches(_points("Logging", "success_handler", coroutines=("async_success_handler",)), calls.succeeded)),
@@ -105,21 +105,17 @@ PATCHES: tuple[tuple[str, Patches], ...] = (
     *((RESPONSES, Patches(_points(name, "__next__", coroutines=("__anext__",)), streams.read)) for name in _MADE),
 )
 
-MODULES = tuple(dict.fromkeys(name for name, _ in PATCHES))
-
 
 def install(module: ModuleType, capture: Capture) -> list[Patched]:
     """Patch the modules that have been imported: `module`, and those that were there before."""
     context.join(LAYER)
-    present = {**{name: sys.modules[name] for name in MODULES if name in sys.modules}, module.__name__: module}
-    rows = [row for name, patches in PATCHES if name in present for row in patches.install(present[name], capture)]
+    rows = PATCHES.install(module, capture)
     return [row for row in rows if row.state == "patched" or not row.target.endswith(_RENAMED)]
 
 
 def uninstall() -> None:
     """Put all originals back, and record what was asked by calls under way: their ends are not observed any more."""
-    for _, patches in PATCHES:
-        patches.uninstall()
+    PATCHES.uninstall()
     calls.ATTEMPTS.give_up()
 
 

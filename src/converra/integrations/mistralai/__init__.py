@@ -8,15 +8,15 @@ Chats and agents' completions are OpenAI's but for details; `responses` are Open
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from converra.integrations import CapturedCall, Patched, catalogue
+from converra.integrations import CapturedCall, catalogue
 from converra.integrations.mistralai import chat, conversations
 from converra.integrations.openai import ENDPOINTS
 from converra.integrations.openai.chat import answer
 from converra.integrations.openai.chat_chunks import ChatChunks
+from converra.integrations.patch_groups import PatchGroups
 from converra.integrations.patching import Patches, PatchPoint
 from converra.integrations.payload.fields import fields, parsed
 from converra.integrations.speakeasy import ObservedResponse, request_of
@@ -24,7 +24,6 @@ from converra.integrations.stainless.request import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
     from converra.history.turn import Request
     from converra.integrations import Capture
@@ -97,12 +96,6 @@ def observe(capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 _patches = Patches(POINTS, observe)
+_everywhere = PatchGroups(*((module, _patches) for module in MODULES))
 
-
-def install(_module: ModuleType, capture: Capture) -> list[Patched]:
-    """Patch all sending modules that are imported."""
-    found = [module for name in MODULES if (module := sys.modules.get(name)) is not None]
-    return [row for module in found for row in _patches.install(module, capture)]
-
-
-INTEGRATION = catalogue.MISTRALAI.integration(install, _patches.uninstall)
+INTEGRATION = catalogue.MISTRALAI.integration(_everywhere.install, _everywhere.uninstall)

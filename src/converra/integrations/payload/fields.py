@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _decode = msgspec.json.Decoder().decode
 
@@ -128,6 +128,22 @@ def fingerprint(messages: Sequence[Any]) -> list[int]:
         ]
     except (TypeError, KeyError, AttributeError):  # an item without a role, or what is no message at all
         return [_careful(m) for m in messages]
+
+
+def fingerprint_parts(messages: Sequence[Any], holder: str, digest_of: Callable[[Any], int]) -> list[int]:
+    """Digests of messages whose parts stand in a list below `holder`; most have one, a text and nothing else.
+
+    `digest_of` reads all others.
+    """
+    try:
+        return [
+            hash((message["role"], only["text"]))
+            if len(parts := message[holder]) == 1 and len(only := parts[0]) == 1 and "text" in only
+            else digest_of(message)
+            for message in messages
+        ]
+    except (TypeError, KeyError, IndexError, AttributeError):  # some message is odd
+        return [digest_of(message) for message in messages]
 
 
 def _careful(message: Any) -> int:
