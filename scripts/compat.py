@@ -49,7 +49,6 @@ NOT_IN_LITELLM_1_72 = (
     "gemini",  # it asks for another address than later versions
     "async-stream-cut",  # it takes a broken stream for a whole one, unless it is read by the sync client
     "stream-left",  # it keeps the latest stream alive
-    "other_functions",  # it puts a placeholder before messages in Anthropic's format that go to another provider
 )
 
 

@@ -48,6 +48,9 @@ SPOKEN = COPIES | {"role", "content", "tool_calls"}
 
 IN_ANOTHER_FORMAT = CHATS - {"completion", "acompletion", "text_completion", "atext_completion"}
 
+PLACEHOLDER = [{"role": "user", "content": "default-message-value"}]
+"""What litellm 1.72 has for messages of a call in Anthropic's format to another provider; it hands over what it sends."""
+
 MANAGED, OWN_ID = "resp_", "response_id:"
 """Begin of an id in which litellm has packed a response's provider, model and id; and what the latter follows there."""
 
@@ -74,7 +77,7 @@ def request(asked: Asked) -> Request:
     """Read the request of a call."""
     if asked.kind in IN_ANOTHER_FORMAT:
         return _foreign(asked, asked.sent if isinstance(asked.sent, dict) else fields(_document(asked.sent)))
-    return _chat(asked, asked.messages)
+    return _chat(asked, items(asked.given) if asked.messages == PLACEHOLDER else asked.messages)
 
 
 def _foreign(asked: Asked, body: dict[str, Any]) -> Request:
