@@ -331,6 +331,7 @@ GROUPS: dict[str, tuple[Row, ...]] = {
         Row("converse", "invalid"),
         Row("converse", "throttled"),
         Row("converse", "text", more={"messages": "no list"}),
+        Row("converse", "text", more={"messages": 7}),
     ),
     "streams": (
         *(Row(EVENTS, f"stream{name}", "read") for name in ("", "-tools", "-rich", "-ran", "-guarded", "-error")),

@@ -30,7 +30,7 @@ from converra.integrations.bedrock.events import ChunkPieces, ConverseEvents, Ev
 from converra.integrations.bedrock.invoke import endpoint_of, is_unread_chat
 from converra.integrations.patch_groups import PatchGroups
 from converra.integrations.patching import Patches, PatchPoint
-from converra.integrations.payload.fields import fields, parsed, string
+from converra.integrations.payload.fields import fields, items, parsed, string
 from converra.integrations.payload.prefill import PrefilledCall
 from converra.integrations.stainless.request import BodyPieces, Endpoint
 from converra.integrations.stainless.stream import WatchedStream, watch_iterator
@@ -117,7 +117,7 @@ def _converse(capture: Capture, params: dict[str, Any]) -> ObservedConverse | No
     call: CapturedCall | None = capture.begin(converse.request(params))
     if call is None:
         return None
-    continued = converse.prefill(params.get("messages") or ())
+    continued = converse.prefill(items(params.get("messages")))
     return ObservedConverse(PrefilledCall(call, text_of(continued)) if continued else call)
 
 

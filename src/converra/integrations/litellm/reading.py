@@ -49,7 +49,7 @@ SPOKEN = COPIES | {"role", "content", "tool_calls"}
 IN_ANOTHER_FORMAT = CHATS - {"completion", "acompletion", "text_completion", "atext_completion"}
 
 PLACEHOLDER = [{"role": "user", "content": "default-message-value"}]
-"""What litellm 1.72 has for messages of a call in Anthropic's format to another provider; it hands over what it sends."""
+"""Stands in litellm 1.72 for messages in Anthropic's format that go to another provider: `given` has what it sends."""
 
 MANAGED, OWN_ID = "resp_", "response_id:"
 """Begin of an id in which litellm has packed a response's provider, model and id; and what the latter follows there."""
