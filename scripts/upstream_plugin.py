@@ -67,12 +67,20 @@ def _capture() -> Iterator[None]:
 
 
 GENAI_SERVER = "GOOGLE_GEMINI_BASE_URL"
+GENAI = {name: value for name, value in os.environ.items() if name.startswith("GOOGLE_")}
+"""Variables of google-genai's tests, some of which remove them from the environment as they are collected."""
+
+
+@pytest.fixture(autouse=True)
+def _kept_variables() -> None:
+    """Put the variables back before each test."""
+    os.environ.update(GENAI)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _asking_our_server() -> None:
     """Have the client of google-genai's tests ask the server that the variable names, as its own client does."""
-    if GENAI_SERVER not in os.environ:
+    if GENAI_SERVER not in GENAI:
         return
     from google.genai._replay_api_client import ReplayApiClient
 
@@ -80,7 +88,7 @@ def _asking_our_server() -> None:
 
     def made(self: Any, *args: Any, **kwargs: Any) -> None:
         make(self, *args, **kwargs)
-        self._http_options.base_url = os.environ[GENAI_SERVER]
+        self._http_options.base_url = GENAI[GENAI_SERVER]
 
     client: Any = ReplayApiClient
     client.__init__ = made
