@@ -81,9 +81,13 @@ def _flagged(value: Any) -> bool:
     return bool(found) or own.get("severity") not in (None, "safe") or any(map(_flagged, own.values()))
 
 
+_SIZED = (str, list, tuple, dict)
+"""Constant, since `str | list` makes a union at each call."""
+
+
 def holds(value: Any) -> bool:
     """Return True unless a value is null, or an empty text, list or object."""
-    return bool(value) if isinstance(value, str | list | tuple | dict) else value is not None
+    return bool(value) if isinstance(value, _SIZED) else value is not None
 
 
 def kept(value: Any, hidden: Container[str] = ()) -> Any:
