@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import sys
 import tempfile
 import time
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import certifi
 import httpx
@@ -146,6 +147,21 @@ def same_environment() -> Iterator[None]:
     for name in _environment().keys() - before.keys():
         del os.environ[name]
     os.environ.update(before)
+
+
+def _switched_on() -> dict[str, Any]:
+    """Return the integrations that are on; that of LangGraph stays, for handlers that an app has made by hand."""
+    patching = sys.modules.get("converra.integrations.patching")
+    return {} if patching is None else {name: on for name, on in patching._on.items() if name != "langgraph"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_on() -> Iterator[None]:
+    """A test that leaves capture switched on fails: calls of later tests would be recorded there, or warned of."""
+    before = _switched_on()
+    yield
+    left_on = {name: on for name, on in _switched_on().items() if before.get(name) != on}
+    assert not left_on
 
 
 @pytest.fixture(autouse=True)

@@ -188,9 +188,13 @@ def test_commands_can_be_pasted(page: Page) -> None:
     assert gaps == []
 
 
+def _is_text(path: Path) -> bool:
+    return path.is_file() and path.suffix != ".pyc"
+
+
 def test_nothing_is_installed_from_the_package_index_by_our_name() -> None:
     """There, the name belongs to an unrelated package; the extras are those of the checkout."""
-    files = [page.path for page in PAGES] + [path for path in (ROOT / "examples").rglob("*") if path.is_file()]
+    files = [page.path for page in PAGES] + [path for path in (ROOT / "examples").rglob("*") if _is_text(path)]
     pattern = r"^(?!#).*pip install[^\n]* \"?converra\b"
     assert [path.name for path in files if re.search(pattern, path.read_text(), re.MULTILINE)] == []
 

@@ -94,6 +94,8 @@ def test_what_is_rolled_back_is_not_told(server: LocalServer) -> None:
     with contextlib.suppress(ZeroDivisionError), server.store.transaction():
         server.store.create(conversation())
         raise ZeroDivisionError
+    with server.store.transaction():  # as pruning does that finds nothing to delete
+        pass
     assert server.store.changes.version == before
 
 

@@ -96,7 +96,8 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             with self._db:  # commits, or rolls back for any exception
                 yield
-            self.changes.publish(self._touched)
+            if self._touched:  # pruning mostly finds nothing to delete
+                self.changes.publish(self._touched)
 
     def touch(self, topics: Collection[str]) -> None:
         """Collect the topics that the current transaction changes; outside of one, listeners are notified at once."""
