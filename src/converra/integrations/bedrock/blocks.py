@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from converra.integrations.payload.fields import fields, items, plain, string
-from converra.wire import json_safe
+from converra.integrations.payload.fields import as_json, fields, items, string
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +77,7 @@ def _tool_result(value: Any) -> Block:
 
 
 def _json(value: Any) -> Block:
-    return _text(msgspec.json.encode(json_safe.plain(plain(value))).decode())
+    return _text(as_json(value))
 
 
 def _reasoning(value: Any) -> Block:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from converra.history.turn import Answer, Attachment, Dialect, Request, SourceMessage, SourceToolCall
-from converra.integrations.payload.fields import digest, fields, number, plain, string
+from converra.integrations.payload.fields import as_json, digest, fields, number, plain, string
 from converra.integrations.payload.media import placeholder
 from converra.integrations.payload.usage import counts, logprobs_summary
 from converra.wire.json_safe import joined
@@ -126,7 +124,7 @@ def _source(role: str, parts: Iterable[Any]) -> SourceMessage:
             metadata["refusal"] = True
             lines.append(part.text)
         elif kind == "data":
-            lines.append(msgspec.json.encode(part.value).decode())
+            lines.append(as_json(part.value))
         else:
             lines.append(f"[{kind}]")
     text = "\n".join(lines)

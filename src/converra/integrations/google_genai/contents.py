@@ -9,11 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from converra.history.turn import Attachment, Dialect, SourceMessage, SourceToolCall
 from converra.integrations.payload.extras import kept, merged, screened, unread
-from converra.integrations.payload.fields import BLOB_LENGTH, digest, fields, fingerprint_parts, items, plain, string
+from converra.integrations.payload.fields import (
+    BLOB_LENGTH,
+    as_json,
+    digest,
+    fields,
+    fingerprint_parts,
+    items,
+    plain,
+    string,
+)
 from converra.integrations.payload.media import KINDS, embeds, placeholder, taken_out
 from converra.wire.json_safe import identifier, joined
 
@@ -100,7 +107,7 @@ def _output(response: Any) -> str:
         response = own[wrapper]
     if response is None or isinstance(response, str):
         return response or ""
-    return msgspec.json.encode(plain(response)).decode()
+    return as_json(response)
 
 
 def spoken(parts: Sequence[Any]) -> tuple[SourceMessage, ...]:

@@ -12,7 +12,7 @@ import msgspec
 from converra.history.turn import Attachment, SourceMessage, SourceToolCall
 from converra.integrations.openai import items as openai_items
 from converra.integrations.payload import parts as openai_parts
-from converra.integrations.payload.fields import fields, items, plain, string
+from converra.integrations.payload.fields import as_json, fields, items, plain, string
 from converra.integrations.payload.media import data_mime, placeholder
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def _hosted(call: SourceToolCall, text: str, item: dict[str, Any]) -> SourceMess
 
 
 def _as_json(output: Any) -> str:
-    return "" if output is None else msgspec.json.encode(plain(output)).decode()
+    return "" if output is None else as_json(output)
 
 
 _DATA = frozenset({"image", "audio", "video", "file", "document", "media"})

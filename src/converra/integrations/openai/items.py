@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from converra.history.arguments import is_blank
 from converra.history.turn import Attachment, SourceMessage, SourceToolCall
 from converra.integrations.openai.chat import ROLES
 from converra.integrations.payload.extras import merged, screened, unread
-from converra.integrations.payload.fields import fields, items, plain, string
+from converra.integrations.payload.fields import as_json, fields, items, plain, string
 from converra.integrations.payload.media import beside, embeds, encodings, inside, placeholder, taken_out
 from converra.integrations.payload.parts import content, one_text, text_extras, unknown
 from converra.integrations.payload.usage import logprobs
@@ -205,7 +203,7 @@ def _output(value: Any) -> Any:
     parts = items(value) or (value,)
     if all(isinstance(part, str) or "text" in fields(part) or _is_file(fields(part)) for part in parts):
         return parts
-    return msgspec.json.encode(plain(value)).decode()
+    return as_json(value)
 
 
 def _is_file(part: dict[str, Any]) -> bool:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from converra.wire import json_safe
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -94,6 +96,11 @@ def copied(value: Any, depth: int = 0) -> Any:
 def plain(value: Any) -> Any:
     """Copy as plain data to be kept opaque; encoded binary data becomes its length."""
     return _without_blobs(copied(value))
+
+
+def as_json(value: Any) -> str:
+    """Write a value as JSON text, without encoded data. Half a character, and the like, is replaced."""
+    return json_safe.encode(json_safe.plain(plain(value))).decode()
 
 
 def _without_blobs(value: Any) -> Any:
