@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CALLBACKS = "langchain_core.callbacks.manager"
 """Module of the frames between a handler's callback and the run that it reports."""
 
+OWN = "converra."
+"""Beginning of the names of our own modules."""
+
 MANAGER = "run_manager"
 
 
@@ -61,12 +64,8 @@ def manager_above(frame: FrameType | None) -> tuple[bool, UUID | None]:
 
 def _caller(frame: FrameType | None) -> FrameType | None:
     """Go up past our own frames and, inside a callback, past those of LangChain's callback managers."""
-    while frame is not None and _ours(frame):
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith(OWN):
         frame = frame.f_back
     while frame is not None and frame.f_globals.get("__name__") == CALLBACKS:
         frame = frame.f_back
     return frame
-
-
-def _ours(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__")).partition(".")[0] == "converra"

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from converra.integrations.payload.extras import kept
 from converra.integrations.payload.fields import copied, fields, items, number
 from converra.wire.models import Usage
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from converra.history.turn import Counts
+
+_copied = msgspec.to_builtins
+"""Copies plain data in C."""
 
 _DETAILS = {
     "prompt_tokens_details": "prompt",
@@ -65,12 +70,35 @@ def snapshot(
 
 def any_snapshot(reported: Any) -> dict[str, Any] | None:
     """Copy counts of any shape, and their details; None if there are none."""
+    if reported.__class__ is dict and None not in reported.values():
+        try:
+            return _copied(reported) or None
+        except (TypeError, RecursionError):  # an object is among them
+            pass
     return copied(fields(reported)) or None
 
 
 def counts(reported: Any) -> Counts:
-    """Return `usage` and `usage_details`."""
-    return usage(reported), usage_details(reported)
+    """Return `usage` and `usage_details`; most report one number of each kind, and no details or zeros."""
+    found = _plain_usage(reported)
+    return (usage(reported), usage_details(reported)) if found is None else (found, None)
+
+
+def _plain_usage(reported: Any) -> Usage | None:
+    """Read counts without details, at a fifth of the price; None for any others."""
+    if reported.__class__ is not dict or not reported.keys() <= _PLAIN:
+        return None
+    for name in _DETAILS:
+        part = reported.get(name)
+        if part is not None and (part.__class__ is not dict or any(part.values())):
+            return None
+    own, other = _PROMPT
+    prompt = reported[own] if own in reported else reported.get(other)
+    own, other = _COMPLETION
+    completion = reported[own] if own in reported else reported.get(other)
+    if prompt.__class__ is completion.__class__ is int and prompt >= 0 and completion >= 0:
+        return Usage(prompt, completion)
+    return None
 
 
 def usage(reported: Any) -> Usage | None:
