@@ -101,8 +101,9 @@ class Seam:
         ):
             return self._retrieve(capture, options)
         for name in endpoint.lists:
-            if isinstance(body.get(name), Iterator):
-                body[name] = list(body[name])
+            given = body.get(name)
+            if given.__class__ is not list and isinstance(given, Iterator):
+                body[name] = list(given)
         if options.extra_json:  # `extra_body`: it wins, as it does on the wire
             body = {**body, **options.extra_json}
         request = endpoint.request(body)
