@@ -36,6 +36,19 @@ LARGE = operations.append_encoded("c", [b'"' + b"x" * 300_000 + b'"'], status=No
 STORED = StoredConversation(id="c")
 
 
+SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Authority:
     """A certificate authority that lives as long as a test."""
 
@@ -45,6 +58,7 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "throw-away authority")])
         constraints = x509.BasicConstraints(ca=True, path_length=0)
         made = self._begun(self._name, self._key).add_extension(constraints, critical=True)
+        made = made.add_extension(SIGNS, critical=True)
         self.file = folder / "authority.pem"
         self.file.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
@@ -58,6 +72,10 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - dt.timedelta(days=1))
             .not_valid_after(now + dt.timedelta(days=1))
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )  # Python 3.13 and later ask for both
         )
 
     def server(self, address: str) -> ssl.SSLContext:

@@ -83,6 +83,7 @@ def _flushed(count: int, *, ended: bool, outbox: str | None = None) -> float:
     steps = _steps(flush)
     assert len(api.completed) == count
     assert sender.stats().pending == 0
+    sender.shutdown(60)  # closes the file
     return steps / count
 
 
