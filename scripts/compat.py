@@ -21,9 +21,12 @@ ANTHROPIC = ("tests/integrations/test_anthropic*.py",)
 DSPY = ("tests/integrations/test_dspy.py",)
 MISTRAL = ("tests/integrations/test_mistralai.py",)
 OLLAMA = ("tests/integrations/test_ollama.py",)
+GROQ = ("tests/integrations/test_groq*.py",)
+TOGETHER = ("tests/integrations/test_together*.py",)
 LANGCHAIN = ("tests/integrations/test_langchain*.py",)
 LITELLM = ("tests/integrations/test_litellm*.py",)
 STACKS = ("tests/compat/stacks.py",)
+MATRIX = ("tests/compat/matrix.py",)
 EMITTERS = ("tests/compat/emitters.py",)
 RUNNER = (
     *("pytest>=8.3", "pytest-randomly", "pytest-timeout", "pytest-recording", "pytest-xdist", "vcrpy>=9.2"),
@@ -58,6 +61,11 @@ class Row(NamedTuple):
     requirements: tuple[str, ...]
     tests: tuple[str, ...] = SUITE
     options: tuple[str, ...] = ()
+
+
+def matrix(frameworks: str, *requirements: str) -> Row:
+    """Return the row of the matrix of stacks for some frameworks, such as `langchain or langgraph`."""
+    return Row(requirements, MATRIX, ("-W", "ignore", "-k", frameworks))
 
 
 ROWS = {
@@ -109,6 +117,10 @@ ROWS = {
     "mistralai-current": Row(("mistralai", "openai", "wrapt"), MISTRAL),
     "ollama-0.4": Row(("ollama==0.4.9", "openai", "wrapt==1.17.3"), OLLAMA),
     "ollama-current": Row(("ollama", "openai", "wrapt"), OLLAMA),
+    "groq-0.13": Row(("groq==0.13.0", "httpx<0.28", "openai", "wrapt==1.17.3"), GROQ),
+    "groq-current": Row(("groq", "openai", "wrapt"), GROQ),
+    "together-2.0": Row(("together==2.0.0", "openai", "wrapt==1.17.3"), TOGETHER),
+    "together-current": Row(("together", "openai", "wrapt"), TOGETHER),
     "langchain-0.3": Row(
         ("langchain-core<1", "langchain-openai<1", "langgraph<1"),
         LANGCHAIN,
@@ -134,6 +146,28 @@ ROWS = {
     # It asks for openai 2.
     "stacks-llama-index": Row(("llama-index-core", "llama-index-llms-openai", "wrapt"), STACKS, ("-W", "ignore")),
     "stacks-adk": Row(("google-adk", "litellm"), STACKS, ("-W", "ignore")),
+    # Each framework on each of its providers; their packages are those that the frameworks ask for.
+    "matrix-langchain": matrix(
+        "langchain or langgraph",
+        *("langchain", "langgraph", "langchain-openai", "langchain-anthropic", "langchain-google-genai"),
+        *("langchain-aws", "langchain-ollama", "langchain-groq", "langchain-mistralai", "langchain-litellm"),
+    ),
+    "matrix-pydantic-ai": matrix("pydantic-ai", "pydantic-ai-slim[openai,anthropic,google,bedrock,mistral,groq]"),
+    "matrix-llama-index": matrix(
+        "llama-index",
+        *("llama-index-core", "llama-index-llms-openai", "llama-index-llms-anthropic"),
+        *("llama-index-llms-google-genai", "llama-index-llms-litellm", "llama-index-llms-bedrock-converse"),
+        *("llama-index-llms-mistralai", "llama-index-llms-ollama", "llama-index-llms-groq"),
+        "anthropic<1",  # with later ones its model cannot be made
+    ),
+    "matrix-openai-agents": matrix("openai-agents", "openai-agents[litellm]"),
+    "matrix-adk": matrix("adk", "google-adk", "litellm", "anthropic"),
+    "matrix-crewai": matrix("crewai", "crewai[litellm,anthropic,google-genai,bedrock]"),
+    "matrix-dspy-instructor": matrix(
+        "dspy or instructor",
+        *("dspy", "instructor[google-genai]", "openai", "anthropic", "google-genai", "litellm", "boto3"),
+        *("mistralai", "groq"),
+    ),
     "langchain-current": Row(("langchain-core", "langchain-openai", "langgraph", "langchain"), LANGCHAIN),
 }
 

@@ -125,6 +125,29 @@ CLAUDE_AGENT = Environment(
     ("claude-agent-sdk", "anyio[trio]", "pytest>=9.0.3", "pytest-timeout", "opentelemetry-api"),
 )
 
+GROQ = Environment(
+    "upstream-groq",
+    ("groq[aiohttp]", *RUNNER, "respx", "time-machine", "dirty-equals", "importlib-metadata", "rich", "nest_asyncio"),
+)
+TOGETHER = Environment(
+    "upstream-together",
+    (
+        *("together[aiohttp]", *RUNNER, "respx", "time-machine", "dirty-equals", "rich", "pytest-mock", "aiohttp"),
+        *("nest_asyncio", "websockets>=13,<16"),
+    ),
+)
+OF_STAINLESS = tuple(
+    f"tests/{name}"
+    for name in (
+        "test_client.py",
+        "test_response.py",
+        "test_streaming.py",
+        "test_required_args.py",
+        "api_resources/chat",
+    )
+)
+"""Tests of a client made by Stainless that touch its `request`."""
+
 GENAI_TESTS = (
     *("afc", "chats", "client", "common", "errors", "gaos", "interactions", "mcp", "models", "tokens"),
     *("transformers", "types"),
@@ -194,6 +217,8 @@ SUITES = (
         GENAI_SERVED,
         ("--mode=api", "-o", "consider_namespace_packages=true"),  # else its package is imported as `genai`
     ),
+    Suite("groq", GROQ, OF_STAINLESS, NOTHING),
+    Suite("together", TOGETHER, (*OF_STAINLESS, "tests/api_resources/test_completions.py", "tests/unit"), NOTHING),
     Suite("mistralai", MISTRAL, ("src/mistralai/extra/tests",), NOTHING),
     Suite("langchain-core", LANGCHAIN, ("tests/unit_tests",)),
     Suite("langchain-openai", LANGCHAIN, ("tests/unit_tests",)),

@@ -72,6 +72,21 @@ class Page:
                 yield cells
                 cells = []
 
+    def tables(self, head: str) -> Iterator[list[list[str]]]:
+        """Yield the rows of each table whose first cell is `head`."""
+        rows: list[list[str]] = []
+        cells: list[str] = []
+        for token, after in zip(self.tokens, self.tokens[1:], strict=False):
+            if token.type in ("th_open", "td_open"):
+                cells.append(after.content)
+            elif token.type == "tr_close":
+                rows.append(cells)
+                cells = []
+            elif token.type == "table_close":
+                if rows[0][0] == head:
+                    yield rows[1:]
+                rows = []
+
 
 PAGES = [
     Page(path)

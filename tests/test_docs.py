@@ -9,20 +9,18 @@ import shlex
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import click
 import pytest
 
+from converra.cli import child
 from converra.cli.checks import OTHER_VARIABLES
 from converra.cli.group import commands
 from converra.config import SETTINGS
 from converra.server.run import serve
 from converra.spans.names import PROMPTS
-from tests.integrations import scripted
-from tests.integrations.ollama_shapes import lines, said
-from tests.integrations.scripted import document
 from tests.markdown import PAGES, ROOT, Page
 from tests.patience import UNHURRIED
 
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from converra.server.run import LocalServer
-    from tests.integrations.scripted import Received, Reply
 
 THEIRS = {"docs/reference/litellm.md": ("-W", "ignore")}
 """Pages about a library that warns of itself."""
@@ -46,40 +43,17 @@ def server() -> Iterator[LocalServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def ollama() -> Iterator[str]:
-    """Run a model with Ollama's API, which the local server has not."""
-
-    def answer(request: Received) -> Reply:
-        body = request.json
-        words = "You are welcome." if len(body["messages"]) > 2 else "It is on its way."
-        return lines(said(words)) if body["stream"] else document(said(words))
-
-    with scripted.serve({"ollama": answer}) as model:
-        yield model.base_url("ollama").removesuffix("/v1")
-
-
 def _environment(server: LocalServer) -> dict[str, str]:
+    """Variables as `converra dev --fake-llm` sets them, without its hook: a page's program switches capture on."""
+    given = child.environment({}, base_url=server.base_url, openai_url=server.openai_url, prompt_id=None, key="docs")
+    faked = {name: value for name, value in given.items() if not name.startswith(("CONVERRA_", "PYTHONPATH"))}
     return os.environ | {
         **UNHURRIED,
+        **faked,
         "CONVERRA_BASE_URL": server.base_url,
         "CONVERRA_API_KEY": "docs",
-        "OPENAI_BASE_URL": server.openai_url,
-        "OPENAI_API_KEY": "docs",
-        "GOOGLE_GEMINI_BASE_URL": server.google_url,
-        "GOOGLE_API_KEY": "docs",
-        "ANTHROPIC_BASE_URL": server.anthropic_url,
-        "ANTHROPIC_API_KEY": "docs",
-        "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": server.bedrock_url,
-        "AWS_BEARER_TOKEN_BEDROCK": "docs",
         "AWS_EC2_METADATA_DISABLED": "true",
-        "GROQ_BASE_URL": server.url,
-        "GROQ_API_KEY": "docs",
-        "TOGETHER_BASE_URL": f"{server.url}/openai",
-        "TOGETHER_API_KEY": "docs",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it is fetched at import
-        "MISTRAL_SERVER_URL": f"{server.url}/openai",
-        "MISTRAL_API_KEY": "docs",
     }
 
 
@@ -102,17 +76,39 @@ def test_links_lead_somewhere(page: Page) -> None:
 
 
 @pytest.mark.parametrize("page", _with_code("python"), ids=lambda page: page.name)
-def test_python_runs(page: Page, server: LocalServer, ollama: str) -> None:
+def test_python_runs(page: Page, server: LocalServer) -> None:
     """The Python of a page, from top to bottom, is a program that ends well and warns of nothing.
 
     The client of a model may stay open: the collector closes its sockets, or has not come to it at exit.
     """
     warnings = THEIRS.get(page.name, ("-W", "error", "-W", "ignore::ResourceWarning"))
     program = [sys.executable, *warnings, "-c", page.code("python")]
-    environment = _environment(server) | {"OLLAMA_HOST": ollama}
-    finished = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    finished = subprocess.run(program, env=_environment(server), capture_output=True, text=True, check=False)
     assert finished.stderr == ""
     assert finished.returncode == 0
+    stored = (server.store.messages(found) for found in server.store.conversations()[0])
+    recorded = [[one for one in messages if one["content"] != "Conversation ended."] for messages in stored]
+    for shown in page.tables("role"):
+        (messages,) = [each for each in recorded if [one["content"] for one in each] == [row[1] for row in shown]]
+        for (role, _, fields), message in zip(shown, messages, strict=True):
+            assert role == f"`{message['role']}`"
+            assert [name for name in re.findall(r"`([\w.]+)`", fields) if not _has(message, name)] == []
+
+
+def _has(message: dict[str, Any], name: str) -> bool:
+    """Report whether a message has a field, such as `metadata.reasoning`."""
+    first, _, rest = name.partition(".")
+    return first in message and (not rest or rest in message[first])
+
+
+def test_the_pages_of_libraries_show_a_conversation() -> None:
+    """The page of each library that is captured shows the conversation that its program records.
+
+    The programs that need more than a stand-in model are not run: those pages describe it.
+    """
+    pages = [page for page in PAGES if page.headings[0].startswith("What is captured of") and page.code("python")]
+    assert len(pages) >= 8
+    assert [page.name for page in pages if not [*page.tables("role")]] == []
 
 
 @pytest.mark.parametrize("page", _with_code("py"), ids=lambda page: page.name)

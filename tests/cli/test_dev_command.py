@@ -410,6 +410,7 @@ def test_the_environment_of_a_command() -> None:
     assert (faked["OPENAI_BASE_URL"], faked["OPENAI_API_KEY"]) == ("http://model", "dev")
     assert (faked["ANTHROPIC_BASE_URL"], faked["ANTHROPIC_API_KEY"]) == ("http://model/anthropic", "dev")
     assert faked["AWS_ENDPOINT_URL_BEDROCK_RUNTIME"] == "http://model/bedrock"
+    assert (faked["OLLAMA_HOST"], faked["MISTRAL_SERVER_URL"]) == ("http://model/ollama", "http://model/mistral")
     assert (faked["CONVERRA_PROMPT_ID"], faked["PYTHONPATH"]) == ("p", str(child.HOOK))
 
 

@@ -357,6 +357,42 @@ def test_below_langchain(server: LocalServer, recorder: Recorder) -> None:
     assert [one["role"] for one in messages] == ["user", "assistant"]
 
 
+def test_below_langchain_in_a_thread(server: LocalServer, recorder: Recorder) -> None:
+    """So is an async one, which litellm sends from a thread, to a model whose name LangChain knows otherwise.
+
+    A router's fallback asks a model of another name: that the first has failed is of no interest to LangChain.
+    """
+    models = pytest.importorskip("langchain_core.language_models")
+    outputs, messages = pytest.importorskip("langchain_core.outputs"), pytest.importorskip("langchain_core.messages")
+
+    class Model(models.BaseChatModel):  # type: ignore[misc, name-defined]  # as above
+        _llm_type = "litellm"
+        model: str
+        ask: Any
+
+        def _generate(self, *args: Any, **more: Any) -> Any:
+            raise AssertionError
+
+        async def _agenerate(self, *args: Any, **more: Any) -> Any:
+            answer = await self.ask()
+            message = messages.AIMessage(answer.choices[0].message.content)
+            return outputs.ChatResult(generations=[outputs.ChatGeneration(message=message)])
+
+    where = at(server, "hosted_vllm")
+    failing = {**where, "api_base": f"{server.url}/nowhere"}
+    router = litellm.Router(
+        [{"model_name": "shop", "litellm_params": failing}, {"model_name": "spare", "litellm_params": where}],
+        fallbacks=[{"shop": ["spare"]}],
+        num_retries=0,
+    )
+    for name, ask in (
+        ("hosted_vllm/gpt-4", partial(litellm.acompletion, messages=HI, **where)),
+        ("shop", partial(router.acompletion, "shop", HI)),
+    ):
+        found = stored(server, recorder, lambda: run(Model(model=name, ask=ask).ainvoke("Hello")))  # noqa: B023 - at once
+        assert [one["role"] for one in found] == ["user", "assistant"], name
+
+
 def test_a_call_in_a_callback(server: LocalServer, recorder: Recorder) -> None:
     """A call that a callback of the app makes while litellm calls a model is a call of its own."""
     client = OpenAI(api_key="k", base_url=server.openai_url)

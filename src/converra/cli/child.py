@@ -27,6 +27,23 @@ TICK_SECONDS = 0.1
 _ELSEWHERE = ("CONVERRA_ENABLED", "CONVERRA_OUTBOX", "CONVERRA_SAMPLE_RATE", SILENCED)
 """Settings by which conversations would go elsewhere than here, or nowhere."""
 
+_ADDRESSES = {
+    "OPENAI_BASE_URL": "",
+    "GOOGLE_GEMINI_BASE_URL": "/google",
+    "ANTHROPIC_BASE_URL": "/anthropic",
+    "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "/bedrock",
+    "GROQ_BASE_URL": "/",
+    "TOGETHER_BASE_URL": "/openai",
+    "OLLAMA_HOST": "/ollama",
+    "MISTRAL_SERVER_URL": "/mistral",  # its client reads no variable: for apps that pass it on
+}
+"""Variables with the stand-in model's address, and the path there; none is that of OpenAI's API."""
+
+_KEYS = (
+    *("OPENAI_API_KEY", "GOOGLE_API_KEY", "ANTHROPIC_API_KEY", "GROQ_API_KEY", "TOGETHER_API_KEY", "MISTRAL_API_KEY"),
+    "AWS_BEARER_TOKEN_BEDROCK",  # for Bedrock alone: other clients of AWS keep the app's credentials
+)
+
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 """The shell's exit statuses for a command that cannot be started."""
 
@@ -56,13 +73,8 @@ def environment(
     for name in ("NO_PROXY", "no_proxy"):
         after[name] = ",".join(filter(None, (before.get(name), LOOPBACK)))
     if openai_url is not None:
-        after |= {"OPENAI_BASE_URL": openai_url, "OPENAI_API_KEY": key}
-        after |= {"GOOGLE_GEMINI_BASE_URL": urljoin(openai_url, "/google"), "GOOGLE_API_KEY": key}
-        after |= {"ANTHROPIC_BASE_URL": urljoin(openai_url, "/anthropic"), "ANTHROPIC_API_KEY": key}
-        # A token is for Bedrock alone: other clients of AWS keep the app's credentials.
-        after |= {"AWS_ENDPOINT_URL_BEDROCK_RUNTIME": urljoin(openai_url, "/bedrock"), "AWS_BEARER_TOKEN_BEDROCK": key}
-        after |= {"GROQ_BASE_URL": urljoin(openai_url, "/"), "GROQ_API_KEY": key}
-        after |= {"TOGETHER_BASE_URL": urljoin(openai_url, "/openai"), "TOGETHER_API_KEY": key}
+        after |= {name: urljoin(openai_url, path) if path else openai_url for name, path in _ADDRESSES.items()}
+        after |= dict.fromkeys(_KEYS, key)
     if sightings is not None:
         after["CONVERRA_HOOK_SIGHTINGS"] = str(sightings)
     return after

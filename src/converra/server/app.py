@@ -18,7 +18,7 @@ from converra.server.faults.connections import Connections
 from converra.server.faults.switches import FaultMiddleware, Faults
 from converra.server.gate import GateMiddleware
 from converra.server.journal import JournalMiddleware
-from converra.server.model import anthropic, bedrock, gemini
+from converra.server.model import anthropic, bedrock, gemini, ollama
 from converra.server.model.endpoints import Model
 from converra.server.model.wire import ModelError
 from converra.server.spans import StoredSpans
@@ -41,6 +41,8 @@ _MODEL_ERRORS = {
     "/google/": gemini.error_body,
     "/anthropic/": anthropic.error_body,
     "/bedrock/": bedrock.error_body,
+    "/mistral/": ModelError.body,
+    "/ollama/": ollama.error_body,
 }
 """The form of the stand-in model's errors, by the start of the path."""
 
@@ -66,6 +68,8 @@ def create_app(
             Mount("/google", Router(model.gemini_routes(), redirect_slashes=False)),
             Mount("/anthropic", Router(model.anthropic_routes(), redirect_slashes=False)),
             Mount("/bedrock", Router(model.bedrock_routes(), redirect_slashes=False)),
+            Mount("/mistral", Router(model.mistral_routes(), redirect_slashes=False)),
+            Mount("/ollama", Router(model.ollama_routes(), redirect_slashes=False)),
             *Receiver(spans).routes(),
             *routes.routes(),
         ],

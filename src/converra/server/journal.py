@@ -44,6 +44,8 @@ API_BY_PATH = {
     "/google/": API("Gemini's API", "GEMINI_API_KEY"),
     "/anthropic/": API("Anthropic's API", "ANTHROPIC_API_KEY"),
     "/bedrock/": API("Bedrock's API", "AWS_BEARER_TOKEN_BEDROCK"),
+    "/mistral/": API("Mistral's API", "MISTRAL_API_KEY"),
+    "/ollama/": API("Ollama's API", "OLLAMA_API_KEY"),
     OTLP: API("OpenTelemetry (OTLP)", "CONVERRA_API_KEY", OTLP_BODY_BYTES, is_logged_whole=False),
 }
 """The Conversations API, those in which the stand-in model answers, and OTLP, by the beginning of their paths."""

@@ -82,6 +82,16 @@ class LocalServer:
         return f"{self.url}/bedrock"
 
     @property
+    def mistral_url(self) -> str:
+        """The stand-in model, as Mistral's client wants its `server_url`."""
+        return f"{self.url}/mistral"
+
+    @property
+    def ollama_url(self) -> str:
+        """The stand-in model, as `OLLAMA_HOST` wants it."""
+        return f"{self.url}/ollama"
+
+    @property
     def requests(self) -> list[LoggedRequest]:
         """Every request to the two APIs as it was received, oldest first."""
         return self.store.log.all()

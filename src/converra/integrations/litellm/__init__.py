@@ -6,6 +6,7 @@ cases, each call has a `Logging` object of litellm's, and passes these methods w
 ===============================  =====================================================================================
 method                           what happens there
 ===============================  =====================================================================================
+`Logging.__init__`               a call enters litellm: a framework around it may record it
 `Logging.pre_call`               a turn begins: the request is about to be sent, in the context of the app
 `post_call_processing`, and      a whole answer has arrived, and the turn ends; in versions before 1.80 only the second
 `LLMCachingHandler.*_set_cache`  one is there
@@ -30,7 +31,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from converra.integrations import Patched, catalogue
-from converra.integrations.litellm import calls, streams
+from converra.integrations.litellm import calls, layer, streams
 from converra.integrations.litellm.layer import LAYER
 from converra.integrations.patch_groups import PatchGroups
 from converra.integrations.patching import Patches, PatchPoint
@@ -62,6 +63,7 @@ _BASE = "BaseResponsesAPIStreamingIterator"
 _RELAY = "BaseAnthropicMessagesStreamingIterator"
 
 PATCHES = PatchGroups(
+    (LOGGING, Patches(_points("Logging", "__init__"), layer.made)),
     (LOGGING, Patches(_points("Logging", "pre_call"), calls.begun)),
     (LOGGING, Patches(_points("Logging", "failure_handler"), calls.failed)),
     (LOGGING, Patches(_points("Logging", "success_handler", coroutines=("async_success_handler",)), calls.succeeded)),

@@ -8,12 +8,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from converra.integrations.litellm.calls import ATTEMPTS, BEGINNING
+from converra.integrations.litellm.calls import ATTEMPTS, BEGINNING, Attempt
 from converra.integrations.payload.fields import fields
+from converra.process import context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
+
+    from converra.integrations import Capture
 
 WRAPPERS = frozenset({"wrapper", "wrapper_async"})
 """Names of what stands around each of litellm's functions, in its module `litellm.utils`."""
@@ -63,3 +66,16 @@ def calls_above(frame: FrameType | None) -> Iterator[Any]:
 
 
 LAYER = CallsLayer()
+
+
+def made(_capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Note that a framework around litellm records a call: `Logging.__init__(model, …)`, where the call enters litellm.
+
+    Why here? An async call sends its request from a thread, where the stack does not show the framework any more, and a
+    router sends it to a model of another name.
+    """
+    outer = [layer for layer in context.layers if layer is not LAYER]
+    if outer:
+        model = args[1] if len(args) > 1 else kwargs.get("model")
+        if any(layer.covers(model) for layer in outer):
+            ATTEMPTS.add(args[0], Attempt(None, {}))

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from converra.server.model.script import Reply, Use
     from converra.server.model.wire import Stamps
 
+MISTRAL_IDS = "cal"
+"""Beginning of the ids of calls, which have nine characters."""
+
 _ROLES = {"developer": "system", "function": "tool"}
 
 
@@ -65,11 +68,18 @@ def _json_schema(response_format: Any) -> dict[str, Any] | None:
 
 
 class Completion:
-    """One reply in the format of chat completions."""
+    """One reply in the format of chat completions.
 
-    def __init__(self, body: Mapping[str, Any], answer: Reply, stamps: Stamps) -> None:
+    Mistral's differs: ids of calls have nine characters, and the text beside them is empty, not null. In a stream a
+    call comes in one piece, and the counts with the last choice.
+    """
+
+    def __init__(self, body: Mapping[str, Any], answer: Reply, stamps: Stamps, *, mistral: bool = False) -> None:
         self._answer = answer
-        self._choices = [_choice(answer, index, stamps) for index in range(body.get("n") or 1)]
+        self._mistral = mistral
+        self._choices = [
+            _choice(answer, index, stamps, MISTRAL_IDS if mistral else "call_") for index in range(_n(body))
+        ]
         self._head = {
             "id": stamps.id("chatcmpl-"),
             "created": stamps.now(),
@@ -89,17 +99,19 @@ class Completion:
         """The events of a stream; choices interleave, and usage comes last where it was asked for."""
         if self._answer.directives.get("azure"):
             yield self._chunk([], prompt_filter_results=[{"prompt_index": 0, "content_filter_results": {}}])
-        streams = [_deltas(choice) for choice in self._choices]
-        for step in range(max(map(len, streams))):
+        streams = [_deltas(choice, whole_calls=self._mistral) for choice in self._choices]
+        usage, steps = self._usage(), max(map(len, streams))
+        for step in range(steps):
             for choice, deltas in zip(self._choices, streams, strict=True):
                 if step < len(deltas):
                     finish = choice["finish_reason"] if step == len(deltas) - 1 else None
+                    counts = {"usage": usage} if self._mistral and usage and step == steps - 1 else {}
                     yield self._chunk(
                         [{"index": choice["index"], "delta": deltas[step], "logprobs": None, "finish_reason": finish}],
                         running=step + 1,
+                        **counts,
                     )
-        usage = self._usage()
-        if self._include_usage and usage:
+        if self._include_usage and usage and not self._mistral:
             yield self._chunk([], usage=usage)
 
     def _chunk(self, choices: list[dict[str, Any]], *, running: int = 0, **fields: Any) -> dict[str, Any]:
@@ -132,24 +144,30 @@ def _counted(prompt: int, completion: int, answer: Reply | None = None) -> dict[
     }
 
 
-def _choice(answer: Reply, index: int, stamps: Stamps) -> dict[str, Any]:
-    message = _message(answer, index, stamps)
+def _n(body: Mapping[str, Any]) -> int:
+    return body.get("n") or 1
+
+
+def _choice(answer: Reply, index: int, stamps: Stamps, prefix: str) -> dict[str, Any]:
+    message = _message(answer, index, stamps, prefix)
     finish = answer.finish
     if finish == "stop" and answer.uses:
         finish = "function_call" if "function_call" in message else "tool_calls"  # type: ignore[assignment] # the wire's own
     return {"index": index, "message": message, "logprobs": None, "finish_reason": finish}
 
 
-def _message(answer: Reply, index: int, stamps: Stamps) -> dict[str, Any]:
+def _message(answer: Reply, index: int, stamps: Stamps, prefix: str) -> dict[str, Any]:
     text = answer.text if index == 0 else f"{answer.text} (choice {index + 1})"
     no_words = answer.refusal is not None or (answer.uses and not answer.text)
     message: dict[str, Any] = {
         "role": "assistant",
-        "content": None if no_words else text,
+        "content": (None if prefix != MISTRAL_IDS else "") if no_words else text,
         "refusal": answer.refusal,
         "annotations": _annotations(answer),
     }
-    message |= _tool_calls(answer.uses, stamps)
+    if prefix == MISTRAL_IDS:
+        message["tool_calls"] = None
+    message |= _tool_calls(answer.uses, stamps, prefix)
     if answer.reasoning is not None:
         message["reasoning_content"] = answer.reasoning
     if answer.directives.get("audio"):
@@ -159,18 +177,18 @@ def _message(answer: Reply, index: int, stamps: Stamps) -> dict[str, Any]:
     return message
 
 
-def _tool_calls(uses: list[Use], stamps: Stamps) -> dict[str, Any]:
+def _tool_calls(uses: list[Use], stamps: Stamps, prefix: str) -> dict[str, Any]:
     legacy = next((use for use in uses if use.kind == "legacy"), None)
     if legacy:
         return {"function_call": {"name": legacy.name, "arguments": legacy.arguments}}
-    return {"tool_calls": [_tool_call(use, stamps) for use in uses]} if uses else {}
+    return {"tool_calls": [_tool_call(use, stamps.id(prefix)) for use in uses]} if uses else {}
 
 
-def _tool_call(use: Use, stamps: Stamps) -> dict[str, Any]:
+def _tool_call(use: Use, call_id: str) -> dict[str, Any]:
     if use.kind == "custom":
-        return {"id": stamps.id("call_"), "type": "custom", "custom": {"name": use.name, "input": use.arguments}}
+        return {"id": call_id, "type": "custom", "custom": {"name": use.name, "input": use.arguments}}
     function = {"name": use.name, "arguments": use.arguments}
-    return {"id": stamps.id("call_"), "type": "function", "function": function}
+    return {"id": call_id, "type": "function", "function": function}
 
 
 def _annotations(answer: Reply) -> list[dict[str, Any]]:
@@ -186,7 +204,7 @@ def _audio(text: str, stamps: Stamps) -> dict[str, Any]:
     return {"id": stamps.id("audio_"), "data": silence, "expires_at": stamps.now() + 3600, "transcript": text}
 
 
-def _deltas(choice: dict[str, Any]) -> list[dict[str, Any]]:
+def _deltas(choice: dict[str, Any], *, whole_calls: bool) -> list[dict[str, Any]]:
     """A message in the pieces of a stream; the last one is empty and carries the finish reason."""
     message = choice["message"]
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": "" if message["content"] is not None else None}]
@@ -194,8 +212,8 @@ def _deltas(choice: dict[str, Any]) -> list[dict[str, Any]]:
     deltas += [{"content": piece} for piece in pieces(message["content"] or "")]
     deltas += [{"refusal": piece} for piece in pieces(message["refusal"] or "")]
     deltas += _audio_deltas(message.get("audio"))
-    for index, call in enumerate(message.get("tool_calls", ())):
-        deltas += _call_deltas(index, call)
+    for index, call in enumerate(message.get("tool_calls") or ()):
+        deltas += [{"tool_calls": [{**call, "index": index}]}] if whole_calls else _call_deltas(index, call)
     if called := message.get("function_call"):
         deltas.append({"function_call": {"name": called["name"], "arguments": ""}})
         deltas += [{"function_call": {"arguments": piece}} for piece in fragments(called["arguments"])]

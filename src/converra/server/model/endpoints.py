@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -10,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from converra.server.faults.connections import disconnected, gone_within
-from converra.server.model import anthropic, bedrock, chat, gemini, responses
+from converra.server.model import anthropic, bedrock, chat, gemini, ollama, responses
 from converra.server.model.script import reply
 from converra.server.model.wire import ModelError, Stamps
 from converra.server.viewer.resending import answer_digest
@@ -79,23 +80,36 @@ class Model:
             )
         ]
 
+    def mistral_routes(self) -> list[BaseRoute]:
+        """Of Mistral, whose chats are OpenAI's but for a few fields."""
+        return [self._route("/v1/chat/completions", partial(self._chat, mistral=True))]
+
+    def ollama_routes(self) -> list[BaseRoute]:
+        """Of Ollama, which asks for no key."""
+        return [self._route("/api/chat", self._ollama, ollama.error_body, keyless=True)]
+
     def _route(
-        self, path: str, handler: Handler, error_body: Callable[[ModelError], dict[str, Any]] = ModelError.body
+        self,
+        path: str,
+        handler: Handler,
+        error_body: Callable[[ModelError], dict[str, Any]] = ModelError.body,
+        *,
+        keyless: bool = False,
     ) -> Route:
         async def endpoint(request: Request) -> Response:
             try:
-                return await handler(request, await _body(request))
+                return await handler(request, await _body(request, keyless=keyless))
             except ModelError as error:
                 return _json(error_body(error), error.status)
 
         return Route(path, endpoint, methods=["POST"])
 
-    async def _chat(self, request: Request, body: dict[str, Any]) -> Response:
+    async def _chat(self, request: Request, body: dict[str, Any], *, mistral: bool = False) -> Response:
         body.setdefault("model", request.path_params.get("model"))
         asked = chat.read(body)
         answer = reply(asked)
         self._raise_error(asked, answer)
-        completion = chat.Completion(body, answer, self._stamps)
+        completion = chat.Completion(body, answer, self._stamps, mistral=mistral)
         calls = completion.whole()["choices"][0]["message"].get("tool_calls") or ()
         self._remember(request, answer, [call["id"] for call in calls], len(body["messages"]))
         if body.get("stream"):
@@ -168,6 +182,18 @@ class Model:
             chunks: list[Event] = [("chunk", {"bytes": msgspec.json.encode(event)}) for event in message.events()]
             return await self._stream(asked, answer, chunks, BROKEN, framing=AWS)
         return await self._whole(request, answer, message.whole())
+
+    async def _ollama(self, request: Request, body: dict[str, Any]) -> Response:
+        asked = ollama.read(body)
+        answer = reply(asked)
+        self._raise_error(asked, answer)
+        generation = ollama.Chat(body, answer, self._stamps)
+        self._remember(request, answer, [], len(body["messages"]))
+        if ollama.is_streamed(body):
+            broken = (None, ollama.error_body(ModelError(500, "The stand-in was asked to fail.")))
+            events: list[Event] = [(None, chunk) for chunk in generation.chunks()]
+            return await self._stream(asked, answer, events, broken, framing=LINES)
+        return await self._whole(request, answer, generation.whole())
 
     async def _retrieve(self, request: Request) -> Response:
         response_id = request.path_params["id"]
@@ -302,12 +328,15 @@ class Framing(NamedTuple):
 
 SERVER_SENT = Framing(_Stream.media_type, _encoded, _words)
 AWS = Framing(bedrock.MEDIA_TYPE, bedrock.encoded, bedrock.words)
+LINES = Framing(ollama.MEDIA_TYPE, ollama.encoded, ollama.words)
 BROKEN = ("modelStreamErrorException", {"message": "The stand-in was asked to fail."})
 """The event with which a stream of AWS fails."""
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    if not any(request.headers.get(name) for name in ("authorization", "api-key", "x-api-key", "x-goog-api-key")):
+async def _body(request: Request, *, keyless: bool) -> dict[str, Any]:
+    if not keyless and not any(
+        request.headers.get(name) for name in ("authorization", "api-key", "x-api-key", "x-goog-api-key")
+    ):
         raise ModelError(401, "You didn't provide an API key.", code="invalid_api_key")
     try:
         body = msgspec.json.decode(await request.body())

@@ -81,7 +81,11 @@ def _functions(given: Any) -> list[Tool]:
 
 
 def _schema_of(function: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(function.get("parametersJsonSchema") or _lowered(function.get("parameters") or {}))
+    return dict(
+        function.get("parametersJsonSchema")
+        or function.get("parameters_json_schema")
+        or _lowered(function.get("parameters") or {})
+    )
 
 
 def _lowered(schema: Any) -> Any:

@@ -1,17 +1,11 @@
-"""The clients of groq and together, whose chats are OpenAI's, keep the promises of every integration."""
+"""The ways in which an app calls a client made by Stainless whose chats are OpenAI's: rows of openai's suite."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import groq
-import together
-
-from converra.integrations.groq import INTEGRATION as GROQ
-from converra.integrations.together import INTEGRATION as TOGETHER
-from tests.integrations import openai_shapes, scripted
-from tests.integrations.chat_scripts import SCRIPTS
-from tests.integrations.conformance import Conformance, Shape, Subject
+from tests.integrations import openai_shapes
+from tests.integrations.conformance import Shape
 from tests.integrations.openai_shapes import ROWS, Row
 from tests.integrations.stainless_shapes import ASYNC_USES, SYNC_USES
 
@@ -39,7 +33,8 @@ def _client(made: Callable[..., Any], transport: Any) -> Callable[[ScriptedModel
     return connect
 
 
-def _shapes(module: Any, name: str, *, completions: bool) -> Iterator[Shape]:
+def shapes(module: Any, name: str, *, completions: bool) -> Iterator[Shape]:
+    """Yield the shapes of a module's client and of its async twin."""
     plain, asynchronous = getattr(module, name), getattr(module, f"Async{name}")
     connect = _client(plain, module.DefaultHttpxClient)
     connect_async = _client(asynchronous, module.DefaultAsyncHttpxClient)
@@ -48,29 +43,3 @@ def _shapes(module: Any, name: str, *, completions: bool) -> Iterator[Shape]:
             yield Shape(row.name, openai_shapes.sync(row, connect, SYNC_USES), row.turns)
             run = openai_shapes.asynchronous(row, connect_async, ASYNC_USES)
             yield Shape(f"async-{row.name}", run, row.turns, twin=row.name)
-
-
-def _serve() -> Any:
-    return scripted.serve(SCRIPTS)
-
-
-class TestGroq(Conformance):
-    """Over real HTTP, with the real client."""
-
-    subject = Subject(
-        GROQ,
-        lambda: [(groq.Groq, "request"), (groq.AsyncGroq, "request")],
-        tuple(_shapes(groq, "Groq", completions=False)),
-        _serve,
-    )
-
-
-class TestTogether(Conformance):
-    """The same, with the legacy completions that this client has."""
-
-    subject = Subject(
-        TOGETHER,
-        lambda: [(together.Together, "request"), (together.AsyncTogether, "request")],
-        tuple(_shapes(together, "Together", completions=True)),
-        _serve,
-    )
