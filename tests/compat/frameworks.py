@@ -699,7 +699,7 @@ OF_LANGCHAIN: dict[str, Any] = {
     "uncounted": GROQ,
 }
 
-OF_CREWAI = dict.fromkeys(("openai responses", "bedrock converse"), (WAYS[0], WAYS[2]))
+OF_CREWAI: dict[str, tuple[Way, ...]] = dict.fromkeys(("openai responses", "bedrock converse"), (WAYS[0], WAYS[2]))
 """In streams of these, crewai 1.15 loses calls of tools."""
 
 FRAMEWORKS = {

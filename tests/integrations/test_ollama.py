@@ -47,7 +47,7 @@ def known(model: Any, field: str, facts: dict[str, Any]) -> dict[str, Any]:
     return facts if field in model.model_fields else {}
 
 
-NAMED = known(ollama.Message, "tool_name", {"toolCalls": [{"name": "get_weather"}]})
+NAMED: dict[str, Any] = {"toolCalls": [{"name": "get_weather"}]}
 LOGPROBS = known(ollama.ChatResponse, "logprobs", {"logprobs": {"tokens": 1, "mean": -0.5, "lowest": -0.5}})
 DRAWN = known(
     ollama.GenerateResponse,
@@ -163,6 +163,25 @@ def test_a_chat_that_resends_its_history(server: LocalServer) -> None:
             *[("user", "Thanks!"), ("assistant", "Hello there!")],
         ]
     ]
+
+
+def test_results_that_do_not_name_their_tools(server: LocalServer) -> None:
+    """They are named by the order of the calls, once, and also when the calls are missing from the history."""
+    calls = [{"function": {"name": name, "arguments": {}}} for name in ("look_up", "look_up", "pay")]
+    results: list[Any] = [{"role": "tool", "content": words} for words in ("late", "lost", "paid", "unasked")]
+    with recorder_for(server, prompt_id="prompt_nameless"), scripted.serve(SCRIPTS) as model:
+        client = ollama.Client(model.base_url("text").removesuffix("/v1"), verify=False)
+        asked: list[Any] = [{"role": "user", "content": "Where?"}, {"role": "assistant", "tool_calls": calls}]
+        history = [*asked, *results]
+        answer = client.chat("llama3.2", history).message
+        for trimmed in ([*history, answer], [*results, answer]):
+            client.chat("llama3.2", [*trimmed, {"role": "user", "content": "Thanks!"}])
+        client._client.close()
+    found, _ = server.store.conversations(prompt_id="prompt_nameless")
+    results_stored = [one for one in server.store.messages(found[-1]) if one["role"] == "tool" and one["content"]]
+    names = [[call["name"] for call in one.get("toolCalls") or ()] for one in results_stored]
+    assert names == [["look_up"], ["look_up"], ["pay"], []]
+    assert [one["content"] for one in results_stored] == ["late", "lost", "paid", "unasked"]
 
 
 def test_a_prompt_continues_the_answer_whose_tokens_it_brings(server: LocalServer) -> None:

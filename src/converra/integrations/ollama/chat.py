@@ -1,7 +1,7 @@
 """Ollama's chats, read: requests as JSON, answers as SDK objects. Pure, and nothing of the SDK is kept.
 
-Calls and their results have no ids: they belong together by name and order. Thoughts stand beside the text, pictures
-beside both.
+Calls and their results have no ids: they belong together by name and order. Many apps do not name the tool of a result:
+then by order alone. Thoughts stand beside the text, pictures beside both.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ PICTURES = {"iVBORw0KGgo": "png", "/9j/": "jpeg", "R0lGOD": "gif", "UklGR": "web
 """First characters of pictures in base64, and their types."""
 
 DURATIONS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
+NAME = "name"
+"""Field of a result with the name of its tool, which its call has. Old clients drop it if an app gives it."""
+
 COUNTED = frozenset({"prompt_eval_count", "eval_count", *DURATIONS})
 FACTS = frozenset({"model", "created_at", "done", "done_reason", "message", "logprobs", *COUNTED})
 """Fields of an answer that are read, or left out on purpose. All others are kept in metadata."""
@@ -32,8 +35,28 @@ FACTS = frozenset({"model", "created_at", "done", "done_reason", "message", "log
 
 def request(body: dict[str, Any]) -> Request:
     """Read the body of a chat."""
-    messages = items(body.get("messages"))
+    messages = named(items(body.get("messages")))
     return Request(CHAT, messages, model=string(body.get("model")), tools=items(body.get("tools")))
+
+
+def named(messages: Sequence[Any]) -> Sequence[Any]:
+    """Name the tools of results that do not name them, by the order of the calls before.
+
+    The name stands in a field that fingerprints leave out: the calls may be missing when a history is resent.
+    """
+    if all(own.get("role") != "tool" or own.get("tool_name") for own in map(fields, messages)):
+        return messages
+    found: list[Any] = []
+    called: list[str | None] = []
+    for message in messages:
+        own = fields(message)
+        if own.get("role") != "tool":
+            called = [call.name for call in calls(own.get("tool_calls"))]
+            found.append(message)
+            continue
+        name = called.pop(0) if called else None
+        found.append({**own, NAME: name} if name and not own.get("tool_name") else message)
+    return found
 
 
 def read(message: Any) -> tuple[SourceMessage, ...]:
@@ -48,7 +71,7 @@ def read(message: Any) -> tuple[SourceMessage, ...]:
         return (spoken(own),)
     attached = pictures(own.get("images"))
     text = "\n".join(filter(None, (text, *map(placeholder, attached))))
-    return (SourceMessage(role, text, (), None, string(own.get("tool_name")), attached),)
+    return (SourceMessage(role, text, (), None, string(own.get("tool_name")) or own.get(NAME), attached),)
 
 
 def spoken(own: dict[str, Any]) -> SourceMessage:
