@@ -83,6 +83,16 @@ class Script:
         yield self._said(self._id(), _text("Nothing at all."))
         yield self._result()
 
+    def backgrounds(self) -> Iterator[dict[str, Any] | int]:
+        """A sub-agent in the background speaks after the answer of the one that has called it, and after its run."""
+        yield self._said(self._id(), _call("toolu_8", "Agent", subagent_type="explorer", prompt="Look."))
+        yield self._user(_returned("toolu_8", "Launched."))
+        yield self._said(self._id(), _text("It looks."))
+        yield self._said(self._id(), _call("toolu_9", "Read", file_path="tents.txt"), of="toolu_8")
+        yield self._result(num_turns=2)
+        yield self._user(_returned("toolu_9", "a tent"), of="toolu_8")
+        yield self._said(self._id(), _text("A tent."), of="toolu_8")
+
     def streams(self) -> Iterator[dict[str, Any] | int]:
         whole = self._id()
         yield from self._events(whole, "Good", " day.")
@@ -174,6 +184,7 @@ PROGRAMS: dict[str, Callable[[Script], Iterator[dict[str, Any] | int]]] = {
     "read": Script.reads,
     "delegate": Script.delegates,
     "parallel": Script.parallels,
+    "background": Script.backgrounds,
     "stream": Script.streams,
     "stop": Script.stops,
     "crash": Script.crashes,

@@ -103,6 +103,17 @@ def test_an_answer_that_sub_agents_interrupt_counts_once(server: LocalServer, re
     ]
 
 
+def test_a_sub_agent_in_the_background(server: LocalServer, recorder: Recorder) -> None:
+    """It speaks between the last answer of the main agent and the end of the run, whose facts the answer has."""
+    found = stored(server, recorder, lambda: run(client("background: it", "Hi"), InProcess(Lines())))
+    facts = [(one["content"], one["metadata"]) for one in found if one["role"] == "assistant"]
+    assert [(words, one.get("run", {}).get("numTurns"), one.get("agent")) for words, one in facts] == [
+        ("It looks.", 2, None),
+        ("Good day.", 1, None),
+        ("A tent.", None, "explorer"),
+    ]
+
+
 def test_sessions_and_clear(server: LocalServer) -> None:
     """Outside of a block, a session is a conversation; /clear completes it, and the next one has an id of its own."""
     with recorder_for(server, prompt_id="prompt_sessions") as recorder:

@@ -90,7 +90,7 @@ class Session:
         self._prompts: list[Prompt] = []
         self._context: Context | None = None
         self._lanes: dict[str | None, Lane] = {None: Lane()}
-        self._agents: dict[str, tuple[str | None, Lane]] = {}
+        self._agents: dict[str, tuple[str | None, Lane, str | None]] = {}
         """Id of a call that has started a sub-agent → the agent's name, and the lane that has called it."""
         self._id: str | None = None
         self._model: str | None = None
@@ -162,9 +162,9 @@ class Session:
         key = string(own.get("parent_tool_use_id"))
         lane = self._lanes.get(key)
         if lane is None:
-            name, caller = self._agents.get(key or "", (None, None))
-            if caller is not None:  # its answer stands before the messages of those that it has called
-                self._end(caller)
+            name, caller, message_id = self._agents.get(key or "", (None, None, None))
+            if caller is not None and caller.id == message_id:
+                self._end(caller)  # its answer stands before the messages of those that it has called
             lane = self._lanes[key] = Lane(Run(name, key))
         return lane
 
@@ -223,7 +223,7 @@ class Session:
         message = fields(own.get("message"))
         lane = self._lane(own)
         for call_id, name in sub_agents(message):
-            self._agents[call_id] = name, lane
+            self._agents[call_id] = name, lane, string(message.get("id"))
         self._open(lane, string(message.get("id"))).message(own)
         lane.seen = perf_counter()
 
