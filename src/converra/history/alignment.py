@@ -14,6 +14,9 @@ system text          it was recorded before, anywhere in the conversation
 tool call            its id and name were recorded at least as often as the request has them; without an id, its
                      name and arguments. A call that was recorded without an id may come back with an invented one
 tool result          the same, by the id of its call; a reused id with another text is another result (see `fold`)
+rewritten ids        a call of an unknown id is a recorded call of the same tool whose id is not resent: frameworks
+                     rewrite ids for another provider. It is old before an old text; behind the last one, only if
+                     that call has no result yet
 texts that follow    they are the texts that were recorded right after the prefix, in order
 run at the end       they are the last texts of the record: a window. The texts after the run are new, even if they
                      repeat something: a user may say "yes" again
@@ -122,7 +125,11 @@ class Alignment:
         self.counts: dict[Any, int] = {}
         """Occurrences of KEYED match keys in the request, after the prefix."""
         self.items: list[Item] = self._items()
-        return not self.record.texts or self._match_texts([item for item in self.items if item.kind >= TEXT])
+        if self.record.texts and not self._match_texts([item for item in self.items if item.kind >= TEXT]):
+            return False
+        if self.record.keyed.names and self.snapshot.previous is None:
+            self._match_rewritten()
+        return True
 
     def source(self, item: Item) -> SourceMessage:
         """Return the source message of an item; an empty one if the app has changed its message during the call."""
@@ -184,6 +191,51 @@ class Alignment:
     def _invented_id(self, key: Any) -> bool:
         """Report whether a call was recorded without the id that a framework has invented for it since."""
         return key[0] == "call" and key[1] is not None and self._count(("unnamed", key[2]))
+
+    # -- rewritten ids -------------------------------------------------------------------------------------------
+
+    def _match_rewritten(self) -> None:
+        """Match the calls whose ids a framework has rewritten, and their results."""
+        unknown = [item for item in self.items if not all(item.old) and any(map(self._is_unknown, item.match_keys))]
+        if not unknown:
+            return
+        resent = self.counts.keys() | (self.known_prefix.counts.keys() if self.known_prefix else set())
+        missing = [key for key in self.record.keyed.names.items() if ("call", *key) not in resent]
+        last = max((n for n, item in enumerate(self.items) if item.at is not None), default=-1)
+        rewritten: set[Any] = set()
+        for n, item in enumerate(self.items):
+            if item in unknown:
+                self._match_calls(item, missing, rewritten, answered=n < last)
+        followed = False
+        for n in range(len(self.items) - 1, -1, -1):
+            item = self.items[n]
+            if item.kind == KEYED and item.key[0] == "result":
+                if item.key[1] in rewritten and (followed or n < last):
+                    item.old = (True,)
+            else:
+                followed = followed or any(key.kind == KEYED and key.key[1] in rewritten for key in item.match_keys)
+
+    def _is_unknown(self, match_key: MatchKey) -> bool:
+        """Report whether this is a call with an id that no recorded call has."""
+        kind, key = match_key
+        return kind == KEYED and key[0] == "call" and key[1] is not None and key[1] not in self.record.keyed.names
+
+    def _match_calls(
+        self, item: Item, missing: list[tuple[str, str | None]], rewritten: set[Any], *, answered: bool
+    ) -> None:
+        """Match the calls of one message with recorded ones, which are then not missing any more."""
+        keys = item.match_keys[1:] if item.kind >= TEXT else item.match_keys
+        old = list(item.old)
+        for n, match_key in enumerate(keys):
+            if old[n] or not self._is_unknown(match_key):
+                continue
+            for call in missing:
+                if call[1] == match_key.key[2] and (answered or ("result", call[0]) not in self.record.keyed.counts):
+                    missing.remove(call)
+                    rewritten.add(match_key.key[1])
+                    old[n] = True
+                    break
+        item.old = tuple(old)
 
     # -- texts ---------------------------------------------------------------------------------------------------
 
