@@ -6,6 +6,7 @@ import copy
 
 import pytest
 
+from converra.history.turn import SourceMessage, SourceToolCall
 from tests.history.talk import Chat, Message, assistant, call, result, system, user
 
 ASKED = [system("Use the tools."), user("Where are my parcels?")]
@@ -55,6 +56,17 @@ def test_a_loop_with_other_ids(changing: bool) -> None:
     for n in range(4):
         expected += [f"Result {n}.", f"[c{n + 1}/find]"]
     assert words == expected
+
+
+def test_a_call_that_was_recorded_without_an_id() -> None:
+    """It comes back with an id that a framework makes up, and with another one for the next provider."""
+    chat = Chat()
+    made = SourceMessage("assistant", "", (SourceToolCall(None, "find", {}),))
+    chat.ask(ASKED, made)
+    history = [*ASKED, assistant(None, call("x1", "find")), result("x1", "here")]
+    assert chat.ask(history, "There.") == ["3 tool x1/find: here", "4 assistant: There."]
+    history = [*ASKED, assistant(None, call("z1", "find")), result("z1", "here"), assistant("There."), user("Thanks!")]
+    assert chat.ask(history, "Bye.") == ["5 user: Thanks!", "6 assistant: Bye."]
 
 
 def test_a_call_of_another_tool_is_new() -> None:

@@ -127,7 +127,7 @@ class Alignment:
         self.items: list[Item] = self._items()
         if self.record.texts and not self._match_texts([item for item in self.items if item.kind >= TEXT]):
             return False
-        if self.record.keyed.names and self.snapshot.previous is None:
+        if self.record.keyed.counts and self.snapshot.previous is None:
             self._match_rewritten()
         return True
 
@@ -196,16 +196,14 @@ class Alignment:
 
     def _match_rewritten(self) -> None:
         """Match the calls whose ids a framework has rewritten, and their results."""
-        unknown = [item for item in self.items if not all(item.old) and any(map(self._is_unknown, item.match_keys))]
-        if not unknown:
+        if not any(self._is_unknown(key) for item in self.items for key in item.match_keys):
             return
         resent = self.counts.keys() | (self.known_prefix.counts.keys() if self.known_prefix else set())
         missing = [key for key in self.record.keyed.names.items() if ("call", *key) not in resent]
         last = max((n for n, item in enumerate(self.items) if item.at is not None), default=-1)
         rewritten: set[Any] = set()
         for n, item in enumerate(self.items):
-            if item in unknown:
-                self._match_calls(item, missing, rewritten, answered=n < last)
+            self._match_calls(item, missing, rewritten, answered=n < last)
         followed = False
         for n in range(len(self.items) - 1, -1, -1):
             item = self.items[n]
@@ -227,7 +225,10 @@ class Alignment:
         keys = item.match_keys[1:] if item.kind >= TEXT else item.match_keys
         old = list(item.old)
         for n, match_key in enumerate(keys):
-            if old[n] or not self._is_unknown(match_key):
+            if not self._is_unknown(match_key):
+                continue
+            if old[n]:  # it was recorded without an id
+                rewritten.add(match_key.key[1])
                 continue
             for call in missing:
                 if call[1] == match_key.key[2] and (answered or ("result", call[0]) not in self.record.keyed.counts):
