@@ -28,7 +28,7 @@ class MemoryQueue:
     def append(self, drafts: Sequence[Draft | ManualDraft], at: float | None = None) -> None:
         self.drafts += drafts
 
-    def annotate(self, metadata: Mapping[str, Any]) -> None:
+    def annotate(self, metadata: Mapping[str, Any], *, alone: bool = False, soon: bool = False) -> None:
         self.metadata |= metadata
 
     def send_now(self) -> None:

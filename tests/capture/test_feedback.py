@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -383,3 +384,45 @@ def test_a_task_that_waits_for_insights_can_be_cancelled(server: LocalServer, ma
     asked = len(server.requests)
     recorder.shutdown(LONG)
     assert len(server.requests) - asked <= 1
+
+
+def test_feedback_that_crosses_that_of_other_processes_is_kept(server: LocalServer, make: Make) -> None:
+    """Each process has read the conversation before any of the others appends to it."""
+    processes = [make() for _ in range(5)]
+    with processes[0].conversation("p", session_id="s", keep_open=True) as conversation:
+        spoken(conversation)
+    assert processes[0].flush(LONG)
+    server.faults.add("append", "delay", seconds=0.3, times=5)  # longer than it takes them all to read
+
+    def judge(number: int) -> None:
+        with processes[number].conversation("p", session_id="s", keep_open=True) as joined:
+            joined.feedback(number, key=f"judge {number}")
+        assert processes[number].flush(LONG)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(judge, range(5)))
+    scores = {key: each["score"] for key, each in held(server).metadata["feedback"].items()}
+    assert scores == {f"judge {number}": number for number in range(5)}
+    given = [text for text in texts(server) if text.startswith("Feedback")]
+    assert sorted(given) == [f"Feedback (judge {number}): {number}" for number in range(5)]
+
+
+@pytest.mark.parametrize("session", [{}, {"session_id": "s"}, {"session_id": "s", "keep_open": True}])
+def test_feedback_of_many_threads_is_kept(server: LocalServer, make: Make, session: dict[str, Any]) -> None:
+    """On one conversation, and on a handle of their own each where it has a session; also while it is being sent."""
+    recorder = make()
+    with recorder.conversation("p", **session) as conversation:
+        spoken(conversation)
+
+        def judge(number: int) -> None:
+            own = recorder.conversation("p", **session) if session else conversation
+            for turn in range(10):
+                own.feedback(number, key=f"judge {number}.{turn}")
+                if turn % 5 == number:
+                    recorder.flush(LONG)
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(judge, range(5)))
+    conversation.complete()
+    assert recorder.flush(LONG)
+    assert len(held(server).metadata["feedback"]) == 50

@@ -12,8 +12,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from converra.config import Config
-from converra.delivery.delivery import usual_mode
-from converra.delivery.worker.loop import Mode
+from converra.delivery.worker.loop import Mode, usual_mode
 from converra.server.faults.switches import FaultMiddleware
 from converra.wire.models import CLOSING_WORDS, Usage
 from tests.delivery.harness import Held, Note, asleep, delivery, held, posts, queue, said, turn, words

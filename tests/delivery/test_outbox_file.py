@@ -159,6 +159,25 @@ def test_the_file_is_empty_when_all_is_delivered(server: LocalServer, outbox: Pa
     assert [path.name for path in outbox.parent.glob("*.lock")] == []
 
 
+def test_a_message_that_comes_while_its_conversation_is_forgotten_stays(server: LocalServer, outbox: Path) -> None:
+    """It is in the file before a worker knows of it, such as late feedback: a process that is killed loses nothing."""
+    sender = delivery(server, outbox=str(outbox))
+    conversation = queue(sender)
+    conversation.append(turn(1))
+    assert sender.flush(LONG)
+    progress = conversation.progress
+    assert progress is not None
+    for written in (
+        lambda: sender._outbox.put(conversation, [said("user", "late")]),
+        lambda: sender._outbox.note(conversation, {"late": True}),
+    ):
+        written()
+        assert sender._outbox.file is not None
+        sender._outbox.file.forget(progress)
+        assert _rows(outbox, "message JOIN conversation ON conversation.id = message.conversation") == 1
+    assert _rows(outbox, "note JOIN conversation ON conversation.id = note.conversation") == 1
+
+
 def test_shutdown_waits_until_the_file_is_closed(
     server: LocalServer, outbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "appended": 0,
     "metadata": {},
     "annotations": {},
+    "owed": [],
     "late_errors": {},
     "opening": None,
     "unsettled": None,
@@ -54,7 +55,7 @@ def test_a_state_written_by_an_earlier_version_is_read() -> None:
     before = msgspec.json.decode(WRITTEN_BEFORE)
     written = msgspec.json.decode(encode(state))
     assert written == {name: value for name, value in before.items() if name in written}
-    assert {field.encode_name for field in msgspec.structs.fields(State)} == before.keys() | {"late_errors"}
+    assert {field.encode_name for field in msgspec.structs.fields(State)} == before.keys() | {"late_errors", "owed"}
     assert msgspec.structs.asdict(msgspec.json.decode(b"{}", type=State)) == DEFAULTS
 
 

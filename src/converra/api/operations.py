@@ -17,7 +17,7 @@ import msgspec
 
 from converra import transcript
 from converra.api.results import ConversationPage, Insights, StoredConversation
-from converra.errors import InvalidArgumentError
+from converra.errors import ConverraError, InvalidArgumentError
 from converra.wire import limits
 from converra.wire.json_safe import encode
 from converra.wire.models import MessageLike, Status, messages_from, to_json
@@ -215,17 +215,26 @@ def append_encoded(
     *,
     status: AppendStatus | None,
     metadata: Mapping[str, Any] | None,
-) -> Operation[Accepted]:
-    """As `append_messages`, for messages that are checked and encoded already; the answer only says that it came."""
+    shows: bool = False,
+) -> Operation[Accepted | StoredConversation]:
+    """As `append_messages`, for encoded messages; the answer only says that it came, unless it `shows` the rest."""
     fields = {"messages": [msgspec.Raw(message) for message in messages], "status": status, "metadata": metadata}
     return Operation(
         method="POST",
         path=f"{_conversation(conversation_id)}/messages",
         body=_body(fields, encode),
-        read=_accepted.decode,
+        read=_read_appended if shows else _accepted.decode,
         idempotent=False,
-        skims=True,
+        skims=not shows,
     )
+
+
+def _read_appended(body: bytes | bytearray) -> Accepted | StoredConversation:
+    """Read the whole answer to an append; only that it came where it is odd."""
+    accepted = _accepted.decode(body)
+    with suppress(ConverraError):
+        return StoredConversation.read_as_sent(bytes(body))
+    return accepted
 
 
 def list_conversations(

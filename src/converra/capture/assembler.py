@@ -135,7 +135,7 @@ class Assembler:
         feedback = feedback.redacted(self._finish)
         self._feedback[feedback.key] = feedback.record(called)
         carried = carried and self._queue.used and not self._over
-        self._queue.annotate({FEEDBACK: dict(self._feedback)})
+        self._queue.annotate({FEEDBACK: dict(self._feedback)}, alone=carried)
         if not carried:
             self._carriers += 1
             message_id = f"{self._nonce}-{FEEDBACK}{self._carriers}"

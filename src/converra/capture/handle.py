@@ -174,6 +174,10 @@ class Conversation:
     def update_metadata(self, **values: Any) -> None:
         """Merge into the conversation's metadata, with the next message (API document, "Append Messages").
 
+        Without a next message it is sent with the end, by `flush()`, or when a block with `keep_open` is left: a system
+        message "Metadata updated." carries it then. Of a conversation that nothing else is recorded in, it is sent only
+        if that has a `session_id`: another process may have recorded in it.
+
         Args:
             **values: The fields to set. The merge is shallow: a field replaces the whole earlier value of that name.
 
@@ -181,7 +185,7 @@ class Conversation:
         with guard("updating metadata"):
             recording = self.recording()
             if recording is not None:
-                recording.annotate(checked_metadata(values))
+                recording.annotate(checked_metadata(values), alone=True, soon=self.keep_open and not self._entered)
 
     def feedback(self, score: float | None = None, *, comment: str | None = None, key: str = "user") -> None:
         """Record what somebody thought of the conversation (API document, "Append Messages": `metadata`).
@@ -277,13 +281,20 @@ class Conversation:
         elif self._entered:  # empty in a decorated generator, whose steps enter and leave for themselves
             self._entered.pop().leave(for_good=not self.keep_open)
         if error is not None and not isinstance(error, GeneratorExit):
-            self.update_metadata(error={"type": type(error).__name__})
+            self._note_error(error)
         if self._entered:
             return
         if not self.keep_open:
             self.complete()
         elif self.recorded is not None:
             self.recorded.send_now()  # another process may continue it
+
+    def _note_error(self, error: BaseException) -> None:
+        """Record the error of a block in the metadata; one in which nothing was recorded is not sent for that."""
+        with guard("updating metadata"):
+            recording = self.recording()
+            if recording is not None:
+                recording.annotate({"error": {"type": type(error).__name__}}, alone=recording.is_begun)
 
     def _leave_innermost(self) -> None:
         """Leave the scope that was entered here: several threads may be inside at the same time."""

@@ -164,6 +164,11 @@ class Recording:
         return bool(self._calls)
 
     @property
+    def is_begun(self) -> bool:
+        """True once something was recorded, or set, that is to be sent."""
+        return self._turns > 0 or (self.opened is not None and self.opened.used)
+
+    @property
     def ending(self) -> bool:
         """True once it was asked to end, also while calls are still under way in it."""
         return self._ending
@@ -279,12 +284,12 @@ class Recording:
         at = monotonic()
         self._delivery.submit(at, 0, Recording._job, self, Assembler.rate, feedback, called, carried, at)
 
-    def annotate(self, metadata: Mapping[str, Any]) -> None:
-        """Merge into the conversation's metadata, which is sent with the next message."""
+    def annotate(self, metadata: Mapping[str, Any], *, alone: bool = False, soon: bool = False) -> None:
+        """Merge into the conversation's metadata; see `ConversationQueue.annotate`."""
         if self.ended:
             log_limited("ended metadata", LATE_METADATA)
         else:
-            self._open_queue().annotate(metadata)
+            self._open_queue().annotate(metadata, alone=alone, soon=soon)
 
     def send_now(self) -> None:
         """Send what is recorded, and the answers of the calls under way, without waiting for more."""
@@ -329,8 +334,9 @@ class Recording:
     def after_fork(self) -> None:
         """Start clean in a child process: what was captured before is the parent's to deliver."""
         if self.opened is not None:
-            header = self.opened.header
-            self._header = header if header.shared else msgspec.structs.replace(header, key=fresh_key())
+            header, metadata = self.opened.header, {**self.opened.header.metadata, **self.opened.annotations}
+            own = msgspec.structs.replace(header, key=fresh_key(), metadata=metadata)
+            self._header = header if header.shared else own
         self._reset()
 
     def _job(self, step: Callable[..., None], *args: Any) -> None:

@@ -31,7 +31,9 @@ class QueueOwner(Protocol):
     def append(self, queue: ConversationQueue, drafts: Sequence[Draft], at: float | None = None) -> None:
         """See `ConversationQueue.append`."""
 
-    def annotate(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> None:
+    def annotate(
+        self, queue: ConversationQueue, metadata: Mapping[str, Any], *, alone: bool = False, soon: bool = False
+    ) -> None:
         """See `ConversationQueue.annotate`."""
 
     def send_now(self, queue: ConversationQueue) -> None:
@@ -51,7 +53,18 @@ class ConversationQueue:
     Callers change all attributes but `progress`, under the lock of the job queue; workers change `progress`.
     """
 
-    __slots__ = ("__weakref__", "_owner", "found_id", "generation", "header", "progress", "rows", "used", "writer")
+    __slots__ = (
+        "__weakref__",
+        "_owner",
+        "annotations",
+        "found_id",
+        "generation",
+        "header",
+        "progress",
+        "rows",
+        "used",
+        "writer",
+    )
 
     def __init__(self, owner: QueueOwner, header: Header) -> None:
         self._owner = owner
@@ -65,7 +78,9 @@ class ConversationQueue:
         self.found_id: str | None = None
         """The server's id, where a relay has opened the conversation and this process has looked it up."""
         self.used: bool = False
-        """A message was appended."""
+        """Something is to be sent."""
+        self.annotations: dict[str, Any] = {}
+        """Metadata that the app has set."""
         self.writer: str = os.urandom(4).hex() if self.header.shared else ""
         """Tells apart the processes that share a conversation."""
         self.generation: int = self._owner.generation
@@ -81,7 +96,7 @@ class ConversationQueue:
         """
         if not self.header.shared:
             opened = self.found_id if self.progress is None else self.progress.first_id
-            metadata = {**self.header.metadata, "forkedFrom": opened or self.header.key}
+            metadata = {**self.header.metadata, **self.annotations, "forkedFrom": opened or self.header.key}
             key = f"{self.header.key}-{os.urandom(4).hex()}"
             self.header = msgspec.structs.replace(self.header, key=key, metadata=metadata)
         self.start()
@@ -105,9 +120,16 @@ class ConversationQueue:
         """Add messages, recorded `at` a time of the monotonic clock (default: now)."""
         self._owner.append(self, drafts, at)
 
-    def annotate(self, metadata: Mapping[str, Any]) -> None:
-        """Merge metadata into the conversation's; sent with the next request."""
-        self._owner.annotate(self, metadata)
+    def annotate(self, metadata: Mapping[str, Any], *, alone: bool = False, soon: bool = False) -> None:
+        """Merge metadata into the conversation's; sent with the next request.
+
+        Args:
+            metadata: The fields to set.
+            alone: The app has set them: a flush or `send_now` sends them even if no message waits.
+            soon: They are also sent so after the flush interval.
+
+        """
+        self._owner.annotate(self, metadata, alone=alone, soon=soon)
 
     def send_now(self) -> None:
         """Send all messages now: another process may continue the conversation."""
@@ -116,7 +138,8 @@ class ConversationQueue:
     def end(self, *, always: bool = False) -> None:
         """Complete the conversation once all of its messages are delivered. Idempotent.
 
-        A conversation without messages is not sent, unless `always`: another process may have opened it.
+        A conversation without messages is not sent, unless `always`: another process may have opened it. A shared
+        session with metadata of the app's is sent as well.
         """
         self._owner.end(self, always=always)
 
@@ -138,10 +161,14 @@ class Annotate(msgspec.Struct, frozen=True, gc=False):
     row: int
     """Its row in a durable outbox; 0 for none."""
     metadata: dict[str, Any]
+    alone: bool = False
+    """The app has set it: it is delivered even if no message follows."""
+    soon: bool = False
+    """It is, after the flush interval at the latest."""
 
 
 class SendNow(msgspec.Struct, frozen=True, gc=False):
-    """Send a conversation's waiting messages without waiting for the flush interval."""
+    """Send a conversation's waiting messages and metadata without waiting for the flush interval."""
 
     queue: ConversationQueue
 

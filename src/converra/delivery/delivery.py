@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from converra.config import freezes_between_calls, is_fleet
+from converra.config import is_fleet
 from converra.delivery.conversation_queue import Annotate, Append, ConversationQueue, End, FlushRequest, SendNow
 from converra.delivery.outbox.memory import MemoryOutbox
 from converra.delivery.stats import Counters, Losses, Stats, totals
 from converra.delivery.worker.flusher import Flusher
-from converra.delivery.worker.loop import Mode, WorkLoop
+from converra.delivery.worker.loop import Mode, WorkLoop, usual_mode
 from converra.process import exits, lifecycle, uwsgi
 from converra.process.guard import log_limited
 from converra.process.jobs import LOCK_SECONDS, JobQueue, PeriodicTasks
+from converra.wire.models import FEEDBACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -87,22 +88,14 @@ class Delivery:
         return SQLiteOutbox(self.config.outbox, memory, idle_timeout=self.config.idle_timeout)
 
     def _new_flusher(self, mode: Mode, counters: Counters) -> WorkLoop:
-        if not is_fleet(self.config.outbox):
-            return Flusher(
-                self.config,
-                self._outbox,
-                counters,
-                self._losses,
-                self._connect,
-                mode=mode,
-                periodic_task=self._periodic_task,
-                jobs=self.jobs,
-            )
-        from converra.delivery.fleet.joining import join  # noqa: PLC0415 - most processes are in no fleet
+        make: Callable[..., WorkLoop] = Flusher
+        if is_fleet(self.config.outbox):
+            from converra.delivery.fleet.joining import join  # noqa: PLC0415 - most processes are in no fleet
 
-        return join(
+            make = cast("Callable[..., WorkLoop]", join)
+        return make(
             self.config,
-            self._memory,
+            self._outbox,
             counters,
             self._losses,
             self._connect,
@@ -165,13 +158,15 @@ class Delivery:
             self._send_all()
 
     def append(self, queue: ConversationQueue, drafts: Sequence[Draft], at: float | None = None) -> None:
-        """Add messages to a queue, recorded `at` a time of the monotonic clock (default: now)."""
+        """See `ConversationQueue.append`."""
         lifecycle.check()
         if not self.started:
             self._start()
         with self.jobs.lock:
             if queue.generation != self.generation:
                 queue.fork()
+            if queue.annotations:
+                self._use_without_messages(queue)
             queue.used = True
             items = self._outbox.put(queue, drafts)
             flusher = self._flusher
@@ -181,23 +176,51 @@ class Delivery:
         if hint.parked and not hint.watchful:
             flusher.wake()
 
-    def annotate(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> None:
-        """Merge metadata into that of a queue's conversation."""
+    def annotate(
+        self, queue: ConversationQueue, metadata: Mapping[str, Any], *, alone: bool = False, soon: bool = False
+    ) -> None:
+        """See `ConversationQueue.annotate`. Before the first message it goes into the header.
+
+        But an API that has the shared session already does not merge a header, so what the app has set is posted after.
+        """
         lifecycle.check()
         with self.jobs.lock:
             if queue.generation != self.generation:
                 queue.fork()
+            if alone and FEEDBACK not in metadata:
+                queue.annotations |= metadata
             if queue.used:
-                self._flusher.commands.append(Annotate(queue, *self._outbox.note(queue, metadata)))
-            else:
+                self._post_note(queue, metadata, alone=alone, soon=soon)
+            elif not (alone and queue.header.shared):
                 queue.begin_with(metadata)
+            elif soon:
+                self._use_without_messages(queue, soon=True)
+
+    def _post_note(
+        self, queue: ConversationQueue, metadata: Mapping[str, Any], *, alone: bool, soon: bool = False
+    ) -> None:
+        self._gave_up_at = -1
+        if alone and not self.started:
+            self._start()
+        self._flusher.commands.append(Annotate(queue, *self._outbox.note(queue, metadata), alone, soon))
+        if soon:
+            self._flusher.wake()
+
+    def _use_without_messages(self, queue: ConversationQueue, *, soon: bool = False) -> None:
+        if queue.annotations and queue.header.shared and not queue.used:
+            queue.used = True
+            self._post_note(queue, queue.annotations, alone=True, soon=soon)
 
     def send_now(self, queue: ConversationQueue) -> None:
-        """Send a queue's messages now. Returns at once, unless the mode has the caller wait."""
-        if queue.used and queue.generation == self.generation:
-            self._flusher.post(SendNow(queue))
-            if self._flusher.mode >= Mode.CALLER_WAITS:
-                self.flush(self.config.shutdown_timeout)
+        """Send a queue's messages and metadata now. Returns at once, unless the mode has the caller wait."""
+        with self.jobs.lock:
+            if queue.generation != self.generation:
+                return
+            self._use_without_messages(queue)
+            if queue.used:
+                self._flusher.post(SendNow(queue))
+        if queue.used and self._flusher.mode >= Mode.CALLER_WAITS:
+            self.flush(self.config.shutdown_timeout)
 
     def end(self, queue: ConversationQueue, *, always: bool = False) -> None:
         """Complete a queue's conversation; see `ConversationQueue.end`."""
@@ -205,6 +228,8 @@ class Delivery:
         with self.jobs.lock:
             if queue.generation != self.generation:
                 queue.fork()
+            if queue.annotations:
+                self._use_without_messages(queue)
             if not (queue.used or always):
                 return
             if not self.started:
@@ -306,24 +331,24 @@ class Delivery:
             flusher, self.started = self._flusher, False
             flusher.workers.stop()
             if self._outbox.durable:
-                self._renew(max(0, undelivered))
+                self._renew(max(0, undelivered), owing=bool(self._flusher.owing))
         flusher.close(until - time.monotonic(), idle=delivered)
         self._gave_up_at = self._outbox.captured
         return delivered
 
-    def _renew(self, undelivered: int) -> None:
+    def _renew(self, undelivered: int, *, owing: bool = False) -> None:
         """Record into a new outbox from now on, while the file is being closed.
 
-        The file keeps the `undelivered` messages for the next process that opens it, perhaps this one. Sending them
-        from memory as well would double them.
+        The file keeps the `undelivered` messages, and the metadata of conversations that are `owing`, for the next
+        process that opens it, perhaps this one. Sending them from memory as well would double them.
         """
-        if undelivered:
+        if undelivered or owing:
             self.generation += 1
         self._begin(self._flusher.mode, self._counters, self._memory.emptied(undelivered))
 
     def _ask(self, *, ends: bool) -> FlushRequest | None:
         """Request a flush; None if nothing was ever recorded."""
-        if not self.started and not self._flusher.commands and not self._counts().pending:
+        if not (self.started or self._flusher.commands or self._counts().pending or self._flusher.owing):
             return None
         if not self.started and self._flusher.mode < Mode.CALLER_SENDS:
             self._start()
@@ -352,7 +377,8 @@ class Delivery:
             self._flusher.leave(until)
         self._gave_up_at = self._outbox.captured
         keyless = self.config.api_key_now() is None
-        self._losses.total(self.stats().pending, kept=self._outbox.durable, keyless=keyless)
+        pending, owing = self.stats().pending, len(self._flusher.owing)
+        self._losses.total(pending, owing, kept=self._outbox.durable, keyless=keyless)
 
     def after_fork(self) -> None:
         """Start clean in a child process: it sends nothing of the parent's, and uses none of its sockets or locks."""
@@ -372,12 +398,3 @@ class Delivery:
     def _counts(self) -> Stats:
         """Return the counters; a job that cannot be assembled at present counts as one message."""
         return totals(self._counters, self._outbox, jobs=len(self.jobs), sending=self._flusher.sending)
-
-
-def usual_mode(config: Config) -> Mode:
-    """Return the mode of a process that can start threads."""
-    if freezes_between_calls():
-        return Mode.CALLER_WAITS
-    if (config.outbox is not None and not is_fleet(config.outbox)) or config.console:
-        return Mode.CALLER_ASSEMBLES
-    return Mode.BACKGROUND

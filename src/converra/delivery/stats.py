@@ -124,7 +124,7 @@ class Losses:
         self._outbox = outbox
         self._counters = counters
         self._logged = 0
-        self._total = (0, 0, 0)
+        self._total = (0, 0, 0, 0)
         """The numbers that `total` logged last."""
         self._logged_at = -QUIET_SECONDS
 
@@ -142,21 +142,23 @@ class Losses:
             self._counters.last_error or "none",
         )
 
-    def total(self, pending: int, *, kept: bool, keyless: bool = False) -> None:
+    def total(self, pending: int, owing: int = 0, *, kept: bool, keyless: bool = False) -> None:
         """Log at exit what was not delivered. If the outbox `kept` it in a file, the next process delivers it.
 
         An app without an API key has had its warning already, so `keyless` lowers the level to INFO. The exit hook of a
-        server may run before that of the interpreter: the same total is logged once.
+        server may run before that of the interpreter: the same total is logged once. `owing`: conversations of which
+        only metadata waits.
         """
-        total = pending, self._outbox.dropped, self._counters.rejected
+        total = pending, self._outbox.dropped, self._counters.rejected, owing
         if any(total) and total != self._total:
             self._total = total
             logger.log(
                 logging.INFO if keyless else logging.WARNING,
-                "converra: not delivered at exit: %d messages were still waiting%s, %d had been dropped, %d refused. "
+                "converra: not delivered at exit: %d messages were still waiting%s%s, %d had been dropped, %d refused. "
                 "Last error: %s",
                 pending,
+                f" and metadata of {owing} conversations" if owing else "",
                 " and are kept in the outbox" if kept else "",
-                *total[1:],
+                *total[1:3],
                 self._counters.last_error or "none",
             )

@@ -81,7 +81,14 @@ class MemoryDelivery(Delivery):
                 if message is not None:
                     self._keep(queue, draft, message)
 
-    def annotate(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> None:
+    def annotate(
+        self,
+        queue: ConversationQueue,
+        metadata: Mapping[str, Any],
+        *,
+        alone: bool = False,  # noqa: ARG002 - nothing waits
+        soon: bool = False,  # noqa: ARG002 - as above
+    ) -> None:
         """Merge into the metadata; a late error goes to its message."""
         assert isinstance(queue, MemoryQueue)  # noqa: S101 - as above
         errors = metadata.get(LATE_ERRORS)

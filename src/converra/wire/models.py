@@ -27,6 +27,9 @@ FEEDBACK = "feedback"
 CLOSING_WORDS = "Conversation ended."
 """Content of the system message that completes a conversation when no other message is left to do so."""
 
+CARRYING_WORDS = "Metadata updated."
+"""Content of the system message that carries metadata of the conversation when no other message follows."""
+
 USER_ID = "userId"
 """Name of the app's user in the metadata of a conversation (API document, "Content Format")."""
 
@@ -67,8 +70,8 @@ class Message(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
 
 
 def is_added(role: str | None, content: str, metadata: Mapping[str, Any] | None) -> bool:
-    """Report whether a recorder has added the message: it only carries the end of a conversation, or feedback."""
-    return role == "system" and (content == CLOSING_WORDS or FEEDBACK in (metadata or ()))
+    """Report whether a recorder has added the message: it only carries the end, metadata or feedback."""
+    return role == "system" and (content in (CLOSING_WORDS, CARRYING_WORDS) or FEEDBACK in (metadata or ()))
 
 
 class UsageParam(TypedDict, total=False):

@@ -42,6 +42,8 @@ class Entry(msgspec.Struct, array_like=True, kw_only=True):
     notes: dict[str, Any] = {}
     ended: bool = False
     always: bool = False
+    carry: bool = False
+    """Metadata of this entry or an earlier one is to be delivered even if no message follows."""
 
 
 def encode(entry: Entry) -> bytes:

@@ -8,6 +8,7 @@ withheld, and when its end and its metadata are in the ledger.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from bisect import insort
 from collections import deque
@@ -19,6 +20,7 @@ import msgspec
 from converra.delivery.fleet.entry import Entry, Packed
 from converra.delivery.header import Header
 from converra.delivery.protocol import joining
+from converra.delivery.protocol.added import is_the_apps
 from converra.delivery.protocol.entry import EncodedMessage, entry_text
 from converra.delivery.protocol.entry import entry as encoded
 from converra.delivery.protocol.progress import Progress, State
@@ -82,6 +84,8 @@ class Taken(msgspec.Struct, kw_only=True):
     size: int
     ends: bool = False
     """It ends the conversation: done once that is completed."""
+    carries: bool = False
+    """Metadata is to be delivered even if no message follows: done once it is."""
 
 
 class Unsaved(NamedTuple):
@@ -155,9 +159,18 @@ class Held:
         before = progress.received
         rows += [(self._take_message(packed, one, clock), packed.id) for packed in messages]
         self.taken.append(
-            Taken(id=number, producer=one.producer, number=one.number, rows=rows, size=size, ends=one.ended)
+            Taken(
+                id=number,
+                producer=one.producer,
+                number=one.number,
+                rows=rows,
+                size=size,
+                ends=one.ended,
+                carries=one.carry,
+            )
         )
-        progress.notes.extend((0, metadata) for metadata in (self._of_joiner(one), one.notes) if metadata)
+        notes = [metadata for metadata in (self._of_joiner(one), one.notes) if metadata]
+        progress.notes.extend((0, metadata, is_the_apps(metadata)) for metadata in notes)
         progress.ended, progress.always = progress.ended or one.ended, progress.always or one.always
         ledger.touched, ledger.producer = max(ledger.touched, one.at), one.producer
         recorded = sum(packed.whole for packed in messages if packed.id not in self.dead)
@@ -268,9 +281,12 @@ class Held:
         waiting = {abs(message.row) for message in progress.entries}
         waiting.update(abs(message.row) for _, message in progress.arrived)
         waiting.update(abs(message.row) for _, message in self.late)
+        asked = progress.carry_at < math.inf or progress.state.unsettled is not None
+        carrying = asked and progress.owes
         size, left = 0, deque[Taken]()
         for taken in self.taken:
-            if progress.notes or (taken.ends and not self.over) or any(row in waiting for row, _ in taken.rows):
+            unsent = (taken.ends and not self.over) or (taken.carries and carrying)
+            if progress.notes or unsent or any(row in waiting for row, _ in taken.rows):
                 left.append(taken)
             else:
                 self.done.setdefault(taken.producer, []).append(taken.id)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from converra.delivery.conversation_queue import Annotate, Append, ConversationQueue, End, FlushRequest
+from converra.delivery.conversation_queue import Annotate, Append, ConversationQueue, End, FlushRequest, SendNow
 from converra.delivery.fleet import entry
 from converra.wire import json_safe
 
@@ -57,6 +57,8 @@ class Packer:
         self._put = put
         self._opens = opens
         self._open: set[ConversationQueue] = set()
+        self._owing: set[ConversationQueue] = set()
+        """Conversations whose metadata was packed after their last message."""
 
     def pack(self, commands: deque[Command]) -> list[FlushRequest]:
         """Make one entry for each conversation of what the commands bring; return the requests among them."""
@@ -67,28 +69,58 @@ class Packer:
             command = commands.popleft()
             if isinstance(command, FlushRequest):
                 requests.append(command)
-                if command.ends:
-                    for queue in [queue for queue in self._open if not queue.header.shared]:
-                        self._entry(queue, made, charges).ended = True
-                        self._open.discard(queue)
-                continue
-            if isinstance(command, Append):
+                self._flush(command, made, charges)
+            elif isinstance(command, Append):
                 self._append(command, made, charges)
             elif isinstance(command, Annotate):
-                self._entry(command.queue, made, charges).notes |= json_safe.plain(command.metadata)
+                self._annotate(command, made, charges)
+            elif isinstance(command, SendNow):
+                self._carry(command.queue, made, charges)
             elif isinstance(command, End):
                 ending = self._entry(command.queue, made, charges)
                 ending.ended, ending.always = True, ending.always or command.always
                 self._open.discard(command.queue)
+                self._owing.discard(command.queue)
         for queue, one in made.items():
             self._add(one, charges[queue])
         return requests
+
+    def _flush(
+        self, request: FlushRequest, made: dict[ConversationQueue, entry.Entry], charges: dict[ConversationQueue, int]
+    ) -> None:
+        for queue in list(self._owing):
+            self._carry(queue, made, charges)
+        if request.ends:
+            for queue in [queue for queue in self._open if not queue.header.shared]:
+                self._entry(queue, made, charges).ended = True
+                self._open.discard(queue)
+
+    def _annotate(
+        self, command: Annotate, made: dict[ConversationQueue, entry.Entry], charges: dict[ConversationQueue, int]
+    ) -> None:
+        one = self._entry(command.queue, made, charges)
+        one.notes |= json_safe.plain(command.metadata)
+        one.carry = one.carry or command.soon
+        if command.alone:
+            self._owing.add(command.queue)
+
+    def _carry(
+        self,
+        queue: ConversationQueue,
+        made: dict[ConversationQueue, entry.Entry],
+        charges: dict[ConversationQueue, int],
+    ) -> None:
+        """Have a relay deliver the metadata, if no message has taken it along."""
+        if queue in self._owing:
+            self._owing.discard(queue)
+            self._entry(queue, made, charges).carry = True
 
     def _append(
         self, command: Append, made: dict[ConversationQueue, entry.Entry], charges: dict[ConversationQueue, int]
     ) -> None:
         queue = command.queue
         self._open.add(queue)
+        self._owing.discard(queue)
         for draft in command.items:
             messages = self._outbox.entries(command.since, draft)
             if messages is None:

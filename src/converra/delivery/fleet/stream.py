@@ -203,6 +203,9 @@ class RelayOutbox:
                 if len(held.taken) > before:
                     lane.outstanding += 1
                     self._bytes += size
+            if one.carry:
+                carry_at = time.monotonic() + self._config.flush_interval
+                held.progress.carry_at = min(held.progress.carry_at, carry_at)
             if withheld:
                 self._counters.add(withheld=withheld)
             changed[held.progress] = None
@@ -359,8 +362,8 @@ class RelayOutbox:
         if held is None:
             return
         while progress.notes:
-            _, metadata = progress.notes.popleft()
-            progress.annotate(late_errors.take(progress, json_safe.plain(metadata)))
+            _, metadata, alone = progress.notes.popleft()
+            progress.annotate(late_errors.take(progress, json_safe.plain(metadata)), alone=alone)
         if held.dirty and not self.save(progress) and not held.lane.lost:
             self._unsaved(held)
             return

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from converra.delivery.header import Header
+from converra.delivery.protocol.added import is_the_apps
 from converra.delivery.protocol.progress import Batch, Opening, Progress, State
 from converra.process.lockfile import ProcessLock
 from converra.wire.json_safe import encode
@@ -73,19 +74,30 @@ class Ledger:
             )
         progress.rows.left.clear()
 
-    def forget(self, row: int) -> None:
-        """Delete a conversation that is over."""
+    def forget(self, progress: Progress) -> bool:
+        """Delete a conversation that is over; return False if something was recorded in it since, such as feedback."""
+        row = progress.rows.row
         with self._transaction():
-            for table, column in (("message", "conversation"), ("note", "conversation"), ("conversation", "id")):
-                self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (row,))  # noqa: S608 - literals
-        self._adopted.discard(row)
+            self._delete(progress.rows.left)
+            (waits,) = self._db.execute(
+                "SELECT EXISTS (SELECT 1 FROM message WHERE conversation = ?)"
+                " OR EXISTS (SELECT 1 FROM note WHERE conversation = ? AND id > ?)",
+                (row, row, progress.rows.noted),
+            ).fetchone()
+            if not waits:
+                self._db.execute("DELETE FROM note WHERE conversation = ?", (row,))
+                self._db.execute("DELETE FROM conversation WHERE id = ?", (row,))
+                self._adopted.discard(row)
+        progress.rows.left.clear()
+        return not waits
 
     def release_ownership(self, process_lock: ProcessLock) -> None:
         """Deregister this process, and remove its lock file, unless undelivered rows remain for others."""
         with self._transaction():
-            empty = "NOT EXISTS (SELECT 1 FROM message WHERE conversation = conversation.id)"
             self._db.execute(
-                f"DELETE FROM conversation WHERE owner = ? AND {empty} AND state IS NULL",  # noqa: S608 - a literal
+                "DELETE FROM conversation WHERE owner = ? AND state IS NULL"
+                " AND NOT EXISTS (SELECT 1 FROM message WHERE conversation = conversation.id)"
+                " AND NOT EXISTS (SELECT 1 FROM note WHERE conversation = conversation.id)",
                 (self._owner,),
             )
             (remaining,) = self._db.execute(
@@ -145,7 +157,9 @@ class Ledger:
         progress.received = sum(row.whole for _, item in progress.arrived for row in item)
         progress.first_id = progress.state.id
         progress.send_now = True
-        if not progress.header.shared:
+        if progress.header.shared:
+            progress.carry_at = 0.0
+        else:
             progress.ends_at = touched - clock + idle_timeout
         self._recount(progress)
         return progress
@@ -160,12 +174,13 @@ class Ledger:
         for row, whole, already_known, since in rows:
             yield since - clock, [Row(row, whole, bool(already_known))]
 
-    def _notes(self, number: int) -> list[tuple[int, dict[str, Any]]]:
+    def _notes(self, number: int) -> list[tuple[int, dict[str, Any], bool]]:
         with self._lock:
             rows = self._db.execute(
                 "SELECT id, body FROM note WHERE conversation = ? ORDER BY id", (number,)
             ).fetchall()
-        return [(row, msgspec.json.decode(body)) for row, body in rows]
+        notes = ((row, msgspec.json.decode(body)) for row, body in rows)
+        return [(row, metadata, is_the_apps(metadata)) for row, metadata in notes]
 
     def _recount(self, progress: Progress) -> None:
         """Count the messages of a request under way by their ids: some may have been in memory only, and are lost."""

@@ -37,7 +37,7 @@ RETRY_FILE_AFTER = 10.0
 """Seconds for which the file is not used after a failure."""
 
 _CLOSING = 0.2
-"""Longest wait for a caller that uses the file while it is to be closed, in seconds."""
+"""Longest wait for a caller that uses the file while it, or a conversation in it, is to be closed, in seconds."""
 
 _DEGRADED = "converra: the outbox %s cannot be used; messages wait in memory meanwhile: %s"
 
@@ -103,11 +103,11 @@ class SQLiteOutbox:
         return [item and [Row(made.row, made.whole, made.already_known) for made in item] for item in kept]
 
     def note(self, queue: ConversationQueue, metadata: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Write metadata; before the first message there is no row to refer to, so it waits in memory."""
+        """Write metadata, and the conversation if it is not there yet."""
         plain = json_safe.plain(dict(metadata))
         with self._entering, self._failing():
             file = self._opened()
-            if file is not None and (queue.rows.row or queue.progress is not None):
+            if file is not None:
                 queue.rows.row = queue.rows.row or self._conversation(file, queue)
                 sql = "INSERT INTO note (conversation, body) VALUES (?, ?)"
                 return file.front.execute(sql, (queue.rows.row, encode(plain))).lastrowid or 0, plain
@@ -174,11 +174,18 @@ class SQLiteOutbox:
         return True
 
     def forget(self, progress: Progress) -> None:
-        """Delete the conversation."""
-        with self._failing():
-            if self._file is not None and progress.rows.row:
-                self._file.ledger.forget(progress.rows.row)
-                progress.rows.row = 0
+        """Delete the conversation, unless a caller is writing to it: then its command brings it back.
+
+        The lock is for that. Without it a message could get a row of a conversation that is just being deleted.
+        """
+        if not progress.rows.row or not self._entering.acquire(timeout=_CLOSING):
+            return
+        try:
+            with self._failing():
+                if self._file is not None and self._file.ledger.forget(progress):
+                    progress.rows.row = 0
+        finally:
+            self._entering.release()
 
     def recover(self) -> list[Progress]:
         """Take over the conversations of dead owners of the file."""

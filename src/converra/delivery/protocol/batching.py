@@ -9,6 +9,7 @@
 4. An append that fills a conversation to a limit completes it. Later messages go to a further conversation.
 5. Feedback on a completed conversation is appended to it, without a status: the API document does not say that nothing
    may follow. Where the API refuses that, it is set aside.
+6. Metadata goes with the next message, or with the end. Only if asked for, a message of its own carries it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from __future__ import annotations
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
+from converra.delivery.protocol import added
 from converra.delivery.protocol.entry import Fit
 from converra.delivery.protocol.progress import Batch, Opening, OpeningForm
 from converra.wire import limits
@@ -73,7 +77,8 @@ def due_at(progress: Progress, interval: float) -> float | None:
     unanswered = state.unsettled or state.opener_unknown or state.opening
     if unanswered or progress.ended or progress.send_now or progress.depth >= FULL_MESSAGES:
         return progress.retry_at
-    return max(progress.oldest + interval, progress.retry_at)
+    due = progress.oldest + interval if progress.depth else progress.carry_at
+    return max(min(due, progress.carry_at), progress.retry_at)
 
 
 def rank(progress: Progress) -> float:
@@ -83,7 +88,9 @@ def rank(progress: Progress) -> float:
     return progress.oldest - (HEAD_START if progress.state.id is None else 2 * HEAD_START)
 
 
-def plan(progress: Progress, *, ended: bool, held_back: int = 0, refused: Collection[str] = ()) -> Step:
+def plan(
+    progress: Progress, *, ended: bool, held_back: int = 0, refused: Collection[str] = (), carry: bool = False
+) -> Step:
     """Decide the next request of a conversation.
 
     Args:
@@ -92,6 +99,7 @@ def plan(progress: Progress, *, ended: bool, held_back: int = 0, refused: Collec
         ended: No more messages will arrive.
         held_back: Number of the newest messages that are not sent yet.
         refused: Statuses that this API rejects.
+        carry: Send owed metadata even if no message waits.
 
     Returns:
         A create, an append, or a GET; None if there is nothing to send.
@@ -104,18 +112,23 @@ def plan(progress: Progress, *, ended: bool, held_back: int = 0, refused: Collec
         return state.opening
     if state.closed and progress.entries and not (state.id and progress.entries[0].after_end):
         progress.move_on()
-    step = _next(progress, ended=ended, held_back=held_back, refused=refused)
+    step = _next(progress, ended=ended, held_back=held_back, refused=refused, carry=carry)
     return ReadBack() if isinstance(step, Batch) and progress.unread_feedback else step
 
 
-def _next(progress: Progress, *, ended: bool, held_back: int, refused: Collection[str]) -> Opening | Batch | None:
+def _next(
+    progress: Progress, *, ended: bool, held_back: int, refused: Collection[str], carry: bool
+) -> Opening | Batch | None:
     """Decide the next request of a conversation that waits for no answer."""
+    carries = bool(progress.state.owed) and not progress.entries and (carry or ended)
     if progress.state.closed:
-        return _after_end(progress)
+        return _after_end(progress, carries=carries)
     ready = list(islice(progress.entries, max(0, len(progress.entries) - held_back)))
     if progress.state.id is not None:
+        if carries and not ended:
+            return _carrier(progress, completes=progress.state.count + 1 >= limits.MAX_MESSAGES)
         return append(progress, ready, ended=ended)
-    if ready or (ended and progress.always):
+    if ready or (ended and progress.always) or (carries and progress.header.shared):
         return opening(progress, ready, ended=ended, refused=refused)
     return None
 
@@ -179,7 +192,7 @@ def append(progress: Progress, ready: Sequence[EncodedMessage], *, ended: bool) 
     completes = full or (ended and following is None)
     if count == 0 and not completes:
         return None
-    sent = ready[:count] or (progress.closing,)
+    sent = ready[:count] or (added.closing(progress),)
     return Batch(
         entries=count,
         completes=completes,
@@ -189,10 +202,18 @@ def append(progress: Progress, ready: Sequence[EncodedMessage], *, ended: bool) 
     )
 
 
-def _after_end(progress: Progress) -> Batch | None:
+def _carrier(progress: Progress, *, completes: bool = False) -> Batch:
+    """Decide the append with a message that only carries metadata, or that as the last which fits completes as well."""
+    batch = Batch(entries=0, completes=completes, closing=True)
+    state, message = progress.state, added.instead_of_entries(progress, batch)
+    metadata = state.metadata | {progress.counter: state.appended + 1}
+    return msgspec.structs.replace(batch, ids=(message.id,), metadata=metadata)
+
+
+def _after_end(progress: Progress, *, carries: bool) -> Batch | None:
     """Decide the append to a completed conversation: one message, so that a refusal costs no other."""
     if not progress.entries:
-        return None
+        return _carrier(progress) if carries else None
     state, first = progress.state, progress.entries[0]
     return Batch(entries=1, ids=(first.id,), metadata=state.metadata | {progress.counter: state.appended + 1})
 

@@ -22,7 +22,7 @@ append unsettled  `unsettled`                  GET, unless the answer   stored: 
                                                                         Rejected: open, with fewer messages, or one
                                                                         set aside. 404, or the conversation is full:
                                                                         moved on
-closed            `closed`                     none; for feedback an    moved on, if other messages wait
+closed            `closed`                     none; after it, an       moved on, if other messages wait
                                                append without a status
 moved on          the next `part`, and the     as not opened            a further conversation of the same chain, which
                   id of the `previous` one                              names the one before it
@@ -35,6 +35,7 @@ are counted as `duplicated_risk`.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -42,9 +43,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra.delivery.protocol import joining, judgements
-from converra.delivery.protocol.entry import resplit, synthetic
+from converra.delivery.protocol.entry import resplit
 from converra.wire import details, limits
-from converra.wire.models import CLOSING_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from converra.delivery.header import Header
     from converra.delivery.protocol.entry import EncodedMessage
 
-OPENING_WORDS = "Conversation started."
-CONTINUING_WORDS = "Conversation continued."
 _CONTINUES = "continues"
 """Name of the id of the previous conversation in the metadata of a further one."""
 
@@ -89,7 +87,7 @@ class Batch(msgspec.Struct, frozen=True):
     completes: bool = False
     """It sets the status to `completed`."""
     closing: bool = False
-    """It holds the synthetic closing message instead of entries: nothing waits, and an append must not be empty."""
+    """It holds a synthetic message instead of entries: nothing waits, and an append must not be empty; see `added`."""
     ids: tuple[str, ...] = ()
     """The `messageId` of each message."""
     metadata: dict[str, Any] | None = None
@@ -118,6 +116,8 @@ class State(msgspec.Struct, omit_defaults=True):
     """Metadata that the next append carries."""
     annotations: dict[str, Any] = {}
     """All metadata so far: a further conversation of the chain starts with it."""
+    owed: list[str] = []
+    """Names in `metadata` that the app has set, and that no stored request has carried yet."""
     late_errors: dict[str, Any] = {}
     """Errors that came after their messages, by the ids of these; see `late_errors`."""
     opening: Opening | None = None
@@ -163,6 +163,10 @@ class Progress:
     """It is completed even if nothing was recorded here: another process may have opened it."""
     send_now: bool = False
     """A flush, or the end of a block, asks to send it without waiting for the interval."""
+    carry_at: float = math.inf
+    """Monotonic time at which owed metadata is sent even without a message; 0 for a flush or the end of a block."""
+    offered: frozenset[str] = frozenset()
+    """Owed metadata that the create under way holds."""
     held: bool = False
     """A worker is sending it."""
     attempts: int = 0
@@ -197,17 +201,15 @@ class Progress:
         self.writer: str = writer
         """Identifies this process among those that share the session; empty if the session is not shared."""
         if state is None:
-            metadata = header.metadata
-            if details.DETAILS in metadata:
-                metadata = details.renamed(metadata)
+            metadata = details.renamed(header.metadata) if details.DETAILS in header.metadata else header.metadata
             state = State(metadata=dict(metadata), annotations=dict(metadata))
         self.state: State = state
         self.arrived: deque[tuple[float, Any]] = deque()
         """Messages that are not encoded yet, as the outbox keeps them, each with the monotonic time of its arrival."""
         self.entries: deque[EncodedMessage] = deque()
         """The encoded messages that wait, in order; they come before those in `arrived`."""
-        self.notes: deque[tuple[int, dict[str, Any]]] = deque()
-        """Metadata to be merged into the state, each with its row in a durable outbox."""
+        self.notes: deque[tuple[int, dict[str, Any], bool]] = deque()
+        """Metadata to be merged into the state, with its row in a durable outbox; True if the app has set it."""
         self.rows: OutboxRows = rows or OutboxRows()
 
     @property
@@ -248,26 +250,35 @@ class Progress:
         state = self.state
         begun = self.always or state.id is not None or state.opening is not None
         unfinished = self.ended and begun and not state.closed
-        waiting = bool(self.arrived or self.entries)
-        return waiting or unfinished or state.unsettled is not None or state.opener_unknown
+        waiting = bool(self.arrived or self.entries or state.unsettled or state.opener_unknown)
+        carries = (self.ended or self.carry_at < math.inf) and (state.id is not None or self.header.shared)
+        return waiting or unfinished or (carries and bool(state.owed or self.notes))
+
+    @property
+    def owes(self) -> bool:
+        """Report whether metadata of the app's waits, perhaps for a message that takes it along."""
+        return bool(self.state.owed) or any(alone for _, _, alone in tuple(self.notes))
 
     def settled(self, mark: int) -> bool:
         """Report whether the first `mark` recorded messages are dealt with, and no request is unanswered."""
         state = self.state
         if self.gone < mark or state.unsettled is not None or state.opener_unknown or state.opening is not None:
             return False
-        return not (self.ended and self.busy)
+        return not ((self.ended or (self.carry_at == 0 and self.owes)) and self.busy)
 
-    def annotate(self, metadata: dict[str, Any]) -> None:
-        """Merge metadata into what the next request carries."""
+    def annotate(self, metadata: dict[str, Any], *, alone: bool = False) -> None:
+        """Merge metadata into what the next request carries; `alone`: it is owed even if no message follows."""
         added = judgements.take(self, details.renamed(metadata))
         self.state.annotations |= added
         self.state.metadata |= added
+        self.offered -= added.keys()
+        if alone:
+            self.state.owed = list(dict.fromkeys((*self.state.owed, *added)))
 
     def drop_metadata(self) -> bool:
         """Continue without the user's metadata; return False if there was none."""
         had = bool(self.state.metadata)
-        self.state.annotations, self.state.metadata = {}, {}
+        self.state.annotations, self.state.metadata, self.state.owed = {}, {}, []
         return had
 
     def opened(self, conversation_id: str, opening: Opening, *, ours: bool) -> list[EncodedMessage]:
@@ -276,17 +287,17 @@ class Progress:
         Args:
             conversation_id: The API's id.
             opening: The create that was answered.
-            ours: This process is the opener. Otherwise the conversation was there before, and the create stored
-                nothing.
+            ours: This process is the opener. Otherwise the conversation was there before, and nothing was stored.
 
         """
         state = self.state
         state.id, state.opening, state.opener_unknown = conversation_id, None, False
         self.first_id = self.first_id or conversation_id
         sent = self._leave(opening.entries) if ours else []
+        if ours and (sent or not self.header.shared):  # else another process may have opened it, without this metadata
+            state.owed = [name for name in state.owed if name not in self.offered]
         state.count += max(len(sent), 1)  # a create without messages holds a synthetic one
-        if opening.status in ("completed", "abandoned"):
-            state.closed = True
+        state.closed = state.closed or opening.status in ("completed", "abandoned")
         return sent
 
     def drop_sent_by_opener(self, system_texts: Container[str], signatures: Container[str]) -> list[EncodedMessage]:
@@ -303,38 +314,35 @@ class Progress:
         state.unsettled, state.again = None, False
         sent = self._leave(batch.entries)
         stored = 1 if batch.closing else len(sent)
-        state.count += stored
-        state.appended += stored
+        state.count, state.appended = state.count + stored, state.appended + stored
         state.suspects = max(0, state.suspects - len(sent))
         state.most = min(limits.MAX_MESSAGES, state.most * 2)
         carried = batch.metadata or {}
         state.metadata = {k: v for k, v in state.metadata.items() if k not in carried or carried[k] != v}
-        if batch.completes:
-            state.closed = True
+        state.owed = [name for name in state.owed if name in state.metadata]
+        state.closed = state.closed or batch.completes
         return sent
 
     def not_stored(self) -> None:
-        """Record that an append is not stored: its messages still wait, and are sent again."""
+        """Record that an append is not stored: its messages and its metadata still wait, and are sent again."""
         self.state.unsettled = None
+        self.carry_at = 0.0 if self.state.owed else self.carry_at
 
     def refused(self, batch: Batch) -> list[EncodedMessage]:
-        """Record that an append was rejected as invalid; return the message that is set aside, if it was alone.
-
-        Otherwise the next append has half of the messages, until the invalid one is found.
-        """
+        """Record that an append was rejected as invalid; return the message that is set aside, if it was alone."""
         state = self.state
         state.unsettled = None
         if batch.entries > 1:
             state.suspects = batch.entries
             return []
         state.suspects = 0
-        if not batch.entries:  # the synthetic closing message: nothing else could complete the conversation
-            state.closed = True
+        if not batch.entries:  # a synthetic message: nothing else could complete the conversation, or carry metadata
+            state.closed, state.owed = state.closed or batch.completes, []
         return self._set_aside(batch.entries)
 
     def refuse_all(self) -> list[EncodedMessage]:
         """Record that the conversation itself was rejected; return everything that waited, which is set aside."""
-        self.state.opening, self.state.unsettled, self.state.closed = None, None, True
+        self.state.opening, self.state.unsettled, self.state.closed, self.state.owed = None, None, True, []
         return self._set_aside(len(self.entries))
 
     def too_large(self, batch: Batch, largest: int) -> list[EncodedMessage]:
@@ -373,16 +381,6 @@ class Progress:
             late_errors=state.late_errors,
             suspects=state.suspects,
         )
-
-    @property
-    def closing(self) -> EncodedMessage:
-        """The synthetic message that completes a conversation when no other message waits."""
-        return synthetic(CLOSING_WORDS, f"{self.key}:end")
-
-    @property
-    def first_words(self) -> EncodedMessage:
-        """The synthetic message of a create that holds no recorded one."""
-        return synthetic(CONTINUING_WORDS if self.state.previous else OPENING_WORDS, f"{self.key}:begin")
 
     def _leave(self, count: int) -> list[EncodedMessage]:
         left = [self.entries.popleft() for _ in range(count)]

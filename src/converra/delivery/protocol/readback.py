@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from converra.delivery.protocol import added
 from converra.delivery.protocol.entry import entry_text
 from converra.delivery.protocol.joining import OPENED_BY, SIGNATURES
 
@@ -114,7 +115,8 @@ def _by_status(status: str, progress: Progress, batch: Batch) -> bool | None:
 
 def _by_content(content: str | None, progress: Progress, batch: Batch) -> bool | None:
     """Decide by the last texts of the content; tool messages without text decide nothing."""
-    sent = [progress.closing] if batch.closing else list(islice(progress.entries, batch.entries))
+    entries = list(islice(progress.entries, batch.entries))
+    sent = [added.instead_of_entries(progress, batch)] if batch.closing else entries
     texts = [text for entry in sent if (text := entry_text(entry).strip())]
     if content is None or not texts:
         return None

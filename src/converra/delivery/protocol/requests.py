@@ -15,7 +15,8 @@ any      a redirect                        it is not followed, since the key wou
 any      not the API's own error (a page)  this is not the API: wait, as for a rejected key
 append   404                               the rest goes to a further conversation that names this one
 append   400 that names the status         another process has completed the conversation: as for 404
-append   413                               fewer messages, a further conversation, or smaller parts of the message
+append   413                               fewer messages, a further conversation, or smaller parts of the message; if
+                                           it holds no recorded message, without metadata
 append   any, and the conversation is      the message is set aside: it is feedback on a completed conversation
          closed
 append   400                               without metadata, if it has a single message; else half the messages, down
@@ -35,12 +36,13 @@ import msgspec
 
 from converra.api import operations
 from converra.api.results import StoredConversation
-from converra.delivery.protocol import joining
+from converra.delivery.protocol import added, joining
 from converra.delivery.protocol.progress import OpeningForm
 from converra.errors import APIStatusError, ConverraError, PayloadTooLargeError
 from converra.process.guard import log_limited
 from converra.wire import details, json_safe
 from converra.wire.json_safe import encode
+from converra.wire.models import FEEDBACK
 
 if TYPE_CHECKING:
     from converra.api.operations import Accepted, Operation
@@ -77,7 +79,7 @@ def _content(progress: Progress, opening: Opening) -> bytes:
             metadata[joining.SIGNATURES] = signatures
     if found:  # metadata of the user's with this name was renamed
         metadata[details.DETAILS] = found
-    messages = [msgspec.Raw(content) for content, _ in sent or [progress.first_words.apart()]]
+    messages = [msgspec.Raw(content) for content, _ in sent or [added.first_words(progress).apart()]]
     return encode({"messages": messages, "metadata": metadata})
 
 
@@ -88,14 +90,16 @@ def _model(progress: Progress) -> str | None:
     return next((name for name in named if not name.isspace()), None)
 
 
-def append(progress: Progress, batch: Batch) -> Operation[Accepted]:
+def append(progress: Progress, batch: Batch) -> Operation[Accepted | StoredConversation]:
     """Append messages (API document, "Append Messages")."""
-    sent = islice(progress.entries, batch.entries) if batch.entries else (progress.closing,)
+    sent = islice(progress.entries, batch.entries) if batch.entries else (added.instead_of_entries(progress, batch),)
+    may_replace = progress.header.shared and FEEDBACK in (batch.metadata or ())  # see `judgements`
     return operations.append_encoded(
         progress.state.id or "",
         [entry.raw for entry in sent],
         status="completed" if batch.completes else None,
         metadata=batch.metadata,
+        shows=may_replace,
     )
 
 
@@ -120,6 +124,11 @@ _AFTER_END = (
     "converra: the API takes no feedback on a completed conversation. Give it before: keep the conversation open "
     "(session_id=, keep_open=True), and complete it later (converra.complete)."
 )
+_METADATA_AFTER_END = (
+    "converra: the API takes no metadata on a completed conversation: %s are not recorded. Set them before the "
+    "conversation is completed."
+)
+_GONE = "converra: the API no longer knows a conversation: its metadata %s is not recorded, since no message follows."
 _WITHOUT_METADATA = "converra: the API rejected a conversation's metadata; continuing without it: %s"
 
 _MAX_ADDRESSES = 10
@@ -208,10 +217,16 @@ class Refusals:
         """Record that an append was rejected: fewer messages, smaller ones or a further conversation are tried."""
         status, named = _status(error), _named(error)
         if progress.state.closed:
-            log_limited("after end", _AFTER_END)
+            if batch.entries:
+                log_limited("after end", _AFTER_END)
+            else:
+                log_limited("metadata after end", _METADATA_AFTER_END, ", ".join(progress.state.owed))
             self._reject(progress, progress.refused(batch), error)
         elif status == HTTPStatus.NOT_FOUND:
-            progress.move_on()
+            gone(progress)
+        elif isinstance(error, PayloadTooLargeError) and not batch.entries and progress.drop_metadata():
+            log_limited("metadata", _WITHOUT_METADATA, error)
+            progress.not_stored()
         elif isinstance(error, PayloadTooLargeError):
             self._reject(progress, progress.too_large(batch, self._largest), error)
         elif "status" in named or "already completed" in str(error):
@@ -236,6 +251,13 @@ class Refusals:
         if left:
             self._settlement.settle(progress, left, "rejected", str(error))
             log_limited("rejected", "converra: the API rejected %d messages, which are set aside: %s", len(left), error)
+
+
+def gone(progress: Progress) -> None:
+    """Continue in a further conversation: the API no longer knows this one."""
+    if progress.state.owed and not progress.depth:
+        log_limited("metadata gone", _GONE, ", ".join(progress.state.owed))
+    progress.move_on()
 
 
 def _status(error: ConverraError) -> int:

@@ -207,6 +207,8 @@ class Flusher(WorkLoop):
             self._rate_limiter.forget(progress)
             return
         progress.send_now = progress.send_now and progress.depth > 0
+        if progress in self.owing and not progress.owes:
+            self.owing.discard(progress)
         due = batching.due_at(progress, self._config.flush_interval)
         if due is not None:
             if self._file is not None and self._inheritance.goes_before(progress):
@@ -214,6 +216,7 @@ class Flusher(WorkLoop):
             self._schedule.put(progress, due, batching.rank(progress))
             return
         self._schedule.drop(progress)
+        progress.carry_at = math.inf  # nothing is to be carried
         if progress.ends_at is not None and not progress.ended:
             self._schedule.put(progress, progress.ends_at, progress.ends_at)
         elif progress.ended or progress.orphan:
@@ -268,9 +271,13 @@ class Flusher(WorkLoop):
                 progress.arrived.extend((command.since, item) for item in command.items)
                 progress.received += len(command.items)
             case Annotate():
-                progress.notes.append((command.row, command.metadata))
+                progress.notes.append((command.row, command.metadata, command.alone))
+                if command.alone:
+                    self.owing.add(progress)
+                if command.soon:
+                    progress.carry_at = min(progress.carry_at, time.monotonic() + self._config.flush_interval)
             case SendNow():
-                progress.send_now = True
+                progress.send_now, progress.carry_at = True, 0.0
             case End():
                 progress.ended = True
                 progress.always = progress.always or command.always
@@ -280,7 +287,10 @@ class Flusher(WorkLoop):
         now = time.monotonic()
         if self._file is not None:
             self._recover(now, self._file)
-        for progress in [*(self._open if request.ends else self._schedule.planned), *self._held]:
+        for progress in self.owing:
+            progress.carry_at = 0.0
+        waiting = self._open if request.ends else self._schedule.planned
+        for progress in [*waiting, *self.owing, *self._held]:
             expired = progress.ends_at is not None and progress.ends_at <= now
             if request.ends and (expired or not (progress.header.shared or progress.orphan)):
                 progress.ended = True

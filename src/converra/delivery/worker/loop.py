@@ -13,6 +13,7 @@ from collections import deque
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from converra.config import freezes_between_calls, is_fleet
 from converra.process.guard import guard
 from converra.process.telemetry import suppressed
 from converra.process.workers import WakeHint, Workers
@@ -20,6 +21,7 @@ from converra.process.workers import WakeHint, Workers
 if TYPE_CHECKING:
     import threading
 
+    from converra.config import Config
     from converra.delivery.conversation_queue import Command, ConversationQueue, FlushRequest
     from converra.delivery.outbox import Outbox
     from converra.delivery.protocol.progress import Progress
@@ -55,6 +57,15 @@ class Mode(IntEnum):
     LOADING = 4
 
 
+def usual_mode(config: Config) -> Mode:
+    """Return the mode of a process that can start threads."""
+    if freezes_between_calls():
+        return Mode.CALLER_WAITS
+    if (config.outbox is not None and not is_fleet(config.outbox)) or config.console:
+        return Mode.CALLER_ASSEMBLES
+    return Mode.BACKGROUND
+
+
 class WorkLoop(ABC):
     """The callers' side of a flusher or a shipper, and its workers. The abstract methods are what differs."""
 
@@ -78,6 +89,8 @@ class WorkLoop(ABC):
         self._recover_at: float = math.inf
         """Monotonic time of the next look into an outbox that other processes share."""
         self.commands: deque[Command] = deque()
+        self.owing: set[Progress] = set()
+        """Conversations whose metadata is not delivered; it may wait for a message that takes it along."""
         self.periodic_task: PeriodicTask | PeriodicTasks | None = periodic_task
         self.mode: Mode = mode
         """Changed by `switch` only."""

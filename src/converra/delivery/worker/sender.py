@@ -21,13 +21,15 @@ any       another refusal              see `protocol/requests.py`
 
 from __future__ import annotations
 
+import math
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from converra.api import retry
-from converra.delivery.protocol import judgements, late_errors, readback, requests
+from converra.api.results import StoredConversation
+from converra.delivery.protocol import added, judgements, late_errors, readback, requests
 from converra.delivery.protocol.batching import ReadBack, plan
 from converra.delivery.protocol.progress import Batch, Opening
 from converra.delivery.protocol.requests import Refusals
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from converra.api.operations import Accepted, Operation
-    from converra.api.results import StoredConversation
     from converra.config import Config
     from converra.delivery.outbox import Outbox
     from converra.delivery.protocol.batching import Step
@@ -156,17 +157,21 @@ class Sender:
     def _decide(self, progress: Progress) -> Step:
         """Plan the next request, which is saved before it is sent: after a crash it may have been stored."""
         ended = progress.ended  # read before the messages: once it is set, all of them are there
+        carry_at, now = progress.carry_at, self._monotonic()
+        if carry_at <= now:
+            progress.carry_at = math.inf  # before the metadata is merged: more may come, and be asked for, meanwhile
         self._prepare(progress)
-        fresh = (
-            not (ended or progress.send_now)
-            and progress.entries
-            and progress.newest + self._interval > self._monotonic()
-        )
-        step = plan(progress, ended=ended, held_back=1 if fresh else 0, refused=self._refusals.statuses)
-        if isinstance(step, Opening):
-            progress.state.opening = step
-        elif isinstance(step, Batch):
+        fresh = not (ended or progress.send_now) and progress.entries and progress.newest + self._interval > now
+        held_back, carry = 1 if fresh else 0, carry_at <= now
+        step = plan(progress, ended=ended, held_back=held_back, refused=self._refusals.statuses, carry=carry)
+        if isinstance(step, Batch):
             progress.state.unsettled, progress.accepted = step, False
+            return step
+        progress.carry_at = min(progress.carry_at, carry_at)
+        if isinstance(step, Opening):
+            if progress.state.opening is None:
+                progress.offered = frozenset(progress.state.owed)
+            progress.state.opening = step
         return step
 
     def _prepare(self, progress: Progress) -> None:
@@ -182,9 +187,12 @@ class Sender:
                 self._counters.add(withheld=1)
             progress.gone += 1
         while progress.notes:
-            row, metadata = progress.notes.popleft()
+            row, metadata, alone = progress.notes[0]
             progress.rows.noted = max(progress.rows.noted, row)
-            progress.annotate(late_errors.take(progress, json_safe.plain(metadata)))
+            try:
+                progress.annotate(late_errors.take(progress, json_safe.plain(metadata)), alone=alone)
+            finally:
+                progress.notes.popleft()  # last: a flush that asks meanwhile what is owed finds it in either place
         if progress.state.late_errors:
             late_errors.apply(progress)
 
@@ -218,6 +226,8 @@ class Sender:
     def _succeeded(self, progress: Progress, step: Opening | Batch | ReadBack, answer: Any) -> None:
         if isinstance(step, Batch):
             self._delivered(progress, progress.stored(step))
+            if isinstance(answer, StoredConversation):
+                judgements.restore(progress, step, answer)
         elif isinstance(step, Opening):
             self._created(progress, step, answer)
         else:
@@ -239,7 +249,7 @@ class Sender:
         opening = progress.state.opening
         if opening is None:
             return
-        created = [progress.entries[index] for index in range(opening.entries)] or [progress.first_words]
+        created = [progress.entries[index] for index in range(opening.entries)] or [added.first_words(progress)]
         ours = readback.is_ours(answer, progress, created)
         self._opened(progress, opening, answer, ours=ours)
         if not ours:
@@ -361,7 +371,7 @@ class Sender:
         """Continue without reading the conversation back: it is gone, or the API does not show it."""
         progress.unread_feedback = False
         if status == HTTPStatus.NOT_FOUND:
-            progress.move_on()
+            requests.gone(progress)
         elif progress.state.unsettled is not None and progress.accepted:
             self._delivered(progress, progress.stored(progress.state.unsettled))
         elif progress.state.unsettled is not None:
