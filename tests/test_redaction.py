@@ -50,6 +50,22 @@ FOUND = {
     "redis://:hunter22@cache/0, https://x.org/a?se=1&sig=abcdefgh%3D": "redis://:[secret]@cache/0, "
     "https://x.org/a?se=1&sig=[secret]",
     "authorization: bearer abc123.def456": "authorization: bearer [secret]",
+    "4111.1111.1111.1111, 3782.822463.10005 and 4111/1111/1111/1111": "[card], [card] and [card]",
+    "Nr.4111\u00a01111\u202f1111\u20091111, 4111 - 1111 - 1111 - 1111": "Nr.[card], [card]",
+    "4111\u20101111\u20111111\u20121111, 4111\u20131111\u20141111\u20151111": "[card], [card]",
+    "4111\u22121111\u22121111\u22121111": "[card]",
+    "4111\u200b1111\u200b1111\u200b1111 or 4111\ufeff1111\u00ad1111\u20601111": "[card] or [card]",
+    "\uff14\uff11\uff11\uff11 " + "\uff11\uff11\uff11\uff11 " * 3 + "\u0664" + "\u0661" * 15: "[card] [card]",
+    "DE89.3704.0044.0532.0130.00; DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000": "[iban]; [iban]",
+    "+49\u00a030\u202f1234567, 555\u2011123\u20114567, \uff0b49 30 1234567": "[phone], [phone], [phone]",
+    "ip:10.0.0.1, at 192.168.001.010 or \uff11\uff10.0.0.\uff11": "ip:[ip], at [ip] or [ip]",
+    "deployed version 1.2.3.4 to 10.0.0.5; OpenSSL 3.0.13.1:443": "deployed version 1.2.3.4 to [ip]; OpenSSL [ip]:443",
+    "version 1.2.3.4/24, conversion 10.0.0.5, version on 10.0.0.5": "version [ip]/24, conversion [ip], version on [ip]",
+    "redis 10.0.0.5, nginx 3.0.13.1, chrome 10.0.0.5, release 10.0.0.5": "redis [ip], nginx [ip], chrome [ip], "
+    "release [ip]",
+    "rediriger vers 10.0.0.5, ver 10.0.0.5, v 10.0.0.5, outside/203.0.113.5": "rediriger vers [ip], ver [ip], v [ip], "
+    "outside/[ip]",
+    "https://example.org/Chrome/10.0.0.5 IP version 4: 10.0.0.5": "https://example.org/Chrome/[ip] IP version 4: [ip]",
 }
 
 LEFT = [
@@ -63,6 +79,13 @@ LEFT = [
     "the password is secret; tokens: 12; monkey: banana; the bearer representative",
     "de12 and some more words that go on, AT00 1904 3002 3457 3201",
     "the lone half \ud800 of an emoji",
+    "version 1.2.3.4, v1.2.3.4, Version: 1.2.3.4, versions 1.2.3.4, version is 1.2.3.4, ver. 1.2.3.4",
+    "openssl 3.0.13.1 and OpenSSL 3.0.13.1, built by JDK 17.0.2.1, driven by chromedriver 1.2.3.4",
+    "Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36 Edg/120.0.0.0",
+    '{"version": "1.2.3.4", "appVersion": "1.2.3.4", "sdk_version":"1.2.3.4"} VERSION=1.2.3.4',
+    "section 1.2.3.4, § 1.2.3.4, die Version 1.2.3.4, la versión 1.2.3.4",
+    "0.4111111111111111 1,4111111111111111 4111.1111.11111111 4111.1111 1111.1111x",
+    "years 2019/2020/2021/2023, from 2024.01.02 to 2025.01.02",
 ]
 
 
@@ -96,6 +119,19 @@ def test_what_is_left(text: str) -> None:
     found = redaction.standard()
     assert found({"content": text}) == {"content": text}
     assert found.withheld == {}
+
+
+def test_the_name_of_a_field_tells_a_version_from_an_address() -> None:
+    """In arguments of tools and in metadata; the words of the value itself come first."""
+    given = {"version": "1.2.3.4", "sdkVersions": ["1.2.3.4"], "server": "1.2.3.4", "conversion": "1.2.3.4"}
+    cleaned = redaction.standard()({"content": "", "metadata": given | {"chrome_version": "of 10.0.0.5"}})["metadata"]
+    assert cleaned == {
+        "version": "1.2.3.4",
+        "sdkVersions": ["1.2.3.4"],
+        "server": "[ip]",
+        "conversion": "[ip]",
+        "chrome_version": "of [ip]",
+    }
 
 
 def test_pseudonyms_are_stable_and_turned_back_by_their_key_alone() -> None:
@@ -141,7 +177,20 @@ def test_counting_from_many_threads() -> None:
 
 def test_a_long_text_takes_time_in_proportion() -> None:
     """No text makes a pattern try again and again: ten times as long takes about ten times the steps."""
-    for unit in ("a", "1", "1 ", "a@", "1.", ":", "+1-", "AB12 ", "-----BEGIN PRIVATE KEY-----", "eyJ", "token=", "0 "):
+    units = ["a", "1", "1 ", "a@", "1.", ":", "+1-", "AB12 ", "-----BEGIN PRIVATE KEY-----", "eyJ", "token=", "0 "]
+    units += [
+        "4111 ",
+        "4111.",
+        "4111\u00a0",
+        "4 - ",
+        "\u00a0",
+        "\u200b",
+        "1.1.1.1 ",
+        "version 1.1.1.1 ",
+        "version ",
+        "AB12.",
+    ]
+    for unit in units:
         redaction.standard()({"content": unit * 50_000})  # quadratic, it would run into the timeout of a test
 
 

@@ -7,12 +7,12 @@ secret    keys and tokens of well-known forms, JSON web tokens, private keys, `B
 email     addresses
 iban      account numbers whose check digits are right
 card      numbers of 13 to 19 digits that begin and check as payment cards do (Luhn)
-ip        IPv4 and IPv6 addresses
+ip        IPv4 and IPv6 addresses; no version, where the words before it or the name of its field say so
 phone     `+` or `00` and a country, or an area code that is set apart
 ========  ==============================================================================================
 
-Patterns find what has a form. They find no names and no street addresses, and now and then take a number for what it is
-not.
+Digits may be those of any script, with spaces and hyphens of any kind between them. Patterns find what has a form. They
+find no names and no street addresses, and now and then take a number for what it is not.
 """
 
 from __future__ import annotations
@@ -72,7 +72,12 @@ _PASSWORD = re.compile(r"://[^\s:/@]{0,64}:([^\s/@]{1,256})(?=@)")
 _EMAIL = re.compile(
     r"(?<![\w.+%-])[\w.+%-][\w.+%'&-]{0,63}(?:@|%40)(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])", re.IGNORECASE
 )
-_IBAN = re.compile(r"[A-Za-z](?<!\w.)[A-Za-z]\d\d(?:[ -]?[A-Za-z0-9]){11,30}")
+_SPACES = " \u00a0\u2000-\u200f\u202f\u205f\u2060\u3000\ufeff"
+_APART = rf"{_SPACES}\u00ad\u2010-\u2015\u2212\ufe58\ufe63\uff0d-"
+"""Spaces of any width, none included, and hyphens: texts that were copied from pages and documents have them."""
+_BETWEEN = r".\u00b7\u2022\u2024\uff0e/_"
+"""Characters between the usual groups of a card; in other places numbers and dates have them."""
+_IBAN = re.compile(rf"[A-Za-z](?<!\w.)[A-Za-z]\d\d(?:[.{_APART}]{{0,2}}[A-Za-z0-9]){{11,30}}")
 _IBAN_LENGTHS = """
 AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24 FI18
 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20
@@ -81,25 +86,56 @@ SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 
 """
 _CHARACTERS = {each[:2]: int(each[2:]) for each in _IBAN_LENGTHS.split()}
 """Length of the account numbers of a country (IBAN registry): the code of the bank may follow one."""
-_CARD = re.compile(r"(?<![\w.-])[2-6]\d{3}(?:[ -]?\d){9,15}(?![\w-])")
-_CARD_BEFORE = re.compile(r"\d{4}(?:([ -])\d{4}\1\d{4}\1\d{4}|([ -])\d{6}\2\d{5}|\d{9,15})(?![\d])")
-"""A card in its usual groups, before other numbers: its date, or its code."""
-_IP = re.compile(
-    r"""
-    (?<![\w.:])(?:
-        \d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d)
-      | (?:[0-9A-Fa-f]{0,4}:){2,7}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4})(?![\w:]|\.\d)
-    )
+_CARD = re.compile(
+    rf"""
+    \d(?<![\w-].)(?<!\d[.,].)\d{{3}}(?:
+        (?:[{_APART}]{{0,3}}\d){{9,15}}
+      | (?P<four>[{_BETWEEN}])\d{{4}}(?P=four)\d{{4}}(?P=four)\d{{4}}
+      | (?P<six>[{_BETWEEN}])\d{{6}}(?P=six)\d{{4,5}}
+    )(?![\w-])
     """,
     re.VERBOSE,
 )
-_PHONE = re.compile(
+_CARD_BEFORE = re.compile(
+    rf"\d{{4}}(?:([{_APART}]{{1,3}})\d{{4}}\1\d{{4}}\1\d{{4}}|([{_APART}]{{1,3}})\d{{6}}\2\d{{4,5}}|\d{{9,15}})(?!\d)"
+)
+"""A card in its usual groups, before other numbers: its date, or its code."""
+_IPV6 = re.compile(
     r"""
+    [0-9A-Fa-f:](?<![\w.:].)(?:(?<=:)|[0-9A-Fa-f]{0,3}:)(?:[0-9A-Fa-f]{0,4}:){1,6}
+    (?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4})(?![\w:]|\.\d)
+    """,
+    re.VERBOSE,
+)
+_IPV4 = re.compile(r"\d(?<![\w.].)\d{0,2}(?:[.\uff0e]\d{1,3}){3}(?!\w|\.\d)")
+_VERSION_BEFORE = re.compile(
+    r"""
+    (?:
+        (?: (?<![A-Za-z])(?i:version(?:e|s|en|er)?|versi[oó]n|versão|ver\.|revision|section|chapter|clause)
+          | (?<=[a-z])Versions? | версия | 版本 | バージョン | § )
+        (?:[ ](?:is|was|number|no))?[.]?["']?[ ]{0,2}[:=]{0,2}[ ]{0,2}["'(]?
+      | (?<![\w./:@-])(?:Version|(?:Headless)?Chrome|Chromium|CriOS|Edg(?:e|A|iOS)?|OP(?:R|iOS)|Opera|Safari|Firefox
+          | FxiOS|Electron|YaBrowser|Vivaldi|Brave|SamsungBrowser|UCBrowser|Whale|AppleWebKit)/
+      | (?<![\w./:@-])(?i:openssl|libressl|boringssl|gnutls|openjdk|jdk|jre|chromedriver|geckodriver)[ ]
+    )\Z
+    """,
+    re.VERBOSE,
+)
+"""Words that stand before a version and never before an address: one for it, or a program that is no host.
+
+In other languages `vers`, `ver` and `release` stand before addresses as well, and so do names of servers.
+"""
+_PORT_OR_MASK = re.compile(r"[:/]\d")
+_CONTEXT = 40
+"""Characters before a match that are looked at."""
+
+_PHONE = re.compile(
+    rf"""
     (?<![\w.+-])(?:
-        (?:\+|00)\ ?[1-9](?:[ ./-]?\(?\d\)?){6,14}
-      | \(\d{2,5}\)[ ]?\d(?:[ ./-]?\d){4,10}
-      | \d{3}[ .-]\d{3}[ .-]\d{4}
-      | 0\d{1,5}[ /-]\d(?:[ -]?\d){4,9}
+        (?:[+\uff0b]|00)[{_SPACES}]?[1-9\uff11-\uff19](?:[./{_APART}]{{0,2}}\(?\d\)?){{6,14}}
+      | \(\d{{2,5}}\)[{_SPACES}]?\d(?:[./{_APART}]?\d){{4,10}}
+      | \d{{3}}[.{_APART}]\d{{3}}[.{_APART}]\d{{4}}
+      | 0\d{{1,5}}[/{_APART}]\d(?:[{_APART}]?\d){{4,9}}
     )(?![\w-])
     """,
     re.VERBOSE,
@@ -108,6 +144,7 @@ _PHONE = re.compile(
 _LABEL = re.compile(rf"\[({'|'.join(KINDS)}):([\w-]{{22,}})\]")
 _LABEL_OR_KIND = re.compile(rf"\[({'|'.join(KINDS)})(?::[\w-]{{22,}})?\]")
 _SHORTEST_KEY = 8
+_CARDS_BEGIN = range(2, 7)
 
 
 class Redaction:
@@ -139,23 +176,23 @@ class Redaction:
                 changed[name] = self._clean(message[name], found)
         return changed
 
-    def _clean(self, value: Any, found: dict[str, int]) -> Any:
+    def _clean(self, value: Any, found: dict[str, int], field: str = "") -> Any:
         if isinstance(value, str):
-            return self._text(value, found)
+            return self._text(value, found, field)
         if isinstance(value, dict):
             return {
-                self._text(name, found): each if name in _IDENTIFIERS else self._clean(each, found)
+                self._text(name, found): each if name in _IDENTIFIERS else self._clean(each, found, field=name)
                 for name, each in value.items()
             }
         if isinstance(value, list | tuple):
-            return [self._clean(each, found) for each in value]
+            return [self._clean(each, found, field) for each in value]
         return value
 
-    def _text(self, text: str, found: dict[str, int]) -> str:
+    def _text(self, text: str, found: dict[str, int], field: str = "") -> str:
         for finder in _FINDERS:
             parts: list[str] = []
             done = 0
-            for start, end in finder.places(text):
+            for start, end in finder.places(text, field):
                 found[finder.kind] += 1
                 parts += text[done:start], self._replace(finder.kind, text[start:end])
                 done = end
@@ -246,7 +283,11 @@ def kinds_in(text: str) -> list[str]:
     return _LABEL_OR_KIND.findall(text)
 
 
-def _card(text: str) -> int:
+def _whole(text: str, _before: str, _after: str) -> int:
+    return len(text)
+
+
+def _card(text: str, _before: str, _after: str) -> int:
     """Return the length of the card number at the beginning of a text; 0 if there is none."""
     if _checks_as_card(text):
         return len(text)
@@ -255,13 +296,13 @@ def _card(text: str) -> int:
 
 
 def _checks_as_card(text: str) -> bool:
-    """Check the last digit by Luhn's rule."""
-    digits = [int(digit) for digit in text if digit.isdigit()]
+    """Check the first digit, and the last one by Luhn's rule."""
+    digits = [int(digit) for digit in text if digit.isdecimal()]
     doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]  # noqa: PLR2004 - two digits are added up
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+    return digits[0] in _CARDS_BEGIN and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
-def _iban(text: str) -> int:
+def _iban(text: str, _before: str, _after: str) -> int:
     """Return the length of an account number whose two check digits are right (ISO 13616); 0 for another."""
     places = [at for at, each in enumerate(text) if each.isalnum()]
     count = _CHARACTERS.get(text[:2].upper(), len(places) + 1)
@@ -273,12 +314,18 @@ def _iban(text: str) -> int:
     return 0 if goes_on or int("".join(str(int(each, 36)) for each in plain)) % 97 != 1 else end
 
 
-def _address(text: str) -> int:
+def _address(text: str, before: str, after: str) -> int:
+    """Return the length of an address; 0 for a version, and for what is no address."""
+    plain = "".join(str(int(each)) if each.isdecimal() else each for each in text).replace("\uff0e", ".")
+    if ":" not in plain:
+        plain = ".".join(str(int(part)) for part in plain.split("."))  # zeros may fill it up: 010.000.000.001
     try:
-        ipaddress.ip_address(text)
+        ipaddress.ip_address(plain)
     except ValueError:
         return 0
-    return len(text) if any(each.isdigit() for each in text) else 0  # `C::D` is code
+    if ":" not in plain and _VERSION_BEFORE.search(before) and not _PORT_OR_MASK.match(after):
+        return 0
+    return len(text) if any(each.isdigit() for each in plain) else 0  # `C::D` is code
 
 
 _WINDOW = 64 * 1024
@@ -293,11 +340,12 @@ class _Finder(NamedTuple):
 
     kind: str
     pattern: re.Pattern[str]
-    holds: Callable[[str], int] = len
+    holds: Callable[[str, str, str], int] = _whole
+    """Gets what was found, what stands before it, and the two characters after it."""
     group: int = 0
 
-    def places(self, text: str) -> Iterator[tuple[int, int]]:
-        """Find what is to be replaced, in windows that end between words."""
+    def places(self, text: str, field: str = "") -> Iterator[tuple[int, int]]:
+        """Find what is to be replaced in the text of a field, in windows that end between words."""
         at, size = 0, _WINDOW
         while True:
             end = min(at + size, len(text))
@@ -306,7 +354,9 @@ class _Finder(NamedTuple):
                 return
             if match is not None and (end == len(text) or match.end() <= end - _MARGIN):
                 start = match.start(self.group)
-                length = self.holds(match[self.group])
+                stop = match.end(self.group)
+                context = text[max(0, start - _CONTEXT) : start] if start else f"{field}:"[-_CONTEXT:]
+                length = self.holds(match[self.group], context, text[stop : stop + 2])
                 if length:
                     yield start, start + length
                 at, size = (start + length if length else match.start() + 1), _WINDOW
@@ -325,6 +375,7 @@ _FINDERS = (
     _Finder("email", _EMAIL),
     _Finder("iban", _IBAN, _iban),
     _Finder("card", _CARD, _card),
-    _Finder("ip", _IP, _address),
+    _Finder("ip", _IPV6, _address),
+    _Finder("ip", _IPV4, _address),
     _Finder("phone", _PHONE),
 )
