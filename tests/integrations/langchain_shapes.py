@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import openai
 import pydantic
 from langchain_core.caches import InMemoryCache
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
@@ -15,6 +17,7 @@ from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 
 from tests.integrations.langchain_app import agent_of
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -289,9 +292,21 @@ async def cached(app: App, config: Any) -> Any:
 
 @shape(2)
 async def parallel(app: App, config: Any) -> Any:
+    """Both are asked at the same time; the second is answered once the first is over, however busy the machine is."""
+    over = threading.Event()
+
+    def wait(_answer: Any) -> None:
+        assert over.wait(LONG)
+
+    def end(answer: Any) -> Any:
+        over.set()
+        return answer
+
     first: Any = RunnableLambda(lambda _: "[[say:One]]")
     second: Any = RunnableLambda(lambda _: "[[slow:0.05]] [[say:Two]]")
-    return RunnableParallel(first=first | app.model(), second=second | app.model()).invoke({}, config)
+    with openai.DefaultHttpxClient(verify=False, event_hooks={"response": [wait]}) as waiting:
+        branches = first | app.model() | end, second | app.model(http_client=waiting)
+        return RunnableParallel(first=branches[0], second=branches[1]).invoke({}, config)
 
 
 @shape(2)

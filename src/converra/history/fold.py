@@ -13,6 +13,8 @@ replaces      a text in the place of an earlier one (same text before it, same t
 a reused id   a result whose call id has an old result is new if a later call had that id too, and the result
               ends the request or has another text
 appended      text that a ReAct framework appended to a resent reply is a tool's result: it exists nowhere else
+same words    a user's message at the end of a request is new, though its words are recorded, if its id is not, and
+              those words are recorded under another id; see `Dialect.identity`
 shared        in a session of several processes, the history up to the last reply was recorded by others: in the
               first request it is marked as already known, in later ones it is only noted in the record
 a failed      its new messages stay recorded; the same request again brings nothing new
@@ -26,7 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from converra.history.alignment import Alignment
+from converra.history.alignment import Alignment, Item
 from converra.history.record import (
     KEYED,
     REPLY,
@@ -44,7 +46,6 @@ from converra.history.record import (
 from converra.history.turn import SourceMessage
 
 if TYPE_CHECKING:
-    from converra.history.alignment import Item
     from converra.history.record import MatchKeys, Record, Snapshot
     from converra.history.turn import Answer
 
@@ -132,6 +133,8 @@ class _Fold:
         self.system = self.alignment.system()
         self.last = self.known_prefix.last if self.known_prefix else START
         """Position of the text before the current item, during the walk through the request."""
+        self.identity: str | None = None if snapshot.dialect.identity is None else self._identity()
+        """The id of the user's message that ends the request."""
         self.thread: int = 0
         self.new: list[NewMessage] = []
 
@@ -146,6 +149,8 @@ class _Fold:
                 self._record_instructions(self.snapshot.instructions)
             for item in self.items:
                 self._record_item(item)
+        if self.identity is not None and self.last != START:
+            self.record.identities[self.identity] = self.last
         self._remember(failed=answer is None if failed is None else failed)
         if answer is not None:
             self._record_answer(answer)
@@ -157,6 +162,33 @@ class _Fold:
         self.record.version += 1
         self._record_answer(answer)
         return self.new[before:]
+
+    def _identity(self) -> str | None:
+        """Return the id of the user's message that ends the request; decide by it whether the message is recorded.
+
+        Where an app sends only the newest message to the model, the words cannot tell a second "yes" from the first.
+        """
+        identify, messages = self.snapshot.dialect.identity, self.snapshot.messages
+        identity = identify(messages[-1]) if identify and messages else None
+        item = next((item for item in self.items if item.index == len(messages) - 1 and item.kind == TEXT), None)
+        at = self.last if item is None else item.at
+        if identity is not None and at is not None and at != START:
+            known = self.record.identities.get(identity)
+            if known is None and at in self.record.identities.values():
+                self._say_again(item, len(messages) - 1)
+            elif item is not None:
+                item.at = at if known is None else known
+            else:
+                self.last = at if known is None else known
+        return identity
+
+    def _say_again(self, item: Item | None, index: int) -> None:
+        """Have the message at the end of the request recorded as new."""
+        if item is not None:
+            item.at = None
+        else:
+            self.last, parts = len(self.record.texts) - 1, self.snapshot.match_keys(index, self.record)
+            self.items = [*self.items, Item(index, len(parts) - 1, *parts[-1][0], parts[-1])]
 
     # -- threads -------------------------------------------------------------------------------------------------
 

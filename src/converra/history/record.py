@@ -203,6 +203,8 @@ class Record(msgspec.Struct, kw_only=True, eq=False):
     """Position → text, of the latest replies."""
     answer_threads: dict[str, int] = {}
     """The provider's id of an answer → its thread."""
+    identities: dict[str, int] = {}
+    """The id of a user's message → the position of its text; see `Dialect.identity`."""
     failed_fingerprints: list[int] | None = None
     """Fingerprints of the last request, if its call failed."""
     failed_continuations: set[tuple[str, tuple[int, ...]]] = set()

@@ -102,6 +102,8 @@ class Dialect(NamedTuple):
     read: Callable[[Any], tuple[SourceMessage, ...]]
     echo: Callable[[SourceMessage], Any] | None = None
     """The message in which most apps resend a reply; only its fingerprint is used."""
+    identity: Callable[[Any], str | None] | None = None
+    """The id of a user's message, where a message keeps its id for good and another one has another id; or None."""
 
 
 _HTTP_STATUSES = range(100, 600)

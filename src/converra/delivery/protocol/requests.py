@@ -272,5 +272,5 @@ def _location(error: ConverraError) -> str:
 
 def _named(error: ConverraError) -> tuple[str, ...]:
     """Return the fields that an error names (API document, "Validation Error")."""
-    details: Any = error.details if isinstance(error, APIStatusError) else None
-    return tuple(map(str, details)) if isinstance(details, dict) else ()
+    fields: Any = error.details if isinstance(error, APIStatusError) else None
+    return tuple(map(str, fields)) if isinstance(fields, dict) else ()

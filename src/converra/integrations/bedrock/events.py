@@ -139,11 +139,11 @@ class ConverseEvents(MessageEvents):
             elif kind.endswith("Exception"):
                 super().feed({"type": "error", "error": {"type": kind}})
 
-    def _begin(self, own: dict[str, Any], block: dict[str, Any] | None = None) -> None:
+    def _begin(self, own: dict[str, Any], first: dict[str, Any] | None = None) -> None:
         """Begin a block, unless it has begun: texts and reasoning do so without an event."""
         index = own.get("contentBlockIndex")
         if index not in self._blocks:
-            super().feed({"type": "content_block_start", "index": index, "content_block": block or {"type": "text"}})
+            super().feed({"type": "content_block_start", "index": index, "content_block": first or {"type": "text"}})
 
     def _block_start(self, own: dict[str, Any]) -> None:
         start = fields(own.get("start"))

@@ -16,7 +16,7 @@ from langchain_core.callbacks.base import BaseCallbackHandler
 from converra.history.draft import failure_record
 from converra.history.turn import Answer, Failure, Request, Scope, SourceMessage
 from converra.integrations.langchain.claims import RunsLayer
-from converra.integrations.langchain.messages import MESSAGES
+from converra.integrations.langchain.messages import KEPT_MESSAGES, MESSAGES
 from converra.integrations.langchain.pauses import is_control_flow, is_pause
 from converra.integrations.langchain.refused import note_refusal, refused_answer, remember
 from converra.integrations.langchain.result import (
@@ -28,7 +28,7 @@ from converra.integrations.langchain.result import (
     tool_results,
 )
 from converra.integrations.langchain.runs import FAILED, PARSERS, RUNS, TOOLS, TRACES, Run, RunClaim, ToolRun
-from converra.integrations.langchain.session import model_of, session_in, session_of, surrounding, tools_of
+from converra.integrations.langchain.session import is_kept, model_of, session_in, session_of, surrounding, tools_of
 from converra.integrations.openai import chat
 from converra.process import context
 from converra.process.guard import guarded
@@ -131,7 +131,8 @@ class RunHandler(BaseCallbackHandler):
         parameters = more.get("invocation_params") or {}
         model = model_of(parameters, metadata)
         scope = self._scope(parent_run_id, metadata)
-        request = Request(dialect=MESSAGES, messages=messages, model=model, tools=tools_of(parameters), scope=scope)
+        dialect = KEPT_MESSAGES if scope.thread is not None and is_kept() else MESSAGES
+        request = Request(dialect=dialect, messages=messages, model=model, tools=tools_of(parameters), scope=scope)
         run = Run(capture.begin(request), RunClaim(model))
         if scope.trace is not None and scope.trace.documents:
             run.documents, scope.trace.documents = scope.trace.documents, []

@@ -102,6 +102,18 @@ def _sent(role: str, own: dict[str, Any]) -> tuple[SourceMessage, ...]:
 MESSAGES = Dialect("langchain", fingerprint, read)
 
 
+def identity(message: Any) -> str | None:
+    """Return the id of a user's message; None for one of another role, or without an id."""
+    return string(getattr(message, "id", None)) if getattr(message, "type", None) == "human" else None
+
+
+KEPT_MESSAGES = MESSAGES._replace(identity=identity)
+"""Messages of a graph with a checkpointer. LangGraph gives each an id when it enters the thread, and keeps it there.
+
+Without a checkpointer, a history that is resent gets new ids with each run.
+"""
+
+
 def _chat_role(own: dict[str, Any]) -> str:
     role = string(own.get("role")) or "user"
     return ROLES.get(role, role)

@@ -18,6 +18,10 @@ SESSION_KEYS = ("thread_id", "session_id", "conversation_id")
 """Where LangGraph, RunnableWithMessageHistory and the conventions of tracing put a session's id."""
 
 
+CHECKPOINTER = "__pregel_checkpointer"
+"""Where LangGraph puts the checkpointer in the configuration of a node."""
+
+
 def session_of(metadata: Mapping[str, Any] | None) -> str | None:
     """Find the framework's session of a run: in its metadata, or in the configuration of its chain."""
     return _session(metadata) or _session(fields(fields(var_child_runnable_config.get()).get("configurable")))
@@ -37,6 +41,12 @@ def surrounding() -> Scope | None:
     origins = (getattr(handler, "origin", None) for handler in getattr(callbacks, "handlers", ()))
     origin = next((origin for origin in origins if isinstance(origin, Origin)), None)
     return Scope(session_in(config), origin, TRACES.get(getattr(callbacks, "parent_run_id", None)))
+
+
+def is_kept() -> bool:
+    """Report whether the run is part of a graph that keeps its messages, by a checkpointer."""
+    configurable = fields(fields(var_child_runnable_config.get()).get("configurable"))
+    return configurable.get(CHECKPOINTER) is not None
 
 
 def _session(values: Mapping[str, Any] | None) -> str | None:

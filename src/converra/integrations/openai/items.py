@@ -55,9 +55,9 @@ def _message(own: dict[str, Any]) -> tuple[SourceMessage, ...]:
     if role is None:
         return ()
     parts = own.get("content")
-    plain = one_text(parts)
-    if plain is not None and own.keys() <= ITEM and own.get("phase") != "commentary" and not embeds(plain):
-        return (SourceMessage(ROLES.get(role, role), plain),)  # as nearly all are
+    text = one_text(parts)
+    if text is not None and own.keys() <= ITEM and own.get("phase") != "commentary" and not embeds(text):
+        return (SourceMessage(ROLES.get(role, role), text),)  # as nearly all are
     found = content(parts, "" if role == "assistant" else "\n")
     metadata = dict(_extras(own, items(parts))) if parts.__class__ is not str else {}
     if found.refusal:
@@ -73,9 +73,9 @@ def _answered(own: dict[str, Any], found: Content, metadata: dict[str, Any]) -> 
     words, embedded = taken_out(found.text) if embeds(found.text) else (found.text, ())
     text = "\n".join(filter(None, (words, *map(placeholder, more))))
     extras = {**unread(own, ITEM, _data(more)), **text_extras(items(own.get("content")))}
-    strange = unknown(own.get("content"))
-    if strange:
-        metadata["parts"] = strange
+    unread_parts = unknown(own.get("content"))
+    if unread_parts:
+        metadata["parts"] = unread_parts
     whole = merged(metadata, extras)
     return SourceMessage("assistant", text, (), None, None, (*found.attachments, *embedded, *more), whole or None)
 

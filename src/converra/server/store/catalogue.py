@@ -158,8 +158,8 @@ class Catalogue:
 
     def said(self, place: int) -> str:
         """The words of a message that the search found: its content, or else its tool calls."""
-        ((content, calls),) = self._store.rows("SELECT content, calls FROM messages WHERE number = ?", (place,))
-        return f"{content} {calls}".strip()
+        ((content, tool_calls),) = self._store.rows("SELECT content, calls FROM messages WHERE number = ?", (place,))
+        return f"{content} {tool_calls}".strip()
 
     def prompts(self) -> list[str]:
         """The prompts there are."""

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from converra.server.api.details import take
+from converra.server.store import records
 from converra.server.store.catalogue import Catalogue, words_of_calls
 from converra.server.store.changes import ELSEWHERE, Changes
 from converra.server.store.database import connect
 from converra.server.store.pruning import Pruning
 from converra.server.store.readers import Readers
-from converra.server.store.records import conversation
 from converra.server.store.request_log import RequestLog
 from converra.server.store.search import PLACE_BITS
 from converra.server.store.totals import together, total
@@ -231,12 +231,12 @@ class Store:
         where, values = _where(account=account, prompt_id=prompt_id, status=status)
         if completed is not None:
             where += f" AND completed_at IS {'NOT ' * completed}NULL"
-        total = self.rows(f"SELECT count(*) FROM conversations WHERE {where}", values)[0][0]  # noqa: S608 - `where` is made of literals
+        number = self.rows(f"SELECT count(*) FROM conversations WHERE {where}", values)[0][0]  # noqa: S608 - `where` is made of literals
         rows = self.rows(
             f"SELECT * FROM conversations WHERE {where} ORDER BY number DESC LIMIT ? OFFSET ?",  # noqa: S608 - as above
             (*values, limit, offset),
         )
-        return [conversation(row) for row in rows], total
+        return [records.conversation(row) for row in rows], number
 
     # idempotency keys
 
@@ -284,10 +284,10 @@ class Store:
 
     def _first(self, sql: str, values: Sequence[Any]) -> Conversation | None:
         rows = self.rows(sql, values)
-        return conversation(rows[0]) if rows else None
+        return records.conversation(rows[0]) if rows else None
 
     def _by_number(self, number: int | None) -> Conversation:
-        return conversation(self.rows("SELECT * FROM conversations WHERE number = ?", (number,))[0])
+        return records.conversation(self.rows("SELECT * FROM conversations WHERE number = ?", (number,))[0])
 
 
 def _where(**columns: str | None) -> tuple[str, list[str]]:
