@@ -167,7 +167,7 @@ def test_a_chat_that_resends_its_history(server: LocalServer) -> None:
 
 def test_results_that_do_not_name_their_tools(server: LocalServer) -> None:
     """They are named by the order of the calls, once, and also when the calls are missing from the history."""
-    calls = [{"function": {"name": name, "arguments": {}}} for name in ("look_up", "look_up", "pay")]
+    calls: list[Any] = [{"function": {"name": name, "arguments": {}}} for name in ("look_up", "look_up", "pay")]
     results: list[Any] = [{"role": "tool", "content": words} for words in ("late", "lost", "paid", "unasked")]
     with recorder_for(server, prompt_id="prompt_nameless"), scripted.serve(SCRIPTS) as model:
         client = ollama.Client(model.base_url("text").removesuffix("/v1"), verify=False)

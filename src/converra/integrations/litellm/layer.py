@@ -74,8 +74,8 @@ def made(_capture: Capture, args: tuple[Any, ...], kwargs: dict[str, Any]) -> No
     Why here? An async call sends its request from a thread, where the stack does not show the framework any more, and a
     router sends it to a model of another name.
     """
-    outer = [layer for layer in context.layers if layer is not LAYER]
+    log, outer = args[0], [layer for layer in context.layers if layer is not LAYER]
     if outer:
         model = args[1] if len(args) > 1 else kwargs.get("model")
         if any(layer.covers(model) for layer in outer):
-            ATTEMPTS.add(args[0], Attempt(None, {}))
+            ATTEMPTS.add(log, Attempt(None, {}))
