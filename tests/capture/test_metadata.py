@@ -262,7 +262,7 @@ def test_metadata_of_a_conversation_that_is_gone_is_said_to_be_lost(
         server.faults.add("append", "status", status=404, times=3)
         conversation.update_metadata(a=1)
     assert recorder.flush(LONG)
-    assert "no longer knows a conversation: its metadata a is not recorded" in caplog.text
+    assert "no longer knows a conversation: its fields a are not recorded" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -344,3 +344,19 @@ if child:
     subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, env=os.environ | environment)
     found = server.store.conversations()[0]
     assert [conversation.metadata["plan"] for conversation in found] == ["gold", "gold"]
+
+
+def test_names_that_the_recorder_uses_itself_are_sent_once(server: LocalServer, make: Make) -> None:
+    """Its own value counts for the number of appended messages; the others are the app's to set."""
+    recorder = make()
+    names = ("sdkDelivered", "sdkOpenedBy", "sdkLearned", "sdk", "tools", "feedback", "messageDetails", "continues")
+    with recorder.conversation("p") as conversation:
+        spoken(conversation)
+        assert recorder.flush(LONG)
+        conversation.update_metadata(**dict.fromkeys(names, "mine"))
+        assert recorder.flush(LONG)
+        assert texts(server) == ["Hi", "Hello", CARRIER]
+    assert recorder.flush(LONG)
+    assert texts(server) == ["Hi", "Hello", CARRIER, "Conversation ended."]
+    others = set(names) - {"sdkDelivered", "messageDetails"}
+    assert {name for name, value in held(server).metadata.items() if value == "mine"} == others | {"messageDetails_"}

@@ -16,6 +16,7 @@ from converra.api.conversations import AsyncConversations, Conversations
 from converra.api.operations import Operation, checked_headers, checked_timeout
 from converra.api.retry import exchange
 from converra.errors import ClientClosedError, ConverraError, InvalidArgumentError, MissingAPIKeyError
+from converra.process import waits
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -160,7 +161,7 @@ class Converra(_BaseClient[Connection]):
 
     def _perform(self, step: Operation[T] | float) -> T | ConverraError | None:
         if not isinstance(step, Operation):
-            time.sleep(step)
+            waits.sleep(step)
             return None
         self._check_open()
         try:

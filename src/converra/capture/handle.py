@@ -13,6 +13,7 @@ from converra.capture.feedback import checked
 from converra.capture.insights import NOT_COMPLETED, checked_seconds
 from converra.capture.spec import ConversationSpec, checked_id, checked_metadata, described
 from converra.errors import InvalidArgumentError
+from converra.process import waits
 from converra.process.context import Entered
 from converra.process.guard import guard, log_limited, report
 from converra.wire import json_safe, notebook
@@ -106,7 +107,8 @@ class Conversation:
 
     def recording(self) -> Recording | None:
         """Return the recording behind it; None if capture is off or it was sampled out. For integrations."""
-        if not self._started and self._starting.acquire(timeout=START_SECONDS):
+        starting = self._starting
+        if not self._started and (starting.acquire(blocking=False) or waits.lock(starting, START_SECONDS)):
             try:
                 if not self._started:
                     try:

@@ -14,6 +14,7 @@ from converra.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
+from converra.process import waits
 from converra.process.guard import guard, log_limited
 from converra.process.telemetry import suppressed
 
@@ -100,7 +101,7 @@ class InsightsReader:
                     problem, asked = str(error), None
                 except ConverraError as error:
                     problem, asked = str(error), retry.retry_after(error, time.time())
-                stopping.wait(max(0.0, min(asked or wait, until - time.monotonic())))
+                waits.event(stopping, min(until, time.monotonic() + (asked or wait)))
                 wait = min(wait * GROWTH, LONGEST_WAIT)
         log_limited("insights", NOT_YET, conversation_id, problem)
         return None

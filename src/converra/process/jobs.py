@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from converra.process import waits
 from converra.process.guard import report
 
 LOCK_SECONDS = 1.0
@@ -124,7 +125,7 @@ class JobQueue:
             return self._work_inside()
         remaining, has_waited = (len(self._jobs), False) if most is None else (most, True)
         while (remaining > 0 and self._jobs) or not has_waited:
-            if not self.lock.acquire(timeout=seconds):
+            if not (self.lock.acquire(blocking=False) or waits.lock(self.lock, seconds)):
                 return False
             remaining, has_waited = max(0, remaining - 1), True
             self._owner = threading.get_ident()

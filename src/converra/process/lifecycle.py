@@ -33,7 +33,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from converra.process import context
+from converra.process import context, waits
 from converra.process.guard import guard
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _hook() -> None:
 
 
 def _before_fork() -> None:
-    if not _forking.acquire(timeout=PAUSE_SECONDS):
+    if not waits.lock(_forking, PAUSE_SECONDS):
         return
     until = time.monotonic() + PAUSE_SECONDS
     paused = _paused[threading.get_ident()] = {}

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from converra.delivery.fleet.engine import AwayError
+from converra.process import waits
 from converra.process.guard import guard, log_limited
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Lanes:
         self._stop.set()
         thread, self._thread = self._thread, None
         if thread is not None:
-            thread.join(max(0.0, until - time.monotonic()))
+            waits.thread(thread, until)
         for lane in list(self._lanes.values()):
             lane.leaving = True
 

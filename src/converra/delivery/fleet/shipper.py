@@ -29,6 +29,7 @@ from converra.delivery.fleet.engine import AwayError, Parcels
 from converra.delivery.fleet.lookups import Lookups
 from converra.delivery.fleet.packing import Packer, Parcel
 from converra.delivery.worker.loop import POLL_INTERVAL, Mode, WorkLoop
+from converra.process import waits
 from converra.process.guard import guard, log_limited
 from converra.process.jobs import RETRY_SECONDS
 
@@ -143,7 +144,7 @@ class Shipper(WorkLoop):
         """Give lanes back, and keep in the spill file what was not handed over: the process ends."""
         if self.relay is not None:
             self.relay.stop(max(0.0, until - time.monotonic()))
-        if self._lock.acquire(timeout=max(0.05, until - time.monotonic())):
+        if waits.lock(self._lock, max(0.05, until - time.monotonic())):
             try:
                 with guard("leaving the fleet"):
                     self._requests += self._packer.pack(self.commands)

@@ -15,7 +15,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from converra.process import lifecycle, private_file
+from converra.process import lifecycle, private_file, waits
 from converra.process.lockfile import ProcessLock
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Spill:
 
     def pause(self, seconds: float) -> bool:
         """Wait until no thread uses the file, and keep it so."""
-        return self._lock.acquire(timeout=seconds)
+        return waits.lock(self._lock, seconds)
 
     def resume(self) -> None:
         """Let threads use it again, in the parent."""

@@ -12,6 +12,7 @@ import msgspec
 from converra.delivery.header import Header
 from converra.delivery.protocol.added import is_the_apps
 from converra.delivery.protocol.progress import Batch, Opening, Progress, State
+from converra.process import waits
 from converra.process.lockfile import ProcessLock
 from converra.wire.json_safe import encode
 
@@ -44,7 +45,7 @@ class Ledger:
 
     def pause(self, seconds: float) -> bool:
         """Finish a write under way and close the connection until `resume`; False if that takes too long."""
-        if not self._lock.acquire(timeout=seconds):
+        if not waits.lock(self._lock, seconds):
             return False
         self._db.close()
         return True

@@ -19,7 +19,7 @@ from converra.delivery.outbox import schema
 from converra.delivery.outbox.ledger import Row
 from converra.delivery.outbox.schema import OpenFile, UnusableError
 from converra.delivery.protocol.entry import EncodedMessage, entries_of, entry
-from converra.process import lifecycle
+from converra.process import lifecycle, waits
 from converra.process.guard import guard, log_limited
 from converra.wire import json_safe
 from converra.wire.json_safe import encode
@@ -245,7 +245,7 @@ class SQLiteOutbox:
         until = time.monotonic() + seconds
         with ExitStack() as undo:
             for lock in (self._entering, self._opening):
-                if not lock.acquire(timeout=max(0.0, until - time.monotonic())):
+                if not waits.lock(lock, max(0.0, until - time.monotonic())):
                     return False
                 undo.callback(lock.release)
             if self._file is not None and not self._file.pause(max(0.0, until - time.monotonic())):

@@ -319,7 +319,7 @@ class Progress:
         state.most = min(limits.MAX_MESSAGES, state.most * 2)
         carried = batch.metadata or {}
         state.metadata = {k: v for k, v in state.metadata.items() if k not in carried or carried[k] != v}
-        state.owed = [name for name in state.owed if name in state.metadata]
+        state.owed = [name for name in state.owed if name in state.metadata and name != self.counter]
         state.closed = state.closed or batch.completes
         return sent
 

@@ -125,10 +125,10 @@ _AFTER_END = (
     "(session_id=, keep_open=True), and complete it later (converra.complete)."
 )
 _METADATA_AFTER_END = (
-    "converra: the API takes no metadata on a completed conversation: %s are not recorded. Set them before the "
-    "conversation is completed."
+    "converra: the API takes no metadata on a completed conversation: the fields %s are not recorded. Set them before "
+    "the conversation is completed."
 )
-_GONE = "converra: the API no longer knows a conversation: its metadata %s is not recorded, since no message follows."
+_GONE = "converra: the API no longer knows a conversation: its fields %s are not recorded."
 _WITHOUT_METADATA = "converra: the API rejected a conversation's metadata; continuing without it: %s"
 
 _MAX_ADDRESSES = 10

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from converra.config import freezes_between_calls, is_fleet
 from converra.process.guard import guard
 from converra.process.telemetry import suppressed
+from converra.process.waits import STEP
 from converra.process.workers import WakeHint, Workers
 
 if TYPE_CHECKING:
@@ -126,7 +127,9 @@ class WorkLoop(ABC):
             return False
         if not self.workers.alive:
             self._work_here(request, until)
-        request.done.wait(max(0.0, until - time.monotonic()))
+        while not request.done.wait(max(0.0, min(STEP, until - time.monotonic()))):
+            if time.monotonic() >= until:
+                break
         return request.complete
 
     def _work_here(self, request: FlushRequest, until: float) -> None:
@@ -137,7 +140,7 @@ class WorkLoop(ABC):
         while not request.done.is_set() and time.monotonic() < until:
             rest = self.turn()
             if rest is not None and not request.done.is_set():
-                time.sleep(max(0.0, min(rest, POLL_INTERVAL, until - time.monotonic())))
+                time.sleep(max(0.0, min(rest, STEP, until - time.monotonic())))
         self.deadline = None
 
     def close(self, timeout: float, *, idle: bool) -> None:

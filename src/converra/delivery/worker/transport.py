@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from converra.errors import ConverraError
-from converra.process import lifecycle
+from converra.process import lifecycle, waits
 from converra.process.guard import log_limited
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class _Importing:
         self.lock: threading.Lock = threading.Lock()
 
     def pause(self, seconds: float) -> bool:
-        return self.lock.acquire(timeout=max(seconds, IMPORT_SECONDS))
+        return waits.lock(self.lock, max(seconds, IMPORT_SECONDS))
 
     def resume(self) -> None:
         self.lock.release()
