@@ -70,6 +70,10 @@ class Process:
     def fail(self, messages: Sequence[Any], previous: str | None = None) -> None:
         self.begin(messages, previous).fail(ValueError())
 
+    def break_off(self, messages: Sequence[Any], text: str) -> None:
+        """Fail amid the answer."""
+        self.begin(messages).fail(ValueError(), answered(text))
+
     def talks(self) -> list[list[str]]:
         """What each conversation holds."""
         self.jobs.work()
@@ -247,6 +251,28 @@ def test_the_retry_of_a_first_call() -> None:
     process.ask([S, user("Hi")], "Hello!")
     process.ask([S, user("Hi")], "Hello!")
     assert process.talks() == [["system: Be kind.", "user: Hi", "assistant: Hello!"]] * 2
+
+
+def test_the_retry_of_a_broken_answer() -> None:
+    """A call that failed amid its answer is retried in its own conversation; whoever goes on with it finds it, too."""
+    process = Process()
+    opening = [S, user("Hi")]
+    process.ask(opening, "Hello!")
+    again = [*opening, assistant("Hello!"), user("again")]
+    for history in (opening, again):
+        process.break_off(history, "It bro")
+        process.ask(history, "It is whole.")
+    process.ask([*again, assistant("It is whole."), user("more")], "M")
+    process.break_off([user("x")], "It bro")
+    process.ask([user("x"), assistant("It bro"), user("Go on.")], "ke.")
+    process.ask([user("x")], "X")
+    whole = ["assistant: It bro", "assistant: It is whole."]
+    assert process.talks() == [
+        [*talk([*opening, assistant("Hello!"), user("again")]), *whole, "user: more", "assistant: M"],
+        [*talk(opening), *whole],
+        ["user: x", "assistant: It bro", "user: Go on.", "assistant: ke."],
+        ["user: x", "assistant: X"],
+    ]
 
 
 def test_the_retry_of_a_later_call() -> None:

@@ -79,7 +79,10 @@ class Assembler:
                 answer.model = snapshot.model
                 answer.metadata = {**(answer.metadata or {}), "modelRequested": True}
         asked = self._asked.pop(id(snapshot), None)
-        new = fold(self.record, snapshot, answer) if asked is None or answer is None else asked.reply(answer)
+        if asked is None or answer is None:
+            new = fold(self.record, snapshot, answer, failed=failure is not None)
+        else:
+            new = asked.reply(answer)
         if self._early:
             new = [self._timed(message) for message in new]
         carrier = _carrier(new) if answer else None

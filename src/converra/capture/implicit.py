@@ -111,13 +111,14 @@ class ImplicitConversations:
             recording.used = now
         return awake
 
-    def note(self, recording: Recording, snapshot: Snapshot, answer: Answer | None) -> None:
+    def note(self, recording: Recording, snapshot: Snapshot, answer: Answer | None, *, failed: bool) -> None:
         """Index the end of a conversation, which is open from now on, by the turn that was just taken in.
 
         Args:
             recording: The conversation.
             snapshot: The request of the turn.
-            answer: Its answer; None if the call failed.
+            answer: Its answer, as far as it came; None if nothing of it came.
+            failed: The call failed, perhaps in the middle of its answer: the app may make it again.
 
         """
         entry = self._open.get(recording)
@@ -128,29 +129,29 @@ class ImplicitConversations:
         with suppress(KeyError):  # a sweep has just taken it out
             self._open.move_to_end(recording)
         prompt_id, fingerprints = recording.prompt_id, snapshot.fingerprints
-        if answer is None:
+        if answer is not None:
+            self._untip(recording, entry)
+            echo = snapshot.echo(answer)
+            if echo is not None and fingerprints:
+                self._tip(recording, entry, (prompt_id, fingerprints[-1], echo), hash((*fingerprints, echo)))
+        if failed or answer is None:
             self._tip(recording, entry, _failed(prompt_id, fingerprints), 0)
-            return
-        self._untip(recording, entry)
-        echo = snapshot.echo(answer)
-        if echo is not None and fingerprints:
-            self._tip(recording, entry, (prompt_id, fingerprints[-1], echo), hash((*fingerprints, echo)))
 
-    def learn(self, recording: Recording, snapshot: Snapshot, answer: Answer | None) -> None:
+    def learn(self, recording: Recording, snapshot: Snapshot, answer: Answer | None, *, failed: bool) -> None:
         """Index a conversation by the texts and tool calls of a turn that is assembled; arguments as for `note`."""
         prompt_id, fingerprints = recording.prompt_id, snapshot.fingerprints
         with self._jobs.lock:
             entry = self._open.get(recording)
             if entry is None:  # a sweep has taken it out meanwhile
                 return
-            if answer is None:
-                failed = {_failed(prompt_id, fingerprints)}
-                entry.tips |= failed
-                self._add(recording, failed)
-            else:
+            if answer is not None:
                 tips, keys = _keys(prompt_id, fingerprints, answer)
                 self._drop(recording, entry.replace_turn(tips, keys))
                 self._add(recording, tips | keys)
+            if failed or answer is None:
+                again = {_failed(prompt_id, fingerprints)}
+                entry.tips |= again
+                self._add(recording, again)
 
     @property
     def is_open(self) -> bool:

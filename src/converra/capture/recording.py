@@ -69,10 +69,10 @@ if TYPE_CHECKING:
     class ConversationIndex(Protocol):
         """The index by which an implicit conversation is found again."""
 
-        def note(self, recording: Recording, snapshot: Snapshot, answer: Answer | None) -> None:
+        def note(self, recording: Recording, snapshot: Snapshot, answer: Answer | None, *, failed: bool) -> None:
             """Index the end of the conversation, now that a turn was taken in."""
 
-        def learn(self, recording: Recording, snapshot: Snapshot, answer: Answer | None) -> None:
+        def learn(self, recording: Recording, snapshot: Snapshot, answer: Answer | None, *, failed: bool) -> None:
             """Index the texts of a turn, now that it is assembled."""
 
 
@@ -213,7 +213,7 @@ class Recording:
             self._fingerprints = snapshot.fingerprints
             if self._implicit is not None:
                 with guard("indexing an implicit conversation"):
-                    self._implicit.note(self, snapshot, answer)
+                    self._implicit.note(self, snapshot, answer, failed=failure is not None)
             weight = snapshot.weight + answer.weight if answer else snapshot.weight
             self._delivery.submit(at, weight, Recording._fold, self, snapshot, answer, failure, facts, at)
         if call is not None:
@@ -348,7 +348,7 @@ class Recording:
     ) -> None:
         """Assemble a turn, and note what makes its conversation recognisable from now on."""
         if self._assembling().fold(snapshot, answer, failure, facts, at) and self._implicit is not None:
-            self._implicit.learn(self, snapshot, answer)
+            self._implicit.learn(self, snapshot, answer, failed=failure is not None)
 
     def _assembling(self) -> Assembler:
         if self._assembler is None:

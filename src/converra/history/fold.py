@@ -66,19 +66,21 @@ class NewMessage(NamedTuple):
     """It was said before this process joined a shared session: it is sent only if this process is the opener."""
 
 
-def fold(record: Record, snapshot: Snapshot, answer: Answer | None) -> list[NewMessage]:
+def fold(record: Record, snapshot: Snapshot, answer: Answer | None, *, failed: bool = False) -> list[NewMessage]:
     """Record one call.
 
     Args:
         record: What is recorded of the conversation.
         snapshot: The request, as it was when the call began.
-        answer: The answer; None if the call failed. Then the new messages of the request are recorded all the same.
+        answer: The answer, as far as it came; None if nothing did. The new messages of the request are recorded all the
+            same.
+        failed: The call failed, perhaps in the middle of its answer.
 
     Returns:
         The new messages of the request and the answer, in order.
 
     """
-    return _Fold(record, snapshot).run(answer)
+    return _Fold(record, snapshot).run(answer, failed=failed or answer is None)
 
 
 class Asked:
@@ -138,8 +140,8 @@ class _Fold:
         self.thread: int = 0
         self.new: list[NewMessage] = []
 
-    def run(self, answer: Answer | None, *, failed: bool | None = None) -> list[NewMessage]:
-        """Record the request, and the answer if there is one. `failed` is by default that there is none."""
+    def run(self, answer: Answer | None, *, failed: bool) -> list[NewMessage]:
+        """Record the request, and the answer if there is one."""
         self.record.version += 1
         self.thread = self._thread()
         if self.record.shared:
@@ -151,7 +153,7 @@ class _Fold:
                 self._record_item(item)
         if self.identity is not None and self.last != START:
             self.record.identities[self.identity] = self.last
-        self._remember(failed=answer is None if failed is None else failed)
+        self._remember(failed=failed)
         if answer is not None:
             self._record_answer(answer)
         return self.new
