@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.integrations import openai_shapes
-from tests.integrations.conformance import Shape
+from tests.integrations import openai_shapes, scripted
+from tests.integrations.chat_scripts import SCRIPTS
+from tests.integrations.conformance import Shape, Subject
 from tests.integrations.openai_shapes import ROWS, Row
 from tests.integrations.stainless_shapes import ASYNC_USES, SYNC_USES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from converra.integrations import Integration
     from tests.integrations.scripted import ScriptedModel
 
 COMPACT = (
@@ -43,3 +45,14 @@ def shapes(module: Any, name: str, *, completions: bool) -> Iterator[Shape]:
             yield Shape(row.name, openai_shapes.sync(row, connect, SYNC_USES), row.turns)
             run = openai_shapes.asynchronous(row, connect_async, ASYNC_USES)
             yield Shape(f"async-{row.name}", run, row.turns, twin=row.name)
+
+
+def _serve() -> Any:
+    return scripted.serve(SCRIPTS)
+
+
+def subject(integration: Integration, module: Any, name: str, *, completions: bool) -> Subject:
+    """Describe the client of a module, and its async twin, to the conformance suite."""
+    clients = getattr(module, name), getattr(module, f"Async{name}")
+    found = tuple(shapes(module, name, completions=completions))
+    return Subject(integration, lambda: [(client, "request") for client in clients], found, _serve)

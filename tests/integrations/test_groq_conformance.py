@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import groq
 
 from converra.integrations.groq import INTEGRATION
-from tests.integrations import compatible_shapes, scripted
-from tests.integrations.chat_scripts import SCRIPTS
-from tests.integrations.conformance import Conformance, Subject
-
-
-def _serve() -> Any:
-    return scripted.serve(SCRIPTS)
+from tests.integrations.compatible_shapes import subject
+from tests.integrations.conformance import Conformance
 
 
 class TestGroq(Conformance):
     """Over real HTTP, with the real client."""
 
-    subject = Subject(
-        INTEGRATION,
-        lambda: [(groq.Groq, "request"), (groq.AsyncGroq, "request")],
-        tuple(compatible_shapes.shapes(groq, "Groq", completions=False)),
-        _serve,
-    )
+    subject = subject(INTEGRATION, groq, "Groq", completions=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from converra.config import is_fleet
 from converra.delivery.conversation_queue import Annotate, Append, ConversationQueue, End, FlushRequest, SendNow
@@ -88,20 +88,15 @@ class Delivery:
         return SQLiteOutbox(self.config.outbox, memory, idle_timeout=self.config.idle_timeout)
 
     def _new_flusher(self, mode: Mode, counters: Counters) -> WorkLoop:
-        make: Callable[..., WorkLoop] = Flusher
-        if is_fleet(self.config.outbox):
-            from converra.delivery.fleet.joining import join  # noqa: PLC0415 - most processes are in no fleet
+        config, task, jobs = self.config, self._periodic_task, self.jobs
+        if not is_fleet(config.outbox):
+            return Flusher(
+                config, self._outbox, counters, self._losses, self._connect, mode=mode, periodic_task=task, jobs=jobs
+            )
+        from converra.delivery.fleet.joining import join  # noqa: PLC0415 - most processes are in no fleet
 
-            make = cast("Callable[..., WorkLoop]", join)
-        return make(
-            self.config,
-            self._outbox,
-            counters,
-            self._losses,
-            self._connect,
-            mode=mode,
-            periodic_task=self._periodic_task,
-            jobs=self.jobs,
+        return join(
+            config, self._memory, counters, self._losses, self._connect, mode=mode, periodic_task=task, jobs=jobs
         )
 
     # -- recording -----------------------------------------------------------------------------------------------------

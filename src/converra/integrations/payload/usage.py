@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from converra.history.turn import Counts
 
-_copied = msgspec.to_builtins
-"""Copies plain data in C."""
-
 _DETAILS = {
     "prompt_tokens_details": "prompt",
     "input_tokens_details": "prompt",
@@ -72,7 +69,7 @@ def any_snapshot(reported: Any) -> dict[str, Any] | None:
     """Copy counts of any shape, and their details; None if there are none."""
     if reported.__class__ is dict and None not in reported.values():
         try:
-            return _copied(reported) or None
+            return msgspec.to_builtins(reported) or None  # in C
         except (TypeError, RecursionError):  # an object is among them
             pass
     return copied(fields(reported)) or None

@@ -77,9 +77,7 @@ class Completion:
     def __init__(self, body: Mapping[str, Any], answer: Reply, stamps: Stamps, *, mistral: bool = False) -> None:
         self._answer = answer
         self._mistral = mistral
-        self._choices = [
-            _choice(answer, index, stamps, MISTRAL_IDS if mistral else "call_") for index in range(_n(body))
-        ]
+        self._choices = [_choice(answer, index, stamps, mistral=mistral) for index in range(body.get("n") or 1)]
         self._head = {
             "id": stamps.id("chatcmpl-"),
             "created": stamps.now(),
@@ -144,30 +142,26 @@ def _counted(prompt: int, completion: int, answer: Reply | None = None) -> dict[
     }
 
 
-def _n(body: Mapping[str, Any]) -> int:
-    return body.get("n") or 1
-
-
-def _choice(answer: Reply, index: int, stamps: Stamps, prefix: str) -> dict[str, Any]:
-    message = _message(answer, index, stamps, prefix)
+def _choice(answer: Reply, index: int, stamps: Stamps, *, mistral: bool) -> dict[str, Any]:
+    message = _message(answer, index, stamps, mistral=mistral)
     finish = answer.finish
     if finish == "stop" and answer.uses:
         finish = "function_call" if "function_call" in message else "tool_calls"  # type: ignore[assignment] # the wire's own
     return {"index": index, "message": message, "logprobs": None, "finish_reason": finish}
 
 
-def _message(answer: Reply, index: int, stamps: Stamps, prefix: str) -> dict[str, Any]:
+def _message(answer: Reply, index: int, stamps: Stamps, *, mistral: bool) -> dict[str, Any]:
     text = answer.text if index == 0 else f"{answer.text} (choice {index + 1})"
     no_words = answer.refusal is not None or (answer.uses and not answer.text)
     message: dict[str, Any] = {
         "role": "assistant",
-        "content": (None if prefix != MISTRAL_IDS else "") if no_words else text,
+        "content": ("" if mistral else None) if no_words else text,
         "refusal": answer.refusal,
         "annotations": _annotations(answer),
     }
-    if prefix == MISTRAL_IDS:
+    if mistral:
         message["tool_calls"] = None
-    message |= _tool_calls(answer.uses, stamps, prefix)
+    message |= _tool_calls(answer.uses, stamps, MISTRAL_IDS if mistral else "call_")
     if answer.reasoning is not None:
         message["reasoning_content"] = answer.reasoning
     if answer.directives.get("audio"):
