@@ -125,7 +125,8 @@ class JobQueue:
             return self._work_inside()
         remaining, has_waited = (len(self._jobs), False) if most is None else (most, True)
         while (remaining > 0 and self._jobs) or not has_waited:
-            if not (self.lock.acquire(blocking=False) or waits.lock(self.lock, seconds)):
+            step = min(seconds, waits.STEP)
+            if not (self.lock.acquire(timeout=step) or (seconds > step and waits.lock(self.lock, seconds - step))):
                 return False
             remaining, has_waited = max(0, remaining - 1), True
             self._owner = threading.get_ident()
